@@ -1,0 +1,143 @@
+"""The effect: a pure function of audio and settings, as a frozen recipe that pickles."""
+
+from __future__ import annotations
+
+import abc
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, final
+
+import numpy as np
+
+from blackbox_fx.audio import Audio, check_audio, check_sample_rate, is_finite
+from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.space import Space, Value
+
+Settings = dict[str, Value]
+
+
+class Effect(abc.ABC):
+    """Something that turns audio into audio of the same shape, steered by named parameters.
+
+    `render` is pure: the same inputs give the same output, whatever was rendered before. An effect is a recipe: it
+    pickles and copies without its native handle, which is opened on first use, one for each thread.
+
+    A new host subclasses this, calls `super().__init__(name, space)` and implements `_process`.
+
+    Attributes:
+        name: short name for tables and errors, such as "pedalboard:Compressor".
+        space: its parameters; `fix` and `only` give a copy with another space.
+        automatable: whether settings may change in mid-clip, see `render`.
+    """
+
+    automatable: bool = False
+
+    def __init__(self, name: str, space: Space) -> None:
+        self.name = name
+        self.space = space
+        self._thread = threading.local()
+
+    @abc.abstractmethod
+    def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
+        """Renders checked audio (channel, time) from silence, with complete settings for each block of `hop` samples.
+
+        There is exactly one block unless the effect is automatable.
+        """
+
+    def _open(self) -> Any:
+        """Makes the native handle; see `_handle`. Only effects with one override this."""
+        return None
+
+    @final
+    def _handle(self) -> Any:
+        if not hasattr(self._thread, "handle"):
+            self._thread.handle = self._open()
+        return self._thread.handle
+
+    @property
+    def defaults(self) -> Settings:
+        """Where every parameter stands when nothing is said, in physical units."""
+        return self.space.defaults
+
+    @final
+    def fix(self, values: Mapping[str, Any] = {}, **named: Any) -> Self:
+        """The same effect with these parameters held at these values: `effect.fix(ratio=4)`."""
+        return self._with(self.space.fix(values, **named))
+
+    @final
+    def only(self, *names: str) -> Self:
+        """The same effect with only these parameters free: `effect.only("threshold_db", "ratio")`."""
+        return self._with(self.space.only(*names))
+
+    def _with(self, space: Space) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, space=space, _thread=threading.local())
+        return other
+
+    @final
+    def render(
+        self,
+        audio: Any,
+        values: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {},
+        sample_rate: float = 44100,
+        hop: int | None = None,
+    ) -> Audio:
+        """The effect's output.
+
+        Args:
+            audio: (channel, time), floating point.
+            values: physical values by parameter name; what is left out stands at `defaults`. With `hop`, a sequence of
+                ceil(time / hop) of them, one for each block of `hop` samples, changed in mid-stream without a reset.
+            sample_rate: in Hz.
+            hop: samples per block.
+
+        Returns:
+            (channel, time), float32.
+
+        Raises:
+            AudioError: bad audio or sample rate.
+            ParameterError: an unknown name, a value outside its range, a wrong number of blocks.
+            EffectError: the effect failed, returned another shape, NaN or infinity, or cannot change in mid-clip.
+        """
+        x = check_audio(audio)
+        rate = check_sample_rate(sample_rate)
+        blocks, hop = self._blocks(values, hop, x.shape[1])
+        try:
+            y = np.asarray(self._process(x, blocks, hop, rate), dtype=np.float32)
+        except (AudioError, EffectError, ParameterError):
+            raise
+        except Exception as error:
+            raise EffectError(f"{self.name} failed at {blocks[0]} with {type(error).__name__}: {error}") from error
+        if y.shape != x.shape:
+            raise EffectError(f"{self.name} returned shape {y.shape} for audio of shape {x.shape}; both must be equal.")
+        if not is_finite(y):
+            raise EffectError(f"{self.name} returned NaN or infinity at {blocks[0]}; narrow the range of its parameters.")
+        return y
+
+    def _blocks(self, values: Any, hop: int | None, length: int) -> tuple[list[Settings], int]:
+        if hop is None:
+            if not isinstance(values, Mapping):
+                raise ParameterError(f"values must be a mapping of names to values, got {type(values).__name__}.")
+            return [self.space.complete(values)], length
+        if isinstance(hop, bool) or not isinstance(hop, (int, np.integer)) or hop < 1:
+            raise ParameterError(f"hop must be a whole number of samples of at least 1, got {hop!r}.")
+        needed = -(-length // hop)
+        if isinstance(values, Mapping) or len(values) != needed:
+            got = "one mapping" if isinstance(values, Mapping) else str(len(values))
+            raise ParameterError(f"{length} samples in blocks of {hop} need {needed} mappings of values, got {got}.")
+        blocks = [self.space.complete(v) for v in values]
+        if all(b == blocks[0] for b in blocks):
+            return blocks[:1], length
+        if not self.automatable:
+            raise EffectError(f"{self.name} cannot change settings in mid-clip; render it without hop.")
+        return blocks, int(hop)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_thread"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._thread = threading.local()
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(self.space.free)})"

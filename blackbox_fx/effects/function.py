@@ -1,0 +1,50 @@
+"""Any Python function as an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import cloudpickle
+
+from blackbox_fx.audio import Audio
+from blackbox_fx.effects.base import Effect, Settings
+from blackbox_fx.space import Space
+
+
+@final
+class Function(Effect):
+    """A Python function as an effect; made by `function`."""
+
+    def __init__(self, fn: Callable[..., Any], space: Space, name: str) -> None:
+        super().__init__(name, space)
+        self.fn = fn
+
+    def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
+        return self.fn(audio.copy(), sample_rate, **blocks[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # by value, so that lambdas and functions of a notebook reach worker processes
+        return super().__getstate__() | {"fn": cloudpickle.dumps(self.fn)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state | {"fn": cloudpickle.loads(state["fn"])})
+
+
+def function(fn: Callable[..., Any], space: Space, name: str | None = None) -> Function:
+    """Wraps any Python function as an effect.
+
+    Args:
+        fn: called as `fn(audio, sample_rate, **values)` with audio (channel, time) float32, the rate in Hz and every
+            parameter in physical units; returns audio of the same shape. It must be pure.
+        space: its parameters.
+        name: for tables and errors; the function's own name if not given.
+
+    >>> import numpy as np
+    >>> from blackbox_fx.space import Continuous, Space
+    >>> drive = function(lambda x, sr, drive_db: np.tanh(x * 10 ** (drive_db / 20)),
+    ...                  Space({"drive_db": Continuous(0, 40, default=12, unit="dB")}), name="drive")
+    >>> drive.render(np.full((1, 2), 0.1), {"drive_db": 20.0}).round(4).tolist()
+    [[0.7616000175476074, 0.7616000175476074]]
+    """
+    return Function(fn, space, name or getattr(fn, "__name__", "function"))

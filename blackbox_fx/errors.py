@@ -1,0 +1,43 @@
+"""Every error that blackbox_fx raises on purpose, each one sentence: what, the value, what is allowed, what to do.
+
+- BlackBoxError
+    - ParameterError      an unknown parameter name, or a value outside its range (also a ValueError)
+    - AudioError          audio of the wrong shape, type, length or sample rate, or not finite (also a ValueError)
+    - DataError           a folder, song or checkpoint that cannot be used (also a ValueError)
+    - EffectError         an effect that cannot be loaded, or that failed while rendering
+        - MissingHost     the Python package that hosts this kind of effect is not installed
+    - WorkerDied          a worker process ended in mid-render, twice at the same job
+    - RenderTimeout       a render outlived its deadline, twice at the same job (also a TimeoutError)
+"""
+
+
+class BlackBoxError(Exception):
+    """Base of all errors of this package."""
+
+
+class ParameterError(BlackBoxError, ValueError):
+    """An unknown parameter name, or a value outside its range."""
+
+
+class AudioError(BlackBoxError, ValueError):
+    """Audio of the wrong shape, type, length or sample rate, or audio that is not finite."""
+
+
+class DataError(BlackBoxError, ValueError):
+    """A folder, song or checkpoint that cannot be used."""
+
+
+class EffectError(BlackBoxError):
+    """An effect that cannot be loaded, or that failed while rendering."""
+
+
+class MissingHost(EffectError):
+    """The Python package that hosts this kind of effect is not installed."""
+
+
+class WorkerDied(BlackBoxError):
+    """A worker process ended in mid-render, twice at the same job."""
+
+
+class RenderTimeout(BlackBoxError, TimeoutError):
+    """A render outlived its deadline, twice at the same job."""
