@@ -1,0 +1,44 @@
+"""Effects, each behind `Effect.render`. Nothing here imports torch, nor a host before it is used."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.effects.function import function
+from blackbox_fx.effects.rack import Rack
+from blackbox_fx.errors import EffectError
+
+__all__ = ["HOSTS", "Effect", "Rack", "function", "load"]
+
+HOSTS = {
+    "pedalboard": ("blackbox_fx.effects.pedalboard", "Builtin"),
+    "vst3": ("blackbox_fx.effects.vst3", "VST3"),
+}
+
+
+def load(address: str, **options: Any) -> Effect:
+    """An effect by its address.
+
+    Args:
+        address: "pedalboard:Compressor", "vst3:/path/to/Plugin.vst3", or "vst3:Plugin" if it is installed.
+        options: passed to the host, such as impulse_response="hall.wav" for "pedalboard:Convolution".
+
+    Raises:
+        EffectError: an unknown kind of effect, or one that cannot be loaded.
+
+    >>> load("pedalboard:Gain").space.parameters["gain_db"].describe()
+    '[-60, 24] dB'
+    """
+    kind, colon, rest = address.partition(":")
+    if not colon or not rest or kind not in HOSTS:
+        raise EffectError(f"Unknown effect {address!r}; write kind:name with a kind of {', '.join(HOSTS)}.")
+    module, name = HOSTS[kind]
+    host = getattr(import_module(module), name)
+    known = list(inspect.signature(host).parameters)[1:]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise EffectError(f"{kind} effects take no option {unknown[0]!r}; known are {', '.join(known) or 'none'}.")
+    return host(rest, **options)

@@ -1,0 +1,57 @@
+"""Several effects in series as one opaque effect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import final
+
+from blackbox_fx.audio import Audio
+from blackbox_fx.effects.base import Effect, Settings
+from blackbox_fx.errors import EffectError
+from blackbox_fx.space import Space
+
+
+def _labels(effects: Sequence[Effect]) -> list[str]:
+    labels: list[str] = []
+    for effect in effects:
+        stem = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", effect.name.split(":")[-1].removesuffix(".vst3")).lower()
+        count = sum(re.fullmatch(rf"{re.escape(stem)}(_\d+)?", label) is not None for label in labels)
+        labels.append(f"{stem}_{count + 1}" if count else stem)
+    return labels
+
+
+@final
+class Rack(Effect):
+    """Several effects in series as one opaque effect, whose parameters are named label.parameter.
+
+    Args:
+        effects: in the order of the signal; a mapping gives them labels, a sequence labels them by their names.
+        name: for tables and errors.
+
+    Raises:
+        EffectError: no effect, or something that is not one.
+
+    >>> from blackbox_fx.effects import load
+    >>> Rack({"eq": load("pedalboard:LowpassFilter"), "comp": load("pedalboard:Compressor").only("ratio")}).space.free
+    ('eq.cutoff_frequency_hz', 'comp.ratio')
+    """
+
+    def __init__(self, effects: Mapping[str, Effect] | Sequence[Effect], name: str = "rack") -> None:
+        if not isinstance(effects, Mapping):
+            effects = dict(zip(_labels(effects), effects, strict=True))
+        wrong = [type(e).__name__ for e in effects.values() if not isinstance(e, Effect)]
+        if wrong or not effects:
+            raise EffectError(f"A Rack needs one or more effects, got {wrong[0] if wrong else 'none'}; see bfx.load.")
+        self.members = dict(effects)
+        parameters = {f"{m}.{n}": p for m, e in effects.items() for n, p in e.space.parameters.items()}
+        free = [f"{m}.{n}" for m, e in effects.items() for n in e.space.free]
+        super().__init__(name, Space(parameters, free))
+        # a member that cannot change in mid-clip says so itself, when its own settings are asked to
+        self.automatable = any(e.automatable for e in effects.values())
+
+    def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
+        for label, effect in self.members.items():
+            own = [{n: b[f"{label}.{n}"] for n in effect.space.parameters} for b in blocks]
+            audio = effect.render(audio, own, sample_rate, hop)
+        return audio

@@ -1,0 +1,187 @@
+"""VST3 plugins, hosted by pedalboard."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from blackbox_fx.audio import Audio
+from blackbox_fx.effects.base import Effect, Settings
+from blackbox_fx.errors import EffectError
+from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
+
+# some plugins return dry audio or crash on other block sizes, so the input is padded to whole blocks of this many
+_BLOCK = 512
+# what hosts add to the plugin's own parameters; setting the program resets all others
+_HOST_PARAMETERS = ("Buffer Size", "Sample Rate", "Latency", "Current Program")
+
+
+def search_path() -> list[Path]:
+    """The folders where VST3 plugins are installed on this system, in order."""
+    home = Path.home()
+    if sys.platform == "darwin":
+        return [home / "Library/Audio/Plug-Ins/VST3", Path("/Library/Audio/Plug-Ins/VST3")]
+    return [home / ".vst3", Path("/usr/local/lib/vst3"), Path("/usr/lib/vst3")]
+
+
+def installed() -> list[Path]:
+    """The VST3 plugins found in the search path, sorted; none is loaded."""
+    return sorted(p for folder in search_path() if folder.is_dir() for p in folder.glob("**/*.vst3"))
+
+
+def _find(path: str | os.PathLike[str]) -> Path:
+    given = Path(path).expanduser()
+    if given.exists():
+        return given.resolve()
+    if given.parent == Path():
+        for folder in search_path():
+            for candidate in (folder / given, folder / f"{given}.vst3"):
+                if candidate.exists():
+                    return candidate
+    where = ", ".join(map(str, search_path()))
+    raise EffectError(f"No such VST3 plugin: {path}; give its path, or its name if it is installed in {where}.")
+
+
+@contextlib.contextmanager
+def _fast_loading() -> Iterator[None]:
+    """Keeps pedalboard from asking for 1001 texts of every parameter on load: up to 80 seconds, for what we ask in 5."""
+    from pedalboard import _pedalboard
+
+    mixin = getattr(_pedalboard, "_PythonExternalPluginMixin", None)
+    name = "__set_initial_parameter_values__"
+    if mixin is None or not hasattr(mixin, name):
+        yield
+        return
+    original = getattr(mixin, name)
+    setattr(mixin, name, lambda plugin, parameter_values=None: None)
+    try:
+        yield
+    finally:
+        setattr(mixin, name, original)
+
+
+def _python_name(native: Any) -> str:
+    label = "" if native.label.startswith(":") else native.label
+    return re.sub(r"[^a-z0-9]+", "_", f"{native.name} {label}".lower()).strip("_")
+
+
+def _numbers(texts: Sequence[str]) -> list[float] | None:
+    found = [re.match(r"\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)", text) for text in texts]
+    return [float(m.group(1)) for m in found if m] if all(found) else None
+
+
+def _parameter(native: Any) -> Parameter:
+    """Kind and range of a native parameter, from its number of steps and the texts it shows."""
+    steps, raw, unit = native.num_steps, float(native.raw_value), native.label.strip()
+    if steps == 2:
+        return Toggle(raw >= 0.5)
+    if 2 < steps <= 1000:
+        texts = [native.get_text_for_raw_value(k / (steps - 1)).strip() for k in range(steps)]
+        values = _numbers(texts)
+        index = round(raw * (steps - 1))
+        if values is None or len(set(values)) < steps:
+            options = tuple(text if texts.count(text) == 1 else f"{text} ({k})" for k, text in enumerate(texts))
+            return Choice(options, options[index])
+        if values == list(range(int(values[0]), int(values[0]) + steps)):
+            return Integer(int(values[0]), int(values[-1]), int(values[0]) + index, unit)
+    grid = np.linspace(0, 1, 5)
+    values = _numbers([native.get_text_for_raw_value(float(r)) for r in grid])
+    if values is None or not values[0] < values[-1]:
+        return Continuous(0, 1, raw, "raw")
+    low, high = values[0], values[-1]
+    step = (high - low) / (steps - 1) if 2 < steps <= 1000 else 0.0
+    digits = 6 - int(np.floor(np.log10(high - low)))  # the host reads raw values back with float32 noise
+    if np.abs(np.array(values) - (low + grid * (high - low))).max() < 0.005 * (high - low):
+        default = Continuous(low, high, low, step=step).decode(np.array([raw]))
+        return Continuous(low, high, round(default, digits), unit, step=step)
+    if low > 0 and np.abs(np.log(values) - (np.log(low) + grid * np.log(high / low))).max() < 0.02:
+        default = Continuous(low, high, low, log=True).decode(np.array([raw]))
+        return Continuous(low, high, round(default, digits), unit, log=True)
+    return Continuous(0, 1, raw, "raw")
+
+
+def _raw(parameter: Parameter, value: Any) -> float:
+    u = parameter.encode(value)
+    return float(np.argmax(u)) / (len(u) - 1) if isinstance(parameter, Choice) else float(u[0])
+
+
+@final
+class VST3(Effect):
+    """A VST3 plugin.
+
+    Parameters are named as in pedalboard ("threshold_db"); ranges come from the texts that the plugin shows, and are
+    0 to 1 in unit "raw" where these are no numbers on a linear or logarithmic scale. Parameters that the host adds and
+    those that the plugin does not let a host automate (meters, mostly) are left out. Each render flushes one block after
+    setting, since edits reach the plugin only while it processes, and then resets it. Reported latency is compensated;
+    a plugin with latency is not automatable.
+
+    A mono-only plugin renders each channel by itself; a stereo-only plugin gets mono audio twice and returns its left.
+
+    Args:
+        path: the .vst3 file or folder, or the name of an installed one.
+
+    Raises:
+        EffectError: no such file, not a plugin, no audio input, or more channels than the plugin has.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = str(_find(path))
+        super().__init__(f"vst3:{Path(self.path).name}", Space())
+        plugin = self._handle()
+        self.index: dict[str, int] = {}
+        for k, native in enumerate(plugin._parameters):
+            if native.is_automatable and native.name not in _HOST_PARAMETERS:
+                self.index.setdefault(_python_name(native), k)
+        self.space = Space({n: _parameter(plugin._parameters[k]) for n, k in self.index.items()})
+        self.automatable = plugin.reported_latency_samples == 0
+        self.channels = self._count_channels(plugin)
+
+    def _open(self) -> Any:
+        import pedalboard
+
+        try:
+            with _fast_loading():
+                plugin = pedalboard.VST3Plugin(self.path)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise EffectError(f"Cannot load {self.path} as a VST3 plugin ({reason}); check the file.") from error
+        return plugin
+
+    def _count_channels(self, plugin: Any) -> int:
+        for channels in (2, 1):
+            with contextlib.suppress(ValueError):
+                plugin.process(np.zeros((channels, _BLOCK), np.float32), 44100, buffer_size=_BLOCK)
+                return channels
+        raise EffectError(f"{self.name} takes neither mono nor stereo audio; it cannot be used as an effect.")
+
+    def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
+        if self.channels == 1:
+            rows = [self._run(audio[c : c + 1], blocks, hop, sample_rate) for c in range(len(audio))]
+            return np.concatenate(rows)
+        if len(audio) > 2:
+            raise EffectError(f"{self.name} has 2 channels, got audio with {len(audio)}; render pairs of channels.")
+        return self._run(np.broadcast_to(audio, (2, audio.shape[1])), blocks, hop, sample_rate)[: len(audio)]
+
+    def _run(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
+        plugin = self._handle()
+        native = plugin._parameters
+        silence = np.zeros((len(audio), _BLOCK), np.float32)
+        out = []
+        for k, settings in enumerate(blocks):
+            for name, value in settings.items():
+                native[self.index[name]].raw_value = _raw(self.space.parameters[name], value)
+            cut = audio[:, k * hop : (k + 1) * hop]
+            if k == 0:
+                plugin.process(silence, sample_rate, buffer_size=_BLOCK, reset=False)
+            last = k == len(blocks) - 1
+            padded = np.pad(cut, ((0, 0), (0, -cut.shape[1] % _BLOCK))) if last else cut
+            wet = plugin.process(padded, sample_rate, buffer_size=_BLOCK, reset=k == 0)
+            out.append(wet[:, : cut.shape[1]])
+        return np.concatenate(out, axis=1)
