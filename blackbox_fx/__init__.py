@@ -1,1 +1,72 @@
+"""Train networks through audio effects that cannot be differentiated.
 
+>>> import blackbox_fx as bfx
+>>> bfx.load("pedalboard:Compressor").only("threshold_db", "ratio")
+pedalboard:Compressor(threshold_db, ratio)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blackbox_fx.effects import Effect as Effect
+    from blackbox_fx.effects import Rack as Rack
+    from blackbox_fx.effects import function as function
+    from blackbox_fx.effects import load as load
+    from blackbox_fx.errors import AudioError as AudioError
+    from blackbox_fx.errors import BlackBoxError as BlackBoxError
+    from blackbox_fx.errors import DataError as DataError
+    from blackbox_fx.errors import EffectError as EffectError
+    from blackbox_fx.errors import MissingHost as MissingHost
+    from blackbox_fx.errors import ParameterError as ParameterError
+    from blackbox_fx.errors import RenderTimeout as RenderTimeout
+    from blackbox_fx.errors import WorkerDied as WorkerDied
+    from blackbox_fx.estimators import SPSA as SPSA
+    from blackbox_fx.estimators import FiniteDifference as FiniteDifference
+    from blackbox_fx.estimators import Identity as Identity
+    from blackbox_fx.graph import Console as Console
+    from blackbox_fx.layer import BlackBox as BlackBox
+    from blackbox_fx.runtime import Inline as Inline
+    from blackbox_fx.runtime import Processes as Processes
+    from blackbox_fx.runtime import Threads as Threads
+    from blackbox_fx.space import Choice as Choice
+    from blackbox_fx.space import Continuous as Continuous
+    from blackbox_fx.space import Integer as Integer
+    from blackbox_fx.space import Space as Space
+    from blackbox_fx.space import Toggle as Toggle
+
+# Where each public name lives. They load on first use, so that a worker process never pays for torch.
+_HOMES = {
+    "effects": ["Effect", "Rack", "function", "load"],
+    "errors": [
+        "AudioError",
+        "BlackBoxError",
+        "DataError",
+        "EffectError",
+        "MissingHost",
+        "ParameterError",
+        "RenderTimeout",
+        "WorkerDied",
+    ],
+    "estimators": ["SPSA", "FiniteDifference", "Identity"],
+    "graph": ["Console"],
+    "layer": ["BlackBox"],
+    "runtime": ["Inline", "Processes", "Threads"],
+    "space": ["Choice", "Continuous", "Integer", "Space", "Toggle"],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -101,6 +101,11 @@ class Effect(abc.ABC):
         """
         x = check_audio(audio)
         rate = check_sample_rate(sample_rate)
+        return self._render(x, values, rate, hop)
+
+    @final
+    def _render(self, x: Audio, values: Any, rate: float, hop: int | None) -> Audio:
+        """`render` for audio and a sample rate that were checked before."""
         blocks, hop = self._blocks(values, hop, x.shape[1])
         try:
             y = np.asarray(self._process(x, blocks, hop, rate), dtype=np.float32)

@@ -53,5 +53,5 @@ class Rack(Effect):
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         for label, effect in self.members.items():
             own = [{n: b[f"{label}.{n}"] for n in effect.space.parameters} for b in blocks]
-            audio = effect.render(audio, own, sample_rate, hop)
+            audio = effect._render(audio, own, sample_rate, hop)
         return audio

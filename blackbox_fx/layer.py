@@ -1,0 +1,138 @@
+"""BlackBox: any effect as a trainable layer."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from blackbox_fx.audio import check_sample_rate
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.estimators import SPSA, AudioRule, Call, Estimator, Identity
+from blackbox_fx.estimators.base import to_numpy
+from blackbox_fx.runtime import Inline, Job, Pool
+
+_TOLERANCE = 1e-6  # params this far outside [0, 1] are float32 rounding
+
+
+class _Render(torch.autograd.Function):
+    """Forward through the effect, backward through the estimators."""
+
+    @staticmethod
+    def forward(audio: Tensor, params: Tensor, layer: BlackBox) -> Tensor:
+        rows = np.clip(to_numpy(params).astype(np.float64), 0.0, 1.0)
+        job = Job(layer.effect, to_numpy(audio), rows, np.arange(len(rows)), layer.sample_rate)
+        return torch.from_numpy(layer.pool.map(job)).to(audio.device)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, BlackBox], output: Tensor) -> None:
+        audio, params, ctx.layer = inputs
+        ctx.save_for_backward(audio, params, output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        layer, (audio, params, output) = ctx.layer, ctx.saved_tensors
+        call = Call(layer.effect, layer.pool, layer.sample_rate, audio, params.clamp(0.0, 1.0), output)
+        grad_audio = layer.audio_rule.vjp(call, g).to(audio) if ctx.needs_input_grad[0] else None
+        grad_params = layer.estimator.vjp(call, g).to(params) if ctx.needs_input_grad[1] else None
+        return grad_audio, grad_params, None
+
+
+@final
+class BlackBox(nn.Module):
+    """An effect as a layer: the real thing forward, an estimated gradient backward.
+
+    Args:
+        effect: what renders; its free parameters are the columns of `params`.
+        estimator: how params get their gradient; `SPSA()` if not given.
+        audio_rule: how audio gets its own; `Identity()` if not given, with a notice when it is first used.
+        pool: where renders run; `Inline()` if not given.
+        sample_rate: in Hz.
+
+    Shape:
+        - audio: (batch, channel, time), floating point, any device
+        - params: (batch, width) in [0, 1]
+        - output: (batch, channel, time), float32, on the device of audio
+
+    Raises:
+        AudioError, ParameterError: wrong shapes, NaN or infinity, params outside [0, 1].
+        EffectError, WorkerDied, RenderTimeout: the effect failed.
+
+    >>> import blackbox_fx as bfx
+    >>> layer = bfx.BlackBox(bfx.load("pedalboard:Distortion"), bfx.FiniteDifference())
+    >>> drive = torch.full((1, layer.width), 0.2, requires_grad=True)
+    >>> layer(torch.full((1, 1, 1000), 0.1), drive).square().mean().backward()
+    >>> bool(drive.grad > 0)
+    True
+    """
+
+    def __init__(
+        self,
+        effect: Effect,
+        estimator: Estimator | None = None,
+        *,
+        audio_rule: AudioRule | None = None,
+        pool: Pool | None = None,
+        sample_rate: float = 44100,
+    ) -> None:
+        super().__init__()
+        if not isinstance(effect, Effect):
+            raise EffectError(f"effect must be an Effect, got {type(effect).__name__}; make one with bfx.load.")
+        self.effect = effect
+        self.estimator = SPSA() if estimator is None else estimator
+        self.audio_rule = Identity() if audio_rule is None else audio_rule
+        self.pool = Inline() if pool is None else pool
+        self.sample_rate = check_sample_rate(sample_rate)
+        self._notice = audio_rule is None
+
+    @property
+    def width(self) -> int:
+        """How many columns params has."""
+        return self.effect.space.width
+
+    @torch.compiler.disable
+    def forward(self, audio: Tensor, params: Tensor) -> Tensor:
+        """Renders audio at params; see the class for shapes and errors."""
+        self._check(audio, params)
+        if self._notice and audio.requires_grad and torch.is_grad_enabled():
+            self._notice = False
+            warnings.warn(
+                f"The audio gradient of {self.effect.name} is taken as that of a wire; pass audio_rule=Identity() to say "
+                "that you know.",
+                stacklevel=2,
+            )
+        return _Render.apply(audio.float(), params.float(), self)  # type: ignore[no-any-return]
+
+    def _check(self, audio: Tensor, params: Tensor) -> None:
+        if audio.ndim != 3 or 0 in audio.shape[1:] or not audio.is_floating_point():
+            raise AudioError(
+                f"audio must be (batch, channel, time) in floating point with at least one channel and sample, got "
+                f"{tuple(audio.shape)} {audio.dtype}."
+            )
+        wanted = (audio.shape[0], self.width)
+        if tuple(params.shape) != wanted or not params.is_floating_point():
+            raise ParameterError(
+                f"params must be (batch, width) = {wanted} in floating point, got {tuple(params.shape)} {params.dtype}; "
+                f"the columns are {', '.join(self.effect.space.columns)}."
+            )
+        if not bool(torch.isfinite(audio.detach()).all()):
+            raise AudioError("audio contains NaN or infinity; check what produced it.")
+        u = params.detach()
+        outside = ~((u >= -_TOLERANCE) & (u <= 1 + _TOLERANCE))  # true for NaN too
+        if bool(outside.any()):
+            item, column = outside.nonzero()[0].tolist()
+            name, value = self.effect.space.columns[column], float(u[item, column])
+            raise ParameterError(
+                f"params[{item}, {column}] ({name}) is {value:g}; allowed is [0, 1]: put a sigmoid before the layer, or "
+                "use effect.space.encode for physical values."
+            )
+
+    def extra_repr(self) -> str:
+        """The effect and its free parameters."""
+        return f"{self.effect!r}, sample_rate={self.sample_rate:g}, pool={type(self.pool).__name__}"

@@ -1,0 +1,125 @@
+"""Where renders run: a pool takes a job, many renders at once, and gives audio or inner products."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_fx.audio import Audio
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import AudioError, ParameterError
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Many renders of one effect: the n-th is audio[rows[n]] at params[n].
+
+    Args:
+        effect: what renders.
+        audio: (batch, channel, time), float32.
+        params: (n, width) columns in [0, 1]; with `hop`, (n, blocks, width): one row for each block.
+        rows: (n,) which item of the batch each render takes.
+        sample_rate: in Hz.
+        hop: samples per block of time-varying parameters, see `Effect.render`.
+
+    Raises:
+        AudioError, ParameterError: shapes that do not fit together.
+    """
+
+    effect: Effect
+    audio: NDArray[np.float32]
+    params: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    sample_rate: float
+    hop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.audio.ndim != 3 or self.audio.dtype != np.float32:
+            raise AudioError(f"audio must be (batch, channel, time) float32, got {self.audio.shape} {self.audio.dtype}.")
+        n, width = len(self.params), self.effect.space.width
+        if self.params.ndim != (2 if self.hop is None else 3) or self.params.shape[-1] != width:
+            raise ParameterError(f"params must be (n, {width}), or (n, blocks, {width}) with hop, got {self.params.shape}.")
+        if self.rows.shape != (n,) or (n and not (0 <= self.rows.min() and self.rows.max() < len(self.audio))):
+            raise ParameterError(f"rows must name one of {len(self.audio)} batch items for each of {n} renders.")
+
+    def __len__(self) -> int:
+        return len(self.params)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """Shape of all outputs, (n, channel, time)."""
+        return (len(self), *self.audio.shape[1:])
+
+    def render(self, n: int) -> Audio:
+        """The n-th render, (channel, time)."""
+        decode = self.effect.space.decode
+        values = decode(self.params[n]) if self.hop is None else [decode(row) for row in self.params[n]]
+        return self.effect.render(self.audio[self.rows[n]], values, self.sample_rate, self.hop)
+
+    def project(self, n: int, weight: NDArray[np.float32]) -> float:
+        """The inner product of the n-th render with weight[rows[n]], summed in float64."""
+        products = np.multiply(weight[self.rows[n]], self.render(n), dtype=np.float64)
+        return float(products.sum())
+
+
+class Pool(abc.ABC):
+    """Where renders run. Every pool gives the same numbers, bit for bit.
+
+    A pool may be used as a context manager; `close` frees what it holds, and it opens again on next use. Pools are places,
+    not data: a copy is the same pool, and pickling keeps only the recipe.
+    """
+
+    @final
+    def map(self, job: Job) -> NDArray[np.float32]:
+        """Runs a job. Returns its outputs, (n, channel, time)."""
+        out = np.empty(job.output_shape, np.float32)
+        if len(job):
+            self._map(job, out)
+        return out
+
+    @final
+    def project(self, job: Job, weight: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Runs a job and returns only the inner products <weight[rows[n]], n-th output>, (n,).
+
+        Args:
+            job: the renders.
+            weight: (batch, channel, time), float32, like the job's audio.
+        """
+        if weight.shape != job.audio.shape or weight.dtype != np.float32:
+            raise AudioError(f"weight must be {job.audio.shape} float32 like audio, got {weight.shape} {weight.dtype}.")
+        out = np.empty(len(job), np.float64)
+        if len(job):
+            self._project(job, weight, out)
+        return out
+
+    @abc.abstractmethod
+    def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+        """Fills out, (n, channel, time), with the outputs of a job that is not empty."""
+
+    @abc.abstractmethod
+    def _project(self, job: Job, weight: NDArray[np.float32], out: NDArray[np.float64]) -> None:
+        """Fills out, (n,), with the inner products of a job that is not empty."""
+
+    def close(self) -> None:
+        """Frees what the pool holds. Pools that hold nothing need no override."""
+
+    @final
+    def __enter__(self) -> Self:
+        return self
+
+    @final
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @final
+    def __copy__(self) -> Self:
+        return self
+
+    @final
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self

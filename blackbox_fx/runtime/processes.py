@@ -1,0 +1,291 @@
+"""A pool of worker processes that survives what its effects do."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any, final
+
+import cloudpickle
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import BlackBoxError, ParameterError, RenderTimeout, WorkerDied
+from blackbox_fx.runtime.arena import Arena, open_anonymous
+from blackbox_fx.runtime.base import Job, Pool
+from blackbox_fx.runtime.threads import check_workers
+
+_log = logging.getLogger("blackbox_fx")
+_START_DEADLINE = 60.0
+_AHEAD = 2  # renders given to a worker at a time: the next is there when one is done
+_CACHED = 256  # effects that a worker keeps open
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class _Worker:
+    """The parent's side of one worker process."""
+
+    def __init__(self, memory: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "blackbox_fx.runtime.worker", str(theirs.fileno()), str(memory)]
+            self.process = subprocess.Popen(
+                [*command, str(os.getpid())],
+                pass_fds=(theirs.fileno(), memory),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**dict.fromkeys(_ONE_THREAD, "1"), **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        self.connection = Connection(ours.detach())
+        self.effects: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self.pending: collections.deque[int] = collections.deque()
+        self.since = 0.0
+
+    def wait_ready(self) -> None:
+        if self.connection.poll(_START_DEADLINE) and self.receive() == "ready":
+            self.send("path", sys.path)
+            return
+        self.stop()
+        raise WorkerDied(f"A worker process did not start, it ended {self.cause()}; see its output above.")
+
+    def send(self, *message: Any) -> None:
+        with contextlib.suppress(OSError):  # it died; the next `receive` tells
+            self.connection.send(message)
+
+    def receive(self) -> Any:
+        """The next message, or None if the process is gone."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            return None
+
+    def give_task(self, key: str, recipe: bytes, task: dict[str, Any]) -> None:
+        if key not in self.effects:
+            self.send("effect", key, recipe)
+            if len(self.effects) == _CACHED:
+                self.send("forget", self.effects.popitem(last=False)[0])
+        self.effects[key] = None
+        self.effects.move_to_end(key)
+        self.send("task", task)
+
+    def give(self, n: int) -> None:
+        if not self.pending:
+            self.since = time.monotonic()
+        self.pending.append(n)
+        self.send("render", n)
+
+    def answer(self) -> tuple[int, Any] | None:
+        """The number of the render just done and its value or error, or None if the process is gone."""
+        reply = self.receive()
+        if reply is not None:
+            self.pending.popleft()
+            self.since = time.monotonic()
+        return reply
+
+    def stop(self) -> None:
+        """Ends the process now and reaps it."""
+        self.connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(0.05)  # one that just crashed tells its own cause
+        self.process.kill()
+        self.process.wait(_START_DEADLINE)
+
+    def cause(self) -> str:
+        """How the stopped process ended, in words."""
+        code = self.process.returncode
+        if code >= 0:
+            return f"with exit code {code}"
+        return f"by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"by signal {-code}"
+
+
+@final
+class Processes(Pool):
+    """Renders in worker processes: a plugin that crashes or hangs ends a worker, not the run.
+
+    Workers are plain `python -m` processes without torch, started on first use. Audio goes through memory that has no name
+    and so cannot be left behind; effects travel as recipes and stay open in the worker. A worker that dies or outlives the
+    deadline is replaced and its render tried once more. Workers end with their parent, however it ends. A process that
+    forks (as data loaders do) starts its own workers in the child. Needs Linux or macOS.
+
+    Args:
+        workers: number of processes; the number of cores if not given.
+        deadline: seconds that one render may take, opening the effect included.
+
+    Attributes:
+        restarts: how many workers died or hung and were replaced; each is logged as a warning too.
+
+    Raises:
+        ParameterError: workers or deadline out of range.
+        WorkerDied, RenderTimeout: the same render ended or outlived two workers.
+        EffectError, ParameterError, AudioError: what the effect itself raised, with the worker's traceback as a note.
+    """
+
+    def __init__(self, workers: int | None = None, deadline: float = 60.0) -> None:
+        self.workers = check_workers(workers or os.cpu_count())
+        if not 0 < deadline < float("inf"):
+            raise ParameterError(f"deadline must be a finite number of seconds above 0, got {deadline!r}.")
+        self.deadline = deadline
+        self.restarts = 0
+        self._recipes: weakref.WeakKeyDictionary[Effect, tuple[str, bytes]] = weakref.WeakKeyDictionary()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._team: list[_Worker] = []
+        self._arena: Arena | None = None
+        # a forked child must not end its parent's workers
+        self._finalizer = weakref.finalize(self, _end, self._team, self._pid)
+
+    def _recipe(self, effect: Effect) -> tuple[str, bytes]:
+        if effect not in self._recipes:
+            recipe = cloudpickle.dumps(effect)
+            self._recipes[effect] = hashlib.blake2b(recipe).hexdigest(), recipe
+        return self._recipes[effect]
+
+    def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+        def collect(arena: Arena, task: dict[str, Any]) -> None:
+            np.copyto(out, arena.view(task["out"]))
+
+        self._run(job, None, lambda n, value: None, collect)
+
+    def _project(self, job: Job, weight: NDArray[np.float32], out: NDArray[np.float64]) -> None:
+        self._run(job, weight, out.__setitem__, lambda arena, task: None)
+
+    def _run(
+        self,
+        job: Job,
+        weight: NDArray[np.float32] | None,
+        deliver: Callable[[int, Any], None],
+        collect: Callable[[Arena, dict[str, Any]], None],
+    ) -> None:
+        if self._pid != os.getpid():
+            self._forget()
+        with self._lock:
+            if self._arena is None:
+                self._arena = Arena(open_anonymous())
+            try:
+                task = self._place(job, weight, self._arena)
+                self._dispatch(job, task, deliver)
+                collect(self._arena, task)
+            except BaseException:
+                # Ctrl-C among others: whoever is still at work here would answer into the next job
+                for worker in [w for w in self._team if w.pending]:
+                    self._discard(worker)
+                raise
+
+    def _place(self, job: Job, weight: NDArray[np.float32] | None, arena: Arena) -> dict[str, Any]:
+        second = job.output_shape if weight is None else weight.shape
+        audio, other = arena.reserve((job.audio.shape, np.float32), (second, np.float32))
+        np.copyto(arena.view(audio), job.audio)
+        if weight is not None:
+            np.copyto(arena.view(other), weight)
+        return {
+            "effect": self._recipe(job.effect)[0],
+            "audio": audio,
+            "weight": other if weight is not None else None,
+            "out": other if weight is None else None,
+            "params": job.params,
+            "rows": job.rows,
+            "sample_rate": job.sample_rate,
+            "hop": job.hop,
+        }
+
+    def _staff(self, count: int, *task: Any) -> None:
+        """Brings the team up to `count` workers and tells the new ones about the task."""
+        assert self._arena is not None
+        new = [_Worker(self._arena.fd) for _ in range(count - len(self._team))]
+        self._team += new
+        try:
+            for worker in new:
+                worker.wait_ready()
+        except BaseException:
+            for worker in new:
+                self._discard(worker)
+            raise
+        for worker in new:
+            worker.give_task(*task)
+
+    def _discard(self, worker: _Worker) -> None:
+        worker.stop()
+        self._team.remove(worker)
+
+    def _dispatch(self, job: Job, task: dict[str, Any], deliver: Callable[[int, Any], None]) -> None:
+        todo = collections.deque(range(len(job)))
+        losses: collections.Counter[int] = collections.Counter()
+        errors: list[BlackBoxError] = []
+        for worker in [w for w in self._team if w.process.poll() is not None]:
+            self._discard(worker)  # it ended while idle
+        for worker in self._team:
+            worker.give_task(*self._recipe(job.effect), task)
+        size = max(min(self.workers, len(job)), len(self._team))
+        self._staff(size, *self._recipe(job.effect), task)
+        while True:
+            for worker in self._team:
+                while todo and len(worker.pending) < _AHEAD:
+                    worker.give(todo.popleft())
+            busy = {w.connection: w for w in self._team if w.pending}
+            if not busy:
+                break
+            patience = min(w.since for w in busy.values()) + self.deadline - time.monotonic()
+            answered = wait(list(busy), max(patience, 0.0))
+            for connection, worker in busy.items():
+                if connection in answered and (reply := worker.answer()) is not None:
+                    n, value = reply
+                    if isinstance(value, BlackBoxError):
+                        errors.append(value)
+                    else:
+                        deliver(n, value)
+                elif connection in answered or time.monotonic() - worker.since > self.deadline:
+                    head, *others = worker.pending
+                    lost = self._lose(worker, job, head, hung=connection not in answered)
+                    losses[head] += 1
+                    if losses[head] == 2:
+                        errors.append(lost)
+                    todo.extendleft(reversed([head, *others]))
+            if errors:
+                todo.clear()  # but hear out the others, whose answers would otherwise go into the next job
+            else:
+                self._staff(size, *self._recipe(job.effect), task)
+        if errors:
+            raise errors[0]
+
+    def _lose(self, worker: _Worker, job: Job, n: int, hung: bool) -> BlackBoxError:
+        self._discard(worker)
+        self.restarts += 1
+        row = job.params[n] if job.hop is None else job.params[n, 0]
+        what = f"outlived its deadline of {self.deadline:g} s" if hung else f"ended its worker {worker.cause()}"
+        what = f"{job.effect.name} {what} at {job.effect.space.decode(row)}"
+        _log.warning("%s; another worker takes over.", what)
+        return (RenderTimeout if hung else WorkerDied)(f"{what}, twice; keep away from these settings.")
+
+    def close(self) -> None:
+        """Ends the workers and frees the shared memory."""
+        with self._lock:
+            _end(self._team, self._pid)
+            if self._arena is not None:
+                self._arena.close()
+                self._arena = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Processes, (self.workers, self.deadline)
+
+
+def _end(team: list[_Worker], pid: int) -> None:
+    if pid == os.getpid():
+        for worker in team:
+            worker.stop()
+        team.clear()

@@ -1,0 +1,86 @@
+"""Pools within this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_fx.errors import ParameterError
+from blackbox_fx.runtime.base import Job, Pool
+
+
+def check_workers(workers: Any) -> int:
+    """The number of workers. Raises ParameterError unless it is a whole number of at least 1."""
+    if isinstance(workers, bool) or not isinstance(workers, (int, np.integer)) or workers < 1:
+        raise ParameterError(f"workers must be a whole number of at least 1, got {workers!r}.")
+    return int(workers)
+
+
+@final
+class Inline(Pool):
+    """Renders one after the other, in the calling thread."""
+
+    def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+        for n in range(len(job)):
+            out[n] = job.render(n)
+
+    def _project(self, job: Job, weight: NDArray[np.float32], out: NDArray[np.float64]) -> None:
+        for n in range(len(job)):
+            out[n] = job.project(n, weight)
+
+
+@final
+class Threads(Pool):
+    """Renders in threads of this process: quickest for hosts that release the GIL while they render, as pedalboard does.
+
+    A thread cannot be stopped from outside, so there is no deadline here, and a plugin that crashes takes the process with
+    it: use `Processes` for what you do not trust. VST3 plugins must be loaded on the main thread and need `Processes` too.
+
+    Args:
+        workers: number of threads.
+    """
+
+    def __init__(self, workers: int = 2) -> None:
+        self.workers = check_workers(workers)
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+        def one(n: int) -> None:
+            out[n] = job.render(n)
+
+        self._run(one, len(job))
+
+    def _project(self, job: Job, weight: NDArray[np.float32], out: NDArray[np.float64]) -> None:
+        def one(n: int) -> None:
+            out[n] = job.project(n, weight)
+
+        self._run(one, len(job))
+
+    def _run(self, one: Callable[[int], None], n: int) -> None:
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="blackbox_fx")
+            executor = self._executor
+        futures = [executor.submit(one, i) for i in range(n)]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def close(self) -> None:
+        """Ends the threads once their current renders are done."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Threads, (self.workers,)

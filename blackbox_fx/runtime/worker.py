@@ -1,0 +1,94 @@
+"""The worker process: `python -m blackbox_fx.runtime.worker SOCKET MEMORY PARENT`, started by `Processes` alone.
+
+It opens effects once, renders what it is told, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import BlackBoxError, EffectError
+from blackbox_fx.runtime.arena import Arena
+from blackbox_fx.runtime.base import Job
+
+
+def _follow_parent(parent: int) -> None:
+    # a closed socket tells an idle worker; this tells one that is busy
+    while os.getppid() == parent:
+        time.sleep(0.25)
+    os._exit(1)
+
+
+def _portable(error: BaseException) -> BlackBoxError:
+    """The error as one that every process can unpickle, with the worker's traceback as a note."""
+    kind = type(error) if isinstance(error, BlackBoxError) else EffectError
+    text = str(error) if isinstance(error, BlackBoxError) else f"{type(error).__name__}: {error}"
+    portable = kind(text)
+    portable.add_note("In the worker:\n" + "".join(traceback.format_exception(error)))
+    return portable
+
+
+def serve(connection: Connection, arena: Arena) -> None:
+    """Answers messages until the connection closes."""
+    effects: dict[str, Effect] = {}
+    recipes: dict[str, bytes] = {}
+    task: dict[str, Any] = {}
+    while True:
+        kind, *content = connection.recv()
+        if kind == "path":
+            sys.path[:] = content[0]
+        elif kind == "effect":
+            recipes[content[0]] = content[1]
+        elif kind == "forget":
+            effects.pop(content[0], None)
+            recipes.pop(content[0], None)
+        elif kind == "task":
+            task = content[0]
+        else:
+            try:
+                connection.send((content[0], _render(content[0], task, effects, recipes, arena)))
+            except Exception as error:
+                connection.send((content[0], _portable(error)))
+
+
+def _render(n: int, task: dict[str, Any], effects: dict[str, Effect], recipes: dict[str, bytes], arena: Arena) -> Any:
+    if task["effect"] not in effects:
+        effects[task["effect"]] = pickle.loads(recipes[task["effect"]])
+    audio = arena.view(task["audio"], writeable=False)
+    effect = effects[task["effect"]]
+    job = Job(effect, audio, task["params"], task["rows"], task["sample_rate"], task["hop"])
+    if task["weight"] is not None:
+        return job.project(n, arena.view(task["weight"], writeable=False))
+    np.copyto(arena.view(task["out"])[n], job.render(n))
+    return None
+
+
+def main() -> None:
+    """Entry point."""
+    socket, memory, parent = map(int, sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
+    connection = Connection(socket)
+    connection.send("ready")
+    try:
+        serve(connection, Arena(memory))
+    except (EOFError, ConnectionError):
+        pass
+    finally:
+        # plugins may crash or hang in their destructors, which no longer matters
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
