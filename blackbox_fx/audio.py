@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,48 +36,105 @@ def is_finite(x: NDArray[Any]) -> bool:
 
 
 def check_audio(audio: Any, what: str = "audio") -> Audio:
-    """Audio as a float32 array (channel, time). Raises AudioError on another shape, type, no sample, NaN or infinity."""
-    x = np.asarray(audio)
+    """Audio as a float32 array (channel, time). Raises AudioError on another shape or type, no sample, or NaN."""
+    try:
+        x = np.asarray(audio)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise AudioError(f"{what} is no array (channel, time) ({_reason(error)}).") from error
     if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 1:
         raise AudioError(f"{what} must have shape (channel, time) with at least one of each, got {x.shape}.")
     if x.shape[0] > x.shape[1] and x.shape[1] <= 2:
         raise AudioError(f"{what} has shape {x.shape}, which looks like (time, channel); pass its transpose.")
     if not np.issubdtype(x.dtype, np.floating):
-        raise AudioError(f"{what} must be floating point in about [-1, 1], got {x.dtype}; divide integers by full scale.")
-    if not is_finite(x):
+        raise AudioError(f"{what} must be floating point in about [-1, 1], got {x.dtype}; divide by full scale.")
+    with np.errstate(over="ignore"):
+        y = x.astype(np.float32, copy=False)
+    if not is_finite(y):
         raise AudioError(f"{what} contains NaN or infinity; check what produced it.")
-    return x.astype(np.float32, copy=False)
+    return y
 
 
-def read(path: str | os.PathLike[str], sample_rate: float | None = None) -> tuple[Audio, float]:
+def _reason(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+class FileInfo(NamedTuple):
+    """What the header of an audio file says: frames are samples of each channel, sample_rate is in Hz."""
+
+    frames: int
+    channels: int
+    sample_rate: int
+
+
+def info(path: str | os.PathLike[str]) -> FileInfo:
+    """What the header of a file says; an MP3 may turn out shorter. Raises AudioError like `read`, NaN aside."""
+    path = Path(path)
+    with _opened(path) as file:
+        return _header(path, file)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    import soundfile
+
+    if not path.is_file():
+        raise AudioError(f"No such audio file: {path}.")
+    try:
+        with soundfile.SoundFile(path) as file:
+            yield file
+    # A damaged header may claim more samples than there is memory.
+    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError, MemoryError) as error:
+        if isinstance(error, AudioError):
+            raise
+        raise AudioError(f"Cannot read {path} as audio ({_reason(error)}); use WAV, FLAC, OGG or MP3.") from error
+
+
+def _header(path: Path, file: Any) -> FileInfo:
+    low, high = SAMPLE_RATES
+    if not low <= file.samplerate <= high:
+        raise AudioError(f"{path} has a sample rate of {file.samplerate} Hz; allowed is [{low}, {high}] Hz.")
+    if not file.frames:
+        raise AudioError(f"{path} holds no samples; remove it or write it again.")
+    return FileInfo(file.frames, file.channels, file.samplerate)
+
+
+def read(
+    path: str | os.PathLike[str], sample_rate: float | None = None, start: int = 0, frames: int | None = None
+) -> tuple[Audio, float]:
     """Reads WAV, FLAC, OGG, MP3 and what else libsndfile knows.
 
     Args:
         path: the file.
         sample_rate: resampled to this rate in Hz; the file's own if not given.
+        start: the first sample to read, at the file's own rate, [0, frames of the file).
+        frames: how many samples to read, at the file's own rate; what lies beyond the end is left out.
 
     Returns:
         audio (channel, time), float32, and its sample rate in Hz.
 
     Raises:
-        AudioError: the file is missing, empty, not audio, or holds NaN or infinity.
+        AudioError: the file is missing, empty, cut off or not audio, holds NaN or infinity, or ends before `start`.
     """
-    import soundfile
-
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"No such audio file: {path}.")
-    try:
-        data, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
-        raise AudioError(f"Cannot read {path} as audio ({str(error).splitlines()[0]}); use WAV, FLAC, OGG or MP3.") from error
-    if not data.shape[0]:
-        raise AudioError(f"{path} holds no samples; remove it or write it again.")
+    with _opened(path) as file:
+        total, _, rate = _header(path, file)
+        if not 0 <= start < total:
+            raise AudioError(f"start={start} is not allowed in {path}; allowed is [0, {total - 1}].")
+        wanted = total - start if frames is None else min(frames, total - start)
+        file.seek(start)
+        data = file.read(wanted, dtype="float32", always_2d=True)
+        # Only the header of an MP3 is an estimate.
+        if len(data) < wanted and (file.format != "MP3" or not len(data)):
+            raise AudioError(f"{path} ends after {start + len(data)} of its {total} samples; write it again.")
     audio = np.ascontiguousarray(data.T)
-    if not is_finite(audio):
-        raise AudioError(f"{path} contains NaN or infinity; write it again.")
     target = float(rate) if sample_rate is None else check_sample_rate(sample_rate)
-    return resample(audio, rate, target), target
+    finite = is_finite(audio)
+    audio = resample(audio, rate, target) if finite else audio
+    if not (finite and is_finite(audio)):
+        raise AudioError(f"{path} contains NaN, infinity or values far beyond full scale; write it again.")
+    if not audio.shape[1]:
+        raise AudioError(f"{path} is too short for {target:g} Hz; remove it or write it again.")
+    return audio, target
 
 
 def resample(audio: Audio, from_rate: float, to_rate: float) -> Audio:
@@ -90,7 +149,8 @@ def resample(audio: Audio, from_rate: float, to_rate: float) -> Audio:
 def write(path: str | os.PathLike[str], audio: Any, sample_rate: float) -> None:
     """Writes audio (channel, time) as the format of the file's ending: 32-bit float for WAV, 24-bit for FLAC.
 
-    The file appears whole or not at all. Raises AudioError on bad audio, an unknown ending or a missing folder.
+    The file appears whole or not at all. FLAC and MP3 clip what exceeds [-1, 1]. Raises AudioError on bad audio, an
+    ending other than .wav, .flac, .ogg and .mp3, a missing folder, or a rate that the format does not have.
     """
     import soundfile
 
@@ -98,7 +158,7 @@ def write(path: str | os.PathLike[str], audio: Any, sample_rate: float) -> None:
     x = check_audio(audio)
     rate = round(check_sample_rate(sample_rate))
     kind = path.suffix.lstrip(".").upper()
-    if kind not in soundfile.available_formats():
+    if kind not in ("WAV", "FLAC", "OGG", "MP3"):
         raise AudioError(f"Cannot write {path}: unknown ending {path.suffix!r}; use .wav, .flac, .ogg or .mp3.")
     if not path.parent.is_dir():
         raise AudioError(f"Cannot write {path}: the folder {path.parent} does not exist; create it first.")
@@ -109,9 +169,9 @@ def write(path: str | os.PathLike[str], audio: Any, sample_rate: float) -> None:
         soundfile.write(temporary, x.T, rate, subtype=subtype, format=kind)
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise AudioError(f"Cannot write {path}: {str(error).splitlines()[0]}") from error
+        raise AudioError(f"Cannot write {path} ({_reason(error)}); choose another ending or rate.") from error
     finally:
         Path(temporary).unlink(missing_ok=True)

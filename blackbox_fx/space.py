@@ -19,7 +19,7 @@ import abc
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -295,14 +295,15 @@ class Space:
     def __init__(self, parameters: Mapping[str, Parameter] = {}, free: Iterable[str] | None = None) -> None:
         self.parameters = dict(parameters)
         self.free = tuple(self.parameters if free is None else free)
-        self._require(self.free)
+        self.require(self.free)
         if len(set(self.free)) != len(self.free):
             raise ParameterError(f"A free parameter is named twice in {list(self.free)}; name each once.")
         stops = np.cumsum([0, *(self.parameters[n].columns for n in self.free)]).tolist()
         self.slices = {n: slice(a, b) for n, a, b in zip(self.free, stops[:-1], stops[1:], strict=True)}
         self.width: int = stops[-1]
 
-    def _require(self, names: Iterable[str]) -> None:
+    def require(self, names: Iterable[str]) -> None:
+        """Raises ParameterError unless all names are known."""
         unknown = [n for n in names if n not in self.parameters]
         if unknown:
             known = ", ".join(self.parameters) or "none"
@@ -343,7 +344,7 @@ class Space:
 
     def complete(self, values: Mapping[str, Any]) -> dict[str, Value]:
         """Physical values of all parameters: those given, checked, and the defaults of the others."""
-        self._require(values)
+        self.require(values)
         return self.defaults | {name: self.parameters[name].check(name, v) for name, v in values.items()}
 
     def snap(self, rows: ArrayLike) -> Array:
@@ -355,7 +356,7 @@ class Space:
     def fix(self, values: Mapping[str, Any] = {}, **named: Any) -> Space:
         """The space with these parameters no longer free, standing at these values."""
         checked = {**values, **named}
-        self._require(checked)
+        self.require(checked)
         moved: dict[str, Any] = {
             n: dataclasses.replace(self.parameters[n], default=self.parameters[n].check(n, v))  # type: ignore[type-var]
             for n, v in checked.items()
@@ -364,11 +365,27 @@ class Space:
 
     def only(self, *names: str) -> Space:
         """The space with only these parameters free, in this order; the others stand at their defaults."""
-        self._require(names)
+        self.require(names)
         held = [n for n in names if n not in self.free]
         if held:
             raise ParameterError(f"{', '.join(held)} was fixed and cannot be freed; free are {', '.join(self.free)}.")
         return Space(self.parameters, names)
+
+    def within(self, ranges: Mapping[str, Any] = {}, **named: Any) -> Space:
+        """The space with narrower ranges, (low, high) in physical units; defaults move to the nearest end."""
+        checked = {**ranges, **named}
+        self.require(checked)
+        narrowed: dict[str, Parameter] = {}
+        for name, ends in checked.items():
+            p = self.parameters[name]
+            if not isinstance(p, (Continuous, Integer)):
+                raise ParameterError(f"{name} is a {p.kind} and has no range to narrow; use fix to hold it.")
+            if not isinstance(ends, Sequence) or len(ends) != 2:
+                raise ParameterError(f"The range of {name} must be (low, high), got {ends!r}.")
+            low, high = (p.check(name, end) for end in ends)
+            default: Any = min(max(p.default, low), high)
+            narrowed[name] = dataclasses.replace(p, low=low, high=high, default=default)
+        return Space(self.parameters | narrowed, self.free)
 
     def sample(self, n: int, seed: int | np.random.Generator) -> Array:
         """Random settings, shape (n, width): uniform on [0, 1], over the levels, or over the options."""

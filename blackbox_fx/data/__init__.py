@@ -1,0 +1,23 @@
+"""Songs to train on: composed from a seed, or read from a folder of stems, and random excerpts of either."""
+
+from __future__ import annotations
+
+from blackbox_fx.data.clips import Clip, Clips
+from blackbox_fx.data.composer import Part, Score, compose, write_score
+from blackbox_fx.data.folder import SongFiles, SongFolder, read_songs
+from blackbox_fx.data.sampler import Note
+from blackbox_fx.data.song import Song
+
+__all__ = [
+    "Clip",
+    "Clips",
+    "Note",
+    "Part",
+    "Score",
+    "Song",
+    "SongFiles",
+    "SongFolder",
+    "compose",
+    "read_songs",
+    "write_score",
+]

@@ -54,6 +54,11 @@ class Effect(abc.ABC):
             self._thread.handle = self._open()
         return self._thread.handle
 
+    @final
+    def open(self) -> None:
+        """Opens the native handle for this thread now, rather than on first use."""
+        self._handle()
+
     @property
     def defaults(self) -> Settings:
         """Where every parameter stands when nothing is said, in physical units."""
@@ -68,6 +73,11 @@ class Effect(abc.ABC):
     def only(self, *names: str) -> Self:
         """The same effect with only these parameters free: `effect.only("threshold_db", "ratio")`."""
         return self._with(self.space.only(*names))
+
+    @final
+    def within(self, ranges: Mapping[str, Any] = {}, **named: Any) -> Self:
+        """The same effect with narrower ranges: `effect.within(gain_db=(-12, 12))`."""
+        return self._with(self.space.within(ranges, **named))
 
     def _with(self, space: Space) -> Self:
         other = object.__new__(type(self))

@@ -38,17 +38,22 @@ class Rack(Effect):
     """
 
     def __init__(self, effects: Mapping[str, Effect] | Sequence[Effect], name: str = "rack") -> None:
+        given = list(effects.values() if isinstance(effects, Mapping) else effects)
+        wrong = [type(e).__name__ for e in given if not isinstance(e, Effect)]
+        if wrong or not given:
+            raise EffectError(f"A Rack needs one or more effects, got {wrong[0] if wrong else 'none'}; see bfx.load.")
         if not isinstance(effects, Mapping):
             effects = dict(zip(_labels(effects), effects, strict=True))
-        wrong = [type(e).__name__ for e in effects.values() if not isinstance(e, Effect)]
-        if wrong or not effects:
-            raise EffectError(f"A Rack needs one or more effects, got {wrong[0] if wrong else 'none'}; see bfx.load.")
         self.members = dict(effects)
         parameters = {f"{m}.{n}": p for m, e in effects.items() for n, p in e.space.parameters.items()}
         free = [f"{m}.{n}" for m, e in effects.items() for n in e.space.free]
         super().__init__(name, Space(parameters, free))
         # a member that cannot change in mid-clip says so itself, when its own settings are asked to
         self.automatable = any(e.automatable for e in effects.values())
+
+    def _open(self) -> None:
+        for effect in self.members.values():
+            effect.open()
 
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         for label, effect in self.members.items():

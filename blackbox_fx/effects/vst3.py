@@ -171,10 +171,11 @@ class VST3(Effect):
 
     def _run(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         plugin = self._handle()
-        native = plugin._parameters
         silence = np.zeros((len(audio), _BLOCK), np.float32)
         out = []
         for k, settings in enumerate(blocks):
+            # asked for anew each time: some plugins are reloaded by a reset, and their old parameter objects then crash
+            native = plugin._parameters
             for name, value in settings.items():
                 native[self.index[name]].raw_value = _raw(self.space.parameters[name], value)
             cut = audio[:, k * hop : (k + 1) * hop]

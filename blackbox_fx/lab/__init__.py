@@ -1,0 +1,1 @@
+"""Measurements, run by `blackbox-fx bench`."""

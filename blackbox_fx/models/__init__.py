@@ -1,0 +1,1 @@
+"""Networks that operate effects, and tasks to train them on."""

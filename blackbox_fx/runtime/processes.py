@@ -29,7 +29,8 @@ from blackbox_fx.runtime.base import Job, Pool
 from blackbox_fx.runtime.threads import check_workers
 
 _log = logging.getLogger("blackbox_fx")
-_START_DEADLINE = 60.0
+_START_DEADLINE = 60.0  # seconds, to start a worker and to open an effect
+_OPENING = -1  # stands for a render while the worker opens the effect
 _AHEAD = 2  # renders given to a worker at a time: the next is there when one is done
 _CACHED = 256  # effects that a worker keeps open
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -74,18 +75,27 @@ class _Worker:
 
     def give_task(self, key: str, recipe: bytes, task: dict[str, Any]) -> None:
         if key not in self.effects:
-            self.send("effect", key, recipe)
             if len(self.effects) == _CACHED:
                 self.send("forget", self.effects.popitem(last=False)[0])
+            self._expect(_OPENING)
+            self.send("open", key, recipe)
         self.effects[key] = None
         self.effects.move_to_end(key)
         self.send("task", task)
 
     def give(self, n: int) -> None:
+        self._expect(n)
+        self.send("render", n)
+
+    def _expect(self, n: int) -> None:
         if not self.pending:
             self.since = time.monotonic()
         self.pending.append(n)
-        self.send("render", n)
+
+    def time_left(self, deadline: float) -> float:
+        """Seconds until what it does now is late."""
+        allowed = _START_DEADLINE if self.pending[0] == _OPENING else deadline
+        return self.since + allowed - time.monotonic()
 
     def answer(self) -> tuple[int, Any] | None:
         """The number of the render just done and its value or error, or None if the process is gone."""
@@ -122,7 +132,7 @@ class Processes(Pool):
 
     Args:
         workers: number of processes; the number of cores if not given.
-        deadline: seconds that one render may take, opening the effect included.
+        deadline: seconds that one render may take. Opening an effect may take a minute.
 
     Attributes:
         restarts: how many workers died or hung and were replaced; each is logged as a warning too.
@@ -240,22 +250,22 @@ class Processes(Pool):
             busy = {w.connection: w for w in self._team if w.pending}
             if not busy:
                 break
-            patience = min(w.since for w in busy.values()) + self.deadline - time.monotonic()
+            patience = min(w.time_left(self.deadline) for w in busy.values())
             answered = wait(list(busy), max(patience, 0.0))
             for connection, worker in busy.items():
                 if connection in answered and (reply := worker.answer()) is not None:
                     n, value = reply
                     if isinstance(value, BlackBoxError):
                         errors.append(value)
-                    else:
+                    elif n != _OPENING:
                         deliver(n, value)
-                elif connection in answered or time.monotonic() - worker.since > self.deadline:
+                elif connection in answered or worker.time_left(self.deadline) < 0:
                     head, *others = worker.pending
                     lost = self._lose(worker, job, head, hung=connection not in answered)
                     losses[head] += 1
                     if losses[head] == 2:
                         errors.append(lost)
-                    todo.extendleft(reversed([head, *others]))
+                    todo.extendleft(n for n in reversed([head, *others]) if n != _OPENING)
             if errors:
                 todo.clear()  # but hear out the others, whose answers would otherwise go into the next job
             else:
@@ -266,11 +276,15 @@ class Processes(Pool):
     def _lose(self, worker: _Worker, job: Job, n: int, hung: bool) -> BlackBoxError:
         self._discard(worker)
         self.restarts += 1
-        row = job.params[n] if job.hop is None else job.params[n, 0]
-        what = f"outlived its deadline of {self.deadline:g} s" if hung else f"ended its worker {worker.cause()}"
-        what = f"{job.effect.name} {what} at {job.effect.space.decode(row)}"
+        if n == _OPENING:
+            where, limit = "while it was opened", _START_DEADLINE
+        else:
+            row = job.params[n] if job.hop is None else job.params[n, 0]
+            where, limit = f"at {job.effect.space.decode(row)}", self.deadline
+        how = f"outlived its deadline of {limit:g} s" if hung else f"ended its worker {worker.cause()}"
+        what = f"{job.effect.name} {how} {where}"
         _log.warning("%s; another worker takes over.", what)
-        return (RenderTimeout if hung else WorkerDied)(f"{what}, twice; keep away from these settings.")
+        return (RenderTimeout if hung else WorkerDied)(f"{what}, twice; leave out such settings, or the effect.")
 
     def close(self) -> None:
         """Ends the workers and frees the shared memory."""

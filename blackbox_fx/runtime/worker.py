@@ -42,31 +42,34 @@ def _portable(error: BaseException) -> BlackBoxError:
 def serve(connection: Connection, arena: Arena) -> None:
     """Answers messages until the connection closes."""
     effects: dict[str, Effect] = {}
-    recipes: dict[str, bytes] = {}
+    failures: dict[str, BlackBoxError] = {}
     task: dict[str, Any] = {}
     while True:
         kind, *content = connection.recv()
         if kind == "path":
             sys.path[:] = content[0]
-        elif kind == "effect":
-            recipes[content[0]] = content[1]
-        elif kind == "forget":
-            effects.pop(content[0], None)
-            recipes.pop(content[0], None)
         elif kind == "task":
             task = content[0]
-        else:
+        elif kind == "forget":
+            effects.pop(content[0], None)
+        elif kind == "open":
+            key, recipe = content
             try:
-                connection.send((content[0], _render(content[0], task, effects, recipes, arena)))
+                effects[key] = pickle.loads(recipe)
+                effects[key].open()
             except Exception as error:
-                connection.send((content[0], _portable(error)))
+                failures[key] = _portable(error)
+            connection.send((-1, failures.get(key)))
+        else:
+            n = content[0]
+            try:
+                connection.send((n, failures.get(task["effect"]) or _render(n, task, effects[task["effect"]], arena)))
+            except Exception as error:
+                connection.send((n, _portable(error)))
 
 
-def _render(n: int, task: dict[str, Any], effects: dict[str, Effect], recipes: dict[str, bytes], arena: Arena) -> Any:
-    if task["effect"] not in effects:
-        effects[task["effect"]] = pickle.loads(recipes[task["effect"]])
+def _render(n: int, task: dict[str, Any], effect: Effect, arena: Arena) -> Any:
     audio = arena.view(task["audio"], writeable=False)
-    effect = effects[task["effect"]]
     job = Job(effect, audio, task["params"], task["rows"], task["sample_rate"], task["hop"])
     if task["weight"] is not None:
         return job.project(n, arena.view(task["weight"], writeable=False))

@@ -1,0 +1,76 @@
+"""Checkpoints: tensors as safetensors, the rest as JSON; written whole or not at all, and never unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from blackbox_fx.errors import DataError
+
+_VERSION = 1
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file under a temporary name and renames it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Writes `checkpoint.json` and the tensors it names; the JSON comes last, so an interrupted save changes nothing.
+
+    Args:
+        folder: where; created if missing.
+        module: whose state_dict is kept, generators included.
+        optimizer: whose state is kept.
+        state: anything JSON can hold; must have "step".
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"module.{k}": v.contiguous() for k, v in module.state_dict().items()}
+    for index, entries in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entries.items()}
+    name = f"checkpoint-{state['step']}.safetensors"
+    temporary = folder / f".{name}.{os.getpid()}"
+    save_file(tensors, temporary)
+    os.replace(temporary, folder / name)
+    write_text(folder / "checkpoint.json", json.dumps({"version": _VERSION, "tensors": name, **state}))
+    for old in folder.glob("checkpoint-*.safetensors"):
+        if old.name != name:
+            old.unlink()
+
+
+def load(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """Restores what `save` wrote. Returns the state, or None where there is no checkpoint.
+
+    Raises:
+        DataError: a checkpoint that is damaged, of another version, or of another network.
+    """
+    path = folder / "checkpoint.json"
+    if not path.exists():
+        return None
+    try:
+        state = json.loads(path.read_text())
+        if state["version"] != _VERSION:
+            raise DataError(f"{path} has version {state['version']}; this release reads {_VERSION}: start a new run.")
+        tensors: dict[str, Tensor] = load_file(folder / Path(state["tensors"]).name)
+        module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
+        entries: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                entries.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise DataError(f"Cannot resume from {path} ({reason}); remove it, or train into another folder.") from error
+    return state

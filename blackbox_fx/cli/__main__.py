@@ -1,0 +1,42 @@
+"""Entry point of `blackbox-fx`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.markup import escape
+
+from blackbox_fx.cli import bench, effects, mix, show
+from blackbox_fx.errors import BlackBoxError
+
+app = typer.Typer(
+    help="Train networks through audio effects that cannot be differentiated.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train = typer.Typer(help="Train networks.", no_args_is_help=True)
+measure = typer.Typer(help="Measure, on this machine.", no_args_is_help=True)
+app.add_typer(train, name="train")
+app.add_typer(measure, name="bench")
+for command in (mix.demo, effects.effects, effects.inspect, effects.render):
+    app.command()(command)
+train.command("mix")(mix.train_mix)
+measure.command()(bench.overhead)
+
+
+def main() -> None:
+    """Runs a command; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except BlackBoxError as error:
+        show.err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        show.err.print("stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Commands about single effects: list, inspect, render."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from blackbox_fx.cli import show
+from blackbox_fx.effects import Effect, load
+from blackbox_fx.effects.pedalboard import BUILTINS
+from blackbox_fx.effects.vst3 import installed
+from blackbox_fx.errors import EffectError, ParameterError
+from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle
+
+Address = Annotated[str, typer.Argument(help="Such as pedalboard:Compressor or vst3:/path/to/Plugin.vst3.")]
+Impulse = Annotated[Path | None, typer.Option("--impulse", help="Impulse response, for pedalboard:Convolution.")]
+
+
+def _load(address: str, impulse: Path | None) -> Effect:
+    return load(address, **({} if impulse is None else {"impulse_response": impulse}))
+
+
+def effects() -> None:
+    """List the effects that can be loaded."""
+    rows = [(f"pedalboard:{name}", str(len(parameters))) for name, parameters in BUILTINS.items()]
+    rows += [(f"vst3:{path}", "-") for path in installed()]
+    show.table("Effects", ("address", "parameters"), rows, numbers=1)
+
+
+def inspect(effect: Address, impulse: Impulse = None) -> None:
+    """Show the parameters of an effect: ranges, units, defaults."""
+    loaded = _load(effect, impulse)
+    space = loaded.space
+    rows = [(n, p.kind, p.describe(), _text(p.default), str(p.columns)) for n, p in space.parameters.items()]
+    show.table(loaded.name, ("parameter", "kind", "range", "default", "columns"), rows, numbers=2)
+    show.out.print(f"{space.width} columns; settings can{'' if loaded.automatable else 'not'} change in mid-clip.")
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def render(
+    effect: Address,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Audio file to read.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Audio file to write; the ending sets the format.")],
+    settings: Annotated[list[str], typer.Option("--set", help="name=value, in physical units; may be repeated.")] = [],
+    impulse: Impulse = None,
+) -> None:
+    """Render a file through an effect."""
+    from blackbox_fx.audio import read, write
+
+    loaded = _load(effect, impulse)
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ParameterError(f"--set takes name=value, got {setting!r}.")
+        loaded.space.require([name])
+        values[name] = _value(name, loaded.space.parameters[name], text)
+    values = loaded.space.complete(values)
+    audio, rate = read(source)
+    if target.exists() and target.samefile(source):
+        raise EffectError(f"OUT is the same file as IN ({source}); name another.")
+    write(target, loaded.render(audio, values, rate), rate)
+    show.out.print(f"wrote {target} ({audio.shape[1] / rate:.2f} s, {audio.shape[0]} channels, {rate:g} Hz)")
+
+
+def _value(name: str, parameter: Parameter, text: str) -> Any:
+    if isinstance(parameter, Choice):
+        return text
+    words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
+    try:
+        if isinstance(parameter, Toggle):
+            return words[text.lower()]
+        if isinstance(parameter, Continuous | Integer):
+            return float(text)
+    except (KeyError, ValueError):
+        pass
+    raise ParameterError(f"{name}={text!r} is not allowed; allowed is {parameter.describe()}.")

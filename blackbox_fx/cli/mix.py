@@ -1,0 +1,87 @@
+"""Commands that train a mixing network: on songs composed on the spot, or on a folder of stems."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from blackbox_fx.cli import show
+
+if TYPE_CHECKING:
+    from blackbox_fx.data.clips import Source
+    from blackbox_fx.train import MixRecipe
+
+Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
+Seed = Annotated[int, typer.Option(help="Of songs, excerpts, weights and gradient estimates.", min=0)]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)]
+
+
+def demo(out: Out = Path("runs/demo"), seed: Seed = 0, steps: Steps = None, songs: int = 56) -> None:
+    """Train a small mixing network through real effects, in about two minutes, and write a page to open."""
+    from blackbox_fx.data.composer import compose
+
+    with show.bar("composing") as progress:
+        composed = []
+        for k in range(songs):
+            composed.append(compose(seed * 10_000 + k, seconds=12.0))
+            progress(k + 1, songs, composed[-1].name)
+    aside = max(1, songs // 7)
+    _run(composed[:-aside], composed[-aside:], out, _recipe(None, seed, steps))
+
+
+def train_mix(
+    songs: Annotated[Path, typer.Option(help="Folder with one folder of stems for each song.")],
+    out: Out = Path("runs/mix"),
+    recipe: Annotated[Path | None, typer.Option(help="TOML file with settings; see recipe.toml of any run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=0)] = None,
+    steps: Steps = None,
+) -> None:
+    """Train a mixing network on your own stems, towards the mixes of a hidden engineer.
+
+    Every seventh song, and at least one, is kept aside to report the loss on.
+    """
+    from blackbox_fx.data.folder import read_songs
+    from blackbox_fx.errors import DataError
+
+    folder = read_songs(songs)
+    show.err.print(str(folder))
+    for path, reason in folder.skipped:
+        show.err.print(f"skipped {path}: {reason}", markup=False)
+    if len(folder.songs) < 2:
+        raise DataError(f"{songs} holds {len(folder.songs)} readable song; two or more are needed, one to keep aside.")
+    aside = max(1, len(folder.songs) // 7)
+    _run(folder.songs[:-aside], folder.songs[-aside:], out, _recipe(recipe, seed, steps))
+    for path, reason in folder.skipped:
+        show.err.print(f"skipped {path}: {reason}", markup=False)
+
+
+def _recipe(path: Path | None, seed: int | None, steps: int | None) -> MixRecipe:
+    from blackbox_fx.train import MixRecipe
+
+    recipe = MixRecipe() if path is None else MixRecipe.read(path)
+    given = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
+    return dataclasses.replace(recipe, **given)
+
+
+def _run(songs: Sequence[Source], unseen: Sequence[Source], out: Path, recipe: MixRecipe) -> None:
+    from blackbox_fx.lab.mix import MixStudy
+    from blackbox_fx.report.mix import write_mix_page
+    from blackbox_fx.runtime import Threads
+
+    with Threads(os.cpu_count() or 1) as pool:
+        study = MixStudy(songs, unseen, recipe, pool)
+        with show.bar("rendering targets") as progress:
+            study.prepare(progress)
+        with show.bar("training") as progress:
+            study.train(out, progress)
+        footer = f"{len(study.losses)} steps, {study.seconds:.0f} s of training, seed {recipe.seed}."
+        page = write_mix_page(out, study.network, study.engineer, study.song_to_hear(), study.losses, study.scores, footer)
+    after = study.scores["trained network"]
+    rows = [(name, f"{score:.3f}", f"{after / score:.2f}") for name, score in study.scores.items()]
+    show.table("Loss on unseen songs", ("mix", "loss", "trained / this"), rows, numbers=2)
+    show.out.print(f"{footer} Open {page}")

@@ -1,0 +1,96 @@
+"""A song: the tracks it was recorded on, each an array (channel, time)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_fx.audio import Audio, check_audio, check_sample_rate
+from blackbox_fx.errors import DataError
+
+
+def check_channels(channels: int) -> int:
+    """The number of channels. Raises DataError unless it is 1 or 2."""
+    if isinstance(channels, bool) or channels not in (1, 2):
+        raise DataError(f"channels={channels!r} is not allowed; allowed are 1 for mono and 2 for stereo.")
+    return int(channels)
+
+
+def to_channels(audio: Audio, channels: int) -> Audio:
+    """Audio (channel, time) as mono, the average, or as stereo, mono twice; more than two channels are averaged."""
+    if audio.shape[0] == channels:
+        return audio
+    mono = audio.mean(axis=0, keepdims=True, dtype=np.float32)
+    return mono if channels == 1 else np.repeat(mono, 2, axis=0)
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Song:
+    """The tracks of one song; they may differ in length and in channels.
+
+    Args:
+        name: of the song.
+        sample_rate: in Hz.
+        track_names: one for each track.
+        tracks: (channel, time) each, float32.
+
+    Raises:
+        DataError: no track, or another number of names.
+        AudioError: a track that is not finite floating-point audio (channel, time), or a bad sample rate.
+    """
+
+    name: str
+    sample_rate: float
+    track_names: tuple[str, ...]
+    tracks: tuple[Audio, ...]
+
+    def __post_init__(self) -> None:
+        names, tracks = tuple(self.track_names), tuple(self.tracks)
+        if not tracks or len(names) != len(tracks):
+            raise DataError(
+                f"Song {self.name!r} has {len(tracks)} tracks and {len(names)} names; give one name to each track."
+            )
+        check_sample_rate(self.sample_rate)
+        checked = tuple(check_audio(t, f"{self.name}/{n}") for n, t in zip(names, tracks, strict=True))
+        object.__setattr__(self, "track_names", names)
+        object.__setattr__(self, "tracks", checked)
+
+    @property
+    def length(self) -> int:
+        """Samples of the longest track."""
+        return max(t.shape[1] for t in self.tracks)
+
+    def excerpt(self, start: int, length: int) -> Song:
+        """The song from sample `start` on for `length` samples; tracks that end earlier are filled with zeros."""
+        tracks: list[Audio] = []
+        for track in self.tracks:
+            cut = np.zeros((track.shape[0], length), np.float32)
+            piece = track[:, start : start + length]
+            cut[:, : piece.shape[1]] = piece
+            tracks.append(cut)
+        return Song(self.name, self.sample_rate, self.track_names, tuple(tracks))
+
+    def stack(self, channels: int = 2) -> NDArray[np.float32]:
+        """All tracks in one array.
+
+        Args:
+            channels: 1 averages the channels of a track; 2 gives a mono track to both sides.
+
+        Returns:
+            (tracks, channels, time), float32; tracks that end before the longest are filled with zeros.
+
+        Raises:
+            DataError: channels other than 1 or 2.
+        """
+        out = np.zeros((len(self.tracks), check_channels(channels), self.length), np.float32)
+        for row, track in zip(out, self.tracks, strict=True):
+            row[:, : track.shape[1]] = to_channels(track, channels)
+        return out
+
+    def __repr__(self) -> str:
+        seconds = self.length / self.sample_rate
+        return f"Song({self.name!r}, {seconds:.2f} s at {self.sample_rate:g} Hz, {list(self.track_names)})"

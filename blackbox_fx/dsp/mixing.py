@@ -1,0 +1,39 @@
+"""Gain and position in the stereo image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from blackbox_fx.errors import AudioError
+
+
+def gain_pan(audio: Tensor, sample_rate: float, *, gain_db: Tensor, pan: Tensor) -> Tensor:
+    """Gain and constant-power panning: a mono signal gets a place, a stereo signal a balance.
+
+    Args:
+        audio: one or two channels.
+        sample_rate: in Hz; without influence.
+        gain_db: gain in dB.
+        pan: from -1 (left) to 1 (right). At 0 a mono signal reaches each side at -3 dB and a stereo signal stays as it
+            is; at -1 and 1 one side is silent, and the other at 0 dB for mono and 3 dB for stereo.
+
+    Returns:
+        Two channels, left and right.
+
+    Raises:
+        AudioError: another number of channels.
+
+    Shape:
+        - audio: (batch, 1 or 2, time)
+        - every parameter: (batch,)
+        - output: (batch, 2, time)
+    """
+    channels = audio.shape[1]
+    if channels not in (1, 2):
+        raise AudioError(f"gain_pan takes 1 or 2 channels, got {channels}; split or mix them first.")
+    angle = (pan + 1) * (math.pi / 4)
+    sides = torch.stack([angle.cos(), angle.sin()], 1) * math.sqrt(channels)
+    return audio * (10 ** (gain_db / 20)[:, None] * sides)[..., None]

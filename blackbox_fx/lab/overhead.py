@@ -1,0 +1,105 @@
+"""What the layer costs on top of the bare effect, on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blackbox_fx.effects import Rack, load
+from blackbox_fx.layer import BlackBox
+from blackbox_fx.runtime import Inline, Pool, Processes, Threads
+
+MEMBERS = ("LowShelfFilter", "PeakFilter", "HighShelfFilter", "Compressor", "Reverb")
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """How long one way of rendering took, against the bare loop and against Inline, in the same round.
+
+    Args:
+        name: the way.
+        seconds: median over rounds.
+        to_bare, inline_to_this: ratios of each round, (rounds,).
+        equal: whether the output was the bare loop's bit for bit.
+    """
+
+    name: str
+    seconds: float
+    to_bare: np.ndarray
+    inline_to_this: np.ndarray
+    equal: bool
+
+
+def overhead(
+    batch: int = 8,
+    seconds: float = 5.0,
+    rounds: int = 9,
+    workers: int = 2,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Timing]:
+    """Times the forward pass of EQ + compressor + reverb in every pool beside a bare loop over pedalboard calls.
+
+    All ways run in turn in every round, so a slow phase of the machine hits them alike; ratios are taken within rounds.
+
+    Args:
+        batch: clips per pass.
+        seconds: length of each stereo clip at 44.1 kHz.
+        rounds: timed rounds, after one that is not.
+        workers: of the pools with several.
+        progress: called with the rounds done, their number, and a word.
+    """
+    rate = 44100
+    rack = Rack([load(f"pedalboard:{name}") for name in MEMBERS])
+    audio = 0.1 * torch.randn(batch, 2, int(seconds * rate), generator=torch.Generator().manual_seed(0))
+    params = torch.from_numpy(rack.space.sample(batch, 0)).float()
+    pools: list[Pool] = [Inline(), Threads(workers), Processes(workers)]
+    layers = {type(p).__name__: BlackBox(rack, pool=p, sample_rate=rate) for p in pools}
+    ways: dict[str, Callable[[], Tensor]] = {"bare loop": lambda: _bare(rack, audio, params, rate)}
+    ways |= {name: (lambda layer=layer: layer(audio, params)) for name, layer in layers.items()}
+    outputs: dict[str, Tensor] = {}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    try:
+        with torch.no_grad():
+            for k in range(rounds + 1):
+                for name, way in ways.items():
+                    began = time.perf_counter()
+                    outputs[name] = way()
+                    spent[name].append(time.perf_counter() - began)
+                if progress:
+                    progress(k, rounds, "round")
+    finally:
+        for pool in pools:
+            pool.close()
+    times = {name: np.array(values[1:]) for name, values in spent.items()}
+    return [
+        Timing(
+            name,
+            float(np.median(t)),
+            t / times["bare loop"],
+            times["Inline"] / t,
+            bool(torch.equal(outputs[name], outputs["bare loop"])),
+        )
+        for name, t in times.items()
+    ]
+
+
+def _bare(rack: Rack, audio: Tensor, params: Tensor, rate: int) -> Tensor:
+    """What one would write without this package."""
+    import pedalboard
+
+    wet = []
+    for clip, row in zip(audio.numpy(), params.double().numpy(), strict=True):
+        values = rack.space.decode(row)
+        board = pedalboard.Pedalboard([getattr(pedalboard, name)() for name in MEMBERS])
+        for (label, member), plugin in zip(rack.members.items(), board, strict=True):
+            for name in member.space.free:
+                setattr(plugin, name, float(values[f"{label}.{name}"]))
+        wet.append(board(clip, rate))
+    return torch.from_numpy(np.stack(wet))

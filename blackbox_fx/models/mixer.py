@@ -1,0 +1,99 @@
+"""A network that mixes: tracks in, console settings out."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+
+def mel_filters(bands: int, n_fft: int, sample_rate: float) -> Tensor:
+    """Triangular filters on the mel scale, (bands, n_fft // 2 + 1), from 20 Hz to half the sample rate."""
+    edges = torch.linspace(*(2595 * math.log10(1 + f / 700) for f in (20.0, sample_rate / 2)), bands + 2)
+    hz = 700 * (10 ** (edges / 2595) - 1)
+    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1)
+    rise = (bins - hz[:-2, None]) / (hz[1:-1] - hz[:-2])[:, None]
+    fall = (hz[2:, None] - bins) / (hz[2:] - hz[1:-1])[:, None]
+    return torch.minimum(rise, fall).clamp(min=0)
+
+
+@final
+class LogMel(nn.Module):
+    """Log-mel spectrogram of the sum of channels, about zero mean and unit range for music.
+
+    Shape:
+        - audio: (batch, channel, time)
+        - output: (batch, bands, frames)
+    """
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, sample_rate: float, bands: int = 64, n_fft: int = 2048) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("filters", mel_filters(bands, n_fft, sample_rate), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """The spectrogram."""
+        n_fft = len(self.window)
+        mono = audio.mean(dim=1)
+        mono = nn.functional.pad(mono, (0, max(0, n_fft - mono.shape[-1])))
+        spectrum = torch.stft(mono, n_fft, n_fft // 2, window=self.window, return_complex=True)
+        return (self.filters @ spectrum.abs().square() + 1e-5).log10() / 2
+
+
+@final
+class MixNet(nn.Module):
+    """Chooses console settings from what the tracks sound like, for any number of tracks in any order.
+
+    One encoder hears every track alone; the mean and the maximum over a song's tracks are the context; one head sets each
+    track from its own sound and the context, another sets the mix bus.
+
+    Args:
+        track_width, bus_width: columns of the console.
+        sample_rate: of the tracks, in Hz.
+        size: features per track.
+
+    Shape:
+        - tracks: (track, channel, time)
+        - song: (track,) integers in [0, mixes)
+        - output: (track, track_width) and (mixes, bus_width), in [0, 1]
+    """
+
+    def __init__(self, track_width: int, bus_width: int, sample_rate: float, size: int = 96) -> None:
+        super().__init__()
+        self.mel = LogMel(sample_rate)
+        self.encoder = nn.Sequential(
+            nn.Conv1d(64, size, 5, stride=2, padding=2),
+            nn.GELU(),
+            nn.Conv1d(size, size, 5, stride=2, padding=2),
+            nn.GELU(),
+        )
+        # the mean spectrum itself stands beside what the convolutions find: level and colour decide most of a mix
+        features = 2 * size + 2 * 64
+        self.embed = nn.Sequential(nn.Linear(features, size), nn.GELU(), nn.LayerNorm(size))
+        self.track_head = self._head(3 * size, size, track_width)
+        self.bus_head = self._head(2 * size, size, bus_width)
+
+    @staticmethod
+    def _head(inputs: int, size: int, outputs: int) -> nn.Sequential:
+        head = nn.Sequential(nn.Linear(inputs, size), nn.GELU(), nn.Linear(size, outputs), nn.Sigmoid())
+        nn.init.normal_(head[2].weight, std=0.01)  # type: ignore[arg-type]
+        nn.init.zeros_(head[2].bias)  # type: ignore[arg-type]
+        return head
+
+    def forward(self, tracks: Tensor, song: Tensor, mixes: int) -> tuple[Tensor, Tensor]:
+        """Settings of the tracks and of the bus, both in [0, 1]."""
+        mel = self.mel(tracks)
+        heard = self.encoder(mel)
+        summary = torch.cat([heard.mean(-1), heard.std(-1), mel.mean(-1), mel.std(-1)], dim=1)
+        own = self.embed(summary)
+        index = song[:, None].expand_as(own)
+        blank = own.new_zeros(mixes, own.shape[1])
+        mean = blank.scatter_reduce(0, index, own, "mean", include_self=False)
+        peak = blank.scatter_reduce(0, index, own, "amax", include_self=False)
+        context = torch.cat([mean, peak], dim=1)
+        return self.track_head(torch.cat([own, context[song]], dim=1)), self.bus_head(context)

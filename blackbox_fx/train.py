@@ -1,0 +1,179 @@
+"""Trains a mixing network through real effects: one readable loop, and the settings it reads."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blackbox_fx import checkpoint
+from blackbox_fx.data.clips import Clips, Source
+from blackbox_fx.errors import DataError, ParameterError
+from blackbox_fx.graph import Console, join
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.models.engineer import HiddenEngineer
+from blackbox_fx.models.mixer import MixNet
+
+Progress = Callable[[int, int, str], None]
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class MixRecipe:
+    """Settings of a training run; a TOML file with any of these names overrides the defaults.
+
+    Args:
+        steps: optimiser steps.
+        batch: excerpts per step.
+        seconds: length of an excerpt.
+        excerpts: training excerpts, drawn once and rendered once by the hidden engineer.
+        unseen: excerpts of songs kept aside, on which the loss is reported.
+        learning_rate: at the start; it falls to a fiftieth along a cosine.
+        clip: largest norm of the gradient.
+        seed: of everything random.
+        save_every: steps between checkpoints.
+
+    Raises:
+        ParameterError: an unknown name, or a value that is not a positive number of its kind.
+    """
+
+    steps: int = 400
+    batch: int = 4
+    seconds: float = 3.0
+    excerpts: int = 256
+    unseen: int = 16
+    learning_rate: float = 3e-3
+    clip: float = 1.0
+    seed: int = 0
+    save_every: int = 25
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            whole = isinstance(field.default, int)
+            kinds = (int,) if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or value < 0 or (value == 0 != field.default):
+                kind = "a positive whole number" if whole else "a positive number"
+                raise ParameterError(f"{field.name} must be {kind}, got {value!r}.")
+
+    @classmethod
+    def read(cls, path: Path) -> MixRecipe:
+        """The recipe of a TOML file."""
+        try:
+            values = tomllib.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ParameterError(f"Cannot read the recipe {path} ({error}); it must be TOML.") from error
+        return cls.make(values)
+
+    @classmethod
+    def make(cls, values: dict[str, Any]) -> MixRecipe:
+        """A recipe of named values."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise ParameterError(f"A recipe has no setting {unknown[0]!r}; known are {', '.join(known)}.")
+        return cls(**values)
+
+    def to_toml(self) -> str:
+        """The text that `read` reads back."""
+        return "".join(f"{name} = {value}\n" for name, value in dataclasses.asdict(self).items())
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Excerpt:
+    """A few seconds of a song: its tracks (track, 1, time), and the hidden engineer's mix of them (2, time)."""
+
+    name: str
+    track_names: tuple[str, ...]
+    tracks: Tensor
+    target: Tensor
+
+
+@torch.no_grad()
+def draw_excerpts(
+    songs: Sequence[Source], engineer: HiddenEngineer, count: int, recipe: MixRecipe, progress: Progress | None = None
+) -> list[Excerpt]:
+    """Draws excerpts of songs and renders the hidden engineer's mixes, the same for the same seed."""
+    clips = Clips(songs, seconds=recipe.seconds, seed=recipe.seed)
+    found = []
+    for index in range(count):
+        clip = clips.clip(index)
+        tracks, song = join([torch.from_numpy(clip.tracks)])
+        target = engineer.console(tracks, song, *engineer.decide(tracks, song, 1))[0]
+        found.append(Excerpt(clip.song, clip.track_names, tracks, target))
+        if progress:
+            progress(index + 1, count, clip.song)
+    return found
+
+
+def mix(network: MixNet, console: Console, batch: Sequence[Excerpt]) -> Tensor:
+    """The network's mixes of excerpts, (batch, 2, time)."""
+    tracks, song = join([e.tracks for e in batch])
+    return console(tracks, song, *network(tracks, song, len(batch)))
+
+
+def fit(
+    network: MixNet,
+    console: Console,
+    train: Sequence[Excerpt],
+    recipe: MixRecipe,
+    folder: Path,
+    progress: Progress | None = None,
+) -> list[float]:
+    """Trains the network through the console; goes on from the folder's checkpoint if there is one.
+
+    Checkpoints hold all that a step depends on, so an interrupted run goes on as if it had never stopped, from the last
+    multiple of `save_every` steps.
+
+    Returns:
+        The loss of every step, also in curve.csv.
+
+    Raises:
+        DataError: a checkpoint of another recipe, or a damaged one.
+    """
+    distance = MultiResolutionSTFT()
+    model = torch.nn.ModuleDict({"network": network, "console": console})
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+    settings = dataclasses.asdict(recipe)
+    state = checkpoint.load(folder, model, optimizer) or {"step": 0, "losses": [], "recipe": settings, "seconds": 0.0}
+    if state["recipe"] != settings:
+        raise DataError(f"{folder} holds a run with other settings; train into another folder, or use its recipe.toml.")
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(folder / "recipe.toml", recipe.to_toml())
+    losses, first, began = state["losses"], state["step"], time.monotonic() - state["seconds"]
+
+    def save(step: int) -> None:
+        done = {"step": step, "losses": losses, "recipe": settings, "seconds": time.monotonic() - began}
+        checkpoint.save(folder, model, optimizer, done)
+        table = io.StringIO()
+        csv.writer(table).writerows([("step", "loss"), *enumerate(losses, 1)])
+        checkpoint.write_text(folder / "curve.csv", table.getvalue())
+
+    for step in range(first, recipe.steps):
+        draw = np.random.default_rng([recipe.seed, step])
+        batch = [train[i] for i in draw.choice(len(train), min(recipe.batch, len(train)), replace=False)]
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * (0.51 + 0.49 * np.cos(np.pi * step / recipe.steps))
+        wet = mix(network, console, batch)
+        loss = distance(wet, torch.stack([e.target for e in batch]), scale=int(draw.integers(len(distance.windows))))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        # only between steps: whatever interrupts a step, the last checkpoint is whole
+        if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
+            save(step + 1)
+        if progress:
+            progress(step + 1, recipe.steps, f"loss {np.mean(losses[-20:]):.3f}")
+    return losses

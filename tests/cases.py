@@ -1,0 +1,68 @@
+"""Every effect, estimator and pool, once; the tests cross these lists."""
+
+import functools
+
+import numpy as np
+import torch
+
+from blackbox_fx.dsp import TWINS
+from blackbox_fx.effects import Rack, function, load
+from blackbox_fx.effects.pedalboard import BUILTINS
+from blackbox_fx.estimators import SPSA, FiniteDifference, Identity
+from blackbox_fx.runtime import Inline, Processes, Threads
+from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
+
+RATE = 44100
+
+SPACE = Space(
+    {
+        "gain_db": Continuous(-20, 10, 0, "dB"),
+        "freq_hz": Continuous(20, 20_000, 440, "Hz", log=True),
+        "drive": Continuous(1, 9, 1, step=0.5),
+        "order": Integer(-2, 5, 1),
+        "on": Toggle(True),
+        "kind": Choice(("low", "band", "high"), "band"),
+    }
+)
+
+
+def music(seconds=1.0, channels=2, seed=0):
+    """Something tonal, transient and loud, (channel, time)."""
+    rng = np.random.default_rng(seed)
+    n = int(seconds * RATE)
+    t = np.arange(n) / RATE
+    tones = sum(np.sin(2 * np.pi * f * t + p) for f, p in zip(rng.uniform(80, 3000, 6), rng.uniform(0, 6, 6), strict=True))
+    beat = np.exp(-((t * 4) % 1) * 8)
+    x = 0.12 * tones * (0.3 + beat) + 0.02 * rng.standard_normal((channels, n))
+    return x.astype(np.float32)
+
+
+def mixed(audio, sample_rate, gain_db, freq_hz, drive, order, on, kind):
+    """Smooth in every continuous and integer parameter; kind and on switch."""
+    y = np.tanh(audio * drive) / drive * 10 ** (gain_db / 20)
+    y = y * (1 + 0.1 * order) * (1.3 if on else 0.8) * {"low": 0.5, "band": 1.0, "high": 1.2}[kind]
+    return y + 0.01 * np.log(freq_hz) * audio
+
+
+def _builtin(name):
+    if name == "Convolution":
+        impulse = np.random.default_rng(3).standard_normal((1, 2000)) * np.exp(-np.arange(2000) / 300) * 0.1
+        return load("pedalboard:Convolution", impulse_response=impulse, impulse_rate=RATE)
+    return load(f"pedalboard:{name}")
+
+
+EFFECTS = {f"pedalboard:{name}": functools.partial(_builtin, name) for name in BUILTINS}
+EFFECTS |= {f"twin:{name}": twin.effect for name, twin in TWINS.items()}
+EFFECTS["function"] = lambda: function(mixed, SPACE)
+EFFECTS["rack"] = lambda: Rack([load("pedalboard:PeakFilter"), load("pedalboard:Compressor"), load("pedalboard:Reverb")])
+EFFECTS["vst3:ZamCompX2"] = lambda: load("vst3:ZamCompX2")
+EFFECTS["vst3:ZamEQ2"] = lambda: load("vst3:ZamEQ2")
+EFFECTS["vst3:ZamTube"] = lambda: load("vst3:ZamTube")
+
+ESTIMATORS = {
+    "FiniteDifference": FiniteDifference,
+    "SPSA": lambda: SPSA(pairs=2, generator=torch.Generator().manual_seed(1)),
+}
+AUDIO_RULES = {"Identity": Identity}
+
+POOLS = {"Inline": Inline, "Threads": lambda: Threads(2), "Processes": lambda: Processes(2, deadline=30)}

@@ -1,0 +1,299 @@
+import dataclasses
+import inspect
+import math
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pedalboard
+import pytest
+import torch
+from scipy.signal import lfilter
+
+from blackbox_fx import dsp
+from blackbox_fx.dsp import TWINS, Twin, compressor, gain_pan, parametric_eq, waveshaper
+from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
+
+RATE = 44100
+every_twin = pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS.keys())
+
+
+def noise(*shape, scale=0.3, seed=0, dtype=torch.float64):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) * scale
+
+
+def rows(twin, n, seed=0, dtype=torch.float64):
+    return torch.from_numpy(twin.space.sample(n, seed)).to(dtype)
+
+
+def values(**named):
+    return {name: torch.as_tensor(v, dtype=torch.float64).reshape(-1) for name, v in named.items()}
+
+
+def bursts(scale=0.3):
+    loud = torch.arange(RATE) // 8000 % 2 == 0
+    return noise(1, 1, RATE, scale=scale) * torch.where(loud, 1.0, 0.05)
+
+
+def gradients(twin, audio, params, rate=RATE):
+    x, p = audio.clone().requires_grad_(), params.clone().requires_grad_()
+    wet = twin(x, p, rate)
+    return torch.autograd.grad((wet * noise(*wet.shape, seed=9)).sum(), (x, p))
+
+
+def test_every_function_is_a_twin_with_the_same_parameters():
+    assert set(TWINS) == {name for name in dsp.__all__ if name.islower()}
+    for name, twin in TWINS.items():
+        assert twin.name == name
+        assert twin.function is getattr(dsp, name)
+        named = [p.name for p in inspect.signature(twin.function).parameters.values() if p.kind == p.KEYWORD_ONLY]
+        assert list(twin.space.parameters) == named
+
+
+@every_twin
+@pytest.mark.parametrize("channels", [1, 2])
+def test_gradcheck_of_audio_and_every_parameter(twin, channels):
+    # a low rate and settings in the lower third: every parameter acts within a few samples
+    audio, params = noise(2, channels, 12), 0.2 + 0.2 * rows(twin, 2, seed=1)
+    inputs = audio.clone().requires_grad_(), params.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, p: twin(x, p, 8000), inputs, atol=1e-7, rtol=1e-4)
+    assert (gradients(twin, audio, params, 8000)[1].abs() > 1e-5).all()
+
+
+@every_twin
+@pytest.mark.parametrize("bound", [0.0, 1.0])
+def test_gradient_at_a_bound_is_that_just_inside(twin, bound):
+    audio, edge = noise(1, 2, 2000, scale=2.0), torch.full((1, twin.space.width), bound)
+    inside = (edge.double() - 0.5) * (1 - 1e-10) + 0.5
+    for at, near in zip(gradients(twin, audio, edge.double()), gradients(twin, audio, inside), strict=True):
+        torch.testing.assert_close(at, near, rtol=1e-4, atol=1e-6)
+    assert gradients(twin, audio, edge.double())[1].any()
+
+
+@every_twin
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_silence_and_impulses_have_finite_gradients(twin, dtype):
+    audio = torch.zeros(4, 2, 500, dtype=dtype)
+    audio[1:, :, 100] = 1.0
+    for params in (rows(twin, 4, dtype=dtype), torch.full((4, twin.space.width), 0.5, dtype=dtype)):
+        assert all(g.isfinite().all() for g in gradients(twin, audio, params))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_panning_has_its_exact_gradient_at_both_edges_and_the_centre(channels):
+    pan = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    y = gain_pan(torch.ones(3, channels, 1), RATE, gain_db=torch.zeros(3), pan=pan)
+    slopes = [torch.autograd.grad(y[:, side].sum(), pan, retain_graph=True)[0] for side in (0, 1)]
+    angle = (pan.detach() + 1) * math.pi / 4
+    scale = math.pi / 4 * math.sqrt(channels)
+    torch.testing.assert_close(slopes[0], -angle.sin() * scale)
+    torch.testing.assert_close(slopes[1], angle.cos() * scale)
+
+
+def test_attack_and_release_each_have_a_gradient_where_they_act():
+    params = values(threshold_db=-30, ratio=4, attack_ms=5, release_ms=50, makeup_db=0)
+    times = [params[name].requires_grad_() for name in ("attack_ms", "release_ms")]
+
+    def slopes(audio, part):
+        y = compressor(audio, RATE, **params)[..., part]
+        return torch.autograd.grad(y.square().mean().log(), times)
+
+    step = torch.ones(1, 1, 4000, dtype=torch.float64)
+    rising, falling = slopes(step, slice(None)), slopes(step * (torch.arange(4000) < 2000), slice(None))
+    assert rising[0] > 1e-3  # a slower attack lets more through
+    assert rising[1] == 0
+    assert falling[0] > 1e-3
+    after = slopes(step * torch.where(torch.arange(4000) < 2000, 1.0, 0.1), slice(2000, None))
+    assert after[1] < -1e-3  # a slower release holds the gain down longer
+
+
+def cookbook(kind, gain_db, freq_hz, q, rate=RATE):
+    """The textbook's own formulas, b and a, written out one by one."""
+    A, w = 10 ** (gain_db / 40), 2 * math.pi * freq_hz / rate
+    c, alpha = math.cos(w), math.sin(w) / (2 * q)
+    root = 2 * math.sqrt(A) * alpha
+    if kind == "peak":
+        return [1 + alpha * A, -2 * c, 1 - alpha * A], [1 + alpha / A, -2 * c, 1 - alpha / A]
+    if kind == "low_shelf":
+        return (
+            [A * (A + 1 - (A - 1) * c + root), 2 * A * (A - 1 - (A + 1) * c), A * (A + 1 - (A - 1) * c - root)],
+            [A + 1 + (A - 1) * c + root, -2 * (A - 1 + (A + 1) * c), A + 1 + (A - 1) * c - root],
+        )
+    return (
+        [A * (A + 1 + (A - 1) * c + root), -2 * A * (A - 1 + (A + 1) * c), A * (A + 1 + (A - 1) * c - root)],
+        [A + 1 - (A - 1) * c + root, 2 * (A - 1 - (A + 1) * c), A + 1 - (A - 1) * c - root],
+    )
+
+
+def equaliser(**bands):
+    flat = {"low_shelf": (0, 100, 0.7), "peak": (0, 1000, 0.7), "high_shelf": (0, 6000, 0.7)} | bands
+    return values(
+        **{f"{b}_{k}": v for b, s in flat.items() for k, v in zip(("gain_db", "freq_hz", "q"), s, strict=True)}
+    )
+
+
+def test_equaliser_equals_scipy():
+    bands = {"low_shelf": (12, 80, 0.5), "peak": (-9, 700, 4), "high_shelf": (6, 9000, 1.2)}
+    audio = noise(1, 3, RATE)
+    expected = audio.numpy()
+    for kind, setting in bands.items():
+        expected = lfilter(*cookbook(kind, *setting), expected)
+    np.testing.assert_allclose(parametric_eq(audio, RATE, **equaliser(**bands)), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("band", "plugin", "freq_hz", "atol"),
+    [
+        ("low_shelf", "LowShelfFilter", 100, 2e-4),  # pedalboard's own float32 is off by as much at low frequencies
+        ("peak", "PeakFilter", 1000, 2e-5),
+        ("high_shelf", "HighShelfFilter", 6000, 2e-6),
+    ],
+)
+@pytest.mark.parametrize(("gain_db", "q"), [(12, 0.71), (-9, 2)])
+def test_each_band_equals_pedalboard(band, plugin, freq_hz, atol, gain_db, q):
+    audio = noise(2, RATE, dtype=torch.float32)
+    expected = getattr(pedalboard, plugin)(cutoff_frequency_hz=freq_hz, gain_db=gain_db, q=q)(audio.numpy(), RATE)
+    wet = parametric_eq(audio[None], RATE, **equaliser(**{band: (gain_db, freq_hz, q)}))
+    np.testing.assert_allclose(wet[0], expected, rtol=0, atol=atol)
+
+
+def test_a_frequency_above_nyquist_counts_as_049_of_the_rate():
+    audio = noise(1, 1, 2000)
+    above, below = (parametric_eq(audio, 16000, **equaliser(high_shelf=(9, f, 0.7))) for f in (16000, 0.49 * 16000))
+    torch.testing.assert_close(above, below)
+    assert above.abs().max() < 10
+
+
+@pytest.mark.parametrize("setting", [(-24, 4, 10, 100), (-40, 10, 0.5, 30), (-12, 1.5, 50, 500)])
+def test_compressor_equals_pedalboard(setting):
+    audio = bursts().float()
+    params = values(**dict(zip(("threshold_db", "ratio", "attack_ms", "release_ms"), setting, strict=True)))
+    wet = compressor(audio, RATE, **params, makeup_db=torch.zeros(1))
+    expected = pedalboard.Compressor(*setting)(audio[0].numpy(), RATE)
+    np.testing.assert_allclose(wet[0], expected, rtol=0, atol=5e-6)
+    assert np.abs(expected - audio[0].numpy()).max() > 0.1
+
+
+def test_compressor_links_channels():
+    mono = bursts()
+    params = values(threshold_db=-30, ratio=4, attack_ms=5, release_ms=50, makeup_db=6)
+    once = compressor(mono, RATE, **params)
+    torch.testing.assert_close(compressor(mono.expand(1, 2, -1), RATE, **params), once.expand(1, 2, -1), rtol=0, atol=0)
+    beside = compressor(torch.cat([mono, 0.5 * mono], 1), RATE, **params)
+    torch.testing.assert_close(beside, torch.cat([once, 0.5 * once], 1))  # the louder one decides for both
+
+
+def test_waveshaper_values():
+    audio = noise(1, 2, 100)
+    wet = waveshaper(audio, RATE, **values(drive_db=20, bias=0.5, mix=0.25))
+    expected = 0.75 * audio.numpy() + 0.25 * (np.tanh(10 * audio.numpy() + 0.5) - np.tanh(0.5))
+    np.testing.assert_allclose(wet, expected, rtol=0, atol=1e-12)
+    assert not waveshaper(torch.zeros(1, 1, 8), RATE, **values(drive_db=20, bias=0.5, mix=1)).any()
+
+
+@pytest.mark.parametrize(
+    ("channels", "pan", "expected"),
+    [(1, -1, (1, 0)), (1, 0, (0.5**0.5, 0.5**0.5)), (1, 1, (0, 1)), (2, -1, (2**0.5, 0)), (2, 0, (1, 1))],
+)
+def test_panning_law(channels, pan, expected):
+    y = gain_pan(torch.ones(1, channels, 1, dtype=torch.float64), RATE, **values(gain_db=20, pan=pan))
+    np.testing.assert_allclose(y[0, :, 0], 10 * np.array(expected), rtol=0, atol=1e-14)
+
+
+def test_panning_takes_one_or_two_channels():
+    with pytest.raises(AudioError, match="got 3"):
+        gain_pan(torch.ones(1, 3, 1), RATE, **values(gain_db=0, pan=0))
+
+
+@every_twin
+def test_decodes_as_the_space_does(twin):
+    held = next(iter(twin.space.free))
+    for t in (twin, dataclasses.replace(twin, space=twin.space.fix({held: twin.space.parameters[held].high}))):
+        u = torch.cat([rows(t, 5), torch.tensor([[-0.5], [0.0], [1.0], [1.5]]).expand(-1, t.space.width)])
+        decoded = t.decode(u)
+        for i, row in enumerate(u.numpy()):
+            expected = t.space.complete(t.space.decode(row))
+            assert list(decoded) == list(expected)
+            assert [v[i].item() for v in decoded.values()] == pytest.approx(
+                list(expected.values()), rel=1e-13, abs=1e-13
+            )
+
+
+@every_twin
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_its_effect_item_by_item(twin, dtype):
+    audio, params = noise(3, 2, 20_000, dtype=torch.float32), rows(twin, 3, seed=4, dtype=dtype)
+    wet = twin(audio.to(dtype), params, RATE)
+    assert (wet.dtype, wet.shape) == (dtype, audio.shape)
+    effect = twin.effect()
+    assert effect.name == f"twin:{twin.name}"
+    for x, row, y in zip(audio.numpy(), params.numpy(), wet.numpy(), strict=True):
+        before = x.copy()
+        rendered = effect.render(x, twin.space.decode(row), RATE)
+        np.testing.assert_allclose(rendered, y, rtol=0, atol=1e-5)
+        if dtype == torch.float64:  # the effect is as exact as float32 can say
+            assert np.mean(rendered == y.astype(np.float32)) > 0.99
+        np.testing.assert_array_equal(x, before)
+
+
+@every_twin
+def test_defaults_suit_any_channel_count(twin):
+    for channels in (1, 2) if twin.function is gain_pan else (1, 2, 5):
+        params = torch.from_numpy(twin.space.encode())[None]  # float64; the audio decides the type of the output
+        wet = twin(noise(1, channels, 100, dtype=torch.float32), params, RATE)
+        assert wet.dtype == torch.float32
+        assert wet.shape == (1, 2 if twin.function is gain_pan else channels, 100)
+        assert wet.isfinite().all()
+
+
+WORKER = """
+import pickle, sys
+from concurrent.futures import ThreadPoolExecutor
+jobs = pickle.load(sys.stdin.buffer)
+assert "blackbox_fx.dsp" in sys.modules
+assert "numba" not in sys.modules, "importing dsp must stay fast"
+wet = [effect.render(*job) for effect, *job in jobs]
+with ThreadPoolExecutor(4) as threads:
+    for (effect, *job), y in zip(jobs, wet):
+        assert all((again == y).all() for again in threads.map(lambda _: effect.render(*job), range(20)))
+pickle.dump(wet, sys.stdout.buffer)
+"""
+
+
+def test_effects_render_alike_in_another_process_and_in_its_threads():
+    audio = noise(2, 10_000, dtype=torch.float32).numpy()
+    jobs = [(t.effect(), audio, t.space.decode(t.space.sample(1, 5)[0]), RATE) for t in TWINS.values()]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WORKER],
+        input=pickle.dumps(jobs),
+        env=os.environ | {"NUMBA_THREADING_LAYER": "workqueue"},  # the layer that bears no concurrent calls
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert not done.stderr
+    for (effect, *job), wet in zip(jobs, pickle.loads(done.stdout), strict=True):
+        np.testing.assert_array_equal(effect.render(*job), wet)
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [Continuous(0, 1, 0, step=0.1), Integer(0, 3, 1), Toggle(), Choice(("a", "b"), "a")],
+    ids=lambda p: p.kind,
+)
+def test_a_parameter_without_a_gradient_is_refused(parameter):
+    with pytest.raises(ParameterError, match="mode has no gradient"):
+        Twin("bad", waveshaper, Space({"mode": parameter}))
+
+
+def test_wrong_shapes_are_refused():
+    twin = TWINS["waveshaper"]
+    with pytest.raises(AudioError, match=r"\(batch, channel, time\)"):
+        twin(torch.ones(2, 8), torch.zeros(2, 3), RATE)
+    with pytest.raises(ParameterError, match=r"\(batch, 3\), got \(2, 4\)"):
+        twin(torch.ones(2, 1, 8), torch.zeros(2, 4), RATE)
+    with pytest.raises(ParameterError, match="2 items of audio"):
+        twin(torch.ones(2, 1, 8), torch.zeros(1, 3), RATE)

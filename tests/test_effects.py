@@ -1,0 +1,236 @@
+"""The contract of every effect, and what each host promises beside it."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pedalboard
+import pytest
+
+from blackbox_fx.effects import HOSTS, Rack, function, load
+from blackbox_fx.effects.pedalboard import BUILTINS
+from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.space import Choice, Continuous, Space
+from tests.cases import EFFECTS, RATE, SPACE, mixed, music
+
+LOUD, QUIET = music(0.5), 0.01 * music(0.4, seed=1)
+LOUD *= np.abs(np.cos(np.linspace(0, 20, LOUD.shape[1], dtype=np.float32))) ** 8  # crosses every threshold
+# these convolve in blocks, or keep denormal residue, so their repeats differ in the last bits
+TOLERANCE = {"vst3:ZamEQ2": 1e-6, "vst3:ZamTube": 1e-3}
+
+
+def settings(effect, seed):
+    return effect.space.decode(effect.space.sample(1, seed)[0])
+
+
+def test_every_builtin_is_listed_and_every_host_has_a_case():
+    containers = {"Chain", "Mix", "Pedalboard", "PluginContainer"}  # of other effects: Rack is ours
+    abstract = {"Plugin", "ExternalPlugin", "IIRFilter", "VST3Plugin", "AudioUnitPlugin"}
+    classes = {
+        n for n, c in vars(pedalboard).items() if isinstance(c, type) and issubclass(c, pedalboard.Plugin) and n[0] != "_"
+    }
+    assert set(BUILTINS) == classes - containers - abstract
+    assert {name.split(":")[0] for name in EFFECTS} >= set(HOSTS)
+
+
+def test_shape_type_and_range(effect):
+    for row in np.concatenate([effect.space.sample(4, 0), np.zeros((1, effect.space.width)), np.ones((1, effect.space.width))]):
+        wet = effect.render(LOUD, effect.space.decode(row), RATE)
+        assert wet.shape == LOUD.shape and wet.dtype == np.float32 and np.isfinite(wet).all()
+
+
+def test_pure(effect):
+    """Used equals fresh, A after B is A again, nothing of loud audio is heard in silence, the input stays as it was."""
+    tolerance = TOLERANCE.get(effect.name.removesuffix(".vst3"), 0)
+    a, b = settings(effect, 1), settings(effect, 2)
+    first = effect.render(LOUD, a, RATE)
+    effect.render(QUIET, b, 48_000)
+    assert np.abs(effect.render(LOUD, a, RATE) - first).max() <= tolerance
+    fresh = pickle.loads(pickle.dumps(effect))
+    assert np.abs(fresh.render(LOUD, a, RATE) - first).max() <= tolerance
+    silence = np.zeros_like(LOUD)
+    assert np.abs(effect.render(silence, a, RATE) - fresh.render(silence, a, RATE)).max() <= tolerance
+    frozen = LOUD.copy()
+    effect.render(frozen, a, RATE)
+    assert np.array_equal(frozen, LOUD)
+
+
+def test_partial_values_stand_at_defaults(effect):
+    full = effect.render(LOUD, effect.defaults, RATE)
+    assert np.array_equal(effect.render(LOUD, {}, RATE), full) or effect.name.removesuffix(".vst3") in TOLERANCE
+    for name in effect.space.free[:2]:
+        assert effect.fix({name: settings(effect, 3)[name]}).defaults[name] == settings(effect, 3)[name]
+
+
+def test_time_varying_settings(effect):
+    """One row for each block: constant rows equal one call, the first block is right, the others differ."""
+    hop = 4096
+    count = -(-LOUD.shape[1] // hop)
+    rows = np.array([[0.8], [0.3]]) * np.ones(effect.space.width)
+    rows[1, -1:] = 0.9
+    a, b = map(effect.space.decode, rows)
+    whole = effect.render(LOUD, a, RATE)
+    tolerance = TOLERANCE.get(effect.name.removesuffix(".vst3"), 1e-7)
+    assert np.abs(effect.render(LOUD, [a] * count, RATE, hop) - whole).max() <= tolerance
+    if not effect.space.width:
+        return
+    if not effect.automatable:
+        with pytest.raises(EffectError, match="mid-clip"):
+            effect.render(LOUD, [a] * (count - 1) + [b], RATE, hop)
+        return
+    varied = effect.render(LOUD, [a, a] + [b] * (count - 2), RATE, hop)
+    assert np.abs(varied[:, : 2 * hop] - whole[:, : 2 * hop]).max() <= tolerance
+    assert not np.array_equal(varied[:, 2 * hop :], whole[:, 2 * hop :])
+    with pytest.raises(ParameterError, match=f"need {count} mappings"):
+        effect.render(LOUD, [a, b], RATE, hop)
+
+
+def test_chunks_are_carried_without_a_reset():
+    """The chunked path itself, with settings that never change, equals one call for every automatable built-in."""
+    for name in BUILTINS:
+        effect = EFFECTS[f"pedalboard:{name}"]()
+        if effect.automatable:
+            values = effect.space.complete(settings(effect, 5))
+            blocks = [values] * -(-LOUD.shape[1] // 1000)
+            chunked = effect._process(LOUD, blocks, 1000, RATE)
+            assert np.abs(chunked - effect.render(LOUD, values, RATE)).max() < 1e-6, name
+
+
+def test_mono_and_stereo(effect):
+    if effect.name == "twin:gain_pan":
+        return  # always two channels out
+    values = settings(effect, 1)
+    mono = effect.render(LOUD[:1], values, RATE)
+    assert mono.shape == (1, LOUD.shape[1])
+    if effect.name.removesuffix(".vst3") in ("vst3:ZamEQ2", "vst3:ZamTube"):  # mono-only: each channel by itself
+        both = effect.render(LOUD, values, RATE)
+        assert np.abs(both[:1] - mono).max() < 1e-3
+
+
+def test_pedalboard_defaults_are_pedalboards_own():
+    for name, parameters in BUILTINS.items():
+        if name != "Convolution":
+            plugin = getattr(pedalboard, name)()
+            for parameter, ours in parameters.items():
+                theirs = getattr(plugin, parameter)
+                expected = ours.default if isinstance(ours, Choice) else pytest.approx(float(ours.default), abs=1e-6)
+                assert (theirs.name if isinstance(ours, Choice) else float(theirs)) == expected, (name, parameter)
+
+
+def test_pedalboard_equals_the_bare_call():
+    board = pedalboard.Pedalboard([pedalboard.Compressor(-30, 4, 5, 50), pedalboard.Reverb(room_size=0.7)])
+    rack = Rack([load("pedalboard:Compressor"), load("pedalboard:Reverb")])
+    values = {"compressor.threshold_db": -30, "compressor.ratio": 4, "compressor.attack_ms": 5, "compressor.release_ms": 50}
+    assert np.array_equal(rack.render(LOUD, {**values, "reverb.room_size": 0.7}, RATE), board(LOUD, RATE))
+
+
+def test_filters_stay_stable_at_low_sample_rates():
+    for name in ("LowpassFilter", "HighpassFilter", "LadderFilter", "PeakFilter"):
+        effect = load(f"pedalboard:{name}")
+        cutoff = next(n for n in effect.space.free if n.startswith("cutoff"))
+        assert np.abs(effect.render(LOUD, {cutoff: 7900}, 8000)).max() < 10
+
+
+def test_vst3_reads_ranges_and_units():
+    space = load("vst3:ZamCompX2").space
+    assert space.parameters["threshold_db"] == Continuous(-80, 0, 0, "dB")
+    assert space.parameters["attack_ms"] == Continuous(0.1, 100, 10, "ms")
+    assert space.parameters["sidechain"].kind == "toggle"
+    assert not {"gain_reduction_db", "output_level_db", "buffer_size_frames", "current_program"} & set(space.parameters)
+    assert isinstance(load("vst3:ZamTube").space.parameters["tone_stack_model"], Choice)
+
+
+def test_vst3_parameters_arrive():
+    comp = load("vst3:ZamCompX2")
+    makeup = comp.render(LOUD, {"makeup_db": 6}, RATE)
+    assert np.abs(makeup).max() == pytest.approx(np.abs(LOUD).max() * 10 ** (6 / 20), rel=0.01)
+    squashed = comp.render(LOUD, {"threshold_db": -40, "ratio": 10}, RATE)
+    assert np.square(squashed[:, RATE // 10 :]).mean() < 0.2 * np.square(LOUD).mean()
+
+
+def test_rack_labels_and_freedom():
+    rack = Rack([load("pedalboard:PeakFilter").only("gain_db"), load("pedalboard:PeakFilter").fix(q=2), load("pedalboard:Gain")])
+    assert rack.space.free == (
+        "peak_filter.gain_db",
+        "peak_filter_2.cutoff_frequency_hz",
+        "peak_filter_2.gain_db",
+        "gain.gain_db",
+    )
+    assert rack.defaults["peak_filter_2.q"] == 2
+
+
+def test_rack_lets_a_member_stand_still():
+    rack = Rack({"pitch": load("pedalboard:PitchShift"), "gain": load("pedalboard:Gain")})
+    count = -(-LOUD.shape[1] // 5000)
+    ramp = [{"gain.gain_db": -k} for k in range(count)]
+    assert rack.render(LOUD, ramp, RATE, 5000).shape == LOUD.shape
+    with pytest.raises(EffectError, match="PitchShift cannot change"):
+        rack.render(LOUD, [{"pitch.semitones": k} for k in range(count)], RATE, 5000)
+
+
+def test_function_pickles_by_value():
+    factor = 0.25
+    effect = function(lambda x, sr: x * factor, Space(), name="quarter")
+    assert np.array_equal(pickle.loads(pickle.dumps(effect)).render(LOUD), LOUD * np.float32(0.25))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda e: e.render(LOUD[0]), AudioError, "(channel, time)"),
+        (lambda e: e.render(LOUD.T[:, :2]), AudioError, "transpose"),
+        (lambda e: e.render(LOUD[:, :0]), AudioError, "at least one"),
+        (lambda e: e.render((LOUD * 1000).astype(np.int16)), AudioError, "int16"),
+        (lambda e: e.render(LOUD * np.nan), AudioError, "NaN"),
+        (lambda e: e.render(LOUD, {}, 0), AudioError, "sample_rate=0"),
+        (lambda e: e.render(LOUD, {}, "44100"), AudioError, "sample_rate"),
+        (lambda e: e.render(LOUD, {"loudness": 1}), ParameterError, "'loudness'"),
+        (lambda e: e.render(LOUD, {"gain_db": 1000}), ParameterError, "[-20, 10] dB"),
+        (lambda e: e.render(LOUD, [{}]), ParameterError, "mapping"),
+        (lambda e: e.render(LOUD, {}, RATE, 512), ParameterError, "one mapping"),
+        (lambda e: e.render(LOUD, [{}], RATE, 0), ParameterError, "hop"),
+        (lambda e: load("Compressor"), EffectError, "kind:name"),
+        (lambda e: load("vst4:x"), EffectError, "pedalboard, vst3"),
+        (lambda e: load("pedalboard:Compresor"), EffectError, "known are Bitcrush"),
+        (lambda e: load("pedalboard:Gain", gain=3), EffectError, "no option 'gain'"),
+        (lambda e: load("pedalboard:Gain", impulse_response="x.wav"), EffectError, "takes no"),
+        (lambda e: load("pedalboard:Convolution"), EffectError, "needs"),
+        (lambda e: load("pedalboard:Convolution", impulse_response="missing.wav"), AudioError, "No such"),
+        (lambda e: load("pedalboard:Convolution", impulse_response=LOUD), ParameterError, "impulse_rate"),
+        (lambda e: load("vst3:NoSuchPlugin"), EffectError, "No such VST3"),
+        (lambda e: load("vst3:/no/such/Plugin.vst3"), EffectError, "No such VST3"),
+        (lambda e: Rack([]), EffectError, "got none"),
+        (lambda e: Rack([e, "reverb"]), EffectError, "got str"),
+    ],
+)
+def test_mistakes_get_one_clear_sentence(call, error, words):
+    with pytest.raises(error) as caught:
+        call(function(mixed, SPACE))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_text_file_is_no_plugin(tmp_path):
+    fake = tmp_path / "Fake.vst3"
+    fake.write_text("not a plugin")
+    with pytest.raises(EffectError, match="Cannot load"):
+        load(f"vst3:{fake}")
+
+
+@pytest.mark.parametrize(
+    ("fn", "words"),
+    [
+        (lambda x, sr: x[:, :10], "shape"),
+        (lambda x, sr: x * np.inf, "NaN or infinity"),
+        (lambda x, sr: 1 / 0, "ZeroDivisionError"),
+        (lambda x, sr: None, "shape"),
+    ],
+)
+def test_what_a_bad_function_does_is_said(fn, words):
+    with pytest.raises(EffectError, match=words):
+        function(fn, Space(), name="bad").render(LOUD)
+
+
+def test_effects_do_without_torch_and_hosts():
+    code = "import blackbox_fx, sys; blackbox_fx.load; blackbox_fx.Processes; print({'torch', 'pedalboard'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"

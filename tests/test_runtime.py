@@ -1,0 +1,263 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from blackbox_fx.effects import function, load
+from blackbox_fx.errors import AudioError, EffectError, ParameterError, RenderTimeout, WorkerDied
+from blackbox_fx.runtime import Inline, Job, Processes, Threads
+from blackbox_fx.space import Integer, Space
+from tests.cases import EFFECTS, RATE, SPACE, mixed, music
+
+AUDIO = np.stack([music(0.2, seed=k) for k in range(3)])
+WEIGHT = np.random.default_rng(0).standard_normal(AUDIO.shape).astype(np.float32)
+
+
+def job(effect, n=7, audio=AUDIO):
+    return Job(effect, audio, effect.space.sample(n, 0), np.arange(n) % len(audio), RATE)
+
+
+def misbehave(audio, sample_rate, mode, sleep_ms=0):
+    import ctypes
+    import os
+    import time
+
+    time.sleep(sleep_ms / 1000)
+    if mode == 1:
+        ctypes.string_at(0)
+    if mode == 2:
+        os.abort()
+    if mode == 3:
+        time.sleep(60)
+    if mode == 4:
+        raise ValueError("no such mode")
+    if mode == 5:
+        return audio * np.nan
+    return audio * 0.5
+
+
+BAD = function(misbehave, Space({"mode": Integer(0, 5, 0)}))
+
+
+def bad_job(*modes):
+    rows = np.array([BAD.space.encode({"mode": m}) for m in modes])
+    return Job(BAD, AUDIO[:1, :, :1000], rows, np.zeros(len(modes), int), RATE)
+
+
+def test_every_pool_equals_inline_bit_for_bit(effect, pools):
+    if effect.name.startswith("vst3:ZamTube"):
+        return  # keeps denormal residue between renders; its repeats agree to 1e-3 alone, see test_effects
+    work = job(effect)
+    expected = Inline().map(work), Inline().project(work, WEIGHT)
+    for name, pool in pools.items():
+        if name == "Threads" and effect.name.startswith("vst3"):
+            continue  # plugins load on the main thread alone
+        assert np.array_equal(pool.map(work), expected[0]), name
+        assert np.array_equal(pool.project(work, WEIGHT), expected[1]), name
+    products = (WEIGHT[work.rows].astype(np.float64) * expected[0]).sum(axis=(1, 2))
+    assert np.allclose(expected[1], products, rtol=1e-9, atol=1e-9)
+
+
+def test_pools_carry_time_varying_settings(pools):
+    effect = load("pedalboard:Compressor")
+    blocks = -(-AUDIO.shape[2] // 2048)
+    params = effect.space.sample(4 * blocks, 0).reshape(4, blocks, -1)
+    work = Job(effect, AUDIO, params, np.array([2, 0, 1, 1]), RATE, hop=2048)
+    expected = Inline().map(work)
+    for pool in pools.values():
+        assert np.array_equal(pool.map(work), expected)
+    values = [effect.space.decode(row) for row in params[0]]
+    assert np.array_equal(expected[0], effect.render(AUDIO[2], values, RATE, 2048))
+
+
+def test_pools_copy_as_places_and_pickle_as_recipes(pools):
+    import copy
+
+    for pool in pools.values():
+        assert copy.deepcopy(pool) is pool and copy.copy(pool) is pool
+        again = pickle.loads(pickle.dumps(pool))
+        assert type(again) is type(pool) and getattr(again, "workers", 0) == getattr(pool, "workers", 0)
+        again.close()
+
+
+def test_empty_jobs_and_reopening():
+    with Processes(1) as pool:
+        assert pool.map(job(BAD, 0)).shape == (0, 2, AUDIO.shape[2])
+        first = pool.map(bad_job(0))
+        pool.close()
+        assert np.array_equal(pool.map(bad_job(0)), first)
+        bigger = job(load("pedalboard:Gain"), 9, np.tile(AUDIO, (1, 1, 4)))  # the shared memory grows
+        assert np.array_equal(pool.map(bigger), Inline().map(bigger))
+        assert np.array_equal(pool.map(bad_job(0)), first)
+
+
+@pytest.mark.parametrize("mode", [1, 2])
+def test_a_crash_is_reported_and_the_pool_goes_on(mode, caplog):
+    with Processes(2) as pool:
+        with pytest.raises(WorkerDied, match=r"SIGSEGV|SIGABRT") as caught:
+            pool.map(bad_job(0, mode, 0, 0))
+        assert f"'mode': {mode}" in str(caught.value)
+        assert pool.restarts == 2 and len(caplog.records) == 2
+        assert np.array_equal(pool.map(bad_job(0, 0)), Inline().map(bad_job(0, 0)))
+
+
+def test_a_hang_is_ended_at_the_deadline():
+    with Processes(2, deadline=0.5) as pool:
+        began = time.monotonic()
+        with pytest.raises(RenderTimeout, match="0.5 s"):
+            pool.project(bad_job(0, 3, 0), WEIGHT[:1, :, :1000])
+        assert time.monotonic() - began < 20
+        assert pool.restarts == 2
+        assert np.array_equal(pool.map(bad_job(0)), Inline().map(bad_job(0)))
+
+
+@pytest.mark.parametrize(("mode", "words"), [(4, "no such mode"), (5, "NaN")])
+def test_errors_come_home_with_their_traceback(mode, words):
+    with Processes(2) as pool:
+        with pytest.raises(EffectError, match=words) as caught:
+            pool.map(bad_job(0, mode, 0, mode, 0))
+        assert "In the worker" in caught.value.__notes__[0]
+        assert pool.restarts == 0
+        assert np.array_equal(pool.map(bad_job(0, 0)), Inline().map(bad_job(0, 0)))
+
+
+def _workers(pool):
+    return [psutil.Process(w.process.pid) for w in pool._team]
+
+
+def test_kill_9_of_a_worker_in_mid_batch_completes_the_batch():
+    slow = function(lambda x, sr: (__import__("time").sleep(0.05), x * 0.5)[1], Space(), name="slow")
+    work = Job(slow, AUDIO, np.zeros((30, 0)), np.arange(30) % 3, RATE)
+    with Processes(2) as pool:
+        pool.map(bad_job(0, 0))
+        victim = _workers(pool)[0]
+        threading.Timer(0.3, victim.kill).start()
+        assert np.array_equal(pool.map(work), AUDIO[work.rows] * np.float32(0.5))
+        assert pool.restarts == 1 and not victim.is_running()
+
+
+def test_a_worker_killed_while_idle_is_replaced():
+    with Processes(2) as pool:
+        pool.map(bad_job(0, 0))
+        for worker in _workers(pool):
+            worker.kill()
+            worker.wait()
+        assert np.array_equal(pool.map(bad_job(0, 0)), Inline().map(bad_job(0, 0)))
+
+
+PARENT = """
+    import sys, time, os
+    import numpy as np
+    from blackbox_fx.effects import function
+    from blackbox_fx.runtime import Job, Processes
+    from blackbox_fx.space import Space
+
+    def spin(x, sr):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            pass
+        return x
+
+    pool = Processes(2)
+    fine = function(lambda x, sr: x, Space())
+    pool.map(Job(fine, np.zeros((1, 2, 1000), np.float32), np.zeros((4, 0)), np.zeros(4, int), 44100))
+    print(*[w.process.pid for w in pool._team], flush=True)
+    if sys.argv[1] == "busy":
+        pool.map(Job(function(spin, Space()), np.zeros((1, 2, 1000), np.float32), np.zeros((2, 0)), np.zeros(2, int), 44100))
+    if sys.argv[1] == "error":
+        raise RuntimeError("on purpose")
+    if sys.argv[1] == "idle":
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "ending"),
+    [("busy", signal.SIGKILL), ("idle", signal.SIGKILL), ("busy", signal.SIGINT), ("error", None), ("exit", None)],
+)
+def test_no_worker_and_no_shared_memory_outlive_the_parent(how, ending):
+    before = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    command = [sys.executable, "-c", textwrap.dedent(PARENT), how]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    if ending:
+        time.sleep(0.3)
+        parent.send_signal(ending)
+    parent.wait(20)
+    parent.stdout.close()
+    gone, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=5)
+    assert not alive
+    if os.path.isdir("/dev/shm"):
+        assert set(os.listdir("/dev/shm")) <= before
+
+
+def test_ctrl_c_leaves_the_pool_usable():
+    with Processes(2) as pool:
+        pool.map(bad_job(0, 0))
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            pool.map(bad_job(3, 3, 3))
+        assert np.array_equal(pool.map(bad_job(0, 0)), Inline().map(bad_job(0, 0)))
+
+
+def test_a_forked_child_uses_workers_of_its_own():
+    with Processes(1) as pool:
+        expected = pool.map(bad_job(0))
+        team = _workers(pool)
+        child = os.fork()
+        if child == 0:
+            same = np.array_equal(pool.map(bad_job(0)), expected)
+            other = [w.pid for w in _workers(pool)] != [w.pid for w in team]
+            pool.close()
+            os._exit(0 if same and other else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert all(w.is_running() for w in team)
+        assert np.array_equal(pool.map(bad_job(0)), expected)
+
+
+def test_threads_of_the_caller_may_share_a_pool(pools):
+    work = job(function(mixed, SPACE))
+    expected = Inline().map(work)
+    for pool in pools.values():
+        results = []
+        callers = [threading.Thread(target=lambda pool=pool: results.append(pool.map(work))) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(60)
+        assert len(results) == 4 and all(np.array_equal(r, expected) for r in results)
+
+
+def test_workers_stay_small():
+    with Processes(1) as pool:
+        pool.map(job(EFFECTS["pedalboard:Compressor"]()))
+        worker = _workers(pool)[0]
+        assert not any("torch" in m.path for m in worker.memory_maps())
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: Processes(0.5), ParameterError),
+        (lambda: Processes(-1), ParameterError),
+        (lambda: Processes(1, deadline=0), ParameterError),
+        (lambda: Threads(0), ParameterError),
+        (lambda: Job(BAD, AUDIO[0], np.zeros((1, 1)), np.zeros(1, int), RATE), AudioError),
+        (lambda: Job(BAD, AUDIO, np.zeros((1, 2)), np.zeros(1, int), RATE), ParameterError),
+        (lambda: Job(BAD, AUDIO, np.zeros((1, 1)), np.array([3]), RATE), ParameterError),
+        (lambda: Inline().project(bad_job(0), WEIGHT), AudioError),
+    ],
+)
+def test_mistakes(call, error):
+    with pytest.raises(error) as caught:
+        call()
+    assert "\n" not in str(caught.value)
