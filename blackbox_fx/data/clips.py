@@ -14,7 +14,7 @@ from blackbox_fx.errors import DataError
 SECONDS = (0.01, 3600.0)
 
 _SILENCE = 1e-3
-_TRIES = 50
+_TRIES = 200
 
 
 class Source(Protocol):
@@ -99,7 +99,7 @@ class Clips:
             the excerpt; as many tracks as the song has.
 
         Raises:
-            DataError: an index below 0, or fifty draws without sound.
+            DataError: an index below 0, or two hundred draws without sound.
         """
         if index < 0:
             raise DataError(f"index={index!r} is not allowed; allowed is 0 or more.")

@@ -24,7 +24,8 @@ AUDIO_ENDINGS = frozenset(
 )
 
 _SHORTEST_S = 0.01
-_MARGIN_S = 0.05
+# The resampler needs some sound before what is wanted; an MP3 frame may also need the bits of many frames before it.
+_MARGIN_S, _MP3_MARGIN_S = 0.05, 0.5
 
 
 @final
@@ -85,7 +86,8 @@ class SongFiles:
         # The first sample read must fall on a sample of the wanted rate, or the tracks of a song would drift apart.
         common = math.gcd(header.sample_rate, round(self.sample_rate))
         step, step_out = header.sample_rate // common, round(self.sample_rate) // common
-        steps = max(math.floor((start / self.sample_rate - _MARGIN_S) * header.sample_rate / step), 0)
+        margin = _MP3_MARGIN_S if self.files[index].suffix.lower() == ".mp3" else _MARGIN_S
+        steps = max(math.floor((start / self.sample_rate - margin) * header.sample_rate / step), 0)
         first, offset = steps * step, start - steps * step_out
         if start / self.sample_rate < header.frames / header.sample_rate:
             frames = math.ceil(((offset + length) / self.sample_rate + _MARGIN_S) * header.sample_rate)
@@ -167,7 +169,8 @@ def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100) -> Song
             )
         why = f" ({len(skipped)} skipped, the first: {skipped[0][0].name}: {skipped[0][1]})" if skipped else ""
         raise DataError(f"{path} holds no sub-folder with readable audio{why}; put the files of each song into one.")
-    return SongFolder(path, tuple(songs), sorted(skipped))
+    skipped.sort()
+    return SongFolder(path, tuple(songs), skipped)
 
 
 def _visible(folder: Path) -> list[Path]:

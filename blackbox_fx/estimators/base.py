@@ -55,8 +55,6 @@ class Call:
     def project(self, points: Rows, items: NDArray[np.int64], g: Tensor) -> NDArray[np.float64]:
         """The inner product of g[items[n]] with the render of audio[items[n]] at points[n].
 
-        A point that decodes to the settings of the forward pass is not rendered again.
-
         Args:
             points: (n, width), columns in [0, 1].
             items: (n,), which item of the batch.
@@ -65,15 +63,11 @@ class Call:
         Returns:
             (n,), float64.
         """
-        decode = self.effect.space.decode
-        here = [decode(row) for row in self.rows]
-        known = np.array([decode(p) == here[i] for p, i in zip(points, items, strict=True)], dtype=bool)
-        out = np.empty(len(points))
-        out[~known] = self.pool.project(self._job(points[~known], items[~known]), to_numpy(g))
-        if known.any():
-            products = torch.einsum("bct,bct->b", g.double(), self.output.double()).cpu().numpy()
-            out[known] = products[items[known]]
-        return out
+        return self.pool.project(self._job(points, items), to_numpy(g))
+
+    def here(self, g: Tensor) -> NDArray[np.float64]:
+        """The inner product of each g with the output of the forward pass, (batch,), float64; no renders."""
+        return torch.einsum("bct,bct->b", g.double(), self.output.double()).cpu().numpy()
 
     def _job(self, points: Rows, items: NDArray[np.int64]) -> Job:
         return Job(self.effect, to_numpy(self.audio), points, items, self.sample_rate)

@@ -1,14 +1,22 @@
-"""Perturbed parameter rows that respect bounds, steps and kinds, with the distance they really moved."""
+"""Perturbed parameter rows that respect bounds, steps and kinds, with the distance they really moved.
+
+Columns are fine or coarse. Fine ones can move by an estimator's step and may all move at once. On/off parameters, choices
+and whatever has steps of its own larger than that are coarse: they move one at a time against the forward pass, since a
+move of theirs among small ones would drown what those say, and two of them together would say nothing about either.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators.base import Rows
-from blackbox_fx.space import Choice, Space
+from blackbox_fx.estimators.base import Call, Rows
+from blackbox_fx.space import Choice, Space, Toggle
 
 
 def check_step(step: Any) -> float:
@@ -18,37 +26,95 @@ def check_step(step: Any) -> float:
     return float(step)
 
 
-def pair(space: Space, rows: Rows, direction: Rows, step: float) -> tuple[Rows, Rows, Rows]:
-    """Rows moved both ways along a direction.
+def fine_columns(space: Space, step: float) -> NDArray[np.bool_]:
+    """Which columns can move by a step, (width,)."""
+    return space.unit_steps <= step
 
-    Each column moves by `step`, or by the parameter's own step where that is larger, and stops at 0 and 1. Columns of
-    choices stay.
+
+def pair(space: Space, rows: Rows, reach: Rows) -> tuple[Rows, Rows, Rows]:
+    """Rows moved both ways, stopped at 0 and 1.
 
     Args:
         space: of the effect.
         rows: (n, width), where to start.
-        direction: (n, width), -1, 0 or 1 for each column.
-        step: on the [0, 1] axis.
+        reach: (n, width), how far and in which direction each column goes; 0 for coarse ones.
 
     Returns:
-        plus, minus: (n, width) the two ends, as they will be rendered.
-        moved: (n, width) plus - minus, signed. Dividing by it instead of 2 * step keeps slopes whole at a bound.
+        plus, minus: (n, width), the two ends as they will be rendered.
+        moved: (n, width), plus - minus. Dividing by it instead of twice the reach keeps slopes whole at a bound.
     """
-    reach = direction * np.maximum(step, space.unit_steps)
-    for name in choices(space):
-        reach[:, space.slices[name]] = 0.0
-    plus, minus = (np.clip(rows + s * reach, 0.0, 1.0) for s in (1, -1))
-    snapped = [np.where(reach != 0, space.snap(ends), ends) for ends in (plus, minus)]
-    return snapped[0], snapped[1], snapped[0] - snapped[1]
+    ends = [np.clip(rows + s * reach, 0.0, 1.0) for s in (1, -1)]
+    plus, minus = (np.where(reach != 0, space.snap(end), rows) for end in ends)
+    return plus, minus, plus - minus
 
 
-def choices(space: Space) -> list[str]:
-    """Names of the free parameters that are choices."""
-    return [name for name in space.free if isinstance(space.parameters[name], Choice)]
+class Move(NamedTuple):
+    """One coarse move: it adds weight * (<g, render at row> - <g, forward pass>) to a column of the gradient."""
+
+    row: Rows
+    column: int
+    weight: float
 
 
-def choose(space: Space, rows: Rows, name: str, option: int) -> Rows:
-    """Rows with one choice set to an option by its number."""
-    moved = rows.copy()
-    moved[:, space.slices[name]] = np.eye(space.parameters[name].columns)[option]
-    return moved
+def coarse_moves(space: Space, row: Rows, step: float) -> list[Move]:
+    """All coarse moves from a row, (width,). Summed up, they give the gradient of the coarse columns.
+
+    An on/off parameter moves to its other state, a choice to each of its other options, and a parameter with steps by one
+    step up and one down, whose slopes are averaged.
+    """
+    here = space.snap(row[None])[0]
+    moves = []
+    for name in space.free:
+        p, s = space.parameters[name], space.slices[name]
+
+        def moved(columns: Rows, s: slice = s) -> Rows:
+            to = row.copy()
+            to[s] = columns
+            return to
+
+        if isinstance(p, Choice):
+            present = int(here[s].argmax())
+            others = [k for k in range(p.columns) if k != present]
+            moves += [Move(moved(np.eye(p.columns)[k]), s.start + k, 1.0) for k in others]
+        elif isinstance(p, Toggle):
+            moves.append(Move(moved(1.0 - here[s]), s.start, 1.0 if here[s.start] == 0 else -1.0))
+        elif p.unit_step > step:
+            ends = [p.snap(np.clip(here[None, s] + d * p.unit_step, 0, 1))[0] for d in (1, -1)]
+            ends = [end for end in ends if end[0] != here[s.start]]
+            moves += [Move(moved(end), s.start, 1 / (float(end[0] - here[s.start]) * len(ends))) for end in ends]
+    return moves
+
+
+def most_moves(space: Space, step: float) -> int:
+    """The most moves that `coarse_moves` can give."""
+    kinds = [space.parameters[name] for name in space.free]
+    sizes = [1 if isinstance(p, Toggle) else 2 if p.columns == 1 else p.columns - 1 for p in kinds if p.unit_step > step]
+    return sum(sizes)
+
+
+def measure(
+    call: Call, g: Tensor, plus: Rows, minus: Rows, items: NDArray[np.int64], moves: Sequence[Sequence[Move]]
+) -> tuple[NDArray[np.float64], Rows]:
+    """Renders the ends of pairs and the coarse moves, all in one call.
+
+    Args:
+        call: the forward pass.
+        g: its cotangent.
+        plus, minus: (n, width), from `pair`.
+        items: (n,), which item of the batch each pair belongs to.
+        moves: for each item of the batch.
+
+    Returns:
+        The differences of the inner products between plus and minus, (n,), and the gradient that the moves add up to,
+        (batch, width).
+    """
+    flat = [(item, move) for item, own in enumerate(moves) for move in own]
+    rows = np.array([move.row for _, move in flat]).reshape(len(flat), plus.shape[1])
+    owners = np.array([item for item, _ in flat], dtype=np.int64)
+    products = call.project(np.concatenate([plus, minus, rows]), np.concatenate([items, items, owners]), g)
+    up, down, coarse = np.split(products, [len(plus), 2 * len(plus)])
+    grad = np.zeros((len(moves), plus.shape[1]))
+    here = call.here(g)
+    for (item, move), product in zip(flat, coarse, strict=True):
+        grad[item, move.column] += move.weight * (product - here[item])
+    return up - down, grad

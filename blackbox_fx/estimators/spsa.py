@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.base import Call, Estimator
-from blackbox_fx.estimators.moves import check_step, choices, pair
+from blackbox_fx.estimators.moves import Move, check_step, coarse_moves, fine_columns, measure, most_moves, pair
 from blackbox_fx.space import Space
 
 
@@ -19,13 +19,17 @@ class SPSA(Estimator):
     """Two renders for any number of parameters: all move at once, each by its own random sign.
 
     Every item of the batch and every pair has signs of its own. The estimate of each column is the difference of the two
-    inner products over the distance that column really moved, so nothing is halved at a bound. A choice moves to a random
-    other option, on one side or the other, and the estimate is weighted by how many there are. The mean is the gradient, up
-    to the curvature within a step; with P equal parameters the squared error is P - 1 times the squared gradient over pairs.
+    inner products over the distance that column really moved, so nothing is halved at a bound. Its mean is the gradient, up
+    to the curvature within a step; its variance over K pairs is the sum of the other columns' squared slopes, over K.
+
+    On/off parameters, choices and whatever has steps larger than `step` do not take part. They move one at a time: each
+    pair brings one more render, for one such move drawn without replacement and weighted by how many there are. That is
+    unbiased, and exact once there are as many pairs as moves. (Moving them along with the others was tried: on a plugin
+    with two switches it biased both by what they do together, and its noise hid the continuous parameters.)
 
     Args:
         pairs: pairs of renders for each item of the batch.
-        step: half the distance between the two ends, on the [0, 1] axis; a parameter's own step where that is larger.
+        step: half the distance between the two ends, on the [0, 1] axis.
         generator: draws the signs, on the CPU. If not given, one is seeded from torch's default generator, as the weights
             of any torch module are. Its state is part of `state_dict`.
 
@@ -48,37 +52,29 @@ class SPSA(Estimator):
 
     def vjp(self, call: Call, g: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
-        space = call.effect.space
-        batch, width = call.params.shape
-        rows = np.repeat(call.rows, self.pairs, axis=0)
-        signs = self._draw(2, rows.shape) * 2.0 - 1.0
-        plus, minus, moved = pair(space, rows, signs, self.step)
-        # what one unit of difference between the inner products says about each column; 0 where it did not move
-        weight = np.divide(1.0, moved, out=np.zeros_like(moved), where=moved != 0)
-        for name in choices(space):
-            s = space.slices[name]
-            self._move_choice(rows[:, s], signs[:, s.start], plus[:, s], minus[:, s], weight[:, s])
-        items = np.repeat(np.arange(batch), self.pairs)
-        ends = call.project(np.concatenate([plus, minus]), np.tile(items, 2), g).reshape(2, -1)
-        grad = (ends[0] - ends[1])[:, None] * weight
-        return torch.from_numpy(grad.reshape(batch, self.pairs, width).mean(axis=1))
+        space, rows = call.effect.space, call.rows
+        batch, width = rows.shape
+        fine = fine_columns(space, self.step)
+        pairs = self.pairs if fine.any() else 0
+        signs = torch.randint(2, (batch * pairs, width), generator=self.generator).numpy() * 2.0 - 1.0
+        items = np.repeat(np.arange(batch), pairs)
+        plus, minus, moved = pair(space, rows[items], signs * fine * self.step)
+        moves = [self._draw(coarse_moves(space, row, self.step)) for row in rows]
+        differences, grad = measure(call, g, plus, minus, items, moves)
+        slopes = np.divide(differences[:, None], moved, out=np.zeros_like(moved), where=moved != 0)
+        if pairs:
+            grad += slopes.reshape(batch, pairs, width).mean(axis=1)
+        return torch.from_numpy(grad)
 
-    def _move_choice(self, rows: Any, sign: Any, plus: Any, minus: Any, weight: Any) -> None:
-        """Fills the columns of one choice, all (n, options): to a random other option, on the side of the sign."""
-        options = rows.shape[1]
-        present = rows.argmax(axis=1)
-        other = (present + 1 + self._draw(options - 1, present.shape)) % options
-        to, stay, up = np.eye(options)[other], np.eye(options)[present], sign[:, None] > 0
-        plus[:] = np.where(up, to, stay)
-        minus[:] = np.where(up, stay, to)
-        weight[:] = to * sign[:, None] * (options - 1)
-
-    def _draw(self, high: int, shape: tuple[int, ...]) -> np.ndarray:
-        return torch.randint(high, shape, generator=self.generator).numpy()
+    def _draw(self, moves: list[Move]) -> list[Move]:
+        count = min(self.pairs, len(moves))
+        drawn = torch.randperm(len(moves), generator=self.generator)[:count].tolist()
+        return [moves[k]._replace(weight=moves[k].weight * len(moves) / count) for k in drawn]
 
     def cost(self, space: Space) -> int:
-        """Two for each pair."""
-        return 2 * self.pairs
+        """Two for each pair, and up to one more for each where parameters are coarse."""
+        joint = 2 * self.pairs if fine_columns(space, self.step).any() else 0
+        return joint + min(self.pairs, most_moves(space, self.step))
 
     def get_extra_state(self) -> Tensor:
         """The state of the generator."""

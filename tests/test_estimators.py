@@ -1,0 +1,228 @@
+"""Estimators against autograd on the twins, against central differences on real effects, and by their statistics."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+import blackbox_fx.estimators as estimators
+from blackbox_fx.dsp import TWINS
+from blackbox_fx.effects import function, load
+from blackbox_fx.errors import ParameterError
+from blackbox_fx.estimators import SPSA, AudioRule, Call, Estimator, FiniteDifference
+from blackbox_fx.runtime import Inline, Pool
+from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
+from tests.cases import AUDIO_RULES, EFFECTS, ESTIMATORS, RATE, SPACE, mixed, music
+
+
+class Counting(Pool):
+    """Inline, and a record of what it was asked."""
+
+    def __init__(self):
+        self.jobs = []
+
+    def _map(self, job, out):
+        self.jobs.append(job)
+        Inline()._map(job, out)
+
+    def _project(self, job, weight, out):
+        self.jobs.append(job)
+        Inline()._project(job, weight, out)
+
+
+def call(effect, rows, seconds=0.05, pool=None, seed=0):
+    """One forward pass at rows, all on the same audio, and a cotangent."""
+    rows = torch.as_tensor(np.atleast_2d(rows)).float()
+    audio = torch.from_numpy(music(seconds, seed=seed)).expand(len(rows), -1, -1)
+    values = [effect.space.decode(row) for row in rows.double().numpy()]
+    first = {str(v): torch.from_numpy(effect.render(audio[0].numpy(), v, RATE)) for v in values}
+    output = torch.stack([first[str(v)] for v in values])
+    g = torch.from_numpy(music(seconds, seed=seed + 1)).expand_as(audio)
+    return Call(effect, pool or Inline(), RATE, audio, rows, output), g
+
+
+def many(effect, row, estimator, draws):
+    """Estimates at one row, (draws, width), each an item of one batch."""
+    one, g = call(effect, np.repeat(np.atleast_2d(row), draws, axis=0))
+    return estimator.vjp(one, g).numpy()
+
+
+def assert_unbiased(estimates, truth):
+    error = estimates.std(axis=0, ddof=1) / np.sqrt(len(estimates))
+    distance = np.abs(estimates.mean(axis=0) - truth)
+    assert (distance <= 4 * error + 1e-6 * np.abs(truth).max()).all(), (distance, error)
+
+
+def test_nothing_is_listed_and_untested():
+    classes = [c for c in map(vars(estimators).get, estimators.__all__) if inspect.isclass(c)]
+    concrete = {c for c in classes if not inspect.isabstract(c)}
+    assert {c.__name__ for c in concrete if issubclass(c, Estimator)} == set(ESTIMATORS)
+    assert {c.__name__ for c in concrete if issubclass(c, AudioRule)} == set(AUDIO_RULES)
+
+
+@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("seed", range(3))
+def test_finite_differences_agree_with_autograd(name, seed):
+    twin = TWINS[name]
+    row = 0.1 + 0.8 * twin.space.sample(1, seed)
+    one, g = call(twin.effect(), row, seconds=0.2)
+    params = one.params.double().requires_grad_()
+    (twin(one.audio.double(), params, RATE) * g).sum().backward()
+    estimate = FiniteDifference(step=3e-4).vjp(one, g)
+    assert torch.linalg.norm(estimate - params.grad) <= 1e-3 * torch.linalg.norm(params.grad)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_spsa_agrees_with_autograd_in_the_mean(name):
+    twin = TWINS[name]
+    row = 0.1 + 0.8 * twin.space.sample(1, 0)
+    one, g = call(twin.effect(), row)
+    params = one.params.double().requires_grad_()
+    (twin(one.audio.double(), params, RATE) * g).sum().backward()
+    estimates = many(twin.effect(), row, SPSA(step=2e-3, generator=torch.Generator().manual_seed(0)), draws=400)
+    assert_unbiased(estimates, params.grad.numpy()[0])
+
+
+@pytest.mark.parametrize("name", ["pedalboard:Compressor", "pedalboard:LadderFilter", "vst3:ZamCompX2", "function"])
+def test_spsa_agrees_with_finite_differences_on_real_effects(name):
+    """Choices, toggles and steps included."""
+    effect = EFFECTS[name]()
+    row = effect.space.snap(0.2 + 0.6 * np.random.default_rng(0).random((1, effect.space.width)))
+    truth = FiniteDifference(step=2e-3).vjp(*call(effect, row)).numpy()[0]
+    assert np.abs(truth).max() > 0
+    generator = torch.Generator().manual_seed(0)
+    assert_unbiased(many(effect, row, SPSA(step=2e-3, generator=generator), draws=600), truth)
+
+
+def linear(weights):
+    """An effect whose inner product with any cotangent is linear in its parameters."""
+    space = Space({f"p{k}": Continuous(0, 1, 0.5) for k in range(len(weights))})
+    return function(lambda x, sr, **p: x * sum(w * v for w, v in zip(weights, p.values(), strict=True)), space)
+
+
+def test_spsa_variance_is_as_predicted():
+    """The estimate of column j over K pairs has the variance sum of the other squared slopes, over K."""
+    weights = np.array([1.0, -2.0, 0.5, 3.0])
+    one, g = call(linear(weights), np.full((1, 4), 0.5))
+    slope = weights * float((one.audio * g).sum())
+    for pairs in (1, 3):
+        spsa = SPSA(pairs, generator=torch.Generator().manual_seed(2))
+        estimates = many(linear(weights), np.full(4, 0.5), spsa, draws=2000)
+        predicted = (np.square(slope).sum() - np.square(slope)) / pairs
+        assert np.abs(estimates.var(axis=0) / predicted - 1).max() < 0.2
+        assert_unbiased(estimates, slope)
+
+
+@pytest.mark.parametrize("u", [0.0, 1.0, 0.005, 0.995])
+@pytest.mark.parametrize("estimator", [FiniteDifference(), SPSA(step=0.1)], ids=["FiniteDifference", "SPSA"])
+def test_the_gradient_is_whole_at_a_bound(u, estimator):
+    one, g = call(linear([2.0]), [[u]])
+    truth = 2.0 * float((one.audio * g).sum())
+    assert float(estimator.vjp(one, g)) == pytest.approx(truth, rel=1e-3)
+
+
+def test_every_item_and_pair_moves_on_its_own():
+    pool = Counting()
+    one, g = call(linear(np.ones(12)), np.full((8, 12), 0.5), pool=pool)
+    SPSA(pairs=4, generator=torch.Generator().manual_seed(0)).vjp(one, g)
+    (job,) = pool.jobs
+    plus = job.params[: len(job) // 2]
+    assert len(np.unique(plus, axis=0)) == 8 * 4
+    assert np.array_equal(job.params[len(job) // 2 :] + plus, np.ones_like(plus))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("effect_name", ["function", "pedalboard:LadderFilter", "pedalboard:Compressor", "pedalboard:Invert"])
+def test_cost_is_kept_in_one_call(name, effect_name):
+    effect, pool, estimator = EFFECTS[effect_name](), Counting(), ESTIMATORS[name]()
+    rows = effect.space.sample(3, 0)
+    one, g = call(effect, rows, pool=pool)
+    grad = estimator.vjp(one, g)
+    assert grad.shape == (3, effect.space.width) and torch.isfinite(grad).all()
+    if not effect.space.width:
+        assert not pool.jobs and estimator.cost(effect.space) == 0
+        return
+    (job,) = pool.jobs
+    assert job.sample_rate == RATE
+    spare = 3 if effect_name == "function" and name == "FiniteDifference" else 0  # of an integer at its bound
+    assert 3 * estimator.cost(effect.space) - spare <= len(job) <= 3 * estimator.cost(effect.space)
+
+
+def test_discrete_columns_hold_what_moving_there_changes():
+    effect = function(mixed, SPACE)
+    values = {"gain_db": -3, "freq_hz": 500, "drive": 3, "order": 1, "on": True, "kind": "band"}
+    one, g = call(effect, effect.space.encode(values))
+    grad = dict(zip(SPACE.columns, FiniteDifference().vjp(one, g)[0].tolist(), strict=True))
+
+    def score(**changes):
+        wet = effect.render(one.audio[0].numpy(), {**values, **changes}, RATE)
+        return float((torch.from_numpy(wet).double() * g[0].double()).sum())
+
+    assert grad["on"] == pytest.approx(score(on=True) - score(on=False), rel=1e-5)
+    assert grad["kind=low"] == pytest.approx(score(kind="low") - score(), rel=1e-5)
+    assert grad["kind=high"] == pytest.approx(score(kind="high") - score(), rel=1e-5)
+    assert grad["kind=band"] == 0
+    assert grad["order"] == pytest.approx((score(order=2) - score(order=0)) * 7 / 2, rel=1e-5)
+    assert grad["drive"] == pytest.approx((score(drive=3.5) - score(drive=2.5)) * 8 / 1, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Continuous(0, 10, 5, step=2.5), Integer(0, 4, 2)])
+@pytest.mark.parametrize("u", np.linspace(0, 1, 11))
+def test_steps_smaller_than_the_parameters_own_still_see_a_slope(kind, u):
+    effect = function(lambda x, sr, p: x * p, Space({"p": kind}))
+    one, g = call(effect, [[u]])
+    slope = float((one.audio * g).sum()) * (10 if kind.kind == "continuous" else 4)
+    for estimator in (FiniteDifference(1e-4), SPSA(step=1e-4)):
+        assert float(estimator.vjp(one, g)) == pytest.approx(slope, rel=1e-4)
+
+
+def test_spsa_repeats_from_its_generator_and_its_state():
+    one, g = call(linear(np.ones(6)), np.full((2, 6), 0.5))
+    a, b = (SPSA(generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(a.vjp(one, g), b.vjp(one, g))
+    state = a.state_dict()
+    later = a.vjp(one, g)
+    c = SPSA(generator=torch.Generator().manual_seed(6))
+    c.load_state_dict(state)
+    assert torch.equal(c.vjp(one, g), later)
+    torch.manual_seed(3)
+    d, e = SPSA(), SPSA()
+    torch.manual_seed(3)
+    assert torch.equal(d.vjp(one, g), SPSA().vjp(one, g)) and not torch.equal(d.vjp(one, g), e.vjp(one, g))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_finite_differences_on_real_plugins_settle(seed):
+    """Two step sizes agree where the effect is smooth: what the estimator sees is a derivative, not noise."""
+    for effect in (load("pedalboard:Compressor"), load("vst3:ZamCompX2").only("threshold_db", "ratio", "makeup_db")):
+        row = 0.3 + 0.4 * effect.space.sample(1, seed)
+        one, g = call(effect, row, seconds=0.3)
+        coarse, fine = (FiniteDifference(h).vjp(one, g) for h in (4e-3, 2e-3))
+        assert torch.linalg.norm(coarse - fine) < 0.05 * torch.linalg.norm(fine)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SPSA(0),
+        lambda: SPSA(1.5),
+        lambda: SPSA(step=0),
+        lambda: SPSA(step=0.6),
+        lambda: FiniteDifference(-1),
+        lambda: FiniteDifference(float("nan")),
+    ],
+)
+def test_mistakes(make):
+    with pytest.raises(ParameterError, match="got"):
+        make()
+
+
+def test_choices_without_other_parameters():
+    effect = function(lambda x, sr, c, t: x * {"a": 1, "b": 2, "c": 5}[c] * (2 if t else 1),
+                      Space({"c": Choice(("a", "b", "c"), "a"), "t": Toggle(False)}))
+    one, g = call(effect, [[0, 1, 0, 0.2]])
+    unit = float((one.audio * g).sum())
+    assert np.allclose(FiniteDifference().vjp(one, g)[0] / unit, [-1, 0, 3, 2], rtol=1e-4)
+    spsa = SPSA(generator=torch.Generator().manual_seed(0))
+    assert_unbiased(many(effect, [0, 1, 0, 0.2], spsa, 500) / unit, np.array([-1, 0, 3, 2]))
