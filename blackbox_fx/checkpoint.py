@@ -21,7 +21,7 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file under a temporary name and renames it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, stat
     name = f"checkpoint-{state['step']}.safetensors"
     temporary = folder / f".{name}.{os.getpid()}"
     save_file(tensors, temporary)
-    os.replace(temporary, folder / name)
+    temporary.replace(folder / name)
     write_text(folder / "checkpoint.json", json.dumps({"version": _VERSION, "tensors": name, **state}))
     for old in folder.glob("checkpoint-*.safetensors"):
         if old.name != name:

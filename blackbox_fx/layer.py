@@ -36,8 +36,10 @@ class _Render(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        layer, (audio, params, output) = ctx.layer, ctx.saved_tensors
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] torch's own stub has ctx by name
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        layer, (audio, params, output), g = ctx.layer, ctx.saved_tensors, grad_outputs[0]
         call = Call(layer.effect, layer.pool, layer.sample_rate, audio, params.clamp(0.0, 1.0), output)
         grad_audio = layer.audio_rule.vjp(call, g).to(audio) if ctx.needs_input_grad[0] else None
         grad_params = layer.estimator.vjp(call, g).to(params) if ctx.needs_input_grad[1] else None
@@ -97,14 +99,14 @@ class BlackBox(nn.Module):
         return self.effect.space.width
 
     @torch.compiler.disable
-    def forward(self, audio: Tensor, params: Tensor) -> Tensor:
+    def forward(self, audio: Tensor, params: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Renders audio at params; see the class for shapes and errors."""
         self._check(audio, params)
         if self._notice and audio.requires_grad and torch.is_grad_enabled():
             self._notice = False
             warnings.warn(
-                f"The audio gradient of {self.effect.name} is taken as that of a wire; pass audio_rule=Identity() to say "
-                "that you know.",
+                f"The audio gradient of {self.effect.name} is taken as that of a wire; pass audio_rule=Identity() "
+                "to say that you know.",
                 stacklevel=2,
             )
         return _Render.apply(audio.float(), params.float(), self)  # type: ignore[no-any-return]
@@ -118,8 +120,8 @@ class BlackBox(nn.Module):
         wanted = (audio.shape[0], self.width)
         if tuple(params.shape) != wanted or not params.is_floating_point():
             raise ParameterError(
-                f"params must be (batch, width) = {wanted} in floating point, got {tuple(params.shape)} {params.dtype}; "
-                f"the columns are {', '.join(self.effect.space.columns)}."
+                f"params must be (batch, width) = {wanted} in floating point, got {tuple(params.shape)} "
+                f"{params.dtype}; the columns are {', '.join(self.effect.space.columns)}."
             )
         if not bool(torch.isfinite(audio.detach()).all()):
             raise AudioError("audio contains NaN or infinity; check what produced it.")
@@ -129,8 +131,8 @@ class BlackBox(nn.Module):
             item, column = outside.nonzero()[0].tolist()
             name, value = self.effect.space.columns[column], float(u[item, column])
             raise ParameterError(
-                f"params[{item}, {column}] ({name}) is {value:g}; allowed is [0, 1]: put a sigmoid before the layer, or "
-                "use effect.space.encode for physical values."
+                f"params[{item}, {column}] ({name}) is {value:g}; allowed is [0, 1]: put a sigmoid before the layer, "
+                "or use effect.space.encode for physical values."
             )
 
     def extra_repr(self) -> str:

@@ -21,7 +21,7 @@ from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.graph import Console, join
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.models.engineer import HiddenEngineer
-from blackbox_fx.models.mixer import MixNet
+from blackbox_fx.models.mixer import LogMel, MixNet
 
 Progress = Callable[[int, int, str], None]
 
@@ -91,11 +91,19 @@ class MixRecipe:
 @final
 @dataclasses.dataclass(frozen=True)
 class Excerpt:
-    """A few seconds of a song: its tracks (track, 1, time), and the hidden engineer's mix of them (2, time)."""
+    """A few seconds of a song: what the network hears, and what it should arrive at.
+
+    Args:
+        name, track_names: of the song.
+        tracks: (track, 1, time).
+        mel: (track, bands, frames), the log-mel spectrograms of the tracks.
+        target: (2, time), the hidden engineer's mix.
+    """
 
     name: str
     track_names: tuple[str, ...]
     tracks: Tensor
+    mel: Tensor
     target: Tensor
 
 
@@ -105,12 +113,13 @@ def draw_excerpts(
 ) -> list[Excerpt]:
     """Draws excerpts of songs and renders the hidden engineer's mixes, the same for the same seed."""
     clips = Clips(songs, seconds=recipe.seconds, seed=recipe.seed)
+    hear = LogMel(clips.sample_rate)
     found = []
     for index in range(count):
         clip = clips.clip(index)
         tracks, song = join([torch.from_numpy(clip.tracks)])
         target = engineer.console(tracks, song, *engineer.decide(tracks, song, 1))[0]
-        found.append(Excerpt(clip.song, clip.track_names, tracks, target))
+        found.append(Excerpt(clip.song, clip.track_names, tracks, hear(tracks), target))
         if progress:
             progress(index + 1, count, clip.song)
     return found
@@ -119,7 +128,8 @@ def draw_excerpts(
 def mix(network: MixNet, console: Console, batch: Sequence[Excerpt]) -> Tensor:
     """The network's mixes of excerpts, (batch, 2, time)."""
     tracks, song = join([e.tracks for e in batch])
-    return console(tracks, song, *network(tracks, song, len(batch)))
+    mel = torch.cat([e.mel for e in batch])
+    return console(tracks, song, *network(mel, song, len(batch)))
 
 
 def fit(

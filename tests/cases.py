@@ -31,7 +31,9 @@ def music(seconds=1.0, channels=2, seed=0):
     rng = np.random.default_rng(seed)
     n = int(seconds * RATE)
     t = np.arange(n) / RATE
-    tones = sum(np.sin(2 * np.pi * f * t + p) for f, p in zip(rng.uniform(80, 3000, 6), rng.uniform(0, 6, 6), strict=True))
+    tones = sum(
+        np.sin(2 * np.pi * f * t + p) for f, p in zip(rng.uniform(80, 3000, 6), rng.uniform(0, 6, 6), strict=True)
+    )
     beat = np.exp(-((t * 4) % 1) * 8)
     x = 0.12 * tones * (0.3 + beat) + 0.02 * rng.standard_normal((channels, n))
     return x.astype(np.float32)
@@ -54,7 +56,9 @@ def _builtin(name):
 EFFECTS = {f"pedalboard:{name}": functools.partial(_builtin, name) for name in BUILTINS}
 EFFECTS |= {f"twin:{name}": twin.effect for name, twin in TWINS.items()}
 EFFECTS["function"] = lambda: function(mixed, SPACE)
-EFFECTS["rack"] = lambda: Rack([load("pedalboard:PeakFilter"), load("pedalboard:Compressor"), load("pedalboard:Reverb")])
+EFFECTS["rack"] = lambda: Rack(
+    [load("pedalboard:PeakFilter"), load("pedalboard:Compressor"), load("pedalboard:Reverb")]
+)
 EFFECTS["vst3:ZamCompX2"] = lambda: load("vst3:ZamCompX2")
 EFFECTS["vst3:ZamEQ2"] = lambda: load("vst3:ZamEQ2")
 EFFECTS["vst3:ZamTube"] = lambda: load("vst3:ZamTube")

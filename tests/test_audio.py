@@ -98,7 +98,8 @@ def test_what_is_not_audio_is_refused(bad):
 
 def test_a_loud_float32_is_finite_though_its_sum_overflows():
     assert audio.is_finite(np.full((1, 1000), 3e38, np.float32))
-    assert not audio.is_finite(np.array([[np.inf, -np.inf, 0.0]]))
+    for bad in ([np.inf, -np.inf, 0.0], [0.0, np.nan, 1.0], [0.0, np.inf, -np.inf]):
+        assert not audio.is_finite(np.array([bad]))
 
 
 @pytest.mark.parametrize("rate", [0, -1, 999, 768_001, float("nan"), "44100", True, None])
@@ -128,6 +129,14 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     for file in files:
         with pytest.raises(AudioError, match=file.name):
             audio.read(file)
+
+
+def test_a_header_without_samples_or_with_a_strange_rate_is_refused(tmp_path):
+    soundfile.write(tmp_path / "none.wav", np.zeros((0, 2)), 44100)
+    soundfile.write(tmp_path / "slow.wav", np.zeros(99), 1)
+    for name, why in (("none.wav", "holds no samples"), ("slow.wav", "sample rate of 1 Hz")):
+        with pytest.raises(AudioError, match=f"{name} .*{why}"):
+            audio.info(tmp_path / name)
 
 
 def test_a_rate_that_leaves_no_sample_or_overflows_is_refused(tmp_path):

@@ -11,12 +11,12 @@ import pytest
 import soundfile
 
 from blackbox_fx import audio, data
-from blackbox_fx.data import composer, sampler, soundfont, styles
+from blackbox_fx.data import composer, sampler, soundfont, styles, theory
 from blackbox_fx.data.sampler import Note
 from blackbox_fx.errors import AudioError, DataError
 
 RATE = 44100
-GOOD = list(range(16))
+GOOD = list(range(12))
 
 
 def digest(song):
@@ -39,10 +39,10 @@ def font():
 # the score
 
 
-@pytest.mark.parametrize("seconds", [2, 5.5, 16, 90])
+@pytest.mark.parametrize("seconds", [2, 9, 16, 40])
 def test_scores_have_three_to_eight_parts_and_each_is_heard(seconds):
     counts = set()
-    for seed in range(60):
+    for seed in range(40):
         score = data.write_score(seed, seconds)
         roles = [p.role for p in score.parts]
         counts.add(len(roles))
@@ -51,13 +51,13 @@ def test_scores_have_three_to_eight_parts_and_each_is_heard(seconds):
         assert low <= score.tempo <= high
         for part in score.parts:
             starts = [n.start for n in part.notes]
-            assert starts and starts == sorted(starts) and 0 <= starts[0] and starts[-1] < seconds
+            assert starts and starts == sorted(starts) and starts[0] >= 0 and starts[-1] < seconds
             assert all(n.duration > 0 and 20 <= n.velocity <= 127 for n in part.notes)
     assert counts == {3, 4, 5, 6, 7, 8}
 
 
 def test_notes_stay_on_the_scale_and_in_the_range_of_the_instrument():
-    for seed in range(150):
+    for seed in range(80):
         score = data.write_score(seed)
         for part in score.parts:
             if part.bank == soundfont.DRUM_BANK:
@@ -67,7 +67,7 @@ def test_notes_stay_on_the_scale_and_in_the_range_of_the_instrument():
 
 
 def test_bass_lies_below_melody_and_both_play_one_note_at_a_time():
-    for seed in range(60):
+    for seed in range(40):
         parts = {p.role: p for p in data.write_score(seed).parts}
         means = {role: np.mean([n.pitch for n in p.notes]) for role, p in parts.items()}
         if "bass" in parts and "melody" in parts:
@@ -88,9 +88,19 @@ def test_chords_sound_as_chords_and_follow_each_other():
         assert together > 0.8 * len(part.notes) and len(classes) >= 2, seed
 
 
+def test_voicings_are_close_complete_and_in_range():
+    for key in (theory.Key(t, s) for t in range(12) for s in theory.SCALES):
+        before = [100, 103, 107]
+        for chord in (theory.Chord(key, d, size) for size in (3, 4) for d in range(7)):
+            notes = theory.voice(chord, before, 45, 67)
+            assert 45 <= min(notes) < max(notes) <= 67 and max(notes) - min(notes) < 12
+            assert {n % 12 for n in notes} == set(chord.classes) and len(notes) == chord.size
+            before = [n + 9 for n in notes]
+
+
 def test_playing_is_human_but_in_time():
     """Without swing every note lies near a sixteenth, and none of a long part exactly on it."""
-    seeds = [s for s in range(80) if data.write_score(s).style in ("rock", "cinematic")]
+    seeds = [s for s in range(50) if data.write_score(s).style in ("rock", "cinematic")]
     for seed in seeds:
         score = data.write_score(seed)
         grid = 15 / score.tempo
@@ -104,7 +114,7 @@ def test_playing_is_human_but_in_time():
 
 
 def test_styles_differ_and_parts_drop_out():
-    scores = [data.write_score(seed, 32) for seed in range(60)]
+    scores = [data.write_score(seed, 32) for seed in range(50)]
     assert {s.style for s in scores} == set(styles.STYLES)
     assert len({s.key.tonic for s in scores}) == 12 and {s.beats for s in scores} == {3, 4}
     pauses = [max(b.start - a.start for a, b in pairwise(p.notes)) for s in scores for p in s.parts if len(p.notes) > 9]
@@ -112,7 +122,7 @@ def test_styles_differ_and_parts_drop_out():
     assert np.mean(np.array(pauses) > 5) + np.mean(np.array(first) > 5) > 0.15
 
 
-def test_score_does_not_depend_on_its_length():
+def test_length_leaves_style_key_and_tempo_alone():
     """A longer song is another song, but the same seed keeps its style, key and tempo."""
     a, b = data.write_score(3, 8), data.write_score(3, 32)
     assert (a.style, a.key, a.tempo) == (b.style, b.key, b.tempo)
@@ -127,8 +137,10 @@ def test_score_does_not_depend_on_its_length():
         ("1", 16, "seed"),
         (0, 1.9, "seconds"),
         (0, 601, "seconds"),
-    ]
-    + [(0, float("nan"), "seconds"), (0, "16", "seconds"), (0, True, "seconds")],
+        (0, float("nan"), "seconds"),
+        (0, "16", "seconds"),
+        (0, True, "seconds"),
+    ],
 )
 def test_composer_refuses_what_it_cannot_do(seed, seconds, word):
     with pytest.raises(DataError, match=word):
@@ -165,11 +177,11 @@ def test_grooves_fill_their_bar():
 
 
 def cents_off(x, hz):
-    spectrum = np.abs(np.fft.rfft(x * np.hanning(len(x)), 2**18))
-    shifts = np.arange(-90, 91, 2)
+    spectrum = np.abs(np.fft.rfft(x * np.hanning(len(x)), 2**16))
+    shifts = np.arange(-90, 91, 3)
     harmonics = hz * np.arange(1, 5)
     scores = [
-        np.log(np.interp(harmonics * 2 ** (c / 1200) * 2**18 / RATE, np.arange(2**17 + 1), spectrum) + 1e-3).sum()
+        np.log(np.interp(harmonics * 2 ** (c / 1200) * 2**16 / RATE, np.arange(2**15 + 1), spectrum) + 1e-3).sum()
         for c in shifts
     ]
     return shifts[int(np.argmax(scores))]
@@ -205,7 +217,8 @@ def test_level_follows_the_square_of_velocity(font, velocity, decibels):
 
 def test_sustained_instruments_hold_longer_than_their_recording(font):
     x = sampler.render(font, 0, 19, [Note(0, 8.0, 60, 100)], 8.0, RATE)
-    assert abs(rms_db(x[:, RATE : 2 * RATE]) - rms_db(x[:, 7 * RATE : 8 * RATE])) < 3
+    early, late = rms_db(x[:, RATE : 2 * RATE]), rms_db(x[:, 7 * RATE : 8 * RATE])
+    assert late > -40 and abs(early - late) < 3
 
 
 def test_strings_are_wide_and_bass_is_not(font):
@@ -224,7 +237,7 @@ def test_a_closed_hihat_silences_an_open_one(font):
 
 
 def test_notes_beyond_the_end_are_cut(font):
-    x = sampler.render(font, 0, 0, [Note(0.9, 5, 60, 100), Note(1.0, 1, 64, 100), Note(7, 1, 67, 100)], 1.0, RATE)
+    x = sampler.render(font, 0, 0, [Note(0.9, 5, 60, 100), Note(1.2, 1, 64, 100), Note(7, 1, 67, 100)], 1.0, RATE)
     assert x.shape == (2, RATE) and np.abs(x[:, -2000:]).max() > 0.01
 
 
@@ -452,7 +465,7 @@ def test_a_song_whose_files_all_break_says_so(folder):
     found = data.read_songs(folder)
     for file in found.songs[1].files:
         file.write_bytes(b"")
-    with pytest.raises(DataError, match="b song"):
+    with pytest.raises(DataError, match="b song can be read any more"):
         found.songs[1].load()
     assert {p for p, _ in found.skipped} >= set(found.songs[1].files)
 

@@ -133,7 +133,9 @@ def test_every_item_and_pair_moves_on_its_own():
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-@pytest.mark.parametrize("effect_name", ["function", "pedalboard:LadderFilter", "pedalboard:Compressor", "pedalboard:Invert"])
+@pytest.mark.parametrize(
+    "effect_name", ["function", "pedalboard:LadderFilter", "pedalboard:Compressor", "pedalboard:Invert"]
+)
 def test_cost_is_kept_in_one_call(name, effect_name):
     effect, pool, estimator = EFFECTS[effect_name](), Counting(), ESTIMATORS[name]()
     rows = effect.space.sample(3, 0)
@@ -219,8 +221,10 @@ def test_mistakes(make):
 
 
 def test_choices_without_other_parameters():
-    effect = function(lambda x, sr, c, t: x * {"a": 1, "b": 2, "c": 5}[c] * (2 if t else 1),
-                      Space({"c": Choice(("a", "b", "c"), "a"), "t": Toggle(False)}))
+    effect = function(
+        lambda x, sr, c, t: x * {"a": 1, "b": 2, "c": 5}[c] * (2 if t else 1),
+        Space({"c": Choice(("a", "b", "c"), "a"), "t": Toggle(False)}),
+    )
     one, g = call(effect, [[0, 1, 0, 0.2]])
     unit = float((one.audio * g).sum())
     assert np.allclose(FiniteDifference().vjp(one, g)[0] / unit, [-1, 0, 3, 2], rtol=1e-4)

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -17,6 +18,7 @@ from blackbox_fx.runtime import Inline, Job, Processes, Threads
 from blackbox_fx.space import Integer, Space
 from tests.cases import EFFECTS, RATE, SPACE, mixed, music
 
+SHARED = Path("/dev/shm")
 AUDIO = np.stack([music(0.2, seed=k) for k in range(3)])
 WEIGHT = np.random.default_rng(0).standard_normal(AUDIO.shape).astype(np.float32)
 
@@ -112,7 +114,7 @@ def test_a_crash_is_reported_and_the_pool_goes_on(mode, caplog):
 def test_a_hang_is_ended_at_the_deadline():
     with Processes(2, deadline=0.5) as pool:
         began = time.monotonic()
-        with pytest.raises(RenderTimeout, match="0.5 s"):
+        with pytest.raises(RenderTimeout, match=r"0\.5 s"):
             pool.project(bad_job(0, 3, 0), WEIGHT[:1, :, :1000])
         assert time.monotonic() - began < 20
         assert pool.restarts == 2
@@ -171,7 +173,8 @@ PARENT = """
     pool.map(Job(fine, np.zeros((1, 2, 1000), np.float32), np.zeros((4, 0)), np.zeros(4, int), 44100))
     print(*[w.process.pid for w in pool._team], flush=True)
     if sys.argv[1] == "busy":
-        pool.map(Job(function(spin, Space()), np.zeros((1, 2, 1000), np.float32), np.zeros((2, 0)), np.zeros(2, int), 44100))
+        silence = np.zeros((1, 2, 1000), np.float32)
+        pool.map(Job(function(spin, Space()), silence, np.zeros((2, 0)), np.zeros(2, int), 44100))
     if sys.argv[1] == "error":
         raise RuntimeError("on purpose")
     if sys.argv[1] == "idle":
@@ -184,7 +187,7 @@ PARENT = """
     [("busy", signal.SIGKILL), ("idle", signal.SIGKILL), ("busy", signal.SIGINT), ("error", None), ("exit", None)],
 )
 def test_no_worker_and_no_shared_memory_outlive_the_parent(how, ending):
-    before = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    before = set(SHARED.iterdir()) if SHARED.is_dir() else set()
     command = [sys.executable, "-c", textwrap.dedent(PARENT), how]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     pids = [int(pid) for pid in parent.stdout.readline().split()]
@@ -194,10 +197,10 @@ def test_no_worker_and_no_shared_memory_outlive_the_parent(how, ending):
         parent.send_signal(ending)
     parent.wait(20)
     parent.stdout.close()
-    gone, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=5)
+    _, alive = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=5)
     assert not alive
-    if os.path.isdir("/dev/shm"):
-        assert set(os.listdir("/dev/shm")) <= before
+    if SHARED.is_dir():
+        assert set(SHARED.iterdir()) <= before
 
 
 def test_ctrl_c_leaves_the_pool_usable():
@@ -229,7 +232,9 @@ def test_threads_of_the_caller_may_share_a_pool(pools):
     expected = Inline().map(work)
     for pool in pools.values():
         results = []
-        callers = [threading.Thread(target=lambda pool=pool: results.append(pool.map(work))) for _ in range(4)]
+        callers = [
+            threading.Thread(target=lambda pool=pool, results=results: results.append(pool.map(work))) for _ in range(4)
+        ]
         for caller in callers:
             caller.start()
         for caller in callers:

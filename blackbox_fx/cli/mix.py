@@ -80,7 +80,9 @@ def _run(songs: Sequence[Source], unseen: Sequence[Source], out: Path, recipe: M
         with show.bar("training") as progress:
             study.train(out, progress)
         footer = f"{len(study.losses)} steps, {study.seconds:.0f} s of training, seed {recipe.seed}."
-        page = write_mix_page(out, study.network, study.engineer, study.song_to_hear(), study.losses, study.scores, footer)
+        page = write_mix_page(
+            out, study.network, study.engineer, study.song_to_hear(), study.losses, study.scores, footer
+        )
     after = study.scores["trained network"]
     rows = [(name, f"{score:.3f}", f"{after / score:.2f}") for name, score in study.scores.items()]
     show.table("Loss on unseen songs", ("mix", "loss", "trained / this"), rows, numbers=2)

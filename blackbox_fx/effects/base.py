@@ -81,7 +81,7 @@ class Effect(abc.ABC):
 
     def _with(self, space: Space) -> Self:
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, space=space, _thread=threading.local())
+        vars(other).update(vars(self), space=space, _thread=threading.local())
         return other
 
     @final
@@ -126,7 +126,9 @@ class Effect(abc.ABC):
         if y.shape != x.shape:
             raise EffectError(f"{self.name} returned shape {y.shape} for audio of shape {x.shape}; both must be equal.")
         if not is_finite(y):
-            raise EffectError(f"{self.name} returned NaN or infinity at {blocks[0]}; narrow the range of its parameters.")
+            raise EffectError(
+                f"{self.name} returned NaN or infinity at {blocks[0]}; narrow the range of its parameters."
+            )
         return y
 
     def _blocks(self, values: Any, hop: int | None, length: int) -> tuple[list[Settings], int]:
@@ -151,7 +153,7 @@ class Effect(abc.ABC):
         return {k: v for k, v in self.__dict__.items() if k != "_thread"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._thread = threading.local()
 
     def __repr__(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import ctypes.util
 import os
 import re
 import sys
@@ -51,7 +53,7 @@ def _find(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def _fast_loading() -> Iterator[None]:
-    """Keeps pedalboard from asking for 1001 texts of every parameter on load: up to 80 seconds, for what we ask in 5."""
+    """Keeps pedalboard from asking 1001 texts of every parameter on load: up to 80 seconds, where 5 texts will do."""
     from pedalboard import _pedalboard
 
     mixin = getattr(_pedalboard, "_PythonExternalPluginMixin", None)
@@ -70,6 +72,18 @@ def _fast_loading() -> Iterator[None]:
 def _python_name(native: Any) -> str:
     label = "" if native.label.startswith(":") else native.label
     return re.sub(r"[^a-z0-9]+", "_", f"{native.name} {label}".lower()).strip("_")
+
+
+@contextlib.contextmanager
+def _same_arithmetic() -> Iterator[None]:
+    """Undoes what libraries built with -ffast-math do on loading: they turn subnormal numbers off for the thread."""
+    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+    state = ctypes.create_string_buffer(256)  # a fenv_t, of at most 40 bytes on known systems
+    libm.fegetenv(state)
+    try:
+        yield
+    finally:
+        libm.fesetenv(state)
 
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:
@@ -118,9 +132,9 @@ class VST3(Effect):
 
     Parameters are named as in pedalboard ("threshold_db"); ranges come from the texts that the plugin shows, and are
     0 to 1 in unit "raw" where these are no numbers on a linear or logarithmic scale. Parameters that the host adds and
-    those that the plugin does not let a host automate (meters, mostly) are left out. Each render flushes one block after
-    setting, since edits reach the plugin only while it processes, and then resets it. Reported latency is compensated;
-    a plugin with latency is not automatable.
+    those that the plugin does not let a host automate (meters, mostly) are left out. Each render flushes one block
+    after setting, since edits reach the plugin only while it processes, and then resets it. Reported latency is
+    compensated; a plugin with latency is not automatable.
 
     A mono-only plugin renders each channel by itself; a stereo-only plugin gets mono audio twice and returns its left.
 
@@ -147,7 +161,7 @@ class VST3(Effect):
         import pedalboard
 
         try:
-            with _fast_loading():
+            with _fast_loading(), _same_arithmetic():
                 plugin = pedalboard.VST3Plugin(self.path)
         except Exception as error:
             reason = " ".join(str(error).split())

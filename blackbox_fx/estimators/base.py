@@ -81,7 +81,8 @@ class Estimator(nn.Module, abc.ABC):
         """The gradient of <g, output> with respect to params.
 
         The gradient of a continuous or integer column is a slope on the [0, 1] axis. That of an on/off column is what
-        turning on changes, against off; that of an option of a choice is what moving there from the present one changes.
+        turning on changes, against off; that of an option of a choice is what moving there from the present one
+        changes.
 
         Args:
             call: the forward pass.

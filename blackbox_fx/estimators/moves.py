@@ -1,8 +1,9 @@
 """Perturbed parameter rows that respect bounds, steps and kinds, with the distance they really moved.
 
-Columns are fine or coarse. Fine ones can move by an estimator's step and may all move at once. On/off parameters, choices
-and whatever has steps of its own larger than that are coarse: they move one at a time against the forward pass, since a
-move of theirs among small ones would drown what those say, and two of them together would say nothing about either.
+Columns are fine or coarse. Fine ones can move by an estimator's step and may all move at once. On/off parameters,
+choices and whatever has steps of its own larger than that are coarse: they move one at a time against the forward
+pass, since a move of theirs among small ones would drown what those say, and two of them together would say nothing
+about either.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Move(NamedTuple):
 def coarse_moves(space: Space, row: Rows, step: float) -> list[Move]:
     """All coarse moves from a row, (width,). Summed up, they give the gradient of the coarse columns.
 
-    An on/off parameter moves to its other state, a choice to each of its other options, and a parameter with steps by one
-    step up and one down, whose slopes are averaged.
+    An on/off parameter moves to its other state, a choice to each of its other options, and a parameter with steps by
+    one step up and one down, whose slopes are averaged.
     """
     here = space.snap(row[None])[0]
     moves = []
@@ -88,7 +89,9 @@ def coarse_moves(space: Space, row: Rows, step: float) -> list[Move]:
 def most_moves(space: Space, step: float) -> int:
     """The most moves that `coarse_moves` can give."""
     kinds = [space.parameters[name] for name in space.free]
-    sizes = [1 if isinstance(p, Toggle) else 2 if p.columns == 1 else p.columns - 1 for p in kinds if p.unit_step > step]
+    sizes = [
+        1 if isinstance(p, Toggle) else 2 if p.columns == 1 else p.columns - 1 for p in kinds if p.unit_step > step
+    ]
     return sum(sizes)
 
 
@@ -100,7 +103,8 @@ def measure(
     Args:
         call: the forward pass.
         g: its cotangent.
-        plus, minus: (n, width), from `pair`.
+        plus: (n, width), from `pair`.
+        minus: (n, width), from `pair`.
         items: (n,), which item of the batch each pair belongs to.
         moves: for each item of the batch.
 

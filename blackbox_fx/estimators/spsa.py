@@ -18,9 +18,10 @@ from blackbox_fx.space import Space
 class SPSA(Estimator):
     """Two renders for any number of parameters: all move at once, each by its own random sign.
 
-    Every item of the batch and every pair has signs of its own. The estimate of each column is the difference of the two
-    inner products over the distance that column really moved, so nothing is halved at a bound. Its mean is the gradient, up
-    to the curvature within a step; its variance over K pairs is the sum of the other columns' squared slopes, over K.
+    Every item of the batch and every pair has signs of its own. The estimate of each column is the difference of the
+    two inner products over the distance that column really moved, so nothing is halved at a bound. Its mean is the
+    gradient, up to the curvature within a step; its variance over K pairs is the sum of the other columns' squared
+    slopes, over K.
 
     On/off parameters, choices and whatever has steps larger than `step` do not take part. They move one at a time: each
     pair brings one more render, for one such move drawn without replacement and weighted by how many there are. That is
@@ -30,7 +31,8 @@ class SPSA(Estimator):
     Args:
         pairs: pairs of renders for each item of the batch.
         step: half the distance between the two ends, on the [0, 1] axis.
-        generator: draws the signs, on the CPU. If not given, one is seeded from torch's default generator, as the weights
+        generator: draws the signs, on the CPU. If not given, one is seeded from torch's default generator, as the
+            weights
             of any torch module are. Its state is part of `state_dict`.
 
     Raises:

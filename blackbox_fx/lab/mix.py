@@ -47,7 +47,7 @@ class MixStudy:
         console = demo_console(pool, sample_rate, recipe.seed)
         self.engineer = HiddenEngineer(console, sample_rate)
         torch.manual_seed(recipe.seed)
-        self.network = MixNet(console.track_width, console.bus_width, sample_rate)
+        self.network = MixNet(console.track_width, console.bus_width)
         self.distance = MultiResolutionSTFT()
         self.scores: dict[str, float] = {}
         self.losses: list[float] = []
@@ -71,7 +71,7 @@ class MixStudy:
         scaled = minimize_scalar(
             lambda db: self._score([x * 10 ** (db / 20) for x in sums]), bounds=(-30, 12), options={"xatol": 0.25}
         )
-        self.scores["best-scaled sum"] = float(scaled.fun)
+        self.scores["best-scaled sum"] = float(scaled.fun)  # pyright: ignore[reportAttributeAccessIssue]
         self.scores["random console"] = self._score(self._random_mixes())
         self.scores["untrained network"] = self._score(self._network_mixes())
 

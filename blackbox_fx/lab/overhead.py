@@ -93,11 +93,12 @@ def overhead(
 def _bare(rack: Rack, audio: Tensor, params: Tensor, rate: int) -> Tensor:
     """What one would write without this package."""
     import pedalboard
+    from pedalboard._pedalboard import Pedalboard
 
     wet = []
     for clip, row in zip(audio.numpy(), params.double().numpy(), strict=True):
         values = rack.space.decode(row)
-        board = pedalboard.Pedalboard([getattr(pedalboard, name)() for name in MEMBERS])
+        board = Pedalboard([getattr(pedalboard, name)() for name in MEMBERS])
         for (label, member), plugin in zip(rack.members.items(), board, strict=True):
             for name in member.space.free:
                 setattr(plugin, name, float(values[f"{label}.{name}"]))

@@ -15,7 +15,7 @@ from blackbox_fx.runtime import Pool
 
 
 def demo_console(pool: Pool, sample_rate: float, seed: int) -> Console:
-    """A console of pedalboard effects: three-band EQ, compressor, gain and pan per track; compressor and reverb on the bus.
+    """A console of pedalboard effects: EQ, compressor, gain and pan per track; compressor and reverb on the bus.
 
     Args:
         pool: where the effects run.
@@ -50,8 +50,8 @@ def demo_console(pool: Pool, sample_rate: float, seed: int) -> Console:
 class HiddenEngineer:
     """Sets `demo_console` from level, brightness and punch of the tracks: smooth rules that a network can learn.
 
-    Quiet tracks come up and loud ones down, dull ones get treble, punchy ones more compression and a place further left,
-    bright ones one further right, and the bus follows the density of the song.
+    Quiet tracks come up and loud ones down, dull ones get treble, punchy ones more compression and a place further to
+    the left, bright ones to the right, and the bus follows the density of the song.
 
     Args:
         console: what is set; its columns must be those of `demo_console`.
@@ -79,13 +79,13 @@ class HiddenEngineer:
         """The hidden settings: (track, track_width) and (mixes, bus_width) in [0, 1]."""
         level, bright, punch = self.listen(tracks)
         per_track = {
-            "low.gain_db": 0.5 - 0.3 * torch.tanh(1.2 * bright),
-            "mid.gain_db": 0.5 + 0.25 * torch.tanh(1.5 * (level - 0.2)),
-            "high.gain_db": 0.55 - 0.3 * torch.tanh(1.5 * bright),
-            "comp.threshold_db": 0.45 + 0.25 * torch.tanh(level),
+            "low.gain_db": 0.5 - 0.4 * torch.tanh(1.2 * bright),
+            "mid.gain_db": 0.5 + 0.4 * torch.tanh(1.5 * (level - 0.2)),
+            "high.gain_db": 0.5 - 0.4 * torch.tanh(1.5 * bright),
+            "comp.threshold_db": 0.45 + 0.3 * torch.tanh(level),
             "comp.ratio": 0.45 + 0.35 * torch.tanh(1.5 * punch),
-            "gain_db": 0.6 - 0.22 * torch.tanh(level) + 0.1 * torch.tanh(2 * punch),
-            "pan": 0.5 + 0.3 * torch.tanh(1.5 * bright) - 0.15 * torch.tanh(2 * punch),
+            "gain_db": 0.5 - 0.35 * torch.tanh(1.3 * level) + 0.1 * torch.tanh(2 * punch),
+            "pan": 0.5 + 0.35 * torch.tanh(1.5 * bright) - 0.15 * torch.tanh(2 * punch),
         }
         zero = level.new_zeros(mixes)
         mean_bright = zero.scatter_reduce(0, song, bright, "mean", include_self=False)

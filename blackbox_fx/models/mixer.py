@@ -8,10 +8,13 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+BANDS = 64
+
 
 def mel_filters(bands: int, n_fft: int, sample_rate: float) -> Tensor:
     """Triangular filters on the mel scale, (bands, n_fft // 2 + 1), from 20 Hz to half the sample rate."""
-    edges = torch.linspace(*(2595 * math.log10(1 + f / 700) for f in (20.0, sample_rate / 2)), bands + 2)
+    low, high = (2595 * math.log10(1 + f / 700) for f in (20.0, sample_rate / 2))
+    edges = torch.linspace(low, high, bands + 2)
     hz = 700 * (10 ** (edges / 2595) - 1)
     bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1)
     rise = (bins - hz[:-2, None]) / (hz[1:-1] - hz[:-2])[:, None]
@@ -31,7 +34,7 @@ class LogMel(nn.Module):
     window: Tensor
     filters: Tensor
 
-    def __init__(self, sample_rate: float, bands: int = 64, n_fft: int = 2048) -> None:
+    def __init__(self, sample_rate: float, bands: int = BANDS, n_fft: int = 2048) -> None:
         super().__init__()
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.register_buffer("filters", mel_filters(bands, n_fft, sample_rate), persistent=False)
@@ -49,31 +52,29 @@ class LogMel(nn.Module):
 class MixNet(nn.Module):
     """Chooses console settings from what the tracks sound like, for any number of tracks in any order.
 
-    One encoder hears every track alone; the mean and the maximum over a song's tracks are the context; one head sets each
-    track from its own sound and the context, another sets the mix bus.
+    One encoder hears every track alone; the mean and the maximum over a song's tracks are the context; one head sets
+    each track from its own sound and the context, another sets the mix bus.
 
     Args:
         track_width, bus_width: columns of the console.
-        sample_rate: of the tracks, in Hz.
         size: features per track.
 
     Shape:
-        - tracks: (track, channel, time)
+        - mel: (track, bands, frames), from `LogMel`
         - song: (track,) integers in [0, mixes)
         - output: (track, track_width) and (mixes, bus_width), in [0, 1]
     """
 
-    def __init__(self, track_width: int, bus_width: int, sample_rate: float, size: int = 96) -> None:
+    def __init__(self, track_width: int, bus_width: int, size: int = 96) -> None:
         super().__init__()
-        self.mel = LogMel(sample_rate)
         self.encoder = nn.Sequential(
-            nn.Conv1d(64, size, 5, stride=2, padding=2),
+            nn.Conv1d(BANDS, size, 5, stride=2, padding=2),
             nn.GELU(),
             nn.Conv1d(size, size, 5, stride=2, padding=2),
             nn.GELU(),
         )
         # the mean spectrum itself stands beside what the convolutions find: level and colour decide most of a mix
-        features = 2 * size + 2 * 64
+        features = 2 * size + 2 * BANDS
         self.embed = nn.Sequential(nn.Linear(features, size), nn.GELU(), nn.LayerNorm(size))
         self.track_head = self._head(3 * size, size, track_width)
         self.bus_head = self._head(2 * size, size, bus_width)
@@ -85,9 +86,8 @@ class MixNet(nn.Module):
         nn.init.zeros_(head[2].bias)  # type: ignore[arg-type]
         return head
 
-    def forward(self, tracks: Tensor, song: Tensor, mixes: int) -> tuple[Tensor, Tensor]:
+    def forward(self, mel: Tensor, song: Tensor, mixes: int) -> tuple[Tensor, Tensor]:
         """Settings of the tracks and of the bus, both in [0, 1]."""
-        mel = self.mel(tracks)
         heard = self.encoder(mel)
         summary = torch.cat([heard.mean(-1), heard.std(-1), mel.mean(-1), mel.std(-1)], dim=1)
         own = self.embed(summary)

@@ -31,7 +31,8 @@ def write_mix_page(
 
     Args:
         folder: of the run.
-        network, engineer: who mixed.
+        network: who mixes.
+        engineer: who made the target.
         song: an unseen excerpt.
         losses: of every training step.
         scores: loss on unseen songs by name; the last is the trained network's.
@@ -42,7 +43,7 @@ def write_mix_page(
     """
     console = engineer.console
     tracks, index = join([song.tracks])
-    chosen = network(tracks, index, 1)
+    chosen = network(song.mel, index, 1)
     hidden = engineer.decide(tracks, index, 1)
     raw = song.tracks.sum(0).expand(2, -1)
     heard = {"raw sum": raw, "network's mix": console(tracks, index, *chosen)[0], "target": song.target}
@@ -65,8 +66,8 @@ def write_mix_page(
     sections = [
         Section(
             "Loss on unseen songs",
-            "Multi-resolution STFT distance to the hidden engineer's mix, mean over excerpts. The best-scaled sum is the "
-            "plain sum at the one gain that suits all excerpts best.",
+            "Multi-resolution STFT distance to the hidden engineer's mix, mean over excerpts. The best-scaled sum is "
+            "the plain sum at the one gain that suits all excerpts best.",
             table=table,
             best=len(scores) - 1,
         ),
@@ -92,7 +93,7 @@ def write_mix_page(
     ]
     lead = (
         "A small network learned to set a mixing console of real effects: EQ, compressor, gain and pan on every track, "
-        "compressor and reverb on the bus. None of the effects is differentiable; their gradients were estimated by SPSA."
+        "compressor and reverb on the bus. None of the effects is differentiable; SPSA estimated their gradients."
     )
     page = folder / "index.html"
     write_page(page, "A network that mixes through real effects", lead, sections, footer)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 INK, BLUE, ORANGE, GREY = "#1c2330", "#2563eb", "#ea7317", "#9aa3b2"
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, NDArray[Any]]:
+def _figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, NDArray[Any]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:
@@ -50,7 +52,9 @@ def settings(rows: Sequence[str], columns: Sequence[str], chosen: NDArray[Any], 
         axis.set(xlim=(-0.05, 1.05), xticks=(0, 1), ylim=(-0.6, len(rows) - 0.4))
         axis.set_title(name.replace(".", "\n"), fontsize=8, color=INK)
     axes[0, 0].set_yticks(places, rows)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8, frameon=False)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=8, frameon=False
+    )
     return figure
 
 

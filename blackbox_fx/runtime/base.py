@@ -40,11 +40,15 @@ class Job:
 
     def __post_init__(self) -> None:
         if self.audio.ndim != 3 or self.audio.dtype != np.float32:
-            raise AudioError(f"audio must be (batch, channel, time) float32, got {self.audio.shape} {self.audio.dtype}.")
+            raise AudioError(
+                f"audio must be (batch, channel, time) float32, got {self.audio.shape} {self.audio.dtype}."
+            )
         n, width = len(self.params), self.effect.space.width
         if self.params.ndim != (2 if self.hop is None else 3) or self.params.shape[-1] != width:
-            raise ParameterError(f"params must be (n, {width}), or (n, blocks, {width}) with hop, got {self.params.shape}.")
-        if self.rows.shape != (n,) or (n and not (0 <= self.rows.min() and self.rows.max() < len(self.audio))):
+            raise ParameterError(
+                f"params must be (n, {width}), or (n, blocks, {width}) with hop, got {self.params.shape}."
+            )
+        if self.rows.shape != (n,) or (n and not (self.rows.min() >= 0 and self.rows.max() < len(self.audio))):
             raise ParameterError(f"rows must name one of {len(self.audio)} batch items for each of {n} renders.")
 
     def __len__(self) -> int:
@@ -70,8 +74,8 @@ class Job:
 class Pool(abc.ABC):
     """Where renders run. Every pool gives the same numbers, bit for bit.
 
-    A pool may be used as a context manager; `close` frees what it holds, and it opens again on next use. Pools are places,
-    not data: a copy is the same pool, and pickling keeps only the recipe.
+    A pool may be used as a context manager; `close` frees what it holds, and it opens again on next use. Pools are
+    places, not data: a copy is the same pool, and pickling keeps only the recipe.
     """
 
     @final
@@ -105,8 +109,8 @@ class Pool(abc.ABC):
     def _project(self, job: Job, weight: NDArray[np.float32], out: NDArray[np.float64]) -> None:
         """Fills out, (n,), with the inner products of a job that is not empty."""
 
-    def close(self) -> None:
-        """Frees what the pool holds. Pools that hold nothing need no override."""
+    def close(self) -> None:  # noqa: B027 most pools hold nothing
+        """Frees what the pool holds."""
 
     @final
     def __enter__(self) -> Self:

@@ -48,7 +48,11 @@ class _Worker:
                 pass_fds=(theirs.fileno(), memory),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**dict.fromkeys(_ONE_THREAD, "1"), **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={
+                    **dict.fromkeys(_ONE_THREAD, "1"),
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                },
             )
         self.connection = Connection(ours.detach())
         self.effects: collections.OrderedDict[str, None] = collections.OrderedDict()
@@ -125,10 +129,10 @@ class _Worker:
 class Processes(Pool):
     """Renders in worker processes: a plugin that crashes or hangs ends a worker, not the run.
 
-    Workers are plain `python -m` processes without torch, started on first use. Audio goes through memory that has no name
-    and so cannot be left behind; effects travel as recipes and stay open in the worker. A worker that dies or outlives the
-    deadline is replaced and its render tried once more. Workers end with their parent, however it ends. A process that
-    forks (as data loaders do) starts its own workers in the child. Needs Linux or macOS.
+    Workers are plain `python -m` processes without torch, started on first use. Audio goes through memory that has no
+    name and so cannot be left behind; effects travel as recipes and stay open in the worker. A worker that dies or
+    outlives the deadline is replaced and its render tried once more. Workers end with their parent, however it ends. A
+    process that forks (as data loaders do) starts its own workers in the child. Needs Linux or macOS.
 
     Args:
         workers: number of processes; the number of cores if not given.

@@ -36,10 +36,11 @@ class Inline(Pool):
 
 @final
 class Threads(Pool):
-    """Renders in threads of this process: quickest for hosts that release the GIL while they render, as pedalboard does.
+    """Renders in threads of this process: quickest for hosts that release the GIL meanwhile, as pedalboard does.
 
-    A thread cannot be stopped from outside, so there is no deadline here, and a plugin that crashes takes the process with
-    it: use `Processes` for what you do not trust. VST3 plugins must be loaded on the main thread and need `Processes` too.
+    A thread cannot be stopped from outside, so there is no deadline here, and a plugin that crashes takes the process
+    with it: use `Processes` for what you do not trust. VST3 plugins must be loaded on the main thread and need
+    `Processes` too.
 
     Args:
         workers: number of threads.
