@@ -46,11 +46,11 @@ class MixRecipe:
         ParameterError: an unknown name, or a value that is not a positive number of its kind.
     """
 
-    steps: int = 400
+    steps: int = 320
     batch: int = 4
-    seconds: float = 3.0
-    excerpts: int = 256
-    unseen: int = 16
+    seconds: float = 2.0
+    excerpts: int = 320
+    unseen: int = 24
     learning_rate: float = 3e-3
     clip: float = 1.0
     seed: int = 0

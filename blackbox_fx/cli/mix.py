@@ -21,16 +21,22 @@ Seed = Annotated[int, typer.Option(help="Of songs, excerpts, weights and gradien
 Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)]
 
 
-def demo(out: Out = Path("runs/demo"), seed: Seed = 0, steps: Steps = None, songs: int = 56) -> None:
+def demo(
+    out: Out = Path("runs/demo"),
+    seed: Seed = 0,
+    steps: Steps = None,
+    songs: Annotated[int, typer.Option(help="Songs to compose; every seventh is kept aside.", min=2)] = 98,
+) -> None:
     """Train a small mixing network through real effects, in about two minutes, and write a page to open."""
     from blackbox_fx.data.composer import compose
 
+    aside = max(1, songs // 7)
     with show.bar("composing") as progress:
         composed = []
         for k in range(songs):
-            composed.append(compose(seed * 10_000 + k, seconds=12.0))
+            # many short songs teach more than few long ones; those kept aside are long enough to listen to
+            composed.append(compose(seed * 10_000 + k, seconds=6.0 if k < songs - aside else 12.0))
             progress(k + 1, songs, composed[-1].name)
-    aside = max(1, songs // 7)
     _run(composed[:-aside], composed[-aside:], out, _recipe(None, seed, steps))
 
 

@@ -1,0 +1,32 @@
+# The environment lives in .venv; PYTHON picks what makes it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check clean
+
+# the release of torch that is tested; any from 2.4 on should do
+TORCH ?= torch==2.13.0
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'needs Python 3.11 or newer: make PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$(TORCH)" -e ".[dev]"
+	touch $@
+
+## train a mixing network through real effects for about two minutes and write runs/demo/index.html
+demo: $(VENV)/.ready
+	$(BIN)/blackbox-fx demo
+
+## all tests, doctests and notebooks
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+## lint, format, types
+check: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

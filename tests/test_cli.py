@@ -1,0 +1,117 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from blackbox_fx import audio
+from blackbox_fx.cli.__main__ import app
+from tests.cases import RATE, music
+
+
+@pytest.fixture
+def wav(tmp_path):
+    audio.write(tmp_path / "in.wav", music(0.3), RATE)
+    return tmp_path / "in.wav"
+
+
+def run(*arguments):
+    """The real program, as a person starts it."""
+    command = [sys.executable, "-m", "blackbox_fx.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+
+
+def test_help_names_every_command():
+    shown = call("--help").stdout
+    for command in ("demo", "effects", "inspect", "render", "train", "bench"):
+        assert command in shown
+
+
+def test_effects_lists_builtins():
+    shown = call("effects").stdout
+    assert "pedalboard:Compressor" in shown and "pedalboard:PitchShift" in shown
+
+
+def test_inspect_shows_parameters():
+    shown = call("inspect", "pedalboard:LadderFilter").stdout
+    assert "cutoff_hz" in shown and "[20, 20000] Hz" in shown and "9 columns" in shown
+
+
+def test_inspect_vst3():
+    shown = call("inspect", "vst3:ZamCompX2").stdout
+    assert "threshold_db" in shown and "[-80, 0] dB" in shown
+
+
+def test_render_writes_what_the_effect_gives(wav, tmp_path):
+    out = tmp_path / "out.wav"
+    shown = call("render", "pedalboard:Distortion", wav, out, "--set", "drive_db=30")
+    assert "wrote" in shown.stdout
+    from blackbox_fx import load
+
+    wet, rate = audio.read(out)
+    assert rate == RATE
+    assert np.array_equal(wet, load("pedalboard:Distortion").render(music(0.3), {"drive_db": 30}, RATE))
+
+
+def test_render_takes_choices_toggles_and_impulses(wav, tmp_path):
+    for arguments in (
+        ("pedalboard:LadderFilter", "--set", "mode=HPF24", "--set", "cutoff_hz=500"),
+        ("pedalboard:Reverb", "--set", "freeze_mode=on"),
+        ("pedalboard:Convolution", "--impulse", wav),
+    ):
+        effect, *options = arguments
+        assert call("render", effect, wav, tmp_path / "out.flac", *options).exit_code == 0
+
+
+def test_bench_overhead_prints_a_table():
+    shown = call("bench", "overhead", "--batch", 2, "--seconds", 0.2, "--rounds", 2).stdout
+    for word in ("bare loop", "Inline", "Threads", "Processes"):
+        assert word in shown
+    assert "NO" not in shown
+
+
+def test_train_on_a_folder_of_stems(tmp_path):
+    for k in range(3):
+        (tmp_path / f"songs/song{k}").mkdir(parents=True)
+        for t in range(2):
+            audio.write(tmp_path / f"songs/song{k}/track{t}.flac", music(2.0, 1 + t, seed=5 * k + t), RATE)
+    (tmp_path / "songs/song1/broken.wav").write_text("no audio")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("batch = 2\nseconds = 0.4\nexcerpts = 4\nunseen = 2\n")
+    out = tmp_path / "run"
+    shown = run("train", "mix", "--songs", tmp_path / "songs", "--out", out, "--recipe", recipe, "--steps", 2)
+    assert shown.returncode == 0, shown.stderr
+    assert "broken.wav" in shown.stderr and "trained network" in shown.stdout
+    assert (out / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("inspect", "pedalboard:Compresor"), "known are"),
+        (("inspect", "vst3:/no/such.vst3"), "No such VST3"),
+        (("render", "pedalboard:Gain", "missing.wav", "out.wav"), "No such audio file"),
+        (("render", "pedalboard:Gain", "IN", "out.wav", "--set", "gain_db"), "name=value"),
+        (("render", "pedalboard:Gain", "IN", "out.wav", "--set", "volume=3"), "'volume'"),
+        (("render", "pedalboard:Gain", "IN", "out.wav", "--set", "gain_db=loud"), "[-60, 24] dB"),
+        (("render", "pedalboard:Gain", "IN", "out.xyz"), "out.xyz"),
+        (("render", "pedalboard:Gain", "IN", "IN"), "same file"),
+        (("train", "mix", "--songs", "EMPTY"), "EMPTY"),
+        (("train", "mix", "--songs", "nowhere"), "nowhere"),
+        (("demo", "--songs", "1"), "songs"),
+    ],
+)
+def test_mistakes_are_one_sentence_without_a_traceback(arguments, words, wav, tmp_path):
+    (tmp_path / "empty").mkdir()
+    names = {"IN": wav, "EMPTY": tmp_path / "empty"}
+    before = sorted(tmp_path.rglob("*"))
+    shown = run(*[names.get(a, tmp_path / a if a.startswith("out.") else a) for a in arguments])
+    words = str(names.get(words, words))
+    assert shown.returncode == 2
+    assert words in shown.stderr and "Traceback" not in shown.stderr and "Traceback" not in shown.stdout
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+import torch
+
+import blackbox_fx as bfx
+from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.graph import join
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.models.engineer import HiddenEngineer, demo_console
+from blackbox_fx.models.mixer import LogMel, MixNet, mel_filters
+from tests.cases import RATE, music
+
+
+def songs(*counts, seconds=0.3):
+    return [
+        torch.stack([torch.from_numpy(music(seconds, 1, seed=10 * s + k)) for k in range(n)]) for s, n in enumerate(counts)
+    ]
+
+
+@pytest.fixture(scope="module")
+def console():
+    return demo_console(bfx.Inline(), RATE, seed=0)
+
+
+def test_console_is_strip_gain_pan_sum_bus(console):
+    tracks, song = join(songs(2, 3))
+    u = torch.rand(5, console.track_width, generator=torch.Generator().manual_seed(0))
+    v = torch.rand(2, console.bus_width, generator=torch.Generator().manual_seed(1))
+    mixes = console(tracks, song, u, v)
+    assert mixes.shape == (2, 2, tracks.shape[-1])
+    expected = np.zeros((2, 2, tracks.shape[-1]), np.float32)
+    for k, (track, row) in enumerate(zip(tracks.numpy(), u.double().numpy(), strict=True)):
+        effect = console.strip.effect
+        wet = effect.render(track, effect.space.decode(row[:-2]), RATE)
+        gain = 10 ** ((-18 + 30 * row[-2]) / 20)
+        angle = row[-1] * np.pi / 2
+        expected[int(song[k])] += (wet * gain * np.array([[np.cos(angle)], [np.sin(angle)]])).astype(np.float32)
+    for k in range(2):
+        effect = console.bus.effect
+        expected[k] = effect.render(expected[k], effect.space.decode(v[k].double().numpy()), RATE)
+    assert np.allclose(mixes.numpy(), expected, atol=1e-4)
+
+
+def test_songs_do_not_hear_each_other(console):
+    together = join(songs(2, 4))
+    u, v = torch.rand(6, console.track_width), torch.rand(2, console.bus_width)
+    mixes = console(*together, u, v)
+    alone = console(*join(songs(2)), u[:2], v[:1])
+    assert torch.equal(mixes[:1], alone)
+
+
+def test_gradients_reach_every_setting(console):
+    tracks, song = join(songs(2, 3))
+    u = torch.full((5, console.track_width), 0.4, requires_grad=True)
+    v = torch.full((2, console.bus_width), 0.4, requires_grad=True)
+    console(tracks, song, u, v).square().mean().backward()
+    assert (u.grad != 0).all() and (v.grad != 0).all()
+
+
+def test_bare_console_is_exact():
+    console = bfx.Console(None, None)
+    assert console.track_columns == ("gain_db", "pan") and console.bus_width == 0
+    tracks, song = join(songs(2))
+    u = torch.tensor([[24 / 36, 0.5], [24 / 36, 0.5]])
+    mix = console(tracks, song, u, torch.zeros(1, 0))
+    assert torch.allclose(mix[0, 0], tracks.sum(dim=(0, 1)) * 0.5**0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda t, s, u, v: (t[0], s, u, v), AudioError),
+        (lambda t, s, u, v: (t.expand(-1, 3, -1), s, u, v), AudioError),
+        (lambda t, s, u, v: (t, s[:1], u, v), ParameterError),
+        (lambda t, s, u, v: (t, s + 1, u, v), ParameterError),
+        (lambda t, s, u, v: (t, s, u[:, 1:], v), ParameterError),
+        (lambda t, s, u, v: (t, s, u, v[:, 1:]), ParameterError),
+        (lambda t, s, u, v: (t, s, u + 1, v), ParameterError),
+    ],
+)
+def test_mistakes(console, change, error):
+    tracks, song = join(songs(2))
+    u, v = torch.full((2, console.track_width), 0.5), torch.full((1, console.bus_width), 0.5)
+    with pytest.raises(error):
+        console(*change(tracks, song, u, v))
+
+
+def test_network_is_equivariant_and_takes_any_number_of_tracks(console):
+    network = MixNet(console.track_width, console.bus_width)
+    hear = LogMel(RATE)
+    tracks, song = join(songs(3, 8, 1, seconds=0.5))
+    mel = hear(tracks)
+    u, v = network(mel, song, 3)
+    assert u.shape == (12, console.track_width) and v.shape == (3, console.bus_width)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    u2, v2 = network(mel[order], song[order], 3)
+    assert torch.allclose(u2, u[order], atol=1e-6) and torch.allclose(v2, v, atol=1e-6)
+    alone, _ = network(mel[:3], song[:3], 1)
+    assert torch.allclose(alone, u[:3], atol=1e-6)
+    assert not torch.allclose(network(mel[:2], song[:2], 1)[0], u[:2], atol=1e-6)  # context matters
+
+
+def test_mel_filters_cover_the_spectrum_and_short_audio_is_heard():
+    filters = mel_filters(64, 2048, RATE)
+    assert filters.shape == (64, 1025) and (filters.sum(dim=1) > 0).all() and filters.max() <= 1
+    peak = LogMel(RATE)(torch.sin(2 * np.pi * 1000 * torch.arange(RATE) / RATE)[None, None])[0].mean(-1).argmax()
+    centre = filters[peak].argmax() * RATE / 2048
+    assert abs(centre - 1000) < 60
+    assert torch.isfinite(LogMel(RATE)(torch.zeros(1, 1, 10))).all()
+
+
+def test_hidden_engineer_listens(console):
+    engineer = HiddenEngineer(console, RATE)
+    tracks, song = join(songs(3, 2))
+    u, v = engineer.decide(tracks, song, 2)
+    assert u.shape == (5, console.track_width) and v.shape == (2, console.bus_width)
+    assert ((u >= 0) & (u <= 1)).all() and u.std(dim=0).max() > 0.02
+    louder, _ = engineer.decide(tracks * 3, song, 2)
+    gain = console.track_columns.index("gain_db")
+    assert (louder[:, gain] < u[:, gain]).all()
+
+
+def test_loss_is_zero_at_the_target_and_its_scales_average_to_it():
+    distance = MultiResolutionSTFT()
+    wet, target = torch.from_numpy(music(0.5)), torch.from_numpy(music(0.5, seed=1))
+    assert distance(target[None], target[None]) < 1e-6
+    whole = distance(wet[None], target[None])
+    assert torch.allclose(torch.stack([distance(wet[None], target[None], k) for k in range(3)]).mean(), whole)
+    assert torch.isfinite(distance(wet[None, :, ::2], target[None, :, ::2]))
+    with pytest.raises(ParameterError):
+        MultiResolutionSTFT(())

@@ -1,0 +1,40 @@
+"""What the README says is so."""
+
+import re
+import shutil
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from blackbox_fx.cli.__main__ import app
+
+
+def test_the_example_runs(root):
+    (code,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
+    names = {}
+    exec(code, names)
+    assert names["wet"].shape == (8, 2, 44100)
+    assert all((p.grad != 0).any() for p in names["network"].parameters())
+    assert isinstance(names["params"], torch.Tensor)
+
+
+def test_every_row_names_a_test(root):
+    rows = re.findall(r"\| `(test_\w+\.py)` \|", (root / "README.md").read_text())
+    assert len(rows) >= 16 and all((root / "tests" / name).exists() for name in rows)
+
+
+def test_every_command_exists(root):
+    shown = re.findall(r"^blackbox-fx (.*?)(?:\s+#|$)", (root / "README.md").read_text(), re.M)
+    assert len(shown) == 5
+    for line in shown:
+        command = [word for word in line.split() if word.isalpha() and word.islower()][:2]
+        words = command if command[0] in ("train", "bench") else command[:1]
+        assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_the_two_commands_are_targets(root):
+    text = (root / "Makefile").read_text()
+    for target in ("demo:", "test:", "check:"):
+        assert f"\n{target}" in text
