@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from blackbox_fx.errors import DataError
@@ -19,8 +20,12 @@ _VERSION = 1
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file under a temporary name and renames it."""
+    _write(path, text.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 
@@ -38,13 +43,30 @@ def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, stat
     for index, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entries.items()}
     name = f"checkpoint-{state['step']}.safetensors"
-    temporary = folder / f".{name}.{os.getpid()}"
-    save_file(tensors, temporary)
-    temporary.replace(folder / name)
+    _write(folder / name, to_bytes(tensors))
     write_text(folder / "checkpoint.json", json.dumps({"version": _VERSION, "tensors": name, **state}))
     for old in folder.glob("checkpoint-*.safetensors"):
         if old.name != name:
             old.unlink()
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The state that `save` wrote, without tensors, or None where there is no checkpoint.
+
+    Raises:
+        DataError: a checkpoint that is damaged, or of another version.
+    """
+    path = folder / "checkpoint.json"
+    if not path.exists():
+        return None
+    try:
+        state = json.loads(path.read_text())
+        version = state["version"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}); remove it, or train into another folder.") from error
+    if version != _VERSION:
+        raise DataError(f"{path} has version {version}; this release reads {_VERSION}: train into another folder.")
+    return state
 
 
 def load(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
@@ -53,13 +75,10 @@ def load(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> d
     Raises:
         DataError: a checkpoint that is damaged, of another version, or of another network.
     """
-    path = folder / "checkpoint.json"
-    if not path.exists():
+    state = read_state(folder)
+    if state is None:
         return None
     try:
-        state = json.loads(path.read_text())
-        if state["version"] != _VERSION:
-            raise DataError(f"{path} has version {state['version']}; this release reads {_VERSION}: start a new run.")
         tensors: dict[str, Tensor] = load_file(folder / Path(state["tensors"]).name)
         module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
         entries: dict[int, dict[str, Tensor]] = {}
@@ -69,8 +88,6 @@ def load(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> d
                 entries.setdefault(int(index), {})[name] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
     except (ValueError, KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, DataError):
-            raise
         reason = str(error).splitlines()[0]
-        raise DataError(f"Cannot resume from {path} ({reason}); remove it, or train into another folder.") from error
+        raise DataError(f"Cannot resume from {folder} ({reason}); remove it, or train into another one.") from error
     return state

@@ -132,6 +132,13 @@ def mix(network: MixNet, console: Console, batch: Sequence[Excerpt]) -> Tensor:
     return console(tracks, song, *network(mel, song, len(batch)))
 
 
+def require_same_run(folder: Path, recipe: MixRecipe) -> None:
+    """Raises DataError if a folder holds a run with another recipe; worth knowing before anything is rendered."""
+    state = checkpoint.read_state(folder)
+    if state is not None and state.get("recipe") != dataclasses.asdict(recipe):
+        raise DataError(f"{folder} holds a run with other settings; train into another folder, or use its recipe.toml.")
+
+
 def fit(
     network: MixNet,
     console: Console,
@@ -154,17 +161,20 @@ def fit(
     distance = MultiResolutionSTFT()
     model = torch.nn.ModuleDict({"network": network, "console": console})
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    settings = dataclasses.asdict(recipe)
-    state = checkpoint.load(folder, model, optimizer) or {"step": 0, "losses": [], "recipe": settings, "seconds": 0.0}
-    if state["recipe"] != settings:
-        raise DataError(f"{folder} holds a run with other settings; train into another folder, or use its recipe.toml.")
+    require_same_run(folder, recipe)
+    kept = {"recipe": dataclasses.asdict(recipe), "excerpts": [e.name for e in train]}
+    state = checkpoint.load(folder, model, optimizer) or {"step": 0, "losses": [], "seconds": 0.0, **kept}
+    if state["excerpts"] != kept["excerpts"]:
+        raise DataError(
+            f"{folder} holds a run on other songs; train into another folder, or on the songs it began with."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_text(folder / "recipe.toml", recipe.to_toml())
     losses, first, began = state["losses"], state["step"], time.monotonic() - state["seconds"]
 
     def save(step: int) -> None:
-        done = {"step": step, "losses": losses, "recipe": settings, "seconds": time.monotonic() - began}
-        checkpoint.save(folder, model, optimizer, done)
+        done = {"step": step, "losses": losses, "seconds": time.monotonic() - began}
+        checkpoint.save(folder, model, optimizer, done | kept)
         table = io.StringIO()
         csv.writer(table).writerows([("step", "loss"), *enumerate(losses, 1)])
         checkpoint.write_text(folder / "curve.csv", table.getvalue())

@@ -68,6 +68,9 @@ def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_refused(songs, tmp_p
     fit(*start(songs), RECIPE, tmp_path)
     with pytest.raises(DataError, match="other settings"):
         fit(*start(songs), MixRecipe(steps=7), tmp_path)
+    network, console, train = start(songs)
+    with pytest.raises(DataError, match="other songs"):
+        fit(network, console, train[::-1], RECIPE, tmp_path)
     tensors = tmp_path / "checkpoint-6.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-100])
     with pytest.raises(DataError, match="Cannot resume"):

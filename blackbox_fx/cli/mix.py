@@ -29,7 +29,10 @@ def demo(
 ) -> None:
     """Train a small mixing network through real effects, in about two minutes, and write a page to open."""
     from blackbox_fx.data.composer import compose
+    from blackbox_fx.train import require_same_run
 
+    recipe = _recipe(None, seed, steps)
+    require_same_run(out, recipe)
     aside = max(1, songs // 7)
     with show.bar("composing") as progress:
         composed = []
@@ -37,7 +40,7 @@ def demo(
             # many short songs teach more than few long ones; those kept aside are long enough to listen to
             composed.append(compose(seed * 10_000 + k, seconds=6.0 if k < songs - aside else 12.0))
             progress(k + 1, songs, composed[-1].name)
-    _run(composed[:-aside], composed[-aside:], out, _recipe(None, seed, steps))
+    _run(composed[:-aside], composed[-aside:], out, recipe)
 
 
 def train_mix(
@@ -53,17 +56,24 @@ def train_mix(
     """
     from blackbox_fx.data.folder import read_songs
     from blackbox_fx.errors import DataError
+    from blackbox_fx.train import require_same_run
 
+    chosen = _recipe(recipe, seed, steps)
+    require_same_run(out, chosen)
     folder = read_songs(songs)
-    show.err.print(str(folder))
-    for path, reason in folder.skipped:
-        show.err.print(f"skipped {path}: {reason}", markup=False)
+    show.err.print(str(folder), markup=False, soft_wrap=True)
+    known = _show_skipped(folder.skipped)
     if len(folder.songs) < 2:
         raise DataError(f"{songs} holds {len(folder.songs)} readable song; two or more are needed, one to keep aside.")
     aside = max(1, len(folder.songs) // 7)
-    _run(folder.songs[:-aside], folder.songs[-aside:], out, _recipe(recipe, seed, steps))
-    for path, reason in folder.skipped:
-        show.err.print(f"skipped {path}: {reason}", markup=False)
+    _run(folder.songs[:-aside], folder.songs[-aside:], out, chosen)
+    _show_skipped(folder.skipped[known:])
+
+
+def _show_skipped(skipped: Sequence[tuple[Path, str]]) -> int:
+    for path, reason in skipped:
+        show.err.print(f"skipped {path}: {reason}", markup=False, soft_wrap=True)
+    return len(skipped)
 
 
 def _recipe(path: Path | None, seed: int | None, steps: int | None) -> MixRecipe:

@@ -70,7 +70,7 @@ def sounds(named: Mapping[str, NDArray[np.float32]], sample_rate: float) -> Figu
         time = np.linspace(0, seconds, len(trimmed))
         axes[0, k].fill_between(time, trimmed.min(1), trimmed.max(1), color=BLUE, linewidth=0)
         axes[0, k].set(ylim=(-peak, peak), title=name)
-        axes[1, k].specgram(mono + 1e-9, 2048, sample_rate, noverlap=1536, cmap="magma", vmin=-140, vmax=-40)
+        axes[1, k].specgram(mono + 1e-9, NFFT=2048, Fs=sample_rate, noverlap=1536, cmap="magma", vmin=-140, vmax=-40)
         axes[1, k].set(ylim=(40, sample_rate / 2), yscale="log", xlabel="seconds")
     axes[1, 0].set_ylabel("Hz")
     return figure
