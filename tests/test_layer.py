@@ -143,7 +143,8 @@ def test_copies_like_data_parallel_run_in_threads():
     replicas = [copy.copy(net), copy.copy(net)]
     with ThreadPoolExecutor(2) as executor:
         outputs = list(executor.map(lambda r, i: r(audio[i : i + 2], params[i : i + 2]), replicas, (0, 2)))
-    assert torch.equal(torch.cat(outputs), net(audio, params))
+    # a linear layer rounds differently for another batch size
+    assert torch.allclose(torch.cat(outputs), net(audio, params), atol=1e-5)
     torch.cat(outputs).mean().backward()
     assert (net.head.weight.grad != 0).any()
 

@@ -39,6 +39,8 @@ def inspect(effect: Address, impulse: Impulse = None) -> None:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

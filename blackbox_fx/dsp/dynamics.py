@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import threading
 
 import torch
 from torch import Tensor
 
-_one_at_a_time = threading.Lock()
+from blackbox_fx.dsp.kernels import one_at_a_time
 
 
 def _smooth(level: Tensor, attack: Tensor, release: Tensor) -> Tensor:
     """A one-pole filter over (batch, time), with one coefficient while it rises and another while it falls."""
     from torchcomp.core import compressor_core  # imports numba: a third of a second, paid on first use
 
-    # numba ends the whole process on concurrent calls where it finds neither OpenMP nor TBB
-    with _one_at_a_time:
+    with one_at_a_time:
         # torchcomp follows a gain, whose attack is its fall; a level attacks while it rises
         return compressor_core(level, level.new_zeros(len(level)), release, attack)
 

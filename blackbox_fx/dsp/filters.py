@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blackbox_fx.dsp.kernels import one_at_a_time
+
 _HIGHEST = 0.49  # of the sample rate: from 0.5 upwards these designs are unstable
 
 
@@ -22,7 +24,9 @@ def _biquad(audio: Tensor, feedforward: tuple[Tensor, ...], feedback: tuple[Tens
     late = F.pad(audio, (2, 0))
     fir = b[:, 0, None, None] * audio + b[:, 1, None, None] * late[..., 1:-1] + b[:, 2, None, None] * late[..., :-2]
     held = a.repeat_interleave(channel, 0)[:, None].expand(-1, time, -1)
-    return cast(Tensor, sample_wise_lpc(fir.reshape(batch * channel, time), held)).reshape(audio.shape)
+    with one_at_a_time:
+        filtered = cast(Tensor, sample_wise_lpc(fir.reshape(batch * channel, time), held))
+    return filtered.reshape(audio.shape)
 
 
 def _turn(freq_hz: Tensor, sample_rate: float) -> tuple[Tensor, Tensor]:

@@ -84,8 +84,8 @@ class HiddenEngineer:
             "high.gain_db": 0.5 - 0.4 * torch.tanh(1.5 * bright),
             "comp.threshold_db": 0.45 + 0.3 * torch.tanh(level),
             "comp.ratio": 0.45 + 0.35 * torch.tanh(1.5 * punch),
-            "gain_db": 0.5 - 0.35 * torch.tanh(1.3 * level) + 0.1 * torch.tanh(2 * punch),
-            "pan": 0.5 + 0.35 * torch.tanh(1.5 * bright) - 0.15 * torch.tanh(2 * punch),
+            "gain_db": 0.5 - 0.45 * torch.tanh(1.3 * level) + 0.05 * torch.tanh(2 * punch),
+            "pan": 0.5 + 0.45 * torch.tanh(1.5 * bright) - 0.05 * torch.tanh(2 * punch),
         }
         zero = level.new_zeros(mixes)
         mean_bright = zero.scatter_reduce(0, song, bright, "mean", include_self=False)
