@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +42,7 @@ def check_audio(audio: Any, what: str = "audio") -> Audio:
         raise AudioError(f"{what} is no array (channel, time) ({_reason(error)}).") from error
     if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 1:
         raise AudioError(f"{what} must have shape (channel, time) with at least one of each, got {x.shape}.")
-    if x.shape[0] > x.shape[1] and x.shape[1] <= 2:
+    if x.shape[0] > 64 and x.shape[1] <= 8:
         raise AudioError(f"{what} has shape {x.shape}, which looks like (time, channel); pass its transpose.")
     if not np.issubdtype(x.dtype, np.floating):
         raise AudioError(f"{what} must be floating point in about [-1, 1], got {x.dtype}; divide by full scale.")
@@ -163,15 +162,13 @@ def write(path: str | os.PathLike[str], audio: Any, sample_rate: float) -> None:
     if not path.parent.is_dir():
         raise AudioError(f"Cannot write {path}: the folder {path.parent} does not exist; create it first.")
     subtype = {"WAV": "FLOAT", "FLAC": "PCM_24"}.get(kind)
-    handle, temporary = tempfile.mkstemp(suffix=path.suffix, prefix=".", dir=path.parent)
-    os.close(handle)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         soundfile.write(temporary, x.T, rate, subtype=subtype, format=kind)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise AudioError(f"Cannot write {path} ({_reason(error)}); choose another ending or rate.") from error
+    except OSError as error:
+        raise AudioError(f"Cannot write {path} ({error.strerror}); choose another place.") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -61,7 +61,9 @@ def read_state(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         state = json.loads(path.read_text())
-        version = state["version"]
+        version, *_ = (
+            state[name] for name in ("version", "tensors", "step", "recipe", "excerpts", "losses", "seconds")
+        )
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it, or train into another folder.") from error
     if version != _VERSION:

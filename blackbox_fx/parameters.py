@@ -64,7 +64,8 @@ class Parameter(abc.ABC):
         return np.stack([self.encode(self.decode(row)) for row in u]) if len(u) else u
 
 
-def _check_range(low: float, high: float) -> None:
+def _check_range(low: Any, high: Any) -> None:
+    low, high = _number("low", low), _number("high", high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ParameterError(f"A range must be finite with low < high, got [{low}, {high}].")
 
@@ -107,14 +108,16 @@ class Continuous(Parameter):
     @override
     def unit_step(self) -> float:
         if self.log:
-            return math.log1p(self.step / self.low) / math.log(self.high / self.low)
+            return math.log1p(self.step / self.low) / (math.log(self.high) - math.log(self.low))
         return self.step / (self.high - self.low)
 
     @override
     def decode(self, u: Array) -> float:
         x = min(max(float(u[0]), 0.0), 1.0)
-        span = self.high - self.low
-        value = self.low * (self.high / self.low) ** x if self.log else self.low + x * span
+        if self.log:
+            value = math.exp((1 - x) * math.log(self.low) + x * math.log(self.high))
+        else:
+            value = (1 - x) * self.low + x * self.high
         if self.step:
             value = self.low + round((value - self.low) / self.step) * self.step
         return min(max(value, self.low), self.high)
@@ -122,7 +125,7 @@ class Continuous(Parameter):
     @override
     def encode(self, value: Any) -> Array:
         if self.log:
-            u = math.log(value / self.low) / math.log(self.high / self.low)
+            u = (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         else:
             u = (value - self.low) / (self.high - self.low)
         return np.array([min(max(u, 0.0), 1.0)])
@@ -162,6 +165,10 @@ class Integer(Parameter):
 
     def __post_init__(self) -> None:
         _check_range(self.low, self.high)
+        for field in ("low", "high"):
+            if getattr(self, field) != int(getattr(self, field)):
+                raise ParameterError(f"{field} of an Integer must be a whole number, got {getattr(self, field)!r}.")
+            object.__setattr__(self, field, int(getattr(self, field)))
         object.__setattr__(self, "default", self.check("default", self.default))
 
     @property

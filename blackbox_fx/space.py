@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -46,6 +46,10 @@ class Space:
 
     def __init__(self, parameters: Mapping[str, Parameter] = {}, free: Iterable[str] | None = None) -> None:
         self.parameters = dict(parameters)
+        wrong = [name for name, p in self.parameters.items() if not isinstance(p, Parameter)]
+        if wrong:
+            kinds = "Continuous, Integer, Toggle or Choice"
+            raise ParameterError(f"{wrong[0]} must be {kinds}, got {self.parameters[wrong[0]]!r}.")
         self.free = tuple(self.parameters if free is None else free)
         self.require(self.free)
         if len(set(self.free)) != len(self.free):
@@ -132,9 +136,13 @@ class Space:
             p = self.parameters[name]
             if not isinstance(p, (Continuous, Integer)):
                 raise ParameterError(f"{name} is a {p.kind} and has no range to narrow; use fix to hold it.")
-            if not isinstance(ends, Sequence) or len(ends) != 2:
-                raise ParameterError(f"The range of {name} must be (low, high), got {ends!r}.")
-            low, high = (p.check(name, end) for end in ends)
+            try:
+                low, high = ends
+            except (TypeError, ValueError):
+                raise ParameterError(f"The range of {name} must be (low, high), got {ends!r}.") from None
+            low, high = p.check(name, low), p.check(name, high)
+            if isinstance(p, Continuous) and p.step:
+                low, high = p.decode(p.encode(low)), p.decode(p.encode(high))  # the grid of its steps stays
             default: Any = min(max(p.default, low), high)
             narrowed[name] = dataclasses.replace(p, low=low, high=high, default=default)
         return Space(self.parameters | narrowed, self.free)

@@ -46,7 +46,7 @@ class MixRecipe:
         ParameterError: an unknown name, or a value that is not a positive number of its kind.
     """
 
-    steps: int = 320
+    steps: int = 340
     batch: int = 4
     seconds: float = 2.0
     excerpts: int = 320
@@ -61,7 +61,8 @@ class MixRecipe:
             value = getattr(self, field.name)
             whole = isinstance(field.default, int)
             kinds = (int,) if whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or value < 0 or (value == 0 != field.default):
+            fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
+            if not fits or (value == 0 != field.default):
                 kind = "a positive whole number" if whole else "a positive number"
                 raise ParameterError(f"{field.name} must be {kind}, got {value!r}.")
 
@@ -133,7 +134,11 @@ def mix(network: MixNet, console: Console, batch: Sequence[Excerpt]) -> Tensor:
 
 
 def require_same_run(folder: Path, recipe: MixRecipe) -> None:
-    """Raises DataError if a folder holds a run with another recipe; worth knowing before anything is rendered."""
+    """Raises DataError if a folder cannot be written or holds another recipe's run: before anything is rendered."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"Cannot make the folder {folder} ({error.strerror}); name another with --out.") from error
     state = checkpoint.read_state(folder)
     if state is not None and state.get("recipe") != dataclasses.asdict(recipe):
         raise DataError(f"{folder} holds a run with other settings; train into another folder, or use its recipe.toml.")
@@ -168,7 +173,6 @@ def fit(
         raise DataError(
             f"{folder} holds a run on other songs; train into another folder, or on the songs it began with."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_text(folder / "recipe.toml", recipe.to_toml())
     losses, first, began = state["losses"], state["step"], time.monotonic() - state["seconds"]
 

@@ -104,11 +104,14 @@ def test_train_on_a_folder_of_stems(tmp_path):
         (("train", "mix", "--songs", "EMPTY"), "EMPTY"),
         (("train", "mix", "--songs", "nowhere"), "nowhere"),
         (("demo", "--songs", "1"), "songs"),
+        (("demo", "--out", "IN"), "Cannot make the folder"),
+        (("render", "pedalboard:Gain", "IN", "FOLDER"), "Cannot write"),
     ],
 )
 def test_mistakes_are_one_sentence_without_a_traceback(arguments, words, wav, tmp_path):
     (tmp_path / "empty").mkdir()
-    names = {"IN": wav, "EMPTY": tmp_path / "empty"}
+    (tmp_path / "folder.wav").mkdir()
+    names = {"IN": wav, "EMPTY": tmp_path / "empty", "FOLDER": tmp_path / "folder.wav"}
     before = sorted(tmp_path.rglob("*"))
     shown = run(*[names.get(a, tmp_path / a if a.startswith("out.") else a) for a in arguments])
     words = str(names.get(words, words))

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pedalboard
@@ -251,3 +252,51 @@ def test_effects_do_without_torch_and_hosts():
 def test_a_plugin_leaves_the_arithmetic_of_the_process_alone():
     load("vst3:ZamTube").render(LOUD)
     assert (np.array([2.3e-308]) / 4)[0] > 0  # subnormal numbers are still there
+
+
+def test_narrower_ranges_leave_physical_values_alone():
+    for effect, name in ((load("vst3:ZamCompX2"), "makeup_db"), (load("pedalboard:Gain"), "gain_db")):
+        values = {name: 7.5}
+        expected = effect.render(LOUD, values)
+        assert np.array_equal(effect.within({name: (3, 20)}).render(LOUD, values), expected)
+        rack = Rack({"fx": effect.within({name: (3, 20)})})
+        assert np.array_equal(rack.render(LOUD, {f"fx.{name}": 7.5}), expected)
+
+
+def test_a_plugin_loaded_here_renders_in_another_thread():
+    effect = load("vst3:ZamCompX2")
+    expected = effect.render(LOUD, {"threshold_db": -40})
+    with ThreadPoolExecutor(2) as executor:
+        for wet in executor.map(lambda _: effect.fix(threshold_db=-40).render(LOUD), range(4)):
+            assert np.array_equal(wet, expected)
+        fresh = pickle.loads(pickle.dumps(effect))
+        with pytest.raises(EffectError, match="main thread"):
+            executor.submit(fresh.render, LOUD).result()
+
+
+def test_a_function_may_give_its_own_buffer_back_and_exit():
+    buffer = np.zeros_like(LOUD)
+
+    def fill(x, sr):
+        buffer[:] = x * 2
+        return buffer
+
+    effect = function(fill, Space())
+    first = effect.render(LOUD)
+    effect.render(LOUD * 0)
+    assert np.array_equal(first, LOUD * 2)
+    with pytest.raises(EffectError, match="SystemExit"):
+        function(lambda x, sr: sys.exit(3), Space()).render(LOUD)
+
+
+def test_names_in_a_rack_must_differ():
+    inner = function(lambda x, sr, **v: x, Space({"b.c": Continuous(0, 1, 0)}))
+    other = function(lambda x, sr, **v: x, Space({"c": Continuous(0, 1, 0)}))
+    with pytest.raises(EffectError, match="same name"):
+        Rack({"a": inner, "a.b": other})
+
+
+def test_short_audio_of_many_channels_is_not_taken_for_transposed():
+    gain = load("pedalboard:Gain")
+    assert gain.render(np.ones((2, 1), np.float32) * 0.1).shape == (2, 1)
+    assert gain.render(np.ones((8, 2), np.float32) * 0.1).shape == (8, 2)

@@ -1,3 +1,4 @@
+import gc
 import os
 import pickle
 import signal
@@ -60,8 +61,6 @@ def test_every_pool_equals_inline_bit_for_bit(effect, pools):
     work = job(effect)
     expected = Inline().map(work), Inline().project(work, WEIGHT)
     for name, pool in pools.items():
-        if name == "Threads" and effect.name.startswith("vst3"):
-            continue  # plugins load on the main thread alone
         assert np.array_equal(pool.map(work), expected[0]), name
         assert np.array_equal(pool.project(work, WEIGHT), expected[1]), name
     products = (WEIGHT[work.rows].astype(np.float64) * expected[0]).sum(axis=(1, 2))
@@ -266,3 +265,75 @@ def test_mistakes(call, error):
     with pytest.raises(error) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_function_that_changed_is_sent_anew():
+    box = {"gain": 1.0}
+    effect = function(lambda x, sr: x * box["gain"], Space())
+    work = Job(effect, AUDIO, np.zeros((1, 0)), np.zeros(1, int), RATE)
+    with Processes(1) as pool:
+        pool.map(work)
+        box["gain"] = 0.5
+        assert np.array_equal(pool.map(work), Inline().map(work))
+
+
+def test_dropped_pools_leave_nothing_open():
+    process = psutil.Process()
+    before = process.num_fds()
+    for _ in range(5):
+        pool = Processes(1)
+        pool.map(bad_job(0))
+        del pool
+    gc.collect()
+    assert process.num_fds() <= before
+
+
+def test_threads_work_in_a_forked_child():
+    with Threads(2) as pool:
+        expected = pool.map(bad_job(0, 0))
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if np.array_equal(pool.map(bad_job(0, 0)), expected) else 1)
+        deadline = time.monotonic() + 20
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if ended == (0, 0):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        assert ended != (0, 0) and os.waitstatus_to_exitcode(ended[1]) == 0
+
+
+class OddError(EffectError):
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def odd(audio, sample_rate):
+    raise OddError("one", "two")
+
+
+def test_errors_that_do_not_pickle_come_home_as_their_base():
+    with Processes(1) as pool, pytest.raises(EffectError, match="one and two"):
+        pool.map(Job(function(odd, Space()), AUDIO, np.zeros((1, 0)), np.zeros(1, int), RATE))
+
+
+def test_what_cannot_travel_is_named():
+    lock = threading.Lock()
+    effect = function(lambda x, sr: x * lock.locked(), Space(), name="locked")
+    with Processes(1) as pool, pytest.raises(EffectError, match="locked cannot travel"):
+        pool.map(Job(effect, AUDIO, np.zeros((1, 0)), np.zeros(1, int), RATE))
+
+
+def test_workers_do_not_import_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "signal.py").write_text("raise RuntimeError('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    with Processes(1) as pool:
+        assert np.array_equal(pool.map(bad_job(0)), Inline().map(bad_job(0)))
+
+
+def test_jobs_with_more_parameters_than_a_socket_holds():
+    effect = load("pedalboard:Compressor")
+    audio = AUDIO[:1, :1, :4].copy()
+    work = Job(effect, audio, effect.space.sample(3000, 0), np.zeros(3000, int), RATE)
+    with Processes(2) as pool:
+        assert np.array_equal(pool.map(work), Inline().map(work))

@@ -85,6 +85,15 @@ def test_edges():
     assert SPACE.decode(high * 2) == top  # beyond the edge is the edge
 
 
+def test_narrowing_keeps_the_grid_of_steps():
+    space = Space({"p": Continuous(0, 10, 5, step=1)}).within(p=np.array([0.6, 7.4]))
+    assert space.decode([0.0]) == {"p": 1.0} and space.decode([0.5]) == {"p": 4.0} and space.decode([1.0]) == {"p": 7.0}
+
+
+def test_wide_logarithmic_ranges_do_not_overflow():
+    assert Continuous(1e-300, 1e300, 1, log=True).decode(np.array([0.5])) == pytest.approx(1)
+
+
 def test_columns_and_largest_weight():
     assert SPACE.columns[-3:] == ("kind=low", "kind=band", "kind=high")
     assert SPACE.only("kind").decode([0.3, 0.3, 0.31]) == {"kind": "high"}
@@ -137,6 +146,9 @@ def test_fix_only_within():
         (lambda: Continuous(0, 1, 2), "outside"),
         (lambda: Continuous(0, 1, 0, step=2), "step"),
         (lambda: Continuous(0, float("inf"), 0), "finite"),
+        (lambda: Continuous("0", 1, 0), "number"),
+        (lambda: Integer(0.5, 3.5, 1), "whole number"),
+        (lambda: Space({"a": 3}), "must be Continuous"),
         (lambda: Choice(("a",), "a"), "two or more"),
         (lambda: Choice(("a", "a"), "a"), "different"),
         (lambda: Space.from_json("{}"), "Space.to_json"),

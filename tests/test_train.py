@@ -124,6 +124,7 @@ def test_the_hidden_engineer_scores_zero(songs):
         (lambda p: MixRecipe(batch=1.5), "whole number"),
         (lambda p: MixRecipe(seconds=-1), "positive number"),
         (lambda p: MixRecipe(seed=-1), "seed"),
+        (lambda p: MixRecipe(learning_rate=float("nan")), "learning_rate"),
         (lambda p: MixRecipe.make({"step": 3}), "'step'; known are steps"),
         (lambda p: MixRecipe.read(p / "none.toml"), "Cannot read"),
     ],

@@ -67,7 +67,11 @@ def render(
     if target.exists() and target.samefile(source):
         raise EffectError(f"OUT is the same file as IN ({source}); name another.")
     write(target, loaded.render(audio, values, rate), rate)
-    show.out.print(f"wrote {target} ({audio.shape[1] / rate:.2f} s, {audio.shape[0]} channels, {rate:g} Hz)")
+    show.out.print(
+        f"wrote {target} ({audio.shape[1] / rate:.2f} s, {audio.shape[0]} channels, {rate:g} Hz)",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _value(name: str, parameter: Parameter, text: str) -> Any:

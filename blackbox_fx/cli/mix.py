@@ -59,12 +59,12 @@ def train_mix(
     from blackbox_fx.train import require_same_run
 
     chosen = _recipe(recipe, seed, steps)
-    require_same_run(out, chosen)
     folder = read_songs(songs)
     show.err.print(str(folder), markup=False, soft_wrap=True)
     known = _show_skipped(folder.skipped)
     if len(folder.songs) < 2:
         raise DataError(f"{songs} holds {len(folder.songs)} readable song; two or more are needed, one to keep aside.")
+    require_same_run(out, chosen)
     aside = max(1, len(folder.songs) // 7)
     _run(folder.songs[:-aside], folder.songs[-aside:], out, chosen)
     _show_skipped(folder.skipped[known:])
@@ -102,4 +102,4 @@ def _run(songs: Sequence[Source], unseen: Sequence[Source], out: Path, recipe: M
     after = study.scores["trained network"]
     rows = [(name, f"{score:.3f}", f"{after / score:.2f}") for name, score in study.scores.items()]
     show.table("Loss on unseen songs", ("mix", "loss", "trained / this"), rows, numbers=2)
-    show.out.print(f"{footer} Open {page}")
+    show.out.print(f"{footer} Open {page}", markup=False, soft_wrap=True)

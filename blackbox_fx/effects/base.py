@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
 import numpy as np
@@ -16,11 +17,20 @@ from blackbox_fx.space import Space, Value
 Settings = dict[str, Value]
 
 
+class _Native:
+    """A native handle and its lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.handle: Any = None
+
+
 class Effect(abc.ABC):
     """Something that turns audio into audio of the same shape, steered by named parameters.
 
     `render` is pure: the same inputs give the same output, whatever was rendered before. An effect is a recipe: it
-    pickles and copies without its native handle, which is opened on first use, one for each thread.
+    pickles without its native handle, which is opened on first use and shared with what `fix`, `only` and `within` make
+    of it.
 
     A new host subclasses this, calls `super().__init__(name, space)` and implements `_process`.
 
@@ -35,7 +45,7 @@ class Effect(abc.ABC):
     def __init__(self, name: str, space: Space) -> None:
         self.name = name
         self.space = space
-        self._thread = threading.local()
+        self._shared = _Native()
 
     @abc.abstractmethod
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
@@ -49,15 +59,19 @@ class Effect(abc.ABC):
         return None
 
     @final
-    def _handle(self) -> Any:
-        if not hasattr(self._thread, "handle"):
-            self._thread.handle = self._open()
-        return self._thread.handle
+    @contextlib.contextmanager
+    def _handle(self) -> Iterator[Any]:
+        """The native handle, for one thread at a time."""
+        with self._shared.lock:
+            if self._shared.handle is None:
+                self._shared.handle = self._open()
+            yield self._shared.handle
 
     @final
     def open(self) -> None:
-        """Opens the native handle for this thread now, rather than on first use."""
-        self._handle()
+        """Opens the native handle now, rather than on first use."""
+        with self._handle():
+            pass
 
     @property
     def defaults(self) -> Settings:
@@ -81,7 +95,7 @@ class Effect(abc.ABC):
 
     def _with(self, space: Space) -> Self:
         other = object.__new__(type(self))
-        vars(other).update(vars(self), space=space, _thread=threading.local())
+        vars(other).update(vars(self), space=space)
         return other
 
     @final
@@ -121,7 +135,7 @@ class Effect(abc.ABC):
             y = np.asarray(self._process(x, blocks, hop, rate), dtype=np.float32)
         except (AudioError, EffectError, ParameterError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EffectError(f"{self.name} failed at {blocks[0]} with {type(error).__name__}: {error}") from error
         if y.shape != x.shape:
             raise EffectError(f"{self.name} returned shape {y.shape} for audio of shape {x.shape}; both must be equal.")
@@ -150,11 +164,11 @@ class Effect(abc.ABC):
         return blocks, int(hop)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_thread"}
+        return {k: v for k, v in self.__dict__.items() if k != "_shared"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._thread = threading.local()
+        self._shared = _Native()
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(self.space.free)})"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import cloudpickle
+import numpy as np
 
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects.base import Effect, Settings
@@ -21,7 +22,8 @@ class Function(Effect):
         self.fn = fn
 
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
-        return self.fn(audio.copy(), sample_rate, **blocks[0])
+        # copied both ways: a function may write into its input, and give its own buffer back
+        return np.array(self.fn(audio.copy(), sample_rate, **blocks[0]), dtype=np.float32)
 
     def __getstate__(self) -> dict[str, Any]:
         # by value, so that lambdas and functions of a notebook reach worker processes

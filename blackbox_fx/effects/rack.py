@@ -46,6 +46,10 @@ class Rack(Effect):
             effects = dict(zip(_labels(effects), effects, strict=True))
         self.members = dict(effects)
         parameters = {f"{m}.{n}": p for m, e in effects.items() for n, p in e.space.parameters.items()}
+        if len(parameters) < sum(len(e.space.parameters) for e in effects.values()):
+            raise EffectError(
+                f"Two parameters of this Rack get the same name; label its members {list(effects)} otherwise."
+            )
         free = [f"{m}.{n}" for m, e in effects.items() for n in e.space.free]
         super().__init__(name, Space(parameters, free))
         # a member that cannot change in mid-clip says so itself, when its own settings are asked to

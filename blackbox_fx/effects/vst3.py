@@ -148,14 +148,16 @@ class VST3(Effect):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = str(_find(path))
         super().__init__(f"vst3:{Path(self.path).name}", Space())
-        plugin = self._handle()
         self.index: dict[str, int] = {}
-        for k, native in enumerate(plugin._parameters):
-            if native.is_automatable and native.name not in _HOST_PARAMETERS:
-                self.index.setdefault(_python_name(native), k)
-        self.space = Space({n: _parameter(plugin._parameters[k]) for n, k in self.index.items()})
-        self.automatable = plugin.reported_latency_samples == 0
-        self.channels = self._count_channels(plugin)
+        with self._handle() as plugin:
+            for k, native in enumerate(plugin._parameters):
+                if native.is_automatable and native.name not in _HOST_PARAMETERS:
+                    self.index.setdefault(_python_name(native), k)
+            # the plugin's own ranges, whatever `within` makes of the space
+            self.ranges = {n: _parameter(plugin._parameters[k]) for n, k in self.index.items()}
+            self.automatable = plugin.reported_latency_samples == 0
+            self.channels = self._count_channels(plugin)
+        self.space = Space(self.ranges)
 
     def _open(self) -> Any:
         import pedalboard
@@ -165,6 +167,10 @@ class VST3(Effect):
                 plugin = pedalboard.VST3Plugin(self.path)
         except Exception as error:
             reason = " ".join(str(error).split())
+            if "main thread" in reason:
+                raise EffectError(
+                    f"{self.name} can only be loaded on the main thread; give the layer Processes()."
+                ) from error
             raise EffectError(f"Cannot load {self.path} as a VST3 plugin ({reason}); check the file.") from error
         return plugin
 
@@ -184,14 +190,17 @@ class VST3(Effect):
         return self._run(np.broadcast_to(audio, (2, audio.shape[1])), blocks, hop, sample_rate)[: len(audio)]
 
     def _run(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
-        plugin = self._handle()
+        with self._handle() as plugin:
+            return self._run_plugin(plugin, audio, blocks, hop, sample_rate)
+
+    def _run_plugin(self, plugin: Any, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         silence = np.zeros((len(audio), _BLOCK), np.float32)
         out = []
         for k, settings in enumerate(blocks):
             # asked for anew each time: some plugins are reloaded by a reset, and their old parameter objects then crash
             native = plugin._parameters
             for name, value in settings.items():
-                native[self.index[name]].raw_value = _raw(self.space.parameters[name], value)
+                native[self.index[name]].raw_value = _raw(self.ranges[name], value)
             cut = audio[:, k * hop : (k + 1) * hop]
             if k == 0:
                 plugin.process(silence, sample_rate, buffer_size=_BLOCK, reset=False)

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.errors import BlackBoxError, ParameterError, RenderTimeout, WorkerDied
+from blackbox_fx.errors import BlackBoxError, EffectError, ParameterError, RenderTimeout, WorkerDied
 from blackbox_fx.runtime.arena import Arena, open_anonymous
 from blackbox_fx.runtime.base import Job, Pool
 from blackbox_fx.runtime.threads import check_workers
@@ -41,8 +42,10 @@ class _Worker:
 
     def __init__(self, memory: int) -> None:
         ours, theirs = socket.socketpair()
+        # a worker that no longer reads must not hold up the parent, whose deadline then ends it
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(_START_DEADLINE), 0))
         with theirs:
-            command = [sys.executable, "-m", "blackbox_fx.runtime.worker", str(theirs.fileno()), str(memory)]
+            command = [sys.executable, "-P", "-m", "blackbox_fx.runtime.worker", str(theirs.fileno()), str(memory)]
             self.process = subprocess.Popen(
                 [*command, str(os.getpid())],
                 pass_fds=(theirs.fileno(), memory),
@@ -153,22 +156,15 @@ class Processes(Pool):
             raise ParameterError(f"deadline must be a finite number of seconds above 0, got {deadline!r}.")
         self.deadline = deadline
         self.restarts = 0
-        self._recipes: weakref.WeakKeyDictionary[Effect, tuple[str, bytes]] = weakref.WeakKeyDictionary()
-        self._forget()
+        self._start()
 
-    def _forget(self) -> None:
+    def _start(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._team: list[_Worker] = []
-        self._arena: Arena | None = None
+        self._arenas: list[Arena] = []  # one, once there is a job
         # a forked child must not end its parent's workers
-        self._finalizer = weakref.finalize(self, _end, self._team, self._pid)
-
-    def _recipe(self, effect: Effect) -> tuple[str, bytes]:
-        if effect not in self._recipes:
-            recipe = cloudpickle.dumps(effect)
-            self._recipes[effect] = hashlib.blake2b(recipe).hexdigest(), recipe
-        return self._recipes[effect]
+        self._finalizer = weakref.finalize(self, _end, self._team, self._arenas, self._pid)
 
     def _map(self, job: Job, out: NDArray[np.float32]) -> None:
         def collect(arena: Arena, task: dict[str, Any]) -> None:
@@ -187,41 +183,27 @@ class Processes(Pool):
         collect: Callable[[Arena, dict[str, Any]], None],
     ) -> None:
         if self._pid != os.getpid():
-            self._forget()
+            for arena in self._arenas:
+                arena.close()
+            self._start()
+        recipe = _recipe(job.effect)
         with self._lock:
-            if self._arena is None:
-                self._arena = Arena(open_anonymous())
+            if not self._arenas:
+                self._arenas.append(Arena(open_anonymous()))
+            (arena,) = self._arenas
             try:
-                task = self._place(job, weight, self._arena)
-                self._dispatch(job, task, deliver)
-                collect(self._arena, task)
+                task = _place(job, weight, recipe[0], arena)
+                self._dispatch(job, recipe, task, deliver)
+                collect(arena, task)
             except BaseException:
                 # Ctrl-C among others: whoever is still at work here would answer into the next job
                 for worker in [w for w in self._team if w.pending]:
                     self._discard(worker)
                 raise
 
-    def _place(self, job: Job, weight: NDArray[np.float32] | None, arena: Arena) -> dict[str, Any]:
-        second = job.output_shape if weight is None else weight.shape
-        audio, other = arena.reserve((job.audio.shape, np.float32), (second, np.float32))
-        np.copyto(arena.view(audio), job.audio)
-        if weight is not None:
-            np.copyto(arena.view(other), weight)
-        return {
-            "effect": self._recipe(job.effect)[0],
-            "audio": audio,
-            "weight": other if weight is not None else None,
-            "out": other if weight is None else None,
-            "params": job.params,
-            "rows": job.rows,
-            "sample_rate": job.sample_rate,
-            "hop": job.hop,
-        }
-
     def _staff(self, count: int, *task: Any) -> None:
         """Brings the team up to `count` workers and tells the new ones about the task."""
-        assert self._arena is not None
-        new = [_Worker(self._arena.fd) for _ in range(count - len(self._team))]
+        new = [_Worker(self._arenas[0].fd) for _ in range(count - len(self._team))]
         self._team += new
         try:
             for worker in new:
@@ -237,16 +219,18 @@ class Processes(Pool):
         worker.stop()
         self._team.remove(worker)
 
-    def _dispatch(self, job: Job, task: dict[str, Any], deliver: Callable[[int, Any], None]) -> None:
+    def _dispatch(
+        self, job: Job, recipe: tuple[str, bytes], task: dict[str, Any], deliver: Callable[[int, Any], None]
+    ) -> None:
         todo = collections.deque(range(len(job)))
         losses: collections.Counter[int] = collections.Counter()
         errors: list[BlackBoxError] = []
         for worker in [w for w in self._team if w.process.poll() is not None]:
             self._discard(worker)  # it ended while idle
         for worker in self._team:
-            worker.give_task(*self._recipe(job.effect), task)
+            worker.give_task(*recipe, task)
         size = max(min(self.workers, len(job)), len(self._team))
-        self._staff(size, *self._recipe(job.effect), task)
+        self._staff(size, *recipe, task)
         while True:
             for worker in self._team:
                 while todo and len(worker.pending) < _AHEAD:
@@ -273,7 +257,7 @@ class Processes(Pool):
             if errors:
                 todo.clear()  # but hear out the others, whose answers would otherwise go into the next job
             else:
-                self._staff(size, *self._recipe(job.effect), task)
+                self._staff(size, *recipe, task)
         if errors:
             raise errors[0]
 
@@ -293,17 +277,47 @@ class Processes(Pool):
     def close(self) -> None:
         """Ends the workers and frees the shared memory."""
         with self._lock:
-            _end(self._team, self._pid)
-            if self._arena is not None:
-                self._arena.close()
-                self._arena = None
+            _end(self._team, self._arenas, self._pid)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Processes, (self.workers, self.deadline)
 
 
-def _end(team: list[_Worker], pid: int) -> None:
+def _recipe(effect: Effect) -> tuple[str, bytes]:
+    """The pickled effect and its name in the workers. Made anew for each job, since a function may have changed."""
+    try:
+        recipe = cloudpickle.dumps(effect)
+    except Exception as error:
+        raise EffectError(
+            f"{effect.name} cannot travel to a worker process ({error}); use Threads or Inline."
+        ) from error
+    return hashlib.blake2b(recipe).hexdigest(), recipe
+
+
+def _place(job: Job, weight: NDArray[np.float32] | None, effect: str, arena: Arena) -> dict[str, Any]:
+    """Puts the arrays of a job into shared memory, and tells the workers where; that message is always short."""
+    last = job.output_shape if weight is None else weight.shape
+    inputs = {"audio": job.audio, "params": job.params, "rows": job.rows}
+    *slots, other = arena.reserve(*((x.shape, x.dtype) for x in inputs.values()), (last, np.float32))
+    for slot, x in zip(slots, inputs.values(), strict=True):
+        np.copyto(arena.view(slot), x)
+    if weight is not None:
+        np.copyto(arena.view(other), weight)
+    places = {"weight": other if weight is not None else None, "out": other if weight is None else None}
+    return {
+        "effect": effect,
+        "sample_rate": job.sample_rate,
+        "hop": job.hop,
+        **dict(zip(inputs, slots, strict=True)),
+        **places,
+    }
+
+
+def _end(team: list[_Worker], arenas: list[Arena], pid: int) -> None:
     if pid == os.getpid():
         for worker in team:
             worker.stop()
+        for arena in arenas:
+            arena.close()
         team.clear()
+        arenas.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,8 +40,8 @@ class Threads(Pool):
     """Renders in threads of this process: quickest for hosts that release the GIL meanwhile, as pedalboard does.
 
     A thread cannot be stopped from outside, so there is no deadline here, and a plugin that crashes takes the process
-    with it: use `Processes` for what you do not trust. VST3 plugins must be loaded on the main thread and need
-    `Processes` too.
+    with it: use `Processes` for what you do not trust. VST3 plugins take turns here, and some cannot run
+    outside the main thread at all: use `Processes` for them too.
 
     Args:
         workers: number of threads.
@@ -50,6 +51,7 @@ class Threads(Pool):
         self.workers = check_workers(workers)
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
+        self._pid = os.getpid()
 
     def _map(self, job: Job, out: NDArray[np.float32]) -> None:
         def one(n: int) -> None:
@@ -64,6 +66,8 @@ class Threads(Pool):
         self._run(one, len(job))
 
     def _run(self, one: Callable[[int], None], n: int) -> None:
+        if self._pid != os.getpid():  # a fork takes no threads along
+            self._pid, self._lock, self._executor = os.getpid(), threading.Lock(), None
         with self._lock:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="blackbox_fx")

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from blackbox_fx import errors
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import BlackBoxError, EffectError
 from blackbox_fx.runtime.arena import Arena
@@ -32,7 +33,8 @@ def _follow_parent(parent: int) -> None:
 
 def _portable(error: BaseException) -> BlackBoxError:
     """The error as one that every process can unpickle, with the worker's traceback as a note."""
-    kind = type(error) if isinstance(error, BlackBoxError) else EffectError
+    # a subclass that the user made may neither unpickle nor take one text
+    kind = next((c for c in type(error).__mro__ if c.__module__ == errors.__name__), EffectError)
     text = str(error) if isinstance(error, BlackBoxError) else f"{type(error).__name__}: {error}"
     portable = kind(text)
     portable.add_note("In the worker:\n" + "".join(traceback.format_exception(error)))
@@ -70,7 +72,8 @@ def serve(connection: Connection, arena: Arena) -> None:
 
 def _render(n: int, task: dict[str, Any], effect: Effect, arena: Arena) -> Any:
     audio = arena.view(task["audio"], writeable=False)
-    job = Job(effect, audio, task["params"], task["rows"], task["sample_rate"], task["hop"])
+    params, rows = arena.view(task["params"], writeable=False), arena.view(task["rows"], writeable=False)
+    job = Job(effect, audio, params, rows, task["sample_rate"], task["hop"])
     if task["weight"] is not None:
         return job.project(n, arena.view(task["weight"], writeable=False))
     np.copyto(arena.view(task["out"])[n], job.render(n))
