@@ -62,7 +62,7 @@ class MixRecipe:
             whole = isinstance(field.default, int)
             kinds = (int,) if whole else (int, float)
             fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
-            if not fits or (value == 0 != field.default):
+            if not fits or (value == 0 and field.default != 0):  # the seed alone may be 0
                 kind = "a positive whole number" if whole else "a positive number"
                 raise ParameterError(f"{field.name} must be {kind}, got {value!r}.")
 

@@ -253,6 +253,7 @@ def test_workers_stay_small():
     [
         (lambda: Processes(0.5), ParameterError),
         (lambda: Processes(-1), ParameterError),
+        (lambda: Processes(0), ParameterError),
         (lambda: Processes(1, deadline=0), ParameterError),
         (lambda: Threads(0), ParameterError),
         (lambda: Job(BAD, AUDIO[0], np.zeros((1, 1)), np.zeros(1, int), RATE), AudioError),

@@ -151,7 +151,7 @@ class Processes(Pool):
     """
 
     def __init__(self, workers: int | None = None, deadline: float = 60.0) -> None:
-        self.workers = check_workers(workers or os.cpu_count())
+        self.workers = check_workers((os.cpu_count() or 1) if workers is None else workers)
         if not 0 < deadline < float("inf"):
             raise ParameterError(f"deadline must be a finite number of seconds above 0, got {deadline!r}.")
         self.deadline = deadline
