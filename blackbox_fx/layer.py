@@ -84,6 +84,10 @@ class BlackBox(nn.Module):
         sample_rate: float = 44100,
     ) -> None:
         super().__init__()
+        for given, kind in ((estimator, Estimator), (audio_rule, AudioRule), (pool, Pool)):
+            if given is not None and not isinstance(given, kind):
+                got = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
+                raise ParameterError(f"{got} is not an object of kind {kind.__name__}; write its parentheses too.")
         if not isinstance(effect, Effect):
             raise EffectError(f"effect must be an Effect, got {type(effect).__name__}; make one with bfx.load.")
         self.effect = effect

@@ -144,6 +144,12 @@ def require_same_run(folder: Path, recipe: MixRecipe) -> None:
         raise DataError(f"{folder} holds a run with other settings; train into another folder, or use its recipe.toml.")
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a run that has made all its steps and written its page."""
+    state = checkpoint.read_state(folder)
+    return state is not None and state["step"] == state["recipe"]["steps"] and (folder / "index.html").exists()
+
+
 def fit(
     network: MixNet,
     console: Console,

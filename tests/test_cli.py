@@ -32,6 +32,12 @@ def test_help_names_every_command():
         assert command in shown
 
 
+def test_help_tells_the_default_steps():
+    from blackbox_fx.train import MixRecipe
+
+    assert f"{MixRecipe().steps} unless a recipe" in " ".join(call("demo", "--help").stdout.replace("│", "").split())
+
+
 def test_effects_lists_builtins():
     shown = call("effects").stdout
     assert "pedalboard:Compressor" in shown and "pedalboard:PitchShift" in shown

@@ -236,6 +236,8 @@ BAD = [
     (lambda b, a, p: b(a, p * float("nan")), ParameterError, "nan"),
     (lambda b, a, p: b(a, p.int()), ParameterError, "floating point"),
     (lambda b, a, p: bfx.BlackBox("pedalboard:Gain"), EffectError, "bfx.load"),
+    (lambda b, a, p: bfx.BlackBox(b.effect, bfx.SPSA), ParameterError, "the class SPSA"),
+    (lambda b, a, p: bfx.BlackBox(b.effect, pool=4), ParameterError, "Pool"),
     (lambda b, a, p: bfx.BlackBox(b.effect, sample_rate=0), AudioError, "sample_rate=0"),
     (lambda b, a, p: bfx.BlackBox(b.effect, sample_rate=float("nan")), AudioError, "sample_rate"),
 ]

@@ -11,12 +11,15 @@ from blackbox_fx.cli.__main__ import app
 
 
 def test_the_example_runs(root):
-    (code,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
+    example, tour = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
     names = {}
-    exec(code, names)
+    exec(example, names)
     assert names["wet"].shape == (8, 2, 44100)
     assert all((p.grad != 0).any() for p in names["network"].parameters())
     assert isinstance(names["params"], torch.Tensor)
+    names = {}
+    exec(tour, names)
+    assert names["comp"].space.columns == ("threshold_db", "ratio") and names["console"].track_width == 14
 
 
 def test_every_row_names_a_test(root):

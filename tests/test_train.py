@@ -12,7 +12,7 @@ from blackbox_fx.lab.mix import MixStudy
 from blackbox_fx.models.engineer import HiddenEngineer, demo_console
 from blackbox_fx.models.mixer import MixNet
 from blackbox_fx.report.mix import write_mix_page
-from blackbox_fx.train import MixRecipe, draw_excerpts, fit
+from blackbox_fx.train import MixRecipe, draw_excerpts, fit, is_finished
 from tests.cases import RATE
 
 RECIPE = MixRecipe(steps=6, batch=2, seconds=0.4, excerpts=4, unseen=2, save_every=2)
@@ -97,8 +97,10 @@ def test_a_study_scores_and_writes_its_page(songs, tmp_path):
     ]
     assert study.scores["best-scaled sum"] <= study.scores["plain sum"]
     assert study.scores["trained network"] != study.scores["untrained network"]
+    assert not is_finished(tmp_path)
     song = study.song_to_hear()
     page = write_mix_page(tmp_path, study.network, study.engineer, song, study.losses, study.scores, "end")
+    assert is_finished(tmp_path)
     text = page.read_text()
     for name in ("raw-sum.flac", "networks-mix.flac", "target.flac", "sounds.png", "tracks.svg", "bus.svg", "loss.svg"):
         assert name in text and (tmp_path / name).stat().st_size > 1000

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
 Seed = Annotated[int, typer.Option(help="Of songs, excerpts, weights and gradient estimates.", min=0)]
-Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", min=1)]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps; 340 unless a recipe says otherwise.", min=1)]
 
 
 def demo(
@@ -27,12 +27,17 @@ def demo(
     steps: Steps = None,
     songs: Annotated[int, typer.Option(help="Songs to compose; every seventh is kept aside.", min=2)] = 98,
 ) -> None:
-    """Train a small mixing network through real effects, in about two minutes, and write a page to open."""
+    """Train a small mixing network through real effects, and write a page to open."""
     from blackbox_fx.data.composer import compose
-    from blackbox_fx.train import require_same_run
+    from blackbox_fx.train import is_finished, require_same_run
 
     recipe = _recipe(None, seed, steps)
     require_same_run(out, recipe)
+    if is_finished(out):
+        show.out.print(
+            f"{out} is finished: open {out / 'index.html'}, or name another folder with --out.", soft_wrap=True
+        )
+        return
     aside = max(1, songs // 7)
     with show.bar("composing") as progress:
         composed = []
@@ -101,5 +106,5 @@ def _run(songs: Sequence[Source], unseen: Sequence[Source], out: Path, recipe: M
         )
     after = study.scores["trained network"]
     rows = [(name, f"{score:.3f}", f"{after / score:.2f}") for name, score in study.scores.items()]
-    show.table("Loss on unseen songs", ("mix", "loss", "trained / this"), rows, numbers=2)
+    show.table("Loss on unseen songs", ("mix", "loss", "trained network relative to it"), rows, numbers=2)
     show.out.print(f"{footer} Open {page}", markup=False, soft_wrap=True)

@@ -150,8 +150,9 @@ class Builtin(Effect):
 
     def _read_impulse(self, impulse: Any, rate: float | None) -> tuple[Audio, float] | None:
         if (impulse is None) == (self.builtin == "Convolution"):
-            need = "needs" if impulse is None else "takes no"
-            raise EffectError(f"{self.name} {need} impulse_response; it belongs to pedalboard:Convolution alone.")
+            if impulse is None:
+                raise EffectError(f"{self.name} needs an impulse response: load(..., impulse_response='hall.wav').")
+            raise EffectError(f"{self.name} takes no impulse_response; leave it out, only Convolution has one.")
         if impulse is None:
             return None
         if isinstance(impulse, str | os.PathLike):

@@ -45,6 +45,10 @@ class FiniteDifference(Estimator):
         grad[:, fine] = differences.reshape(batch, len(fine)) / own
         return torch.from_numpy(grad)
 
+    def extra_repr(self) -> str:
+        """The step."""
+        return f"step={self.step:g}"
+
     def cost(self, space: Space) -> int:
         """Two for each continuous or integer parameter, one for on/off, one less than its options for a choice."""
         return 2 * int(fine_columns(space, self.step).sum()) + most_moves(space, self.step)

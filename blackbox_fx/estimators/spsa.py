@@ -78,6 +78,10 @@ class SPSA(Estimator):
         joint = 2 * self.pairs if fine_columns(space, self.step).any() else 0
         return joint + min(self.pairs, most_moves(space, self.step))
 
+    def extra_repr(self) -> str:
+        """Pairs and step."""
+        return f"pairs={self.pairs}, step={self.step:g}"
+
     def get_extra_state(self) -> Tensor:
         """The state of the generator."""
         return self.generator.get_state()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
@@ -13,6 +12,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from blackbox_fx import checkpoint
 from blackbox_fx.data.clips import Source
 from blackbox_fx.graph import join
 from blackbox_fx.losses import MultiResolutionSTFT
@@ -38,7 +38,7 @@ class MixStudy:
         network, engineer: who mixes.
         scores: loss on unseen excerpts by name, the trained network last; filled by `prepare` and `train`.
         losses: of every training step.
-        seconds: that training took.
+        seconds: that training took, earlier sessions counted in.
     """
 
     def __init__(self, songs: Sequence[Source], unseen: Sequence[Source], recipe: MixRecipe, pool: Pool) -> None:
@@ -97,9 +97,8 @@ class MixStudy:
 
     def train(self, folder: Path, progress: Callable[[int, int, str], None]) -> None:
         """Trains the network in a folder, resuming what is there, and scores it."""
-        began = time.monotonic()
         self.losses = fit(self.network, self.engineer.console, self.train_excerpts, self.recipe, folder, progress)
-        self.seconds = time.monotonic() - began
+        self.seconds = (checkpoint.read_state(folder) or {})["seconds"]
         self.scores["trained network"] = self._score(self._network_mixes())
 
     def song_to_hear(self) -> Excerpt:

@@ -61,7 +61,7 @@ def write_mix_page(
     bus_plot = plot.settings(["mix bus"], console.bus_columns, chosen[1].numpy(), hidden[1].numpy())
     references = {name: score for name, score in scores.items() if name in ("best-scaled sum", "untrained network")}
     last = list(scores.values())[-1]
-    table = [("on unseen songs", "loss", "trained / this")]
+    table = [("mix", "loss", "trained network relative to it")]
     table += [(name, f"{score:.3f}", f"{last / score:.2f}") for name, score in scores.items()]
     sections = [
         Section(

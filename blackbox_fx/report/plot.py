@@ -32,7 +32,8 @@ def loss_curve(losses: Sequence[float], references: Mapping[str, float] = {}, sm
     width = min(smooth, len(losses))
     if width:
         mean = np.convolve(losses, np.ones(width) / width, mode="valid")
-        axis.plot(steps[width - 1 :], mean, color=BLUE, linewidth=2, label=f"training, mean of {width} steps")
+        style = {"marker": "o"} if len(mean) == 1 else {}
+        axis.plot(steps[width - 1 :], mean, color=BLUE, linewidth=2, label=f"training, mean of {width} steps", **style)
     for (name, level), style in zip(references.items(), ("--", ":", "-.", (0, (1, 3))) * 9, strict=False):
         axis.axhline(level, color=GREY, linestyle=style, linewidth=1.2, label=f"{name} {level:.2f}")
     axis.set(xlabel="step", ylabel="multi-resolution STFT loss", ylim=(0, None))

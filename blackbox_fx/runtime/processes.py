@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import hashlib
 import logging
 import os
-import signal
-import socket
-import struct
-import subprocess
-import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any, final
 
 import cloudpickle
@@ -27,105 +20,11 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import BlackBoxError, EffectError, ParameterError, RenderTimeout, WorkerDied
 from blackbox_fx.runtime.arena import Arena, open_anonymous
 from blackbox_fx.runtime.base import Job, Pool
+from blackbox_fx.runtime.process import OPENING, START_DEADLINE, WorkerProcess
 from blackbox_fx.runtime.threads import check_workers
 
 _log = logging.getLogger("blackbox_fx")
-_START_DEADLINE = 60.0  # seconds, to start a worker and to open an effect
-_OPENING = -1  # stands for a render while the worker opens the effect
 _AHEAD = 2  # renders given to a worker at a time: the next is there when one is done
-_CACHED = 256  # effects that a worker keeps open
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-class _Worker:
-    """The parent's side of one worker process."""
-
-    def __init__(self, memory: int) -> None:
-        ours, theirs = socket.socketpair()
-        # a worker that no longer reads must not hold up the parent, whose deadline then ends it
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(_START_DEADLINE), 0))
-        with theirs:
-            command = [sys.executable, "-P", "-m", "blackbox_fx.runtime.worker", str(theirs.fileno()), str(memory)]
-            self.process = subprocess.Popen(
-                [*command, str(os.getpid())],
-                pass_fds=(theirs.fileno(), memory),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env={
-                    **dict.fromkeys(_ONE_THREAD, "1"),
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                },
-            )
-        self.connection = Connection(ours.detach())
-        self.effects: collections.OrderedDict[str, None] = collections.OrderedDict()
-        self.pending: collections.deque[int] = collections.deque()
-        self.since = 0.0
-
-    def wait_ready(self) -> None:
-        if self.connection.poll(_START_DEADLINE) and self.receive() == "ready":
-            self.send("path", sys.path)
-            return
-        self.stop()
-        raise WorkerDied(f"A worker process did not start, it ended {self.cause()}; see its output above.")
-
-    def send(self, *message: Any) -> None:
-        with contextlib.suppress(OSError):  # it died; the next `receive` tells
-            self.connection.send(message)
-
-    def receive(self) -> Any:
-        """The next message, or None if the process is gone."""
-        try:
-            return self.connection.recv()
-        except (EOFError, OSError):
-            return None
-
-    def give_task(self, key: str, recipe: bytes, task: dict[str, Any]) -> None:
-        if key not in self.effects:
-            if len(self.effects) == _CACHED:
-                self.send("forget", self.effects.popitem(last=False)[0])
-            self._expect(_OPENING)
-            self.send("open", key, recipe)
-        self.effects[key] = None
-        self.effects.move_to_end(key)
-        self.send("task", task)
-
-    def give(self, n: int) -> None:
-        self._expect(n)
-        self.send("render", n)
-
-    def _expect(self, n: int) -> None:
-        if not self.pending:
-            self.since = time.monotonic()
-        self.pending.append(n)
-
-    def time_left(self, deadline: float) -> float:
-        """Seconds until what it does now is late."""
-        allowed = _START_DEADLINE if self.pending[0] == _OPENING else deadline
-        return self.since + allowed - time.monotonic()
-
-    def answer(self) -> tuple[int, Any] | None:
-        """The number of the render just done and its value or error, or None if the process is gone."""
-        reply = self.receive()
-        if reply is not None:
-            self.pending.popleft()
-            self.since = time.monotonic()
-        return reply
-
-    def stop(self) -> None:
-        """Ends the process now and reaps it."""
-        self.connection.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(0.05)  # one that just crashed tells its own cause
-        self.process.kill()
-        self.process.wait(_START_DEADLINE)
-
-    def cause(self) -> str:
-        """How the stopped process ended, in words."""
-        code = self.process.returncode
-        if code >= 0:
-            return f"with exit code {code}"
-        return f"by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"by signal {-code}"
 
 
 @final
@@ -161,7 +60,7 @@ class Processes(Pool):
     def _start(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._team: list[_Worker] = []
+        self._team: list[WorkerProcess] = []
         self._arenas: list[Arena] = []  # one, once there is a job
         # a forked child must not end its parent's workers
         self._finalizer = weakref.finalize(self, _end, self._team, self._arenas, self._pid)
@@ -203,7 +102,7 @@ class Processes(Pool):
 
     def _staff(self, count: int, *task: Any) -> None:
         """Brings the team up to `count` workers and tells the new ones about the task."""
-        new = [_Worker(self._arenas[0].fd) for _ in range(count - len(self._team))]
+        new = [WorkerProcess(self._arenas[0].fd) for _ in range(count - len(self._team))]
         self._team += new
         try:
             for worker in new:
@@ -215,7 +114,7 @@ class Processes(Pool):
         for worker in new:
             worker.give_task(*task)
 
-    def _discard(self, worker: _Worker) -> None:
+    def _discard(self, worker: WorkerProcess) -> None:
         worker.stop()
         self._team.remove(worker)
 
@@ -245,7 +144,7 @@ class Processes(Pool):
                     n, value = reply
                     if isinstance(value, BlackBoxError):
                         errors.append(value)
-                    elif n != _OPENING:
+                    elif n != OPENING:
                         deliver(n, value)
                 elif connection in answered or worker.time_left(self.deadline) < 0:
                     head, *others = worker.pending
@@ -253,7 +152,7 @@ class Processes(Pool):
                     losses[head] += 1
                     if losses[head] == 2:
                         errors.append(lost)
-                    todo.extendleft(n for n in reversed([head, *others]) if n != _OPENING)
+                    todo.extendleft(n for n in reversed([head, *others]) if n != OPENING)
             if errors:
                 todo.clear()  # but hear out the others, whose answers would otherwise go into the next job
             else:
@@ -261,11 +160,11 @@ class Processes(Pool):
         if errors:
             raise errors[0]
 
-    def _lose(self, worker: _Worker, job: Job, n: int, hung: bool) -> BlackBoxError:
+    def _lose(self, worker: WorkerProcess, job: Job, n: int, hung: bool) -> BlackBoxError:
         self._discard(worker)
         self.restarts += 1
-        if n == _OPENING:
-            where, limit = "while it was opened", _START_DEADLINE
+        if n == OPENING:
+            where, limit = "while it was opened", START_DEADLINE
         else:
             row = job.params[n] if job.hop is None else job.params[n, 0]
             where, limit = f"at {job.effect.space.decode(row)}", self.deadline
@@ -313,7 +212,7 @@ def _place(job: Job, weight: NDArray[np.float32] | None, effect: str, arena: Are
     }
 
 
-def _end(team: list[_Worker], arenas: list[Arena], pid: int) -> None:
+def _end(team: list[WorkerProcess], arenas: list[Arena], pid: int) -> None:
     if pid == os.getpid():
         for worker in team:
             worker.stop()
