@@ -115,7 +115,8 @@ class Continuous(Parameter):
     def decode(self, u: Array) -> float:
         x = min(max(float(u[0]), 0.0), 1.0)
         if self.log:
-            value = math.exp((1 - x) * math.log(self.low) + x * math.log(self.high))
+            root = math.exp(x * (math.log(self.high) - math.log(self.low)) / 2)  # squared it may overflow
+            value = self.low * root * root
         else:
             value = (1 - x) * self.low + x * self.high
         if self.step:
