@@ -58,6 +58,10 @@ class Effect(abc.ABC):
         """Makes the native handle; see `_handle`. Only effects with one override this."""
         return None
 
+    def _stage(self, settings: Settings, sample_rate: float) -> Any:
+        """A fresh pedalboard plugin at these settings, if the effect is one without latency; a `Rack` chains them."""
+        return None
+
     @final
     @contextlib.contextmanager
     def _handle(self) -> Iterator[Any]:

@@ -162,15 +162,10 @@ class Builtin(Effect):
         return check_audio(impulse, "impulse_response"), check_sample_rate(rate)
 
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
-        import pedalboard
-
-        native = [self._native(b, sample_rate) for b in blocks]
-        arguments = dict(native[0])
-        if self._impulse is not None:
-            arguments["impulse_response_filename"], arguments["sample_rate"] = self._impulse
-        plugin = getattr(pedalboard, self.builtin)(**arguments)
+        plugin = self._plugin(blocks[0], sample_rate)
         if len(blocks) == 1:
             return plugin.process(audio, sample_rate, reset=True)
+        native = [self._native(b, sample_rate) for b in blocks]
         out = np.empty_like(audio)
         for k, settings in enumerate(native):
             for name, value in settings.items():
@@ -178,6 +173,17 @@ class Builtin(Effect):
             cut = slice(k * hop, (k + 1) * hop)
             out[:, cut] = plugin.process(audio[:, cut], sample_rate, reset=k == 0)
         return out
+
+    def _plugin(self, settings: Settings, sample_rate: float) -> Any:
+        import pedalboard
+
+        arguments = self._native(settings, sample_rate)
+        if self._impulse is not None:
+            arguments["impulse_response_filename"], arguments["sample_rate"] = self._impulse
+        return getattr(pedalboard, self.builtin)(**arguments)
+
+    def _stage(self, settings: Settings, sample_rate: float) -> Any:
+        return self._plugin(settings, sample_rate) if self.automatable else None
 
     def _native(self, settings: Settings, sample_rate: float) -> dict[str, Any]:
         import pedalboard

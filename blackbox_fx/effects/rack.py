@@ -60,7 +60,14 @@ class Rack(Effect):
             effect.open()
 
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
+        own = {m: [{n: b[f"{m}.{n}"] for n in e.space.parameters} for b in blocks] for m, e in self.members.items()}
+        if len(blocks) == 1:
+            stages = [effect._stage(own[label][0], sample_rate) for label, effect in self.members.items()]
+            if all(stage is not None for stage in stages):
+                # one pass through memory for all of them, in place, instead of one for each
+                from pedalboard._pedalboard import Pedalboard
+
+                return Pedalboard(stages).process(audio, sample_rate, reset=True)
         for label, effect in self.members.items():
-            own = [{n: b[f"{label}.{n}"] for n in effect.space.parameters} for b in blocks]
-            audio = effect._render(audio, own, sample_rate, hop)
+            audio = effect._render(audio, own[label], sample_rate, hop)
         return audio

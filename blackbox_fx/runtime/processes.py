@@ -66,20 +66,17 @@ class Processes(Pool):
         self._finalizer = weakref.finalize(self, _end, self._team, self._arenas, self._pid)
 
     def _map(self, job: Job, out: NDArray[np.float32]) -> None:
-        def collect(arena: Arena, task: dict[str, Any]) -> None:
-            np.copyto(out, arena.view(task["out"]))
-
-        self._run(job, None, lambda n, value: None, collect)
+        # copied home one by one, while the workers go on with the next
+        self._run(job, None, lambda n, _, arena, task: np.copyto(out[n], arena.view(task["out"])[n]))
 
     def _project(self, job: Job, weight: NDArray[np.float32], out: NDArray[np.float64]) -> None:
-        self._run(job, weight, out.__setitem__, lambda arena, task: None)
+        self._run(job, weight, lambda n, value, *_: out.__setitem__(n, value))
 
     def _run(
         self,
         job: Job,
         weight: NDArray[np.float32] | None,
-        deliver: Callable[[int, Any], None],
-        collect: Callable[[Arena, dict[str, Any]], None],
+        deliver: Callable[[int, Any, Arena, dict[str, Any]], None],
     ) -> None:
         if self._pid != os.getpid():
             for arena in self._arenas:
@@ -92,8 +89,7 @@ class Processes(Pool):
             (arena,) = self._arenas
             try:
                 task = _place(job, weight, recipe[0], arena)
-                self._dispatch(job, recipe, task, deliver)
-                collect(arena, task)
+                self._dispatch(job, recipe, task, lambda n, value: deliver(n, value, arena, task))
             except BaseException:
                 # Ctrl-C among others: whoever is still at work here would answer into the next job
                 for worker in [w for w in self._team if w.pending]:
