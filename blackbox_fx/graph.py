@@ -41,6 +41,10 @@ class Console(nn.Module):
         super().__init__()
         self.strip = strip
         self.bus = bus
+        rates = {layer.sample_rate for layer in (strip, bus) if layer is not None} or {44100.0}
+        if len(rates) > 1:
+            raise AudioError(f"strip and bus have sample rates {sorted(rates)} Hz; a console needs one for both.")
+        self.sample_rate = rates.pop()
         twin = TWINS["gain_pan"]
         self.gain_pan = type(twin)(twin.name, twin.function, twin.space.within(gain_db=gain_db))
 
@@ -67,10 +71,9 @@ class Console(nn.Module):
     def forward(self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor) -> Tensor:
         """The mixes; see the class for shapes and errors."""
         self._check(tracks, song, track_params, bus_params)
-        rate = (self.strip or self.bus).sample_rate if self.strip or self.bus else 44100.0  # type: ignore[union-attr]
         strip_params, fader_params = track_params.split([self.track_width - 2, 2], dim=1)
         wet = self.strip(tracks, strip_params) if self.strip else tracks
-        placed = self.gain_pan(wet, fader_params, rate)
+        placed = self.gain_pan(wet, fader_params, self.sample_rate)
         mix = placed.new_zeros(len(bus_params), 2, tracks.shape[-1]).index_add(0, song, placed)
         return self.bus(mix, bus_params) if self.bus else mix
 

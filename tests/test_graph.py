@@ -44,7 +44,8 @@ def test_console_is_strip_gain_pan_sum_bus(console):
 
 def test_songs_do_not_hear_each_other(console):
     together = join(songs(2, 4))
-    u, v = torch.rand(6, console.track_width), torch.rand(2, console.bus_width)
+    draw = torch.Generator().manual_seed(2)
+    u, v = torch.rand(6, console.track_width, generator=draw), torch.rand(2, console.bus_width, generator=draw)
     mixes = console(*together, u, v)
     alone = console(*join(songs(2)), u[:2], v[:1])
     assert torch.equal(mixes[:1], alone)
@@ -84,6 +85,12 @@ def test_mistakes(console, change, error):
     u, v = torch.full((2, console.track_width), 0.5), torch.full((1, console.bus_width), 0.5)
     with pytest.raises(error):
         console(*change(tracks, song, u, v))
+
+
+def test_strip_and_bus_share_a_sample_rate():
+    gain = bfx.load("pedalboard:Gain")
+    with pytest.raises(AudioError, match="needs one for both"):
+        bfx.Console(bfx.BlackBox(gain, sample_rate=44100), bfx.BlackBox(gain, sample_rate=48000))
 
 
 def test_network_is_equivariant_and_takes_any_number_of_tracks(console):
