@@ -8,7 +8,15 @@ import torch
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import Rack, function, load
 from blackbox_fx.effects.pedalboard import BUILTINS
-from blackbox_fx.estimators import SPSA, FiniteDifference, Identity
+from blackbox_fx.estimators import (
+    SPSA,
+    FiniteDifference,
+    Identity,
+    LocalSpectrum,
+    Pointwise,
+    TimeReversal,
+    TwoStage,
+)
 from blackbox_fx.runtime import Inline, Processes, Threads
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
 
@@ -67,6 +75,12 @@ ESTIMATORS = {
     "FiniteDifference": FiniteDifference,
     "SPSA": lambda: SPSA(pairs=2, generator=torch.Generator().manual_seed(1)),
 }
-AUDIO_RULES = {"Identity": Identity}
+AUDIO_RULES = {
+    "Identity": Identity,
+    "TimeReversal": TimeReversal,
+    "Pointwise": Pointwise,
+    "LocalSpectrum": LocalSpectrum,
+    "TwoStage": TwoStage,
+}
 
 POOLS = {"Inline": Inline, "Threads": lambda: Threads(2), "Processes": lambda: Processes(2, deadline=30)}

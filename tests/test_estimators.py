@@ -26,9 +26,9 @@ class Counting(Pool):
         self.jobs.append(job)
         Inline()._map(job, out)
 
-    def _project(self, job, weight, out):
+    def _project(self, job, weight, stretch, out):
         self.jobs.append(job)
-        Inline()._project(job, weight, out)
+        Inline()._project(job, weight, stretch, out)
 
 
 def call(effect, rows, seconds=0.05, pool=None, seed=0):

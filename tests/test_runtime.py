@@ -67,6 +67,20 @@ def test_every_pool_equals_inline_bit_for_bit(effect, pools):
     assert np.allclose(expected[1], products, rtol=1e-9, atol=1e-9)
 
 
+def test_inner_products_come_whole_or_by_stretches_of_time(pools):
+    work = job(load("pedalboard:Compressor"))
+    whole, outputs = Inline().project(work, WEIGHT), Inline().map(work).astype(np.float64)
+    length, stretch = AUDIO.shape[2], 1000
+    for pool in pools.values():
+        parts = pool.project(work, WEIGHT, stretch)
+        assert parts.shape == (len(work), -(-length // stretch))
+        for k, part in enumerate(parts.T):
+            cut = slice(k * stretch, (k + 1) * stretch)
+            expected = (WEIGHT[work.rows][..., cut] * outputs[..., cut]).sum(axis=(1, 2))
+            assert np.allclose(part, expected, rtol=1e-9, atol=1e-9)
+        assert np.allclose(parts.sum(axis=1), whole, rtol=1e-9, atol=1e-9)
+
+
 def test_pools_carry_time_varying_settings(pools):
     effect = load("pedalboard:Compressor")
     blocks = -(-AUDIO.shape[2] // 2048)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import final
 
 import numpy as np
@@ -21,6 +22,29 @@ Rows = NDArray[np.float64]
 def to_numpy(x: Tensor) -> NDArray[np.float32]:
     """A tensor of any device and floating type as a contiguous float32 array; without a copy where possible."""
     return x.detach().to("cpu", torch.float32).contiguous().numpy()
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The renders that an estimator wants, and how their scores become a gradient.
+
+    A score is what the gradient is wanted of: the inner product of a render with the cotangent, or any other number
+    that a render is worth.
+
+    Attributes:
+        points: (n, width) in [0, 1]; with `hop`, (n, blocks, width).
+        items: (n,), which item of the batch each takes.
+        combine: from scores, (n,) or (n, stretches), and those of the forward pass, (batch,), to (batch, width).
+        hop: samples per block of settings that vary in time.
+        stretch: samples per stretch, where scores are wanted for stretches of time.
+    """
+
+    points: Rows
+    items: NDArray[np.int64]
+    combine: Callable[[NDArray[np.float64], NDArray[np.float64]], Rows]
+    hop: int | None = None
+    stretch: int | None = None
 
 
 @final
@@ -47,30 +71,29 @@ class Call:
         """The parameter rows, (batch, width), in float64."""
         return to_numpy(self.params).astype(np.float64)
 
-    def render(self, points: Rows, items: NDArray[np.int64]) -> Tensor:
-        """Renders audio[items[n]] at points[n]. Shapes (n, width) and (n,) to (n, channel, time)."""
-        out = self.pool.map(self._job(points, items))
-        return torch.from_numpy(out).to(self.audio.device)
+    def render(self, plan: Plan) -> NDArray[np.float32]:
+        """The renders that a plan wants, (n, channel, time)."""
+        return self.pool.map(self._job(plan.points, plan.items, plan.hop))
 
-    def project(self, points: Rows, items: NDArray[np.int64], g: Tensor) -> NDArray[np.float64]:
-        """The inner product of g[items[n]] with the render of audio[items[n]] at points[n].
+    def respond(self, audio: NDArray[np.float32], items: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Renders other audio, (n, channel, any time), at the parameters of items, (n,); to the shape of audio."""
+        return self.pool.map(Job(self.effect, audio, self.rows[items], np.arange(len(items)), self.sample_rate))
+
+    def project(self, plan: Plan, g: Tensor) -> NDArray[np.float64]:
+        """The inner products of g[items[n]] with the renders that a plan wants, (n,) or (n, stretches), float64.
 
         Args:
-            points: (n, width), columns in [0, 1].
-            items: (n,), which item of the batch.
+            plan: what to render.
             g: cotangent, (batch, channel, time).
-
-        Returns:
-            (n,), float64.
         """
-        return self.pool.project(self._job(points, items), to_numpy(g))
+        return self.pool.project(self._job(plan.points, plan.items, plan.hop), to_numpy(g), plan.stretch)
 
     def here(self, g: Tensor) -> NDArray[np.float64]:
         """The inner product of each g with the output of the forward pass, (batch,), float64; no renders."""
         return torch.einsum("bct,bct->b", g.double(), self.output.double()).cpu().numpy()
 
-    def _job(self, points: Rows, items: NDArray[np.int64]) -> Job:
-        return Job(self.effect, to_numpy(self.audio), points, items, self.sample_rate)
+    def _job(self, points: Rows, items: NDArray[np.int64], hop: int | None) -> Job:
+        return Job(self.effect, to_numpy(self.audio), points, items, self.sample_rate, hop)
 
 
 class Estimator(nn.Module, abc.ABC):
@@ -97,6 +120,19 @@ class Estimator(nn.Module, abc.ABC):
         """The most renders that `vjp` makes for one item of the batch."""
 
 
+class Probing(Estimator):
+    """An estimator whose renders do not depend on the cotangent: they can be planned, and run, before it is known."""
+
+    @abc.abstractmethod
+    def plan(self, call: Call) -> Plan:
+        """What to render; draws anew each time where the estimator is random. `call.output` is not looked at."""
+
+    def vjp(self, call: Call, g: Tensor) -> Tensor:
+        """The gradient with respect to params; see `Estimator.vjp`."""
+        plan = self.plan(call)
+        return torch.from_numpy(plan.combine(call.project(plan, g), call.here(g)))
+
+
 class AudioRule(nn.Module, abc.ABC):
     """Gives the gradient with respect to audio."""
 
@@ -105,5 +141,5 @@ class AudioRule(nn.Module, abc.ABC):
         """The gradient of <g, output> with respect to audio; shapes as in `Estimator.vjp`, (batch, channel, time)."""
 
     @abc.abstractmethod
-    def cost(self, space: Space) -> int:
-        """The most renders that `vjp` makes for one item of the batch."""
+    def cost(self, channels: int) -> int:
+        """The most renders that `vjp` makes for one item of the batch, with so many channels."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import final
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from blackbox_fx.estimators.base import Call, Estimator
-from blackbox_fx.estimators.moves import check_step, coarse_moves, fine_columns, measure, most_moves, pair
+from blackbox_fx.estimators.base import Call, Plan, Probing, Rows
+from blackbox_fx.estimators.moves import check_step, coarse_moves, fine_columns, most_moves, pair, plan
 from blackbox_fx.space import Space
 
 
 @final
-class FiniteDifference(Estimator):
+class FiniteDifference(Probing):
     """One central difference for every column: the reference that other estimators are held against.
 
     Args:
@@ -30,8 +29,8 @@ class FiniteDifference(Estimator):
         super().__init__()
         self.step = check_step(step)
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
-        """The gradient with respect to params; see `Estimator.vjp`."""
+    def plan(self, call: Call) -> Plan:
+        """Two renders for every column that can move by the step, and the coarse moves."""
         space, rows = call.effect.space, call.rows
         batch, width = rows.shape
         fine = np.flatnonzero(fine_columns(space, self.step))
@@ -40,10 +39,14 @@ class FiniteDifference(Estimator):
         items = np.repeat(np.arange(batch), len(fine))
         plus, minus, moved = pair(space, rows[items], reach.reshape(len(items), width))
         moves = [coarse_moves(space, row, self.step) for row in rows]
-        differences, grad = measure(call, g, plus, minus, items, moves)
         own = moved.reshape(batch, len(fine), width)[:, np.arange(len(fine)), fine]
-        grad[:, fine] = differences.reshape(batch, len(fine)) / own
-        return torch.from_numpy(grad)
+
+        def slopes(differences: NDArray[np.float64]) -> Rows:
+            grad = np.zeros((batch, width))
+            grad[:, fine] = differences.reshape(batch, len(fine)) / own
+            return grad
+
+        return plan(plus, minus, items, moves, slopes)
 
     def extra_repr(self) -> str:
         """The step."""

@@ -8,15 +8,14 @@ about either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators.base import Call, Rows
+from blackbox_fx.estimators.base import Plan, Rows
 from blackbox_fx.space import Choice, Space, Toggle
 
 
@@ -95,30 +94,32 @@ def most_moves(space: Space, step: float) -> int:
     return sum(sizes)
 
 
-def measure(
-    call: Call, g: Tensor, plus: Rows, minus: Rows, items: NDArray[np.int64], moves: Sequence[Sequence[Move]]
-) -> tuple[NDArray[np.float64], Rows]:
-    """Renders the ends of pairs and the coarse moves, all in one call.
+def plan(
+    plus: Rows,
+    minus: Rows,
+    items: NDArray[np.int64],
+    moves: Sequence[Sequence[Move]],
+    slopes: Callable[[NDArray[np.float64]], Rows],
+) -> Plan:
+    """Renders for the ends of pairs and for coarse moves, all in one call.
 
     Args:
-        call: the forward pass.
-        g: its cotangent.
         plus: (n, width), from `pair`.
         minus: (n, width), from `pair`.
         items: (n,), which item of the batch each pair belongs to.
         moves: for each item of the batch.
-
-    Returns:
-        The differences of the inner products between plus and minus, (n,), and the gradient that the moves add up to,
-        (batch, width).
+        slopes: from the differences of the scores between plus and minus, (n,), to the gradient, (batch, width), of
+            the columns that take no coarse moves.
     """
     flat = [(item, move) for item, own in enumerate(moves) for move in own]
     rows = np.array([move.row for _, move in flat]).reshape(len(flat), plus.shape[1])
     owners = np.array([item for item, _ in flat], dtype=np.int64)
-    products = call.project(np.concatenate([plus, minus, rows]), np.concatenate([items, items, owners]), g)
-    up, down, coarse = np.split(products, [len(plus), 2 * len(plus)])
-    grad = np.zeros((len(moves), plus.shape[1]))
-    here = call.here(g)
-    for (item, move), product in zip(flat, coarse, strict=True):
-        grad[item, move.column] += move.weight * (product - here[item])
-    return up - down, grad
+
+    def combine(scores: NDArray[np.float64], here: NDArray[np.float64]) -> Rows:
+        up, down, coarse = np.split(scores, [len(plus), 2 * len(plus)])
+        grad = slopes(up - down)
+        for (item, move), score in zip(flat, coarse, strict=True):
+            grad[item, move.column] += move.weight * (score - here[item])
+        return grad
+
+    return Plan(np.concatenate([plus, minus, rows]), np.concatenate([items, items, owners]), combine)

@@ -6,16 +6,17 @@ from typing import final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators.base import Call, Estimator
-from blackbox_fx.estimators.moves import Move, check_step, coarse_moves, fine_columns, measure, most_moves, pair
+from blackbox_fx.estimators.base import Call, Plan, Probing, Rows
+from blackbox_fx.estimators.moves import Move, check_step, coarse_moves, fine_columns, most_moves, pair, plan
 from blackbox_fx.space import Space
 
 
 @final
-class SPSA(Estimator):
+class SPSA(Probing):
     """Two renders for any number of parameters: all move at once, each by its own random sign.
 
     Every item of the batch and every pair has signs of its own. The estimate of each column is the difference of the
@@ -52,8 +53,8 @@ class SPSA(Estimator):
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         self.generator = generator
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
-        """The gradient with respect to params; see `Estimator.vjp`."""
+    def plan(self, call: Call) -> Plan:
+        """Two renders for every pair, and the coarse moves that are drawn."""
         space, rows = call.effect.space, call.rows
         batch, width = rows.shape
         fine = fine_columns(space, self.step)
@@ -62,11 +63,14 @@ class SPSA(Estimator):
         items = np.repeat(np.arange(batch), pairs)
         plus, minus, moved = pair(space, rows[items], signs * fine * self.step)
         moves = [self._draw(coarse_moves(space, row, self.step)) for row in rows]
-        differences, grad = measure(call, g, plus, minus, items, moves)
-        slopes = np.divide(differences[:, None], moved, out=np.zeros_like(moved), where=moved != 0)
-        if pairs:
-            grad += slopes.reshape(batch, pairs, width).mean(axis=1)
-        return torch.from_numpy(grad)
+
+        def slopes(differences: NDArray[np.float64]) -> Rows:
+            if not pairs:
+                return np.zeros((batch, width))
+            each = np.divide(differences[:, None], moved, out=np.zeros_like(moved), where=moved != 0)
+            return each.reshape(batch, pairs, width).mean(axis=1)
+
+        return plan(plus, minus, items, moves, slopes)
 
     def _draw(self, moves: list[Move]) -> list[Move]:
         count = min(self.pairs, len(moves))

@@ -65,10 +65,17 @@ class Job:
         values = decode(self.params[n]) if self.hop is None else [decode(row) for row in self.params[n]]
         return self.effect.render(self.audio[self.rows[n]], values, self.sample_rate, self.hop)
 
-    def project(self, n: int, weight: NDArray[np.float32]) -> float:
-        """The inner product of the n-th render with weight[rows[n]], summed in float64."""
-        products = np.multiply(weight[self.rows[n]], self.render(n), dtype=np.float64)
+    def project(self, n: int, weight: NDArray[np.float32], stretch: int | None = None) -> Any:
+        """The inner product of the n-th render with weight[rows[n]], in float64; one for each stretch if given."""
+        return inner(weight[self.rows[n]], self.render(n), stretch)
+
+
+def inner(weight: NDArray[np.float32], audio: Audio, stretch: int | None) -> Any:
+    """<weight, audio>, both (channel, time), summed in float64; with `stretch`, an array over stretches of samples."""
+    products = np.multiply(weight, audio, dtype=np.float64)
+    if stretch is None:
         return float(products.sum())
+    return np.add.reduceat(products.sum(axis=0), np.arange(0, products.shape[1], stretch))
 
 
 class Pool(abc.ABC):
@@ -87,18 +94,22 @@ class Pool(abc.ABC):
         return out
 
     @final
-    def project(self, job: Job, weight: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Runs a job and returns only the inner products <weight[rows[n]], n-th output>, (n,).
+    def project(self, job: Job, weight: NDArray[np.float32], stretch: int | None = None) -> NDArray[np.float64]:
+        """Runs a job and returns only the inner products <weight[rows[n]], n-th output>.
 
         Args:
             job: the renders.
             weight: (batch, channel, time), float32, like the job's audio.
+            stretch: samples; if given, inner products over stretches of so many are returned one by one.
+
+        Returns:
+            (n,), or (n, ceil(time / stretch)).
         """
         if weight.shape != job.audio.shape or weight.dtype != np.float32:
             raise AudioError(f"weight must be {job.audio.shape} float32 like audio, got {weight.shape} {weight.dtype}.")
-        out = np.empty(len(job), np.float64)
+        out = np.empty(len(job) if stretch is None else (len(job), -(-weight.shape[-1] // stretch)), np.float64)
         if len(job):
-            self._project(job, weight, out)
+            self._project(job, weight, stretch, out)
         return out
 
     @abc.abstractmethod
@@ -106,8 +117,8 @@ class Pool(abc.ABC):
         """Fills out, (n, channel, time), with the outputs of a job that is not empty."""
 
     @abc.abstractmethod
-    def _project(self, job: Job, weight: NDArray[np.float32], out: NDArray[np.float64]) -> None:
-        """Fills out, (n,), with the inner products of a job that is not empty."""
+    def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
+        """Fills out, (n,) or (n, stretches), with the inner products of a job that is not empty."""
 
     def close(self) -> None:  # noqa: B027 most pools hold nothing
         """Frees what the pool holds."""

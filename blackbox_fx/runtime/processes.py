@@ -69,13 +69,13 @@ class Processes(Pool):
         # copied home one by one, while the workers go on with the next
         self._run(job, None, lambda n, _, arena, task: np.copyto(out[n], arena.view(task["out"])[n]))
 
-    def _project(self, job: Job, weight: NDArray[np.float32], out: NDArray[np.float64]) -> None:
-        self._run(job, weight, lambda n, value, *_: out.__setitem__(n, value))
+    def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
+        self._run(job, (weight, stretch), lambda n, value, *_: out.__setitem__(n, value))
 
     def _run(
         self,
         job: Job,
-        weight: NDArray[np.float32] | None,
+        weight: tuple[NDArray[np.float32], int | None] | None,
         deliver: Callable[[int, Any, Arena, dict[str, Any]], None],
     ) -> None:
         if self._pid != os.getpid():
@@ -189,8 +189,11 @@ def _recipe(effect: Effect) -> tuple[str, bytes]:
     return hashlib.blake2b(recipe).hexdigest(), recipe
 
 
-def _place(job: Job, weight: NDArray[np.float32] | None, effect: str, arena: Arena) -> dict[str, Any]:
+def _place(
+    job: Job, weighed: tuple[NDArray[np.float32], int | None] | None, effect: str, arena: Arena
+) -> dict[str, Any]:
     """Puts the arrays of a job into shared memory, and tells the workers where; that message is always short."""
+    weight, stretch = weighed or (None, None)
     last = job.output_shape if weight is None else weight.shape
     inputs = {"audio": job.audio, "params": job.params, "rows": job.rows}
     *slots, other = arena.reserve(*((x.shape, x.dtype) for x in inputs.values()), (last, np.float32))
@@ -203,6 +206,7 @@ def _place(job: Job, weight: NDArray[np.float32] | None, effect: str, arena: Are
         "effect": effect,
         "sample_rate": job.sample_rate,
         "hop": job.hop,
+        "stretch": stretch,
         **dict(zip(inputs, slots, strict=True)),
         **places,
     }

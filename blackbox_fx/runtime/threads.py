@@ -30,9 +30,9 @@ class Inline(Pool):
         for n in range(len(job)):
             out[n] = job.render(n)
 
-    def _project(self, job: Job, weight: NDArray[np.float32], out: NDArray[np.float64]) -> None:
+    def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
         for n in range(len(job)):
-            out[n] = job.project(n, weight)
+            out[n] = job.project(n, weight, stretch)
 
 
 @final
@@ -59,9 +59,9 @@ class Threads(Pool):
 
         self._run(one, len(job))
 
-    def _project(self, job: Job, weight: NDArray[np.float32], out: NDArray[np.float64]) -> None:
+    def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
         def one(n: int) -> None:
-            out[n] = job.project(n, weight)
+            out[n] = job.project(n, weight, stretch)
 
         self._run(one, len(job))
 

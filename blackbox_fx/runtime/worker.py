@@ -75,7 +75,7 @@ def _render(n: int, task: dict[str, Any], effect: Effect, arena: Arena) -> Any:
     params, rows = arena.view(task["params"], writeable=False), arena.view(task["rows"], writeable=False)
     job = Job(effect, audio, params, rows, task["sample_rate"], task["hop"])
     if task["weight"] is not None:
-        return job.project(n, arena.view(task["weight"], writeable=False))
+        return job.project(n, arena.view(task["weight"], writeable=False), task["stretch"])
     np.copyto(arena.view(task["out"])[n], job.render(n))
     return None
 

@@ -7,7 +7,6 @@ from typing import final
 from torch import Tensor
 
 from blackbox_fx.estimators.base import AudioRule, Call
-from blackbox_fx.space import Space
 
 
 @final
@@ -23,6 +22,6 @@ class Identity(AudioRule):
         """The cotangent itself."""
         return g
 
-    def cost(self, space: Space) -> int:
+    def cost(self, channels: int) -> int:
         """No renders."""
         return 0

@@ -1,0 +1,100 @@
+"""The linear operators that models are made of."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+
+from blackbox_fx.estimators.audio_rules.base import Model, Signal
+
+
+@final
+class Wire(Model):
+    """Changes nothing."""
+
+    def push(self, u: Signal) -> Signal:
+        """The same."""
+        return u
+
+    def pull(self, v: Signal) -> Signal:
+        """The same."""
+        return v
+
+
+@final
+class Gain(Model):
+    """A gain for every sample, (channel, time)."""
+
+    def __init__(self, gain: Signal) -> None:
+        self.gain = gain
+
+    def push(self, u: Signal) -> Signal:
+        """The product."""
+        return self.gain * u
+
+    def pull(self, v: Signal) -> Signal:
+        """The product."""
+        return self.gain * v
+
+
+@final
+class Filter(Model):
+    """A causal convolution from every channel to every channel.
+
+    Args:
+        response: impulse responses, (channel in, channel out, time). Crosstalk below 1e-5 of the direct paths is left
+            out.
+    """
+
+    def __init__(self, response: Signal) -> None:
+        energy = np.square(response).sum(axis=-1)
+        self.apart = bool(energy.sum() - np.trace(energy) <= 1e-10 * np.trace(energy))
+        self.length = response.shape[-1]
+        self._response = np.einsum("cct->ct", response) if self.apart else response
+
+    @functools.cached_property
+    def _size(self) -> int:
+        return int(next_fast_len(2 * self.length, real=True) or 0)
+
+    @functools.cached_property
+    def spectrum(self) -> NDArray[np.complex128]:
+        """Of the responses, padded to twice their length."""
+        return np.fft.rfft(self._response, self._size)
+
+    def _convolve(self, signal: Signal, spectrum: NDArray[np.complex128], route: str) -> Signal:
+        found = np.fft.rfft(signal, self._size)
+        found = found * spectrum if self.apart else np.einsum(route, spectrum, found)
+        return np.fft.irfft(found, self._size)[..., : signal.shape[-1]]
+
+    def push(self, u: Signal) -> Signal:
+        """Convolved."""
+        return self._convolve(u, self.spectrum, "iof,if->of")
+
+    def pull(self, v: Signal) -> Signal:
+        """Correlated."""
+        return self._convolve(v[..., ::-1], self.spectrum, "iof,of->if")[..., ::-1]
+
+
+@final
+class Series(Model):
+    """Operators one after the other."""
+
+    def __init__(self, stages: Sequence[Model]) -> None:
+        self.stages = tuple(stages)
+
+    def push(self, u: Signal) -> Signal:
+        """Through all stages."""
+        for stage in self.stages:
+            u = stage.push(u)
+        return u
+
+    def pull(self, v: Signal) -> Signal:
+        """Back through all stages."""
+        for stage in reversed(self.stages):
+            v = stage.pull(v)
+        return v

@@ -1,0 +1,47 @@
+"""A gain for every sample."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
+from blackbox_fx.estimators.audio_rules.operators import Gain
+from blackbox_fx.estimators.audio_rules.probes import Noise
+
+
+def ratio(numerator: Signal, denominator: Signal, smooth: int) -> Signal:
+    """The ratio of running means over `smooth` samples; where there is nothing to divide by, nothing."""
+    if smooth > 1:
+        numerator = uniform_filter1d(numerator, smooth, axis=-1)
+        denominator = uniform_filter1d(denominator, smooth, axis=-1)
+    return numerator / np.maximum(denominator, 1e-3 * denominator.mean() + 1e-30)
+
+
+@final
+class Pointwise(Modelled):
+    """For effects whose output at a time follows the input at that time: distortion, clipping, slow gains.
+
+    Args:
+        smooth: samples over which the derivative is averaged: 1 for what has no memory, more for dynamics, whose gain
+            is slow and whose memory then averages out.
+    """
+
+    def __init__(self, smooth: int = 1) -> None:
+        super().__init__()
+        self.smooth = smooth
+
+    def probes(self) -> tuple[Probe, ...]:
+        """One random sign for every sample."""
+        return (Noise(0),)
+
+    def fit(self, site: Site) -> Model:
+        """The answer over the probe."""
+        u, ju = site[Noise(0)]
+        return Gain(ratio(ju * u, u * u, self.smooth))
+
+    def extra_repr(self) -> str:
+        """The smoothing."""
+        return f"smooth={self.smooth}"
