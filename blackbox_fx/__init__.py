@@ -22,8 +22,15 @@ if TYPE_CHECKING:
     from blackbox_fx.errors import RenderTimeout as RenderTimeout
     from blackbox_fx.errors import WorkerDied as WorkerDied
     from blackbox_fx.estimators import SPSA as SPSA
+    from blackbox_fx.estimators import Auto as Auto
+    from blackbox_fx.estimators import Autodiff as Autodiff
+    from blackbox_fx.estimators import ControlVariate as ControlVariate
     from blackbox_fx.estimators import FiniteDifference as FiniteDifference
+    from blackbox_fx.estimators import GuidedES as GuidedES
     from blackbox_fx.estimators import Identity as Identity
+    from blackbox_fx.estimators import MultiplexedSPSA as MultiplexedSPSA
+    from blackbox_fx.estimators import ScoreFunction as ScoreFunction
+    from blackbox_fx.expectation import expected_loss as expected_loss
     from blackbox_fx.graph import Console as Console
     from blackbox_fx.layer import BlackBox as BlackBox
     from blackbox_fx.runtime import Inline as Inline
@@ -48,7 +55,18 @@ _HOMES = {
         "RenderTimeout",
         "WorkerDied",
     ],
-    "estimators": ["SPSA", "FiniteDifference", "Identity"],
+    "estimators": [
+        "SPSA",
+        "Auto",
+        "Autodiff",
+        "ControlVariate",
+        "FiniteDifference",
+        "GuidedES",
+        "Identity",
+        "MultiplexedSPSA",
+        "ScoreFunction",
+    ],
+    "expectation": ["expected_loss"],
     "graph": ["Console"],
     "layer": ["BlackBox"],
     "runtime": ["Inline", "Processes", "Threads"],

@@ -2,14 +2,206 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from blackbox_fx.dsp import TWINS
-from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.effects import Effect
+from blackbox_fx.effects.rack import label
+from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.estimators import AudioRule, Estimator
 from blackbox_fx.layer import BlackBox
+from blackbox_fx.runtime import Pool
+
+
+@final
+class _Dry(nn.Module):
+    """A branch without an effect."""
+
+    columns = ()
+    width = 0
+
+    def forward(self, audio: Tensor, params: Tensor) -> Tensor:
+        """The audio itself."""
+        return audio
+
+
+class _Group(nn.Module):
+    """Members by label, with the columns of their params side by side."""
+
+    def __init__(
+        self,
+        members: Mapping[str, Any] | Sequence[Any],
+        estimator: Callable[[], Estimator] | None,
+        audio_rule: Callable[[], AudioRule] | None,
+        pool: Pool | None,
+        sample_rate: float | None,
+    ) -> None:
+        super().__init__()
+        kind = type(self).__name__
+        if not isinstance(members, Mapping):
+            members = dict(zip(label([_name(m) for m in members]), members, strict=True))
+        if not members:
+            raise EffectError(f"A {kind} needs one or more members, got none; see bfx.load.")
+        layers = [m for m in members.values() if isinstance(m, (BlackBox, _Group))]
+        rates = {m.sample_rate for m in layers} | ({float(sample_rate)} if sample_rate else set())
+        if len(rates) > 1:
+            raise AudioError(f"The members of a {kind} have sample rates {sorted(rates)} Hz; it needs one for all.")
+        self.sample_rate = rates.pop() if rates else 44100.0
+        self.members = nn.ModuleDict()
+        for name, member in members.items():
+            if isinstance(member, Effect):
+                own = estimator() if estimator else None
+                rule = audio_rule() if audio_rule else None
+                member = BlackBox(member, own, audio_rule=rule, pool=pool, sample_rate=self.sample_rate)
+            elif member is None and isinstance(self, Mix):
+                member = _Dry()
+            if not isinstance(member, (BlackBox, _Group, _Dry)):
+                raise EffectError(
+                    f"{name} in a {kind} must be an effect, a BlackBox, a Chain or a Mix, got {member!r}."
+                )
+            if not name or "." in name:
+                raise EffectError(f"A label of a {kind} must be a word without a dot, got {name!r}.")
+            self.members[name] = member
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A name for every column of params: label.parameter."""
+        return tuple(
+            f"{name}.{c}" for name, member in zip(self.members, self._each(), strict=True) for c in member.columns
+        )
+
+    @property
+    def width(self) -> int:
+        """How many columns params has."""
+        return len(self.columns)
+
+    def split(self, params: Tensor) -> dict[str, Tensor]:
+        """The columns of each member, (batch, its width), by label."""
+        if params.ndim != 2 or params.shape[1] != self.width:
+            raise ParameterError(
+                f"params must be (batch, {self.width}), got {tuple(params.shape)}; the columns are "
+                f"{', '.join(self.columns)}."
+            )
+        widths = [len(member.columns) for member in self._each()]
+        stops = np.cumsum(widths).tolist()
+        return {n: params[:, b - w : b] for n, w, b in zip(self.members, widths, stops, strict=True)}
+
+    def _each(self) -> list[Any]:
+        return list(self.members.values())
+
+
+def _name(member: Any) -> str:
+    effect = getattr(member, "effect", member)
+    return effect.name if isinstance(effect, Effect) else "dry" if member is None else type(member).__name__
+
+
+@final
+class Chain(_Group):
+    """Effects in series, each a black box of its own.
+
+    Backpropagation goes effect by effect: each sees its own few parameters and its own cotangent, and no effect is
+    rendered again for a parameter of one before it. A `Rack` of the same effects renders the same audio as one opaque
+    effect, whose parameters all share one estimate.
+
+    Args:
+        members: effects, `BlackBox`es, `Chain`s or `Mix`es in the order of the signal; a mapping gives them labels.
+        estimator: makes the estimator of each bare effect, such as `bfx.FiniteDifference` or `lambda: bfx.SPSA(2)`.
+        audio_rule: makes the audio rule of each bare effect.
+        pool: where bare effects render.
+        sample_rate: in Hz; that of the layers among the members, or 44100, if not given.
+
+    Shape:
+        - audio: (batch, channel, time)
+        - params: (batch, width) in [0, 1], the columns of the members side by side
+        - output: (batch, channel, time)
+
+    Raises:
+        EffectError: no members, or something that is not one.
+        AudioError, ParameterError: see `BlackBox`.
+
+    >>> import blackbox_fx as bfx
+    >>> chain = Chain([bfx.load("pedalboard:PeakFilter"), bfx.load("pedalboard:Compressor").only("ratio")])
+    >>> chain.columns
+    ('peak_filter.cutoff_frequency_hz', 'peak_filter.gain_db', 'peak_filter.q', 'compressor.ratio')
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, Any] | Sequence[Any],
+        estimator: Callable[[], Estimator] | None = None,
+        *,
+        audio_rule: Callable[[], AudioRule] | None = None,
+        pool: Pool | None = None,
+        sample_rate: float | None = None,
+    ) -> None:
+        super().__init__(members, estimator, audio_rule, pool, sample_rate)
+
+    def forward(self, audio: Tensor, params: Tensor) -> Tensor:
+        """Renders audio through all members."""
+        own = self.split(params)
+        for name, member in self.members.items():
+            audio = member(audio, own[name])
+        return audio
+
+
+@final
+class Mix(_Group):
+    """Effects side by side, summed: sends, parallel compression.
+
+    Args:
+        members: as in `Chain`, or None for the dry signal; a mapping gives them labels.
+        level_db: range of a fader behind every branch, whose column comes after those of all members; no faders if not
+            given. Faders are exact.
+        estimator, audio_rule, pool, sample_rate: as in `Chain`.
+
+    Shape:
+        - audio: (batch, channel, time)
+        - params: (batch, width) in [0, 1]
+        - output: (batch, channel, time)
+
+    Raises:
+        EffectError, AudioError, ParameterError: as in `Chain`.
+
+    >>> import blackbox_fx as bfx
+    >>> parallel = Mix({"dry": None, "comp": bfx.load("pedalboard:Compressor").only("ratio")}, level_db=(-40, 6))
+    >>> parallel.columns
+    ('comp.ratio', 'dry.level_db', 'comp.level_db')
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, Any] | Sequence[Any],
+        estimator: Callable[[], Estimator] | None = None,
+        *,
+        level_db: tuple[float, float] | None = None,
+        audio_rule: Callable[[], AudioRule] | None = None,
+        pool: Pool | None = None,
+        sample_rate: float | None = None,
+    ) -> None:
+        super().__init__(members, estimator, audio_rule, pool, sample_rate)
+        if level_db is not None and not -200 <= level_db[0] < level_db[1] <= 60:
+            raise ParameterError(f"level_db must be (low, high) in dB within [-200, 60], got {level_db!r}.")
+        self.level_db = level_db
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the members' columns, then of the faders."""
+        return (*super().columns, *(f"{name}.level_db" for name in self.members if self.level_db))
+
+    def forward(self, audio: Tensor, params: Tensor) -> Tensor:
+        """The sum of all branches."""
+        own = self.split(params)
+        wet = torch.stack([member(audio, own[name]) for name, member in self.members.items()])
+        if self.level_db:
+            low, high = self.level_db
+            faders = 10 ** ((low + (high - low) * params[:, -len(wet) :]) / 20)
+            wet = wet * faders.T[:, :, None, None]
+        return wet.sum(dim=0)
 
 
 @final
@@ -51,12 +243,12 @@ class Console(nn.Module):
     @property
     def track_columns(self) -> tuple[str, ...]:
         """A name for every column of track_params."""
-        return (*(self.strip.effect.space.columns if self.strip else ()), *self.gain_pan.space.columns)
+        return (*(self.strip.columns if self.strip else ()), *self.gain_pan.space.columns)
 
     @property
     def bus_columns(self) -> tuple[str, ...]:
         """A name for every column of bus_params."""
-        return self.bus.effect.space.columns if self.bus else ()
+        return self.bus.columns if self.bus else ()
 
     @property
     def track_width(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, final
 
 import numpy as np
@@ -13,10 +12,11 @@ from torch.autograd.function import once_differentiable
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
-from blackbox_fx.estimators import SPSA, AudioRule, Call, Estimator, Identity
-from blackbox_fx.estimators.base import to_numpy
-from blackbox_fx.runtime import Inline, Job, Pool
+from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
+from blackbox_fx.estimators.base import carry_out, to_numpy
+from blackbox_fx.runtime import Ahead, Inline, Job, Pool, Processes, Threads
 
+_MOST_AHEAD = 512 * 2**20  # bytes
 _TOLERANCE = 1e-6  # params this far outside [0, 1] are float32 rounding
 
 
@@ -24,26 +24,31 @@ class _Render(torch.autograd.Function):
     """Forward through the effect, backward through the estimators."""
 
     @staticmethod
-    def forward(audio: Tensor, params: Tensor, layer: BlackBox) -> Tensor:
+    def forward(audio: Tensor, params: Tensor, layer: BlackBox, learning: bool) -> Tensor:
         rows = np.clip(to_numpy(params).astype(np.float64), 0.0, 1.0)
         job = Job(layer.effect, to_numpy(audio), rows, np.arange(len(rows)), layer.sample_rate)
         return torch.from_numpy(layer.pool.map(job)).to(audio.device)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, BlackBox], output: Tensor) -> None:
-        audio, params, ctx.layer = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, BlackBox, bool], output: Tensor) -> None:
+        audio, params, ctx.layer, learning = inputs
+        ctx.ahead = ctx.layer._look_ahead(audio, params) if learning else None
         ctx.save_for_backward(audio, params, output)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] torch's own stub has ctx by name
         ctx: Any, *grad_outputs: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
         layer, (audio, params, output), g = ctx.layer, ctx.saved_tensors, grad_outputs[0]
         call = Call(layer.effect, layer.pool, layer.sample_rate, audio, params.clamp(0.0, 1.0), output)
         grad_audio = layer.audio_rule.vjp(call, g).to(audio) if ctx.needs_input_grad[0] else None
-        grad_params = layer.estimator.vjp(call, g).to(params) if ctx.needs_input_grad[1] else None
-        return grad_audio, grad_params, None
+        grad_params = None
+        if ctx.needs_input_grad[1]:
+            plan, renders = ctx.ahead or (None, None)
+            estimate = carry_out(plan, call, g, renders) if plan is not None else layer.estimator.vjp(call, g)
+            grad_params = estimate.to(params)
+        return grad_audio, grad_params, None, None
 
 
 @final
@@ -52,10 +57,13 @@ class BlackBox(nn.Module):
 
     Args:
         effect: what renders; its free parameters are the columns of `params`.
-        estimator: how params get their gradient; `SPSA()` if not given.
-        audio_rule: how audio gets its own; `Identity()` if not given, with a notice when it is first used.
+        estimator: how params get their gradient; `Auto()` if not given.
+        audio_rule: how audio gets its own; `Verified()` if not given, which tries the effect when it first sees it.
         pool: where renders run; `Inline()` if not given.
         sample_rate: in Hz.
+        lookahead: whether the renders that an estimator wants begin right after the forward pass, in the background, so
+            that the backward pass finds them done; gradients are the same. Not with `Inline`, which has no workers. If
+            not given: with `Processes`, unless those renders would take more than 512 MiB of memory.
 
     Shape:
         - audio: (batch, channel, time), floating point, any device
@@ -82,6 +90,7 @@ class BlackBox(nn.Module):
         audio_rule: AudioRule | None = None,
         pool: Pool | None = None,
         sample_rate: float = 44100,
+        lookahead: bool | None = None,
     ) -> None:
         super().__init__()
         for given, kind in ((estimator, Estimator), (audio_rule, AudioRule), (pool, Pool)):
@@ -91,11 +100,20 @@ class BlackBox(nn.Module):
         if not isinstance(effect, Effect):
             raise EffectError(f"effect must be an Effect, got {type(effect).__name__}; make one with bfx.load.")
         self.effect = effect
-        self.estimator = SPSA() if estimator is None else estimator
-        self.audio_rule = Identity() if audio_rule is None else audio_rule
+        self.estimator = Auto() if estimator is None else estimator
+        self.audio_rule = Verified() if audio_rule is None else audio_rule
         self.pool = Inline() if pool is None else pool
         self.sample_rate = check_sample_rate(sample_rate)
-        self._notice = audio_rule is None
+        if lookahead and isinstance(self.pool, Inline):
+            raise ParameterError(
+                "lookahead needs a pool with workers of its own, got Inline; use Processes or Threads."
+            )
+        self.lookahead = lookahead
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A name for every column of params."""
+        return self.effect.space.columns
 
     @property
     def width(self) -> int:
@@ -106,14 +124,23 @@ class BlackBox(nn.Module):
     def forward(self, audio: Tensor, params: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Renders audio at params; see the class for shapes and errors."""
         self._check(audio, params)
-        if self._notice and audio.requires_grad and torch.is_grad_enabled():
-            self._notice = False
-            warnings.warn(
-                f"The audio gradient of {self.effect.name} is taken as that of a wire; pass audio_rule=Identity() "
-                "to say that you know.",
-                stacklevel=2,
-            )
-        return _Render.apply(audio.float(), params.float(), self)  # type: ignore[no-any-return]
+        learning = torch.is_grad_enabled() and params.requires_grad
+        return _Render.apply(audio.float(), params.float(), self, learning)  # type: ignore[no-any-return]
+
+    def _look_ahead(self, audio: Tensor, params: Tensor) -> tuple[Plan, Ahead | None] | None:
+        """Starts what the backward pass will render, where that is wanted and known."""
+        if self.lookahead is False or not isinstance(self.pool, (Processes, Threads)):
+            return None
+        if self.lookahead is None and isinstance(self.pool, Threads):
+            return None
+        call = Call(self.effect, self.pool, self.sample_rate, audio, params.clamp(0.0, 1.0), audio)
+        plan = self.estimator.ahead(call)
+        if plan is None or not len(plan.items):
+            return None
+        job = call.job(plan)
+        if self.lookahead is None and Ahead.nbytes(job) > _MOST_AHEAD:
+            return plan, None  # drawn once, whenever it is rendered
+        return plan, Ahead(self.pool, job, part=2 * self.pool.workers)
 
     def _check(self, audio: Tensor, params: Tensor) -> None:
         if audio.ndim != 3 or 0 in audio.shape[1:] or not audio.is_floating_point():

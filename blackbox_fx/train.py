@@ -37,7 +37,9 @@ class MixRecipe:
         seconds: length of an excerpt.
         excerpts: training excerpts, drawn once and rendered once by the hidden engineer.
         unseen: excerpts of songs kept aside, on which the loss is reported.
-        learning_rate: at the start; it falls to a fiftieth along a cosine.
+        learning_rate: at the end of the warm-up; it falls to a fiftieth along a cosine.
+        warm_up: steps over which the learning rate rises: without it, one run in several lost all tracks to one
+            setting in its first hundred steps, and did not come back.
         clip: largest norm of the gradient.
         seed: of everything random.
         save_every: steps between checkpoints.
@@ -51,7 +53,8 @@ class MixRecipe:
     seconds: float = 2.0
     excerpts: int = 320
     unseen: int = 24
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
+    warm_up: int = 30
     clip: float = 1.0
     seed: int = 0
     save_every: int = 25
@@ -193,7 +196,8 @@ def fit(
         draw = np.random.default_rng([recipe.seed, step])
         batch = [train[i] for i in draw.choice(len(train), min(recipe.batch, len(train)), replace=False)]
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * (0.51 + 0.49 * np.cos(np.pi * step / recipe.steps))
+            fall = 0.51 + 0.49 * np.cos(np.pi * step / recipe.steps)
+            group["lr"] = recipe.learning_rate * fall * min(1.0, (step + 1) / recipe.warm_up)
         wet = mix(network, console, batch)
         loss = distance(wet, torch.stack([e.target for e in batch]), scale=int(draw.integers(len(distance.windows))))
         optimizer.zero_grad()

@@ -10,12 +10,22 @@ from blackbox_fx.effects import Rack, function, load
 from blackbox_fx.effects.pedalboard import BUILTINS
 from blackbox_fx.estimators import (
     SPSA,
+    Auto,
+    Autodiff,
+    ControlVariate,
+    Dynamics,
     FiniteDifference,
+    GuidedES,
     Identity,
     LocalSpectrum,
+    ModulatedDelay,
+    MultiplexedSPSA,
     Pointwise,
+    ScoreFunction,
+    Surrogate,
     TimeReversal,
     TwoStage,
+    Verified,
 )
 from blackbox_fx.runtime import Inline, Processes, Threads
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
@@ -54,6 +64,11 @@ def mixed(audio, sample_rate, gain_db, freq_hz, drive, order, on, kind):
     return y + 0.01 * np.log(freq_hz) * audio
 
 
+def scaled(audio, params, sample_rate):
+    """A differentiable stand-in that takes any number of parameters and is wrong about each."""
+    return audio * (1 + 0.1 * params.sum(dim=1)[:, None, None])
+
+
 def _builtin(name):
     if name == "Convolution":
         impulse = np.random.default_rng(3).standard_normal((1, 2000)) * np.exp(-np.arange(2000) / 300) * 0.1
@@ -73,7 +88,14 @@ EFFECTS["vst3:ZamTube"] = lambda: load("vst3:ZamTube")
 
 ESTIMATORS = {
     "FiniteDifference": FiniteDifference,
+    "OneSided": lambda: FiniteDifference(central=False),
     "SPSA": lambda: SPSA(pairs=2, generator=torch.Generator().manual_seed(1)),
+    "MultiplexedSPSA": lambda: MultiplexedSPSA(generator=torch.Generator().manual_seed(1)),
+    "ScoreFunction": lambda: ScoreFunction(generator=torch.Generator().manual_seed(1)),
+    "GuidedES": lambda: GuidedES(generator=torch.Generator().manual_seed(1)),
+    "ControlVariate": lambda: ControlVariate(SPSA(generator=torch.Generator().manual_seed(1)), scaled),
+    "Autodiff": lambda: Autodiff(scaled),
+    "Auto": lambda: Auto(generator=torch.Generator().manual_seed(1)),
 }
 AUDIO_RULES = {
     "Identity": Identity,
@@ -81,6 +103,10 @@ AUDIO_RULES = {
     "Pointwise": Pointwise,
     "LocalSpectrum": LocalSpectrum,
     "TwoStage": TwoStage,
+    "Dynamics": Dynamics,
+    "ModulatedDelay": ModulatedDelay,
+    "Surrogate": lambda: Surrogate(lambda audio, params, rate: audio * params[:, :1, None]),
+    "Verified": Verified,
 }
 
 POOLS = {"Inline": Inline, "Threads": lambda: Threads(2), "Processes": lambda: Processes(2, deadline=30)}

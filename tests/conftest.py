@@ -1,10 +1,17 @@
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import cases
+
+# what tests measure of effects stays out of the user's cache
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="blackbox_fx-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # machines that run tests are busy: how long an example takes says nothing
 settings.register_profile("shared", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

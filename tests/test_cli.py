@@ -81,6 +81,31 @@ def test_bench_overhead_prints_a_table():
     assert "NO" not in shown
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("gradients", "twin:waveshaper", "--estimator", "SPSA", "--songs", 1, "--settings", 1), ("SPSA(1)", "cosine")),
+        (("optimise", "pedalboard:Gain", "--estimator", "SPSA", "--starts", 1, "--renders", 10), ("CMA", "SPSA(1)")),
+    ],
+)
+def test_bench_compares_gradients_and_writes_a_page(arguments, words, tmp_path):
+    short = ("--draws", 2) if arguments[0] == "gradients" else ()
+    shown = call("bench", *arguments, *short, "--seconds", 0.2, "--out", tmp_path / "new")
+    assert shown.exit_code == 0
+    for word in (*words, "index.html"):
+        assert word in shown.stdout
+    made = {path.name for path in (tmp_path / "new").iterdir()}
+    assert "index.html" in made and len(made) == 3 and not any(name.startswith(".") for name in made)
+
+
+def test_bench_chain_multiplexed_and_discrete():
+    shown = call("bench", "chain", "--songs", 1, "--settings", 1, "--draws", 1, "--seconds", 0.5).stdout
+    assert "Chain: SPSA(1)" in shown and "Rack: SPSA(1)" in shown
+    shown = call("bench", "multiplexed", "--effect", "channel strip", "--seconds", 1, "--cases", 1, "--draws", 1).stdout
+    assert "windows to 8192" in shown and "15" in shown
+    assert "of 1" in call("bench", "discrete", "--seeds", 1, "--steps", 1).stdout
+
+
 def test_train_on_a_folder_of_stems(tmp_path):
     for k in range(3):
         (tmp_path / f"songs/song{k}").mkdir(parents=True)
@@ -112,6 +137,13 @@ def test_train_on_a_folder_of_stems(tmp_path):
         (("demo", "--songs", "1"), "songs"),
         (("demo", "--out", "IN"), "Cannot make the folder"),
         (("render", "pedalboard:Gain", "IN", "FOLDER"), "Cannot write"),
+        (("bench", "gradients", "twin:reverb"), "Unknown twin"),
+        (("bench", "gradients", "pedalboard:Gain", "--estimator", "Guess"), "known are FiniteDifference"),
+        (("bench", "gradients", "pedalboard:Gain", "--only", "volume"), "'volume'"),
+        (("bench", "gradients", "pedalboard:Gain", "--set", "gain_db"), "name=value"),
+        (("bench", "gradients", "pedalboard:Gain", "--set", "gain_db=3"), "no free parameters"),
+        (("bench", "optimise", "pedalboard:Gain", "--out", "IN"), "Cannot make the folder"),
+        (("bench", "multiplexed", "--effect", "piano"), "known are channel strip"),
     ],
 )
 def test_mistakes_are_one_sentence_without_a_traceback(arguments, words, wav, tmp_path):

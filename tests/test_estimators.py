@@ -10,10 +10,23 @@ import blackbox_fx.estimators as estimators
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import function, load
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators import SPSA, AudioRule, Call, Estimator, FiniteDifference
+from blackbox_fx.estimators import (
+    SPSA,
+    AudioRule,
+    Auto,
+    Autodiff,
+    Call,
+    ControlVariate,
+    Estimator,
+    FiniteDifference,
+    GuidedES,
+    MultiplexedSPSA,
+    ScoreFunction,
+)
+from blackbox_fx.estimators.stochastic import signs
 from blackbox_fx.runtime import Inline, Pool
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
-from tests.cases import AUDIO_RULES, EFFECTS, ESTIMATORS, RATE, SPACE, mixed, music
+from tests.cases import AUDIO_RULES, EFFECTS, ESTIMATORS, RATE, SPACE, mixed, music, scaled
 
 
 class Counting(Pool):
@@ -57,7 +70,8 @@ def assert_unbiased(estimates, truth):
 def test_nothing_is_listed_and_untested():
     classes = [c for c in map(vars(estimators).get, estimators.__all__) if inspect.isclass(c)]
     concrete = {c for c in classes if not inspect.isabstract(c)}
-    assert {c.__name__ for c in concrete if issubclass(c, Estimator)} == set(ESTIMATORS)
+    made = {type(make()) for make in ESTIMATORS.values()}
+    assert {c for c in concrete if issubclass(c, Estimator)} == made
     assert {c.__name__ for c in concrete if issubclass(c, AudioRule)} == set(AUDIO_RULES)
 
 
@@ -101,25 +115,74 @@ def linear(weights):
     return function(lambda x, sr, **p: x * sum(w * v for w, v in zip(weights, p.values(), strict=True)), space)
 
 
-def test_spsa_variance_is_as_predicted():
-    """The estimate of column j over K pairs has the variance sum of the other squared slopes, over K."""
+@pytest.mark.parametrize("pairs", [1, 3, 4, 5, 8])
+def test_spsa_variance_is_as_predicted(pairs):
+    """With K pairs and m = 4 columns: sum of the other squared slopes * r (m - r) / ((m - 1) K^2), r = K mod m."""
     weights = np.array([1.0, -2.0, 0.5, 3.0])
     one, g = call(linear(weights), np.full((1, 4), 0.5))
     slope = weights * float((one.audio * g).sum())
-    for pairs in (1, 3):
-        spsa = SPSA(pairs, generator=torch.Generator().manual_seed(2))
-        estimates = many(linear(weights), np.full(4, 0.5), spsa, draws=2000)
-        predicted = (np.square(slope).sum() - np.square(slope)) / pairs
-        assert np.abs(estimates.var(axis=0) / predicted - 1).max() < 0.2
+    spsa = SPSA(pairs, generator=torch.Generator().manual_seed(2))
+    estimates = many(linear(weights), np.full(4, 0.5), spsa, draws=1000)
+    over = pairs % 4
+    predicted = (np.square(slope).sum() - np.square(slope)) * over * (4 - over) / (3 * pairs**2)
+    if over:
         assert_unbiased(estimates, slope)
+        assert np.abs(estimates.var(axis=0) / predicted - 1).max() < 0.2
+        error = np.square(estimates - slope).sum(axis=1).mean() / np.square(slope).sum()
+        assert spsa.error(4) == pytest.approx(error, rel=0.1)
+    else:
+        assert np.allclose(estimates, slope, rtol=1e-4)
+        assert spsa.error(4) == 0
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8])
+def test_signs_are_orthogonal_over_a_cycle_and_uniform_alone(width):
+    drawn = signs(400, 11, width, torch.Generator().manual_seed(0))
+    order = 1 << (width - 1).bit_length()
+    assert drawn.shape == (400, 11, width) and set(np.unique(drawn)) == {-1.0, 1.0}
+    for start in range(0, 11 - order + 1, order):
+        cycle = drawn[:, start : start + order]
+        assert np.array_equal(cycle.swapaxes(1, 2) @ cycle, np.broadcast_to(order * np.eye(width), (400, width, width)))
+    assert np.abs(drawn.mean(axis=0)).max() < 4 / np.sqrt(400)
+
+
+def test_a_parameters_own_step_widens_that_of_the_estimator():
+    """A step of its own up to a tenth of the range joins the others; a larger one moves alone."""
+    space = Space(
+        {"a": Continuous(0, 1, 0.5), "b": Continuous(0, 1, 0.5, step=0.05), "c": Continuous(0, 1, 0.5, step=0.25)}
+    )
+    effect = function(lambda x, sr, a, b, c: x * (a + 2 * b + 4 * c), space)
+    pool = Counting()
+    one, g = call(effect, [[0.5, 0.5, 0.5]], pool=pool)
+    SPSA(step=0.01, generator=torch.Generator().manual_seed(0)).vjp(one, g)
+    moved = np.abs(pool.jobs[0].params - 0.5)
+    assert np.allclose(moved[:2], [0.01, 0.05, 0]) and np.allclose(moved[2], [0, 0, 0.25])
+    slope = np.array([1, 2, 4]) * float((one.audio * g).sum())
+    for estimator in (FiniteDifference(1e-3), FiniteDifference(1e-3, central=False)):
+        assert np.allclose(estimator.vjp(one, g), slope, rtol=1e-3)
+
+
+def test_one_sided_differences_are_off_by_the_curvature_times_half_a_step():
+    space = Space({"p": Continuous(0, 1, 0.5)})
+    effect = function(lambda x, sr, p: x * p**2, space)
+    for u, sign in ((0.5, 1), (1.0, -1)):  # down where up would leave the range
+        one, g = call(effect, [[u]])
+        unit = float((one.audio * g).sum())
+        error = float(FiniteDifference(0.1, central=False).vjp(one, g)) / unit - 2 * u
+        assert error == pytest.approx(sign * 2 * 0.1 / 2, rel=1e-3)
+        assert float(FiniteDifference(0.1).vjp(one, g)) / unit == pytest.approx(2 * u if u < 1 else 1.9, rel=1e-4)
 
 
 @pytest.mark.parametrize("u", [0.0, 1.0, 0.005, 0.995])
-@pytest.mark.parametrize("estimator", [FiniteDifference(), SPSA(step=0.1)], ids=["FiniteDifference", "SPSA"])
+@pytest.mark.parametrize(
+    "estimator",
+    [FiniteDifference(), FiniteDifference(central=False), SPSA(step=0.1)],
+    ids=["FiniteDifference", "OneSided", "SPSA"],
+)
 def test_the_gradient_is_whole_at_a_bound(u, estimator):
     one, g = call(linear([2.0]), [[u]])
     truth = 2.0 * float((one.audio * g).sum())
-    assert float(estimator.vjp(one, g)) == pytest.approx(truth, rel=1e-3)
+    assert float(estimator.vjp(one, g)) == pytest.approx(truth, rel=2e-3)
 
 
 def test_every_item_and_pair_moves_on_its_own():
@@ -142,12 +205,14 @@ def test_cost_is_kept_in_one_call(name, effect_name):
     one, g = call(effect, rows, pool=pool)
     grad = estimator.vjp(one, g)
     assert grad.shape == (3, effect.space.width) and torch.isfinite(grad).all()
-    if not effect.space.width:
-        assert not pool.jobs and estimator.cost(effect.space) == 0
+    if estimator.cost(effect.space) == 0:
+        assert not pool.jobs and (name == "Autodiff" or not effect.space.width)
         return
     (job,) = pool.jobs
     assert job.sample_rate == RATE
-    spare = 3 if effect_name == "function" and name == "FiniteDifference" else 0  # of an integer at its bound
+    spare = (
+        3 if effect_name == "function" and name in ("FiniteDifference", "OneSided") else 0
+    )  # of an integer at its bound
     assert 3 * estimator.cost(effect.space) - spare <= len(job) <= 3 * estimator.cost(effect.space)
 
 
@@ -179,19 +244,21 @@ def test_steps_smaller_than_the_parameters_own_still_see_a_slope(kind, u):
         assert float(estimator.vjp(one, g)) == pytest.approx(slope, rel=1e-4)
 
 
-def test_spsa_repeats_from_its_generator_and_its_state():
+@pytest.mark.parametrize("make", [SPSA, MultiplexedSPSA, ScoreFunction, GuidedES, Auto])
+def test_random_estimators_repeat_from_their_generator_and_their_state(make):
     one, g = call(linear(np.ones(6)), np.full((2, 6), 0.5))
-    a, b = (SPSA(generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    a, b = (make(generator=torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(a.vjp(one, g), b.vjp(one, g))
     state = a.state_dict()
     later = a.vjp(one, g)
-    c = SPSA(generator=torch.Generator().manual_seed(6))
+    c = make(generator=torch.Generator().manual_seed(6))
     c.load_state_dict(state)
     assert torch.equal(c.vjp(one, g), later)
+    assert all(value.numel() for value in state.values())
     torch.manual_seed(3)
-    d, e = SPSA(), SPSA()
+    d, e = make(), make()
     torch.manual_seed(3)
-    assert torch.equal(d.vjp(one, g), SPSA().vjp(one, g)) and not torch.equal(d.vjp(one, g), e.vjp(one, g))
+    assert torch.equal(d.vjp(one, g), make().vjp(one, g)) and not torch.equal(d.vjp(one, g), e.vjp(one, g))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -213,6 +280,17 @@ def test_finite_differences_on_real_plugins_settle(seed):
         lambda: SPSA(step=0.6),
         lambda: FiniteDifference(-1),
         lambda: FiniteDifference(float("nan")),
+        lambda: MultiplexedSPSA(pairs=0),
+        lambda: MultiplexedSPSA(block=100),
+        lambda: MultiplexedSPSA(window=0),
+        lambda: ScoreFunction(3),
+        lambda: ScoreFunction(sigma=0.5),
+        lambda: GuidedES(share=1),
+        lambda: GuidedES(history=0),
+        lambda: ControlVariate(Autodiff(scaled), scaled),
+        lambda: ControlVariate(SPSA(), 3),
+        lambda: Autodiff("twin"),
+        lambda: Auto(2),
     ],
 )
 def test_mistakes(make):

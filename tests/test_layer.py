@@ -202,14 +202,6 @@ def test_unneeded_gradients_cost_nothing():
     assert len(rendered) == 1
 
 
-def test_notice_about_the_audio_gradient_comes_once():
-    black_box = bfx.BlackBox(bfx.load("pedalboard:Gain"))
-    audio, params = inputs(black_box)
-    with pytest.warns(UserWarning, match="that of a wire"):
-        black_box(audio, params)
-    black_box(audio, params)
-
-
 def test_effect_without_parameters():
     black_box = layer("pedalboard:Invert")
     audio, params = inputs(black_box)

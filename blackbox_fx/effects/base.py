@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
+import cloudpickle
 import numpy as np
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, is_finite
@@ -81,6 +83,15 @@ class Effect(abc.ABC):
     def defaults(self) -> Settings:
         """Where every parameter stands when nothing is said, in physical units."""
         return self.space.defaults
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for what this effect is, for files that keep what was measured of it."""
+        return hashlib.blake2b(cloudpickle.dumps(self) + self._version(), digest_size=12).hexdigest()
+
+    def _version(self) -> bytes:
+        """Of what renders, as far as the recipe does not say it."""
+        return b""
 
     @final
     def fix(self, values: Mapping[str, Any] = {}, **named: Any) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, final
 
 import numpy as np
@@ -160,6 +161,9 @@ class Builtin(Effect):
         if rate is None:
             raise ParameterError("An impulse_response given as an array needs impulse_rate, its sample rate in Hz.")
         return check_audio(impulse, "impulse_response"), check_sample_rate(rate)
+
+    def _version(self) -> bytes:
+        return version("pedalboard").encode()
 
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         plugin = self._plugin(blocks[0], sample_rate)

@@ -12,11 +12,12 @@ from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Space
 
 
-def _labels(effects: Sequence[Effect]) -> list[str]:
+def label(names: Sequence[str]) -> list[str]:
+    """Labels for effects, or whatever else stands in a row, by their names; numbered where a name repeats."""
     labels: list[str] = []
-    for effect in effects:
-        stem = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", effect.name.split(":")[-1].removesuffix(".vst3")).lower()
-        count = sum(re.fullmatch(rf"{re.escape(stem)}(_\d+)?", label) is not None for label in labels)
+    for name in names:
+        stem = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.split(":")[-1].removesuffix(".vst3")).lower()
+        count = sum(re.fullmatch(rf"{re.escape(stem)}(_\d+)?", other) is not None for other in labels)
         labels.append(f"{stem}_{count + 1}" if count else stem)
     return labels
 
@@ -43,7 +44,7 @@ class Rack(Effect):
         if wrong or not given:
             raise EffectError(f"A Rack needs one or more effects, got {wrong[0] if wrong else 'none'}; see bfx.load.")
         if not isinstance(effects, Mapping):
-            effects = dict(zip(_labels(effects), effects, strict=True))
+            effects = dict(zip(label([e.name for e in effects]), effects, strict=True))
         self.members = dict(effects)
         parameters = {f"{m}.{n}": p for m, e in effects.items() for n, p in e.space.parameters.items()}
         if len(parameters) < sum(len(e.space.parameters) for e in effects.values()):
@@ -54,6 +55,9 @@ class Rack(Effect):
         super().__init__(name, Space(parameters, free))
         # a member that cannot change in mid-clip says so itself, when its own settings are asked to
         self.automatable = any(e.automatable for e in effects.values())
+
+    def _version(self) -> bytes:
+        return b"".join(effect._version() for effect in self.members.values())
 
     def _open(self) -> None:
         for effect in self.members.values():

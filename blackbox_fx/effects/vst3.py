@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
@@ -180,6 +181,12 @@ class VST3(Effect):
                 plugin.process(np.zeros((channels, _BLOCK), np.float32), 44100, buffer_size=_BLOCK)
                 return channels
         raise EffectError(f"{self.name} takes neither mono nor stereo audio; it cannot be used as an effect.")
+
+    def _version(self) -> bytes:
+        """The plugin's own files and its host."""
+        path = Path(self.path)
+        binaries = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".so", ".dll", ""))
+        return version("pedalboard").encode() + b"".join(p.read_bytes() for p in binaries if p.is_file())
 
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         if self.channels == 1:

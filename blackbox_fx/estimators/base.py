@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.runtime.base import Job, Pool
+from blackbox_fx.runtime.ahead import Ahead
+from blackbox_fx.runtime.base import Job, Pool, inner
 from blackbox_fx.space import Space
 
 Rows = NDArray[np.float64]
@@ -35,7 +36,8 @@ class Plan:
     Attributes:
         points: (n, width) in [0, 1]; with `hop`, (n, blocks, width).
         items: (n,), which item of the batch each takes.
-        combine: from scores, (n,) or (n, stretches), and those of the forward pass, (batch,), to (batch, width).
+        combine: from scores, (n,) or (n, stretches), and those of the forward pass, (batch,) or (batch, stretches), to
+            (batch, width).
         hop: samples per block of settings that vary in time.
         stretch: samples per stretch, where scores are wanted for stretches of time.
     """
@@ -73,7 +75,7 @@ class Call:
 
     def render(self, plan: Plan) -> NDArray[np.float32]:
         """The renders that a plan wants, (n, channel, time)."""
-        return self.pool.map(self._job(plan.points, plan.items, plan.hop))
+        return self.pool.map(self.job(plan))
 
     def respond(self, audio: NDArray[np.float32], items: NDArray[np.int64]) -> NDArray[np.float32]:
         """Renders other audio, (n, channel, any time), at the parameters of items, (n,); to the shape of audio."""
@@ -86,14 +88,23 @@ class Call:
             plan: what to render.
             g: cotangent, (batch, channel, time).
         """
-        return self.pool.project(self._job(plan.points, plan.items, plan.hop), to_numpy(g), plan.stretch)
+        return self.pool.project(self.job(plan), to_numpy(g), plan.stretch)
 
-    def here(self, g: Tensor) -> NDArray[np.float64]:
-        """The inner product of each g with the output of the forward pass, (batch,), float64; no renders."""
-        return torch.einsum("bct,bct->b", g.double(), self.output.double()).cpu().numpy()
+    def here(self, g: Tensor, stretch: int | None = None) -> NDArray[np.float64]:
+        """The inner product of each g with the output of the forward pass, as `project` gives them; no renders."""
+        if stretch is None:
+            return torch.einsum("bct,bct->b", g.double(), self.output.double()).cpu().numpy()
+        return np.stack([inner(w, y, stretch) for w, y in zip(to_numpy(g), to_numpy(self.output), strict=True)])
 
-    def _job(self, points: Rows, items: NDArray[np.int64], hop: int | None) -> Job:
-        return Job(self.effect, to_numpy(self.audio), points, items, self.sample_rate, hop)
+    def job(self, plan: Plan) -> Job:
+        """The renders that a plan wants."""
+        return Job(self.effect, to_numpy(self.audio), plan.points, plan.items, self.sample_rate, plan.hop)
+
+
+def carry_out(plan: Plan, call: Call, g: Tensor, ahead: Ahead | None = None) -> Tensor:
+    """The gradient that a plan gives for a cotangent, (batch, width); from renders made ahead if there are any."""
+    scores = call.project(plan, g) if ahead is None else ahead.project(to_numpy(g), plan.stretch)
+    return torch.from_numpy(plan.combine(scores, call.here(g, plan.stretch)))
 
 
 class Estimator(nn.Module, abc.ABC):
@@ -119,6 +130,10 @@ class Estimator(nn.Module, abc.ABC):
     def cost(self, space: Space) -> int:
         """The most renders that `vjp` makes for one item of the batch."""
 
+    def ahead(self, call: Call) -> Plan | None:
+        """What `vjp` would render, if that is settled before the cotangent is known; see `Probing`."""
+        return None
+
 
 class Probing(Estimator):
     """An estimator whose renders do not depend on the cotangent: they can be planned, and run, before it is known."""
@@ -127,10 +142,13 @@ class Probing(Estimator):
     def plan(self, call: Call) -> Plan:
         """What to render; draws anew each time where the estimator is random. `call.output` is not looked at."""
 
+    def ahead(self, call: Call) -> Plan | None:
+        """The plan."""
+        return self.plan(call)
+
     def vjp(self, call: Call, g: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
-        plan = self.plan(call)
-        return torch.from_numpy(plan.combine(call.project(plan, g), call.here(g)))
+        return carry_out(self.plan(call), call, g)
 
 
 class AudioRule(nn.Module, abc.ABC):

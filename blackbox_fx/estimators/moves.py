@@ -1,9 +1,9 @@
 """Perturbed parameter rows that respect bounds, steps and kinds, with the distance they really moved.
 
-Columns are fine or coarse. Fine ones can move by an estimator's step and may all move at once. On/off parameters,
-choices and whatever has steps of its own larger than that are coarse: they move one at a time against the forward
-pass, since a move of theirs among small ones would drown what those say, and two of them together would say nothing
-about either.
+Columns are fine or coarse. Fine ones move by an estimator's step, or by their own where that is larger, up to a tenth
+of the range, and may all move at once. On/off parameters, choices and whatever has larger steps are coarse: they move
+one at a time against the forward pass, since a move of theirs among small ones would drown what those say, and two of
+them together would say nothing about either.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.base import Plan, Rows
 from blackbox_fx.space import Choice, Space, Toggle
 
+_LARGEST = 0.1  # a parameter whose own step is larger is coarse
+
 
 def check_step(step: Any) -> float:
     """A step on the [0, 1] axis. Raises ParameterError outside (0, 0.5]."""
@@ -26,9 +28,10 @@ def check_step(step: Any) -> float:
     return float(step)
 
 
-def fine_columns(space: Space, step: float) -> NDArray[np.bool_]:
-    """Which columns can move by a step, (width,)."""
-    return space.unit_steps <= step
+def reaches(space: Space, step: float) -> NDArray[np.float64]:
+    """How far each column moves, (width,): by the step, or by its own where that is larger; 0 for coarse ones."""
+    own = space.unit_steps
+    return np.where(own <= max(step, _LARGEST), np.maximum(own, step), 0.0)
 
 
 def pair(space: Space, rows: Rows, reach: Rows) -> tuple[Rows, Rows, Rows]:
@@ -48,6 +51,16 @@ def pair(space: Space, rows: Rows, reach: Rows) -> tuple[Rows, Rows, Rows]:
     return plus, minus, plus - minus
 
 
+def around(rows: Rows, reach: Rows) -> tuple[Rows, Rows]:
+    """Rows plus and minus a reach of the same shape, around a centre moved inside where they would leave [0, 1].
+
+    The distance between the two is twice the reach always (of at most 0.5), so that a slope is whole at a bound.
+    """
+    reach = np.clip(reach, -0.5, 0.5)
+    centre = np.clip(rows, np.abs(reach), 1 - np.abs(reach))
+    return centre + reach, centre - reach
+
+
 class Move(NamedTuple):
     """One coarse move: it adds weight * (<g, render at row> - <g, forward pass>) to a column of the gradient."""
 
@@ -56,8 +69,8 @@ class Move(NamedTuple):
     weight: float
 
 
-def coarse_moves(space: Space, row: Rows, step: float) -> list[Move]:
-    """All coarse moves from a row, (width,). Summed up, they give the gradient of the coarse columns.
+def coarse_moves(space: Space, row: Rows, reach: NDArray[np.float64]) -> list[Move]:
+    """All coarse moves from a row, (width,). Summed up, they give the gradient of the columns whose reach is 0.
 
     An on/off parameter moves to its other state, a choice to each of its other options, and a parameter with steps by
     one step up and one down, whose slopes are averaged.
@@ -78,48 +91,50 @@ def coarse_moves(space: Space, row: Rows, step: float) -> list[Move]:
             moves += [Move(moved(np.eye(p.columns)[k]), s.start + k, 1.0) for k in others]
         elif isinstance(p, Toggle):
             moves.append(Move(moved(1.0 - here[s]), s.start, 1.0 if here[s.start] == 0 else -1.0))
-        elif p.unit_step > step:
+        elif not reach[s.start]:
             ends = [p.snap(np.clip(here[None, s] + d * p.unit_step, 0, 1))[0] for d in (1, -1)]
             ends = [end for end in ends if end[0] != here[s.start]]
             moves += [Move(moved(end), s.start, 1 / (float(end[0] - here[s.start]) * len(ends))) for end in ends]
     return moves
 
 
-def most_moves(space: Space, step: float) -> int:
+def most_moves(space: Space, reach: NDArray[np.float64]) -> int:
     """The most moves that `coarse_moves` can give."""
-    kinds = [space.parameters[name] for name in space.free]
-    sizes = [
-        1 if isinstance(p, Toggle) else 2 if p.columns == 1 else p.columns - 1 for p in kinds if p.unit_step > step
-    ]
-    return sum(sizes)
+    kinds = [space.parameters[name] for name in space.free if not reach[space.slices[name].start]]
+    return sum(1 if isinstance(p, Toggle) else 2 if p.columns == 1 else p.columns - 1 for p in kinds)
 
 
 def plan(
-    plus: Rows,
-    minus: Rows,
+    points: Rows,
     items: NDArray[np.int64],
     moves: Sequence[Sequence[Move]],
-    slopes: Callable[[NDArray[np.float64]], Rows],
+    slopes: Callable[[NDArray[np.float64], NDArray[np.float64]], Rows],
+    hop: int | None = None,
+    stretch: int | None = None,
 ) -> Plan:
-    """Renders for the ends of pairs and for coarse moves, all in one call.
+    """A plan that puts coarse moves behind an estimator's own renders.
 
     Args:
-        plus: (n, width), from `pair`.
-        minus: (n, width), from `pair`.
-        items: (n,), which item of the batch each pair belongs to.
+        points: the estimator's own renders; see `Plan`.
+        items: theirs.
         moves: for each item of the batch.
-        slopes: from the differences of the scores between plus and minus, (n,), to the gradient, (batch, width), of
-            the columns that take no coarse moves.
+        slopes: their `combine`: the gradient, (batch, width), of the columns that take no coarse moves.
+        hop: theirs.
+        stretch: theirs.
     """
     flat = [(item, move) for item, own in enumerate(moves) for move in own]
-    rows = np.array([move.row for _, move in flat]).reshape(len(flat), plus.shape[1])
+    rows = np.array([move.row for _, move in flat]).reshape(len(flat), points.shape[-1])
     owners = np.array([item for item, _ in flat], dtype=np.int64)
+    if hop is not None:
+        rows = np.repeat(rows[:, None], points.shape[1], axis=1)
 
     def combine(scores: NDArray[np.float64], here: NDArray[np.float64]) -> Rows:
-        up, down, coarse = np.split(scores, [len(plus), 2 * len(plus)])
-        grad = slopes(up - down)
+        own, coarse = np.split(scores, [len(points)])
+        grad = slopes(own, here)
+        if stretch is not None:
+            coarse, here = coarse.sum(axis=1), here.sum(axis=1)
         for (item, move), score in zip(flat, coarse, strict=True):
             grad[item, move.column] += move.weight * (score - here[item])
         return grad
 
-    return Plan(np.concatenate([plus, minus, rows]), np.concatenate([items, items, owners]), combine)
+    return Plan(np.concatenate([points, rows]), np.concatenate([items, owners]), combine, hop, stretch)

@@ -1,7 +1,8 @@
 """Pools: where renders run. Nothing here imports torch, so that a worker process stays small and starts fast."""
 
+from blackbox_fx.runtime.ahead import Ahead
 from blackbox_fx.runtime.base import Job, Pool
 from blackbox_fx.runtime.processes import Processes
 from blackbox_fx.runtime.threads import Inline, Threads
 
-__all__ = ["Inline", "Job", "Pool", "Processes", "Threads"]
+__all__ = ["Ahead", "Inline", "Job", "Pool", "Processes", "Threads"]

@@ -9,7 +9,7 @@ from scipy.ndimage import uniform_filter1d
 
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.operators import Gain
-from blackbox_fx.estimators.audio_rules.probes import Noise
+from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 
 
 def ratio(numerator: Signal, denominator: Signal, smooth: int) -> Signal:
@@ -27,21 +27,22 @@ class Pointwise(Modelled):
     Args:
         smooth: samples over which the derivative is averaged: 1 for what has no memory, more for dynamics, whose gain
             is slow and whose memory then averages out.
+        size: of the probe, against the clip's root mean square.
     """
 
-    def __init__(self, smooth: int = 1) -> None:
+    def __init__(self, smooth: int = 1, size: float = SMALL) -> None:
         super().__init__()
-        self.smooth = smooth
+        self.smooth, self.size = smooth, size
 
     def probes(self) -> tuple[Probe, ...]:
         """One random sign for every sample."""
-        return (Noise(0),)
+        return (Noise(0, self.size),)
 
     def fit(self, site: Site) -> Model:
         """The answer over the probe."""
-        u, ju = site[Noise(0)]
+        u, ju = site[Noise(0, self.size)]
         return Gain(ratio(ju * u, u * u, self.smooth))
 
     def extra_repr(self) -> str:
-        """The smoothing."""
-        return f"smooth={self.smooth}"
+        """Smoothing and size."""
+        return f"smooth={self.smooth}, size={self.size:g}"

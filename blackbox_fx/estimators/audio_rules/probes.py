@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blackbox_fx.estimators.audio_rules.base import Probe, Signal
 
-_TINY = 1e-30
+SMALL = 2e-3  # of the clip's root mean square: small enough for steep curves, large enough for float32
 
 
 def _step(x: Signal, size: float) -> float:
@@ -34,7 +35,7 @@ class Noise(Probe):
     """
 
     seed: int = 0
-    size: float = 1e-2
+    size: float = SMALL
 
     def renders(self, channels: int) -> int:
         """Two."""
@@ -56,70 +57,92 @@ class Noise(Probe):
 @final
 @dataclasses.dataclass(frozen=True)
 class Impulse(Probe):
-    """An impulse into every channel in silence, after a run-in: one render for each channel and one for silence.
+    """An impulse into every channel in silence, after a run-in: one render for each channel.
 
-    The run-in lets what happens on starting pass: a tube model's impulse response is another one at first.
+    The run-in lets pass what happens on starting: a tube model's impulse response is another one at first. What the
+    effect puts out by itself at the end of the run-in is taken off.
 
     Args:
         height: of the impulse.
-        run_in: seconds of silence before it, at 44.1 kHz.
+        run_in: samples of silence before it.
     """
 
     height: float = 1e-2
     run_in: int = 22050
 
     def renders(self, channels: int) -> int:
-        """One for each channel, and one."""
-        return channels + 1
+        """One for each channel."""
+        return channels
 
     def inputs(self, x: Signal) -> Signal:
-        """Silence, and an impulse in each channel."""
-        out = np.zeros((len(x) + 1, len(x), self.run_in + x.shape[1]))
+        """An impulse in each channel."""
+        out = np.zeros((len(x), len(x), self.run_in + x.shape[1]))
         for c in range(len(x)):
-            out[c + 1, c, self.run_in] = self.height
+            out[c, c, self.run_in] = self.height
         return out
 
     def read(self, x: Signal, y: Signal, outputs: Signal) -> Signal:
         """Responses (channel in, channel out, time)."""
-        return (outputs[1:] - outputs[0])[..., self.run_in :] / self.height
+        idle = outputs[..., self.run_in - 1000 : self.run_in].mean(axis=-1, keepdims=True)
+        return (outputs[..., self.run_in :] - idle) / self.height
+
+
+class Echoes(NamedTuple):
+    """What single impulses start: where each was, (n,), how long it was left alone, (n,), and the answers.
+
+    Answers are (n, channel, longest), zero once the next impulse comes.
+    """
+
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    answers: Signal
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Train(Probe):
-    """A train of impulses on top of the clip, against the forward pass: one render for each offset.
+    """Trains of impulses on top of the clip, against the forward pass: one render for each train.
 
     Args:
-        spacing: samples between impulses of one render.
-        offsets: how many trains, each shifted by spacing / offsets more.
+        spacing: samples between the impulses of one train, give or take a quarter at random: even spacing could not
+            tell an oscillator from one that is faster by its rate.
+        trains: how many; their impulses lie between each other.
         size: of the impulses, against the clip's root mean square.
     """
 
-    spacing: int = 1024
-    offsets: int = 1
+    spacing: int = 4096
+    trains: int = 3
     size: float = 0.5
 
     def renders(self, channels: int) -> int:
-        """One for each offset."""
-        return self.offsets
+        """One for each train."""
+        return self.trains
 
-    def starts(self, length: int) -> list[Any]:
-        """For each train, where its impulses are."""
-        return [np.arange(m * self.spacing // self.offsets, length, self.spacing) for m in range(self.offsets)]
+    def _starts(self, length: int) -> list[NDArray[np.int64]]:
+        rng = np.random.default_rng(0)
+        found = []
+        for k in range(self.trains):
+            even = np.arange(k * self.spacing // self.trains, length, self.spacing)
+            shifts = rng.integers(-self.spacing // 8, self.spacing // 8, len(even))
+            found.append(np.clip(even + shifts, 0, length - 1))
+        return found
 
     def inputs(self, x: Signal) -> Signal:
         """The clip plus each train."""
-        out = np.repeat(x[None], self.offsets, axis=0)
-        for row, at in zip(out, self.starts(x.shape[1]), strict=True):
-            row[:, at] += _step(x, self.size)
+        out = np.repeat(x[None], self.trains, axis=0)
+        for row, starts in zip(out, self._starts(x.shape[1]), strict=True):
+            row[:, starts] += _step(x, self.size)
         return out
 
-    def read(self, x: Signal, y: Signal, outputs: Signal) -> tuple[Any, Signal]:
-        """Where the impulses were, (n,), and what each started, (n, channel, spacing), in order of time."""
-        at, found = [], []
-        for row, starts in zip(outputs - y, self.starts(x.shape[1]), strict=True):
-            padded = np.pad(row / _step(x, self.size), ((0, 0), (0, self.spacing)))
-            at.append(starts)
-            found.append(np.stack([padded[:, s : s + self.spacing] for s in starts]))
-        order = np.argsort(np.concatenate(at), kind="stable")
-        return np.concatenate(at)[order], np.concatenate(found)[order]
+    def read(self, x: Signal, y: Signal, outputs: Signal) -> Echoes:
+        """The echoes, in order of time."""
+        length = x.shape[1]
+        starts = self._starts(length)
+        ends = [np.append(s[1:], length) for s in starts]
+        at, lengths = np.concatenate(starts), np.concatenate(ends) - np.concatenate(starts)
+        answers = np.zeros((len(at), len(x), int(lengths.max())))
+        rows = np.repeat(np.arange(self.trains), [len(s) for s in starts])
+        for n, (row, start, count) in enumerate(zip(rows, at, lengths, strict=True)):
+            answers[n, :, :count] = (outputs[row] - y)[:, start : start + count] / _step(x, self.size)
+        order = np.argsort(at, kind="stable")
+        return Echoes(at[order], lengths[order], answers[order])

@@ -9,7 +9,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import istft, stft
 
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
-from blackbox_fx.estimators.audio_rules.probes import Noise
+from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 
 
 def _neighbours(cells: Any) -> Any:
@@ -48,15 +48,16 @@ class LocalSpectrum(Modelled):
 
     Args:
         window: samples of the short-time transform.
+        size: of the probes, against the clip's root mean square.
     """
 
-    def __init__(self, window: int = 512) -> None:
+    def __init__(self, window: int = 512, size: float = SMALL) -> None:
         super().__init__()
-        self.window = window
+        self.window, self.size = window, size
 
     def probes(self) -> tuple[Probe, ...]:
         """Two times random signs."""
-        return (Noise(0), Noise(1))
+        return Noise(0, self.size), Noise(1, self.size)
 
     def fit(self, site: Site) -> Model:
         """Least squares in every cell."""
@@ -69,5 +70,5 @@ class LocalSpectrum(Modelled):
         return _Spectral(means / _neighbours(power), self.window)
 
     def extra_repr(self) -> str:
-        """The window."""
-        return f"window={self.window}"
+        """Window and size."""
+        return f"window={self.window}, size={self.size:g}"

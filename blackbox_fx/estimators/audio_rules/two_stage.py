@@ -10,7 +10,7 @@ from scipy.fft import next_fast_len
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.operators import Filter, Gain, Series, Wire
 from blackbox_fx.estimators.audio_rules.pointwise import ratio
-from blackbox_fx.estimators.audio_rules.probes import Impulse, Noise
+from blackbox_fx.estimators.audio_rules.probes import SMALL, Impulse, Noise
 
 Where = Literal["before", "after", "around"]
 _KNOTS = (0, 0.002, 0.01, 0.03, 0.08, 0.16, 0.27, 0.4, 0.5, 0.6, 0.73, 0.84, 0.92, 0.97, 0.99, 0.998, 1)
@@ -30,7 +30,7 @@ def _split(response: Signal, samples: int) -> tuple[Filter, Filter]:
     size = next_fast_len(2 * length, real=True)
     first = np.fft.rfft(paths * window, size)
     power = np.abs(first) ** 2
-    inverse = first.conj() / (power + 1e-4 * power.mean(axis=-1, keepdims=True))
+    inverse = first.conj() / (power + 1e-4 * power.mean(axis=-1, keepdims=True) + 1e-30)
     rest = np.fft.irfft(np.fft.rfft(response, size) * inverse[:, None], size)[..., :length]
     eye = np.eye(len(paths))[..., None]
     return Filter(eye * (paths * window)[:, None]), Filter(rest)
@@ -47,15 +47,16 @@ class TwoStage(Modelled):
             the rest after (an equaliser, a distortion and a reverb).
         curve: whether the gain is a function of the filtered clip's momentary value, as that of a distortion is.
         smooth: samples over which the gain, or what a curve leaves of it, is averaged; 0 leaves the curve as it is.
+        size: of the probe, against the clip's root mean square.
     """
 
-    def __init__(self, filters: Where = "after", curve: bool = False, smooth: int = 64) -> None:
+    def __init__(self, filters: Where = "after", curve: bool = False, smooth: int = 64, size: float = SMALL) -> None:
         super().__init__()
-        self.filters, self.curve, self.smooth = filters, curve, smooth
+        self.filters, self.curve, self.smooth, self.size = filters, curve, smooth, size
 
     def probes(self) -> tuple[Probe, ...]:
         """The impulse response, and random signs."""
-        return Impulse(), Noise(0)
+        return Impulse(), Noise(0, self.size)
 
     def fit(self, site: Site) -> Model:
         """Least squares for the gain between the two filters."""
@@ -68,7 +69,7 @@ class TwoStage(Modelled):
             before = Filter(response)
         else:
             after = Filter(response)
-        u, ju = site[Noise(0)]
+        u, ju = site[Noise(0, self.size)]
         inside, wanted = before.push(u), after.pull(ju)
         gain = np.ones_like(u)
         if self.curve:
@@ -80,7 +81,7 @@ class TwoStage(Modelled):
 
     def extra_repr(self) -> str:
         """How it is laid out."""
-        return f"filters={self.filters!r}, curve={self.curve}, smooth={self.smooth}"
+        return f"filters={self.filters!r}, curve={self.curve}, smooth={self.smooth}, size={self.size:g}"
 
 
 def _curve(clip: Signal, inside: Signal, after: Model, ju: Signal) -> Signal:
@@ -89,5 +90,6 @@ def _curve(clip: Signal, inside: Signal, after: Model, ju: Signal) -> Signal:
     hats = [np.interp(clip, knots, row) for row in np.eye(len(knots))]
     answers = np.stack([after.push(hat * inside).ravel() for hat in hats])
     gram = answers @ answers.T
-    weights = np.linalg.solve(gram + 1e-6 * np.trace(gram) / len(gram) * np.eye(len(gram)), answers @ ju.ravel())
+    ridge = (1e-6 * np.trace(gram) / len(gram) + 1e-30) * np.eye(len(gram))
+    weights = np.linalg.solve(gram + ridge, answers @ ju.ravel())
     return np.einsum("k,kct->ct", weights, np.stack(hats))

@@ -1,0 +1,84 @@
+"""What was found out about the audio gradient of an effect, kept on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any, final
+
+import platformdirs
+
+_log = logging.getLogger("blackbox_fx")
+_FORMAT = 1
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """Which rules were chosen for an effect, and how well they do.
+
+    Attributes:
+        effect: its name.
+        rules: chosen, by their text; several if the best one changes with the settings.
+        scores: mean over settings of each rule tried: the correlation, over segments of time, of what it predicts for
+            a random probe with what the effect renders. A probe that fitted a rule never scores it.
+        cosine: of the chosen rule's gradient to the true one, from random directions it was not chosen on.
+        error: standard error of the cosine.
+        differentiable: whether small changes of the input are answered in proportion. If not, gradients are those of
+            changes as large as `size`.
+        size: of the probes, against the clip's root mean square.
+    """
+
+    effect: str
+    rules: tuple[str, ...]
+    scores: dict[str, float]
+    cosine: float
+    error: float
+    differentiable: bool
+    size: float
+
+    def __str__(self) -> str:
+        """One line for people."""
+        kind = "" if self.differentiable else f", no derivative: smoothed over changes of {self.size:.0%} of the level"
+        return f"{' or '.join(self.rules)}: cosine {self.cosine:.3f} +- {self.error:.3f}{kind}"
+
+
+def _path(key: str) -> Path:
+    return Path(platformdirs.user_cache_dir("blackbox_fx")) / "audio_rules" / f"{key}.json"
+
+
+def load(key: str) -> Certificate | None:
+    """What was kept under a key, if it can be read."""
+    try:
+        data: dict[str, Any] = json.loads(_path(key).read_text())
+        if data["format"] != _FORMAT:
+            return None
+        return Certificate(
+            effect=str(data["effect"]),
+            rules=tuple(str(rule) for rule in data["rules"]),
+            scores={str(rule): float(score) for rule, score in data["scores"].items()},
+            cosine=float(data["cosine"]),
+            error=float(data["error"]),
+            differentiable=bool(data["differentiable"]),
+            size=float(data["size"]),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("Cannot read %s (%s); the effect is measured anew.", _path(key), error)
+        return None
+
+
+def save(key: str, certificate: Certificate) -> None:
+    """Keeps a certificate; a cache that cannot be written is logged and does no harm."""
+    path = _path(key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps({"format": _FORMAT} | dataclasses.asdict(certificate), indent=1))
+        temporary.replace(path)
+    except OSError as error:
+        _log.warning("Cannot keep what was measured of %s in %s (%s).", certificate.effect, path, error)

@@ -1,0 +1,116 @@
+"""A differentiable stand-in that takes the noise out of an estimate without adding its own error."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blackbox_fx.errors import ParameterError
+from blackbox_fx.estimators.autodiff import Differentiable, check_output, check_surrogate, surrogate_vjp
+from blackbox_fx.estimators.base import Call, Estimator, Probing, to_numpy
+from blackbox_fx.estimators.moves import reaches
+from blackbox_fx.runtime.base import inner
+from blackbox_fx.space import Space
+
+_LEAST = 1e-9  # a step so small that only a column's own steps count
+_KEEP = 0.99  # of what past calls said about c, at every call
+
+
+@final
+class ControlVariate(Estimator):
+    """The estimate of `base`, less its noise as seen on a surrogate whose exact gradient is known.
+
+    The gradient is base(effect) - c * (base(surrogate) - exact(surrogate)), where both runs of `base` use the same
+    settings. What is in brackets has mean zero, so the mean is that of `base` whatever the surrogate is worth; the
+    closer the surrogate's response to the probes is to the effect's, the less noise is left. c is the regression of one
+    on the other over past calls alone, since a c that knew this call's noise would put a bias in; it starts at 1 and is
+    part of `state_dict`.
+
+    `base` must render settings that are constant in time, which is all that a surrogate understands: `MultiplexedSPSA`
+    is refused. The columns of on/off parameters, choices and large steps are left as `base` has them, since a slope of
+    the surrogate is not what such a move changes. For the others the mean of base(surrogate) is its gradient only up to
+    the curvature within a step: times c, that little stays.
+
+    Args:
+        base: any estimator whose renders can be planned, such as `SPSA`.
+        surrogate: called with audio (batch, channel, time) float32, params (batch, width) in [0, 1] and the sample rate
+            in Hz; returns audio of the same shape, differentiable in params. A `Twin` or a neural proxy, for example.
+
+    Attributes:
+        c: how much of the surrogate's noise is taken away.
+
+    Raises:
+        ParameterError: a base that cannot plan, a surrogate that cannot be called.
+
+    References:
+        "Backpropagation through the Void: Optimizing control variates for black-box gradient estimation" (Grathwohl et
+        al., 2018).
+    """
+
+    products: Tensor
+
+    def __init__(self, base: Probing, surrogate: Differentiable) -> None:
+        super().__init__()
+        if not isinstance(base, Probing):
+            raise ParameterError(f"base must be an estimator that plans its renders, such as SPSA(), got {base!r}.")
+        check_surrogate("surrogate", surrogate)
+        self.base = base
+        self.surrogate = surrogate
+        self.register_buffer("products", torch.zeros(2, dtype=torch.float64))
+
+    @property
+    def c(self) -> float:
+        """How much of the surrogate's noise is taken away; from past calls."""
+        both, own = self.products.tolist()
+        return both / own if own > 0 else 1.0
+
+    def vjp(self, call: Call, g: Tensor) -> Tensor:
+        """The gradient with respect to params; see `Estimator.vjp`."""
+        plan = self.base.plan(call)
+        if plan.hop is not None:
+            raise ParameterError(
+                f"A surrogate cannot follow the time-varying settings of {type(self.base).__name__}; use SPSA as base."
+            )
+        estimate = plan.combine(call.project(plan, g), call.here(g, plan.stretch))
+        if not estimate.shape[1]:
+            return torch.from_numpy(estimate)
+        scores = self._scores(call, g, plan.points, plan.items, plan.stretch)
+        here = self._scores(call, g, call.rows, np.arange(len(call.params)), plan.stretch)
+        exact = surrogate_vjp(self.surrogate, call, g).numpy()
+        noise = (plan.combine(scores, here) - exact) * (reaches(call.effect.space, _LEAST) > 0)
+        corrected = estimate - self.c * noise
+        self._learn(estimate - exact, noise)
+        return torch.from_numpy(corrected)
+
+    def _learn(self, estimate: NDArray[np.float64], noise: NDArray[np.float64]) -> None:
+        """One call more for c; the first call counts as much as a guess of 1."""
+        both, own = float((estimate * noise).sum()), float(np.square(noise).sum())
+        past = self.products if self.products.any() else torch.full_like(self.products, own)
+        self.products.copy_(_KEEP * past + past.new_tensor([both, own]))
+
+    @torch.no_grad()
+    def _scores(
+        self, call: Call, g: Tensor, points: NDArray[np.float64], items: NDArray[np.int64], stretch: int | None
+    ) -> NDArray[np.float64]:
+        """What `Call.project` gives, of the surrogate; as many at once as the batch has items."""
+        weight, found = to_numpy(g), []
+        rows = torch.from_numpy(points).to(call.params)
+        for part in torch.arange(len(items)).split(len(call.params)):
+            own = items[part.numpy()]
+            audio = call.audio[torch.from_numpy(own).to(call.audio.device)]
+            output = check_output(self.surrogate(audio, rows[part.to(rows.device)], call.sample_rate), audio)
+            found += [inner(weight[k], y, stretch) for k, y in zip(own, to_numpy(output), strict=True)]
+        return np.array(found)
+
+    def cost(self, space: Space) -> int:
+        """That of the base; the surrogate is no render."""
+        return self.base.cost(space)
+
+    def extra_repr(self) -> str:
+        """The surrogate where it is no module, and c."""
+        name = getattr(self.surrogate, "name", getattr(self.surrogate, "__name__", type(self.surrogate).__name__))
+        return f"surrogate={name}, c={self.c:.3g}"

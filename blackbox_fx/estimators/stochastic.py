@@ -1,0 +1,76 @@
+"""What random estimators share: a generator whose state travels with the layer, and signs drawn from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import hadamard
+from torch import Tensor
+
+from blackbox_fx.errors import ParameterError
+from blackbox_fx.estimators.base import Probing, Rows
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least `least`. Raises ParameterError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ParameterError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    return value
+
+
+def make_generator(generator: torch.Generator | None) -> torch.Generator:
+    """The generator, or one seeded from torch's default generator, as the weights of any torch module are."""
+    if generator is not None:
+        return generator
+    return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+
+
+class Stochastic(Probing):
+    """An estimator that draws from a generator of its own, on the CPU, whose state is part of `state_dict`.
+
+    Args:
+        generator: if not given, one is seeded from torch's default generator.
+    """
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.generator = make_generator(generator)
+
+    def _memory(self) -> NDArray[np.float64]:
+        """What else to keep from call to call, (any,); given back to `_recall` when a state is loaded."""
+        return np.zeros(0)
+
+    def _recall(self, memory: NDArray[np.float64]) -> None:
+        """Restores what `_memory` gave."""
+
+    def get_extra_state(self) -> Tensor:
+        """The state of the generator, and what else is kept; bytes."""
+        kept = torch.from_numpy(np.frombuffer(self._memory().tobytes(), np.uint8).copy())
+        return torch.cat([self.generator.get_state(), kept])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restores what `get_extra_state` gave."""
+        size = len(self.generator.get_state())
+        own, kept = state.cpu().contiguous().split([size, len(state) - size])
+        self.generator.set_state(own)
+        self._recall(np.frombuffer(kept.numpy().tobytes(), np.float64))
+
+
+def signs(batch: int, count: int, width: int, generator: torch.Generator) -> Rows:
+    """Random signs, (batch, count, width), orthogonal as far as they can be.
+
+    They are rows of a Hadamard matrix of the smallest order m = 2^k >= width, m different ones before any comes again,
+    with random signs of the columns. Each vector alone is uniform, so whatever is unbiased with independent signs is
+    unbiased with these; over `count` vectors the products of two columns sum to zero where m divides count, and
+    otherwise have mean square r (m - r) / (m - 1) with r = count mod m, instead of count.
+    """
+    if not width or not count:
+        return np.zeros((batch, count, width))
+    order = 1 << (width - 1).bit_length()
+    cycles = -(-count // order)
+    rows = torch.rand(batch, cycles, order, generator=generator).argsort(dim=-1).flatten(1)[:, :count].numpy()
+    columns = torch.randint(2, (batch, 1, width), generator=generator).numpy() * 2.0 - 1.0
+    return hadamard(order)[rows, :width] * columns

@@ -1,0 +1,66 @@
+"""Renders in the background, for what is known to be wanted later."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+import weakref
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_fx.runtime.base import Job, Pool, inner
+
+_PAUSE = 5e-4  # seconds between parts, in which another thread gets the pool if it waits for it
+
+
+@final
+class Ahead:
+    """A job that a thread hands to its pool part by part, so that other jobs can go in between.
+
+    It stops once it is no longer wanted: when nothing refers to this object.
+
+    Args:
+        pool: where it renders; `Processes` or `Threads`.
+        job: what to render. Its outputs wait in memory, see `nbytes`.
+        part: renders handed over at a time.
+    """
+
+    def __init__(self, pool: Pool, job: Job, part: int) -> None:
+        self._job = job
+        self._outputs = np.empty(job.output_shape, np.float32)
+        self._errors: list[BaseException] = []
+        stop = threading.Event()
+        arguments = (pool, job, part, self._outputs, self._errors, stop)
+        self._thread = threading.Thread(target=_render, args=arguments, name="blackbox_fx-ahead", daemon=True)
+        self._finalizer = weakref.finalize(self, stop.set)
+        self._thread.start()
+
+    @staticmethod
+    def nbytes(job: Job) -> int:
+        """Bytes that the outputs of a job take."""
+        return 4 * int(np.prod(job.output_shape))
+
+    def project(self, weight: NDArray[np.float32], stretch: int | None) -> NDArray[np.float64]:
+        """What `Pool.project` gives for the job; waits for what is not rendered yet. Raises what the pool raised."""
+        self._thread.join()
+        if self._errors:
+            raise self._errors[0]
+        pairs = zip(self._job.rows, self._outputs, strict=True)
+        return np.array([inner(weight[row], output, stretch) for row, output in pairs], np.float64)
+
+
+def _render(
+    pool: Pool, job: Job, part: int, outputs: NDArray[np.float32], errors: list[BaseException], stop: threading.Event
+) -> None:
+    try:
+        for start in range(0, len(job), part):
+            if stop.is_set():
+                return
+            cut = slice(start, start + part)
+            outputs[cut] = pool.map(dataclasses.replace(job, params=job.params[cut], rows=job.rows[cut]))
+            time.sleep(_PAUSE)
+    except BaseException as error:
+        errors.append(error)

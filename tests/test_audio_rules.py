@@ -1,0 +1,284 @@
+"""Audio rules against autograd on the twins, and against random directions through real effects."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from blackbox_fx.dsp import TWINS
+from blackbox_fx.effects import Rack, function, load
+from blackbox_fx.errors import ParameterError
+from blackbox_fx.estimators import (
+    Call,
+    Identity,
+    LocalSpectrum,
+    ModulatedDelay,
+    Pointwise,
+    Surrogate,
+    TimeReversal,
+    TwoStage,
+    Verified,
+)
+from blackbox_fx.estimators.audio_rules import certificate
+from blackbox_fx.estimators.audio_rules.base import visit
+from blackbox_fx.estimators.audio_rules.modulated_delay import _DryWet, _Line
+from blackbox_fx.estimators.audio_rules.operators import Filter, Gain, Series, Wire
+from blackbox_fx.estimators.audio_rules.portfolio import portfolio
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.runtime import Inline
+from blackbox_fx.space import Continuous, Space, Toggle
+from tests.cases import AUDIO_RULES, RATE, music
+from tests.test_estimators import Counting
+
+
+def site(effect, values=None, seconds=0.5, channels=1, batch=1, pool=None, seed=0):
+    """One forward pass, and the cotangent of a spectral loss to other music."""
+    row = effect.space.encode(values or {})
+    audio = np.stack([music(seconds, channels, seed=seed + k) for k in range(batch)])
+    wet = np.stack([effect.render(x, effect.space.decode(row), RATE) for x in audio])
+    rows = torch.from_numpy(np.repeat(row[None], batch, axis=0)).float()
+    call = Call(effect, pool or Inline(), RATE, torch.from_numpy(audio), rows, torch.from_numpy(wet))
+    other = torch.from_numpy(np.stack([music(seconds, channels, seed=seed + 50 + k) for k in range(batch)]))
+    output = call.output.clone().requires_grad_()
+    MultiResolutionSTFT()(output, other).backward()
+    return call, output.grad
+
+
+def cosine(effect, rule, values=None, directions=40, **options):
+    """Of the rule's gradient to the true one, over random directions."""
+    call, g = site(effect, values, **options)
+    gradient = rule.vjp(call, g)[0].double().numpy()
+    x, v = call.audio[0].double().numpy(), g[0].double().numpy()
+    settings = effect.space.decode(call.rows[0])
+    rng = np.random.default_rng(9)
+    step = 2e-3 * np.sqrt(np.mean(np.square(x)))
+    found, true = [], []
+    for _ in range(directions):
+        u = rng.standard_normal(x.shape)
+        ends = [effect.render((x + s * step * u).astype(np.float32), settings, RATE) for s in (1, -1)]
+        true.append(float((v * (ends[0].astype(np.float64) - ends[1])).sum()) / (2 * step))
+        found.append(float((gradient * u).sum()))
+    return float(np.dot(found, true) / np.linalg.norm(found) / np.linalg.norm(true))
+
+
+OPERATORS = {
+    "wire": lambda rng, n: Wire(),
+    "gain": lambda rng, n: Gain(rng.standard_normal((2, n))),
+    "filter": lambda rng, n: Filter(rng.standard_normal((2, 2, n))),
+    "filter apart": lambda rng, n: Filter(np.eye(2)[..., None] * rng.standard_normal((2, 2, n))),
+    "series": lambda rng, n: Series([Gain(rng.standard_normal((2, n))), Filter(rng.standard_normal((2, 2, n)))]),
+    "delay line": lambda rng, n: _Line(30 + 20 * np.sin(np.arange(n) / 50), 0.7),
+    "dry and wet": lambda rng, n: _DryWet(
+        _Line(30 + 20 * np.sin(np.arange(n) / 50), 0.0), rng.standard_normal(33), rng.standard_normal(33)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_pull_is_the_transpose_of_push(name):
+    rng = np.random.default_rng(0)
+    model = OPERATORS[name](rng, 700)
+    u, v = rng.standard_normal((2, 2, 700))
+    assert np.vdot(model.push(u), v) == pytest.approx(np.vdot(u, model.pull(v)), rel=1e-9)
+
+
+def test_the_delay_line_is_what_its_formula_says():
+    d, feedback, n = 40 + 15 * np.sin(np.arange(400) / 30), 0.6, 400
+    u = np.random.default_rng(0).standard_normal(n)
+    w, p = np.zeros(n), np.zeros(n)
+    for t in range(n):
+        p[t] = u[t] + (feedback * w[t - 1] if t else 0.0)
+        at = t - d[t]
+        k = int(np.floor(at))
+        if k + 1 >= 0:
+            w[t] = (k + 1 - at) * (p[k] if k >= 0 else 0.0) + (at - k) * p[k + 1]
+    assert np.allclose(_Line(d, feedback).push(u[None])[0], w)
+
+
+@pytest.mark.parametrize(
+    ("twin", "rule", "error"),
+    [
+        ("parametric_eq", TimeReversal(), 1e-3),
+        ("gain_pan", TimeReversal(), 1e-3),
+        ("waveshaper", Pointwise(), 1e-3),
+        ("compressor", Pointwise(32), 0.2),
+    ],
+)
+def test_rules_agree_with_autograd(twin, rule, error):
+    twin = TWINS[twin]
+    values = twin.space.decode(0.2 + 0.6 * twin.space.sample(1, 1)[0])
+    call, g = site(twin.effect(), values, channels=2)
+    audio = call.audio.double().requires_grad_()
+    (twin(audio, call.params.double(), RATE) * g).sum().backward()
+    distance = torch.linalg.norm(rule.vjp(call, g) - audio.grad) / torch.linalg.norm(audio.grad)
+    assert distance < error
+    assert torch.linalg.norm(g - audio.grad) / torch.linalg.norm(audio.grad) > distance
+
+
+CASES = [
+    ("PeakFilter", {"gain_db": 12, "cutoff_frequency_hz": 900}, TimeReversal()),
+    ("Delay", {"delay_seconds": 0.11, "feedback": 0.5}, TimeReversal()),
+    ("Distortion", {"drive_db": 25}, Pointwise()),
+    ("Clipping", {"threshold_db": -20}, Pointwise()),
+    ("Limiter", {"threshold_db": -15}, Pointwise()),
+    ("Compressor", {"threshold_db": -30, "ratio": 5, "attack_ms": 5}, Pointwise(32)),
+    ("Phaser", {"rate_hz": 2.0, "feedback": 0.5}, LocalSpectrum(256)),
+    ("Chorus", {}, ModulatedDelay()),
+    ("Chorus", {"rate_hz": 8, "depth": 0.5, "feedback": -0.7, "mix": 0.8}, ModulatedDelay()),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "rule"), CASES)
+def test_the_fitting_rule_is_right_and_better_than_a_wire(name, values, rule):
+    effect = load(f"pedalboard:{name}")
+    found = cosine(effect, rule, values)
+    assert found > 0.97
+    assert found > cosine(effect, Identity(), values)
+
+
+def test_channels_that_cross_are_told_apart():
+    reverb = load("pedalboard:Reverb")
+    assert cosine(reverb, TimeReversal(), {"width": 0.3, "wet_level": 0.9, "dry_level": 0.1}, channels=2) > 0.999
+
+
+def _late(audio, sample_rate, drive):
+    return np.pad(np.tanh(drive * audio), ((0, 0), (100, 0)))[:, : audio.shape[1]]
+
+
+def test_unreported_latency_is_accounted_for():
+    late = function(_late, Space({"drive": Continuous(1, 20, 8)}))
+    assert cosine(late, TwoStage("after", curve=True, smooth=0)) > 0.99
+    assert abs(cosine(late, Pointwise())) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("names", "rule"),
+    [
+        (("PeakFilter", "Distortion"), TwoStage("before", curve=True, smooth=0)),
+        (("Distortion", "Reverb"), TwoStage("after", curve=True, smooth=0)),
+        (("Compressor", "Delay"), TwoStage("after", smooth=64)),
+    ],
+)
+def test_two_stages_in_one_opaque_effect(names, rule):
+    values = {"Compressor": {"threshold_db": -30, "ratio": 6}, "PeakFilter": {"gain_db": -9}}
+    rack = Rack({name: load(f"pedalboard:{name}").fix(values.get(name, {})) for name in names})
+    assert cosine(rack, rule) > 0.97
+
+
+@pytest.mark.parametrize("name", AUDIO_RULES)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_cost_is_kept(name, channels):
+    pool, rule = Counting(), AUDIO_RULES[name]()
+    call, g = site(load("pedalboard:Distortion"), channels=channels, batch=3, pool=pool, seconds=0.2)
+    rule.vjp(call, g)  # what is tried once is not counted
+    pool.jobs.clear()
+    grad = rule.vjp(call, g)
+    assert grad.shape == call.audio.shape and torch.isfinite(grad).all()
+    assert sum(len(job) for job in pool.jobs) == 3 * rule.cost(channels)
+    assert rule.cost(channels) <= 6
+
+
+def test_rules_share_probes():
+    rules = portfolio()
+    probes = {probe for rule in rules for probe in rule.probes()}
+    assert len(probes) < len(rules)
+    pool = Counting()
+    call, _ = site(load("pedalboard:Gain"), pool=pool)
+    found = visit(call, tuple(probes))[0]
+    assert sum(len(job) for job in pool.jobs) == sum(probe.renders(1) for probe in probes)
+    assert set(found.responses) == probes
+
+
+def test_verified_finds_the_rule_that_fits():
+    for name, kind in (("PeakFilter", TimeReversal), ("Distortion", Pointwise), ("Chorus", ModulatedDelay)):
+        rule = Verified()
+        assert cosine(load(f"pedalboard:{name}"), rule) > 0.97
+        assert rule.certificate is not None and rule.certificate.cosine > 0.97
+        assert rule.certificate.rules[0].startswith(kind.__name__), rule
+        assert rule.certificate.differentiable and kind.__name__ in repr(rule)
+
+
+def test_a_certificate_is_kept_and_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    effect = load("pedalboard:LowShelfFilter").fix(q=0.9)
+    counts = []
+    for _ in range(2):
+        pool = Counting()
+        call, g = site(effect, pool=pool)
+        rule = Verified()
+        rule.vjp(call, g)
+        counts.append(sum(len(job) for job in pool.jobs))
+    # the second time: the settings themselves, and the rule's own renders
+    assert counts[1] <= 6 + rule.cost(1) < counts[0]
+    (kept,) = tmp_path.rglob("*.json")
+    assert json.loads(kept.read_text())["rules"] == ["TimeReversal()"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "rules": 3}', "null", "\x00"])
+def test_a_damaged_certificate_is_measured_anew(text, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = certificate._path("key")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with caplog.at_level(logging.WARNING, logger="blackbox_fx"):
+        assert certificate.load("key") is None
+    assert "measured anew" in caplog.text or text == "{}"
+
+
+def test_no_derivative_is_told_apart_from_no_rule():
+    crush, shift = load("pedalboard:Bitcrush"), load("pedalboard:PitchShift").within(semitones=(3, 9))
+    rule = Verified()
+    rule.vjp(*site(crush.within(bit_depth=(3, 8))))
+    assert not rule.certificate.differentiable and "no derivative" in repr(rule)
+    rule = Verified()
+    with pytest.warns(UserWarning, match="uncertain"):
+        rule.vjp(*site(shift, seconds=0.2))
+    assert not rule.certificate.differentiable and rule.certificate.cosine < 0.5
+
+
+def _either(audio, sample_rate, bend):
+    return np.tanh(20 * audio) if bend else audio * 0.5
+
+
+def test_a_rule_that_has_become_wrong_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    effect = function(_either, Space({"bend": Toggle(False)}))
+    straight = effect.fix(bend=False)
+    rule = Verified(recheck=1)
+    call, g = site(straight)
+    rule.vjp(call, g)
+    assert rule.certificate.rules == ("TimeReversal()",)
+    bent, g = site(effect.fix(bend=True))
+    rule.vjp(bent, g)
+    assert rule.certificate.rules[0].startswith("Pointwise")
+
+
+def test_a_surrogate_gives_its_own_gradient():
+    twin = TWINS["compressor"]
+    call, g = site(twin.effect())
+    audio = call.audio.clone().requires_grad_()
+    (twin(audio, call.params, RATE) * g).sum().backward()
+    assert torch.allclose(Surrogate(twin).vjp(call, g), audio.grad)
+    with pytest.raises(ParameterError, match="undetached"):
+        Surrogate(lambda audio, params, rate: audio.detach()).vjp(call, g)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Verified(threshold=2), lambda: Verified(recheck=-1), lambda: Surrogate("proxy")]
+)
+def test_mistakes(make):
+    with pytest.raises(ParameterError, match="got"):
+        make()
+
+
+def test_an_empty_batch_and_silence():
+    effect = load("pedalboard:Reverb")
+    call, g = site(effect)
+    none = Call(effect, call.pool, RATE, call.audio[:0], call.params[:0], call.output[:0])
+    assert Verified().vjp(none, g[:0]).shape == (0, *g.shape[1:])
+    silent = Call(effect, call.pool, RATE, call.audio * 0, call.params, call.output * 0)
+    for rule in portfolio():
+        assert torch.isfinite(rule.vjp(silent, g)).all(), rule
+    assert torch.isfinite(Verified(threshold=0).vjp(silent, g)).all()
