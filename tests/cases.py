@@ -19,6 +19,7 @@ from blackbox_fx.estimators import (
     Identity,
     LocalSpectrum,
     ModulatedDelay,
+    MovingFilter,
     MultiplexedSPSA,
     Pointwise,
     ScoreFunction,
@@ -105,6 +106,7 @@ AUDIO_RULES = {
     "TwoStage": TwoStage,
     "Dynamics": Dynamics,
     "ModulatedDelay": ModulatedDelay,
+    "MovingFilter": MovingFilter,
     "Surrogate": lambda: Surrogate(lambda audio, params, rate: audio * params[:, :1, None]),
     "Verified": Verified,
 }

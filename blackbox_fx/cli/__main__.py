@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from blackbox_fx.cli import bench, effects, mix, show
+from blackbox_fx.cli import bench, effects, lab, mix, show
 from blackbox_fx.errors import BlackBoxError
 
 app = typer.Typer(
@@ -23,7 +23,17 @@ app.add_typer(measure, name="bench")
 for command in (mix.demo, effects.effects, effects.inspect, effects.render):
     app.command()(command)
 train.command("mix")(mix.train_mix)
-measure.command()(bench.overhead)
+for command in (
+    bench.overhead,
+    bench.audio,
+    bench.lookahead,
+    lab.gradients,
+    lab.chain,
+    lab.multiplexed,
+    lab.optimise,
+    lab.discrete,
+):
+    measure.command()(command)
 
 
 def main() -> None:

@@ -36,3 +36,76 @@ def overhead(
         rows,
         numbers=4,
     )
+
+
+def audio(
+    kinds: Annotated[
+        str, typer.Option("--of", help="Any of single, chain, rack and plugin, with commas.")
+    ] = "single,chain,rack,plugin",
+    settings: Annotated[int, typer.Option(min=1, help="Random settings of each, with a song each.")] = 2,
+    directions: Annotated[int, typer.Option(min=2, help="Random directions for each cosine.")] = 200,
+    count: Annotated[int, typer.Option(min=1, help="Random chains and racks of 2, and as many of 3.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Length of a clip.")] = 3.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of songs, settings and directions.")] = 0,
+) -> None:
+    """Measure how right the audio gradient is, by the rule that Verified chooses."""
+    from blackbox_fx.errors import ParameterError
+    from blackbox_fx.lab.audio import AudioScore, compare
+    from blackbox_fx.runtime import Processes
+
+    chosen = [kind.strip() for kind in kinds.split(",")]
+    known = ("single", "chain", "rack", "plugin")
+    if unknown := [kind for kind in chosen if kind not in known]:
+        raise ParameterError(f"There is no kind {unknown[0]!r}; write any of {', '.join(known)}, with commas.")
+    scores: list[AudioScore] = []
+    try:
+        with Processes() as pool, show.bar("cosines") as progress:
+            scores.extend(compare(chosen, settings, directions, seconds, count, seed, pool, progress))
+    except KeyboardInterrupt:
+        show.err.print("stopped; this is what was measured so far")
+    rows = [
+        (s.kind, s.name, s.rule, str(s.renders), f"{s.cosine:.3f} +- {1.96 * s.error:.3f}", f"{s.identity:.2f}")
+        for s in scores
+    ]
+    spsa = np.mean([s.spsa for s in scores]) if scores else 0.0
+    show.table(
+        f"Cosine of the audio gradient to the truth, {directions} directions, 95 % interval (SPSA: {spsa:.4f})",
+        ("kind", "effect", "rule", "renders", "cosine", "a wire"),
+        rows,
+        numbers=3,
+    )
+    for kind in chosen:
+        own = np.array([s.cosine for s in scores if s.kind == kind])
+        wires = np.array([s.identity for s in scores if s.kind == kind])
+        if len(own):
+            show.out.print(
+                f"{kind}: {np.mean(own >= 0.98):.0%} at 0.98 or more, {np.mean(own >= 0.95):.0%} at 0.95, least "
+                f"{own.min():.3f}, {np.sum(own < wires - 0.005)} of {len(own)} below a wire",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+
+def lookahead(
+    share: Annotated[float, typer.Option(min=0.01, help="The plugin's time in the network's.")] = 0.9,
+    batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 9,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Time a training step with and without renders that start in the forward pass."""
+    from blackbox_fx.lab.lookahead import lookahead as measure
+
+    with show.bar("rounds") as progress:
+        saving = measure(share, batch, rounds, workers, progress)
+    ways = {
+        "network alone": saving.network,
+        "plugin alone": saving.plugin,
+        "both, renders in the backward pass": saving.waiting,
+        "both, renders ahead": saving.ahead,
+    }
+    show.table(
+        "One training step (the plugin is simulated by sleeping)",
+        ("step", "ms", "of the network"),
+        [(name, f"{np.median(t) * 1e3:.0f}", f"{np.median(t / saving.network):.2f}") for name, t in ways.items()],
+        numbers=2,
+    )

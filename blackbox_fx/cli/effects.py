@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from blackbox_fx.effects import Effect, load
 from blackbox_fx.effects.pedalboard import BUILTINS
 from blackbox_fx.effects.vst3 import installed
 from blackbox_fx.errors import EffectError, ParameterError
-from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle
+from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
 
 Address = Annotated[str, typer.Argument(help="Such as pedalboard:Compressor or vst3:/path/to/Plugin.vst3.")]
 Impulse = Annotated[Path | None, typer.Option("--impulse", help="Impulse response, for pedalboard:Convolution.")]
@@ -55,13 +56,7 @@ def render(
     from blackbox_fx.audio import read, write
 
     loaded = _load(effect, impulse)
-    values: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise ParameterError(f"--set takes name=value, got {setting!r}.")
-        loaded.space.require([name])
-        values[name] = _value(name, loaded.space.parameters[name], text)
+    values = parse_settings(loaded.space, settings)
     values = loaded.space.complete(values)
     audio, rate = read(source)
     if target.exists() and target.samefile(source):
@@ -72,6 +67,18 @@ def render(
         markup=False,
         soft_wrap=True,
     )
+
+
+def parse_settings(space: Space, settings: Sequence[str]) -> dict[str, Any]:
+    """name=value, in physical units, to values by name. Raises ParameterError on anything else."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ParameterError(f"--set takes name=value, got {setting!r}.")
+        space.require([name])
+        values[name] = _value(name, space.parameters[name], text)
+    return values
 
 
 def _value(name: str, parameter: Parameter, text: str) -> Any:

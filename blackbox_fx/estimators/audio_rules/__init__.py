@@ -3,6 +3,7 @@
 from blackbox_fx.estimators.audio_rules.dynamics import Dynamics
 from blackbox_fx.estimators.audio_rules.identity import Identity
 from blackbox_fx.estimators.audio_rules.modulated_delay import ModulatedDelay
+from blackbox_fx.estimators.audio_rules.moving_filter import MovingFilter
 from blackbox_fx.estimators.audio_rules.pointwise import Pointwise
 from blackbox_fx.estimators.audio_rules.spectrum import LocalSpectrum
 from blackbox_fx.estimators.audio_rules.surrogate import Surrogate
@@ -15,6 +16,7 @@ __all__ = [
     "Identity",
     "LocalSpectrum",
     "ModulatedDelay",
+    "MovingFilter",
     "Pointwise",
     "Surrogate",
     "TimeReversal",

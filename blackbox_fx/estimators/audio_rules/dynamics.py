@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from scipy.optimize import minimize
@@ -101,8 +101,8 @@ def _stage(x: Signal, y: Signal, rate: float) -> tuple[_Level, Signal, float]:
         if best[0] < _EXACT * np.sqrt(np.mean(np.square(wet))):
             break
         start = np.log([max(attack, 0.01), release])
-        found = minimize(
-            lambda logs, linked=linked: left(*np.exp(logs), linked),
+        found: Any = minimize(
+            lambda logs, linked=linked: left(float(np.exp(logs[0])), float(np.exp(logs[1])), linked),
             start,
             method="Nelder-Mead",
             options={"initial_simplex": start + 0.7 * np.eye(3, 2), "maxfev": 60, "xatol": 0.01, "fatol": 0},

@@ -6,6 +6,7 @@ from blackbox_fx.estimators.audio_rules.base import Modelled
 from blackbox_fx.estimators.audio_rules.dynamics import Dynamics
 from blackbox_fx.estimators.audio_rules.identity import Identity
 from blackbox_fx.estimators.audio_rules.modulated_delay import ModulatedDelay
+from blackbox_fx.estimators.audio_rules.moving_filter import MovingFilter
 from blackbox_fx.estimators.audio_rules.pointwise import Pointwise
 from blackbox_fx.estimators.audio_rules.probes import SMALL
 from blackbox_fx.estimators.audio_rules.spectrum import LocalSpectrum
@@ -27,4 +28,5 @@ def portfolio(size: float = SMALL) -> list[Modelled]:
         LocalSpectrum(1024, size),
         *(TwoStage(where, curve, n, size) for where in ("after", "before", "around") for curve, n in gains),
         ModulatedDelay(),
+        MovingFilter(),
     ]

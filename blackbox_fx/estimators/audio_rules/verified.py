@@ -23,7 +23,7 @@ from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 from blackbox_fx.estimators.base import AudioRule, Call, to_numpy
 
 _log = logging.getLogger("blackbox_fx")
-_SETTINGS = 6  # at which an effect is tried
+_SETTINGS = 8  # at random, at which an effect is tried, and the settings of up to two items of the call besides
 _LENGTH = 44100  # samples of the clips it is tried on
 _SIZES = (7e-4, SMALL, 6e-3, 2e-2)
 _LARGE = 0.3  # size of probes for effects without a derivative
@@ -66,7 +66,7 @@ class Verified(AudioRule):
     On the first backward pass, an effect is rendered with probes on stretches of the very audio, at random settings.
     All rules fit themselves to the same probes; one more probe ranks them, and eight more certify the winner: the
     cosine of its gradient to the true one, with an error, in `certificate`. That takes about 35 renders of 1 s at
-    each of 6 settings, once: the result is kept in the user's cache under the effect's fingerprint. Where the best rule
+    each of 8 settings, once: the result is kept in the user's cache under the effect's fingerprint. Where the best rule
     changes with the settings, up to three share one set of probes, and every call picks among them and a plain wire by
     one probe kept aside. Every `recheck` calls the winner is certified again, at the settings that training visits, and
     gives way to a new trial if it has become worse.
@@ -165,7 +165,9 @@ def _trial(call: Call, g: Tensor, random: bool) -> tuple[Call, list[Signal]]:
     """The effect at some settings on stretches of the call's own audio, with the cotangents there."""
     space, batch = call.effect.space, len(call.audio)
     rng = np.random.default_rng(0)
-    rows = space.snap(space.sample(_SETTINGS, rng)) if random else call.rows[np.arange(min(batch, 2))]
+    rows = call.rows[: min(batch, 2)]
+    if random:
+        rows = np.concatenate([space.snap(space.sample(_SETTINGS, rng)), rows])
     length = min(_LENGTH, call.audio.shape[-1])
     audio, cotangents = to_numpy(call.audio), to_numpy(g)
     cuts, vs = [], []
@@ -201,7 +203,7 @@ def _choose(trial: Call, vs: list[Signal]) -> Certificate:
 
     for done, rule in enumerate(rules, 1):
         # in this order: what does for some settings only must not end the search
-        if heard and min(score(rule, 2)) > _GOOD and min(score(rule, len(heard))) > _GOOD:
+        if done > 1 and heard and min(score(rule, 2)) > _GOOD and min(score(rule, len(heard))) > _GOOD:
             rules = rules[:done]
             break
     rules = [rule for rule in rules if rule in (rules[0], *sorted(rules, key=mean)[-_FINALISTS:])]
@@ -249,7 +251,9 @@ def _shortlist(rules: list[Modelled], scores: dict[str, NDArray[np.float64]], ch
     if not len(next(iter(scores.values()))):
         return [rules[0]]
     top = max(mean([rule]) for rule in rules)
-    best = min((r for r in rules if mean([r]) >= top - 0.002), key=lambda r: cost([r]))
+    # effects that do nothing at most settings look like a wire: one must be clearly better to be taken for it
+    close = [r for r in rules if mean([r]) >= top - (0.002 if r is not rules[0] else -1)]
+    best = min(close, key=lambda r: cost([r])) if close else rules[0]
     chosen = [best]
     for _ in range(2):
         more = [r for r in rules if r not in chosen and cost([*chosen, r]) + 2 <= max(6, channels + 4)]

@@ -1,0 +1,196 @@
+"""How right the audio gradient is: its cosine to the true one, from random directions."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blackbox_fx.effects import Effect, Rack, load
+from blackbox_fx.estimators import AudioRule, Call, FiniteDifference, Verified
+from blackbox_fx.estimators.audio_rules.verified import correlation
+from blackbox_fx.graph import Chain
+from blackbox_fx.lab.case import RATE, Progress, draw_settings, music
+from blackbox_fx.layer import BlackBox
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.runtime import Job, Pool
+
+SINGLE = (
+    *("LowShelfFilter", "PeakFilter", "HighShelfFilter", "LowpassFilter", "HighpassFilter", "LadderFilter"),
+    *("Compressor", "Limiter", "NoiseGate", "Distortion", "Clipping", "Delay", "Reverb", "Phaser", "Chorus"),
+)
+FLANGER = {"centre_delay_ms": (1.0, 4.0), "depth": (0.0, 0.3), "rate_hz": (0.1, 2.0)}
+PLUGINS = ("ZamCompX2", "ZamEQ2", "ZamGEQ31", "ZamDelay", "ZaMaximX2", "ZaMultiCompX2", "ZamGateX2", "ZamTube")
+_STEP = 2e-3  # of the clip's root mean square
+_AT_ONCE = 40
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class AudioScore:
+    """One effect at one setting, on a clip and at a setting that its rule was not chosen on.
+
+    Attributes:
+        kind: "single", "chain", "rack" or "plugin".
+        name: of the effect.
+        rule: what `Verified` chose.
+        renders: that the rule makes for each clip; for a chain, the most of any member.
+        cosine, error: of its gradient to the true one, and the standard error.
+        identity, spsa: cosines of a plain wire, and of SPSA over all samples with two renders.
+    """
+
+    kind: str
+    name: str
+    rule: str
+    renders: int
+    cosine: float
+    error: float
+    identity: float
+    spsa: float
+
+
+def _stable(effect: Effect) -> Effect:
+    """Without what lets an effect sound on for ever."""
+    frozen = {name: False for name in effect.space.parameters if name.endswith("freeze_mode")}
+    return effect.fix(frozen)
+
+
+def subjects(kinds: Sequence[str], count: int, seed: int) -> list[tuple[str, str, Any]]:
+    """What is compared: (kind, name, effect or list of effects), `count` random chains and racks each of 2 and 3."""
+    found: list[tuple[str, str, Any]] = []
+    if "single" in kinds:
+        found += [("single", name, _stable(load(f"pedalboard:{name}"))) for name in SINGLE]
+        found.append(("single", "Chorus as flanger", load("pedalboard:Chorus").within(FLANGER)))
+    for kind in ("chain", "rack"):
+        rng = np.random.default_rng(seed)  # the same effects for both
+        for k in range(2 * count if kind in kinds else 0):
+            names = [str(name) for name in rng.choice(SINGLE, 2 + k % 2, replace=False)]
+            members = [_stable(load(f"pedalboard:{name}")) for name in names]
+            found.append((kind, " + ".join(names), members))
+    if "plugin" in kinds:
+        found += [("plugin", name, load(f"vst3:{name}")) for name in PLUGINS]
+    return found
+
+
+def compare(
+    kinds: Sequence[str],
+    settings: int,
+    directions: int,
+    seconds: float,
+    count: int,
+    seed: int,
+    pool: Pool,
+    progress: Progress,
+) -> Iterator[AudioScore]:
+    """Yields the score of every subject at every setting.
+
+    `Verified` chooses on other songs, at settings of its own. The loss is `MultiResolutionSTFT` to the effect at
+    another setting.
+
+    Args:
+        kinds: of "single", "chain", "rack" and "plugin".
+        settings: random settings, with a song each.
+        directions: random directions for each cosine.
+        seconds: length of the clips.
+        count: chains and racks of 2, and as many of 3.
+        seed: of songs, settings and directions.
+        pool: where effects render.
+        progress: called with the scores done, their number, and a name.
+    """
+    todo = subjects(kinds, count, seed)
+    total = len(todo) * settings
+    for n, (kind, name, effect) in enumerate(todo):
+        progress(n * settings, total, name)
+        layer = _layer(kind, effect, pool)
+        whole = Rack(effect) if isinstance(effect, list) else effect
+        channels = 2 if getattr(whole, "channels", 1) == 2 else 1
+        _meet(layer, whole, music(seed + 900, seconds, channels), seed + 90)
+        for k in range(settings):
+            clip = music(seed + k, seconds, channels)
+            rows = draw_settings(whole, 2, seed + 31 * k, margin=0.1)
+            yield _score(kind, name, layer, whole, clip, rows, directions, pool, seed + k)
+            progress(n * settings + k + 1, total, name)
+
+
+def _layer(kind: str, effect: Any, pool: Pool) -> Any:
+    rule = Verified
+    if kind == "chain":
+        return Chain(effect, FiniteDifference, audio_rule=rule, pool=pool, sample_rate=RATE)
+    whole = Rack(effect) if isinstance(effect, list) else effect
+    return BlackBox(whole, FiniteDifference(), audio_rule=rule(), pool=pool, sample_rate=RATE)
+
+
+def _gradient(layer: Any, audio: Tensor, row: np.ndarray, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the loss with respect to audio, and with respect to the output."""
+    dry = audio[None].clone().requires_grad_()
+    wet = layer(dry, torch.from_numpy(row[None]).float())
+    wet.retain_grad()
+    MultiResolutionSTFT()(wet, target[None]).backward()
+    assert dry.grad is not None and wet.grad is not None
+    return dry.grad[0].double(), wet.grad[0].double()
+
+
+def _meet(layer: Any, whole: Effect, clip: Tensor, seed: int) -> None:
+    """Lets `Verified` choose, away from what it is scored on."""
+    row, other = draw_settings(whole, 2, seed)
+    target = torch.from_numpy(whole.render(clip.numpy(), whole.space.decode(other), RATE))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # uncertain rules show in the table
+        _gradient(layer, clip, row, target)
+
+
+def _score(
+    kind: str,
+    name: str,
+    layer: Any,
+    whole: Effect,
+    clip: Tensor,
+    rows: np.ndarray,
+    directions: int,
+    pool: Pool,
+    seed: int,
+) -> AudioScore:
+    row = rows[0]
+    job = Job(whole, clip[None].numpy(), rows[1:], np.zeros(1, np.int64), RATE)
+    target = torch.from_numpy(pool.map(job)[0])
+    gradient, v = (g.numpy() for g in _gradient(layer, clip, row, target))
+    x = clip.double().numpy()
+    call = Call(whole, pool, RATE, clip[None], torch.from_numpy(row[None]).float(), clip[None])
+    rng = np.random.default_rng(seed)
+    step = _STEP * np.sqrt(np.mean(np.square(x)))
+    columns: list[tuple[float, float, float]] = []  # true, found, wire
+    first: np.ndarray | None = None
+    for start in range(0, directions, _AT_ONCE):
+        us = rng.standard_normal((min(_AT_ONCE, directions - start), *x.shape))
+        inputs = np.concatenate([x + step * us, x - step * us]).astype(np.float32)
+        up, down = np.split(call.respond(inputs, np.zeros(len(inputs), np.int64)).astype(np.float64), 2)
+        true = np.einsum("ct,nct->n", v, up - down) / (2 * step)
+        columns += zip(true, np.einsum("ct,nct->n", gradient, us), np.einsum("ct,nct->n", v, us), strict=True)
+        if first is None:
+            first = true[0] * us[0]
+    true, found, wire = np.array(columns).T
+    assert first is not None
+    cosine = correlation(found, true)
+    # |true gradient| from the directions themselves: one direction holds about |g|^2 of <g, u>^2
+    spsa = float(columns[0][0]) ** 2 / (np.linalg.norm(first) * np.sqrt(np.mean(np.square(true))) + 1e-30)
+    rules = [m.audio_rule for m in layer.modules() if isinstance(m, BlackBox)]
+    return AudioScore(
+        kind,
+        name,
+        "; ".join(_brief(rule) for rule in rules),
+        max(rule.cost(len(x)) for rule in rules),
+        cosine,
+        (1 - cosine**2) / np.sqrt(len(true)),
+        correlation(wire, true),
+        spsa,
+    )
+
+
+def _brief(rule: AudioRule) -> str:
+    found = rule.certificate if isinstance(rule, Verified) else None
+    return "none" if found is None else " or ".join(name.split("(")[0] for name in dict.fromkeys(found.rules))
