@@ -22,16 +22,29 @@ if TYPE_CHECKING:
     from blackbox_fx.errors import RenderTimeout as RenderTimeout
     from blackbox_fx.errors import WorkerDied as WorkerDied
     from blackbox_fx.estimators import SPSA as SPSA
+    from blackbox_fx.estimators import AudioRule as AudioRule
     from blackbox_fx.estimators import Auto as Auto
     from blackbox_fx.estimators import Autodiff as Autodiff
     from blackbox_fx.estimators import ControlVariate as ControlVariate
+    from blackbox_fx.estimators import Dynamics as Dynamics
+    from blackbox_fx.estimators import Estimator as Estimator
     from blackbox_fx.estimators import FiniteDifference as FiniteDifference
     from blackbox_fx.estimators import GuidedES as GuidedES
     from blackbox_fx.estimators import Identity as Identity
+    from blackbox_fx.estimators import LocalSpectrum as LocalSpectrum
+    from blackbox_fx.estimators import ModulatedDelay as ModulatedDelay
+    from blackbox_fx.estimators import MovingFilter as MovingFilter
     from blackbox_fx.estimators import MultiplexedSPSA as MultiplexedSPSA
+    from blackbox_fx.estimators import Pointwise as Pointwise
     from blackbox_fx.estimators import ScoreFunction as ScoreFunction
+    from blackbox_fx.estimators import Surrogate as Surrogate
+    from blackbox_fx.estimators import TimeReversal as TimeReversal
+    from blackbox_fx.estimators import TwoStage as TwoStage
+    from blackbox_fx.estimators import Verified as Verified
     from blackbox_fx.expectation import expected_loss as expected_loss
+    from blackbox_fx.graph import Chain as Chain
     from blackbox_fx.graph import Console as Console
+    from blackbox_fx.graph import Mix as Mix
     from blackbox_fx.layer import BlackBox as BlackBox
     from blackbox_fx.runtime import Inline as Inline
     from blackbox_fx.runtime import Processes as Processes
@@ -56,18 +69,29 @@ _HOMES = {
         "WorkerDied",
     ],
     "estimators": [
-        "SPSA",
+        "AudioRule",
         "Auto",
         "Autodiff",
         "ControlVariate",
+        "Dynamics",
+        "Estimator",
         "FiniteDifference",
         "GuidedES",
         "Identity",
+        "LocalSpectrum",
+        "ModulatedDelay",
+        "MovingFilter",
         "MultiplexedSPSA",
+        "Pointwise",
+        "SPSA",
         "ScoreFunction",
+        "Surrogate",
+        "TimeReversal",
+        "TwoStage",
+        "Verified",
     ],
     "expectation": ["expected_loss"],
-    "graph": ["Console"],
+    "graph": ["Chain", "Console", "Mix"],
     "layer": ["BlackBox"],
     "runtime": ["Inline", "Processes", "Threads"],
     "space": ["Choice", "Continuous", "Integer", "Space", "Toggle"],

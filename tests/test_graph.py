@@ -1,14 +1,18 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
 import blackbox_fx as bfx
-from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.graph import join
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.models.engineer import HiddenEngineer, demo_console
 from blackbox_fx.models.mixer import LogMel, MixNet, mel_filters
 from tests.cases import RATE, music
+from tests.test_estimators import Counting
 
 
 def songs(*counts, seconds=0.3):
@@ -138,3 +142,103 @@ def test_loss_is_zero_at_the_target_and_its_scales_average_to_it():
     assert torch.isfinite(distance(wet[None, :, ::2], target[None, :, ::2]))
     with pytest.raises(ParameterError):
         MultiResolutionSTFT(())
+
+
+def strip():
+    return {
+        "low": bfx.load("pedalboard:LowShelfFilter").only("gain_db"),
+        "mid": bfx.load("pedalboard:PeakFilter").within(cutoff_frequency_hz=(300, 3000), gain_db=(-12, 12), q=(0.4, 2)),
+        "comp": bfx.load("pedalboard:Compressor").within(threshold_db=(-40, -20), ratio=(2, 8), attack_ms=(2, 50)),
+    }
+
+
+def test_a_chain_renders_what_a_rack_renders_and_has_its_gradient():
+    chain, rack = bfx.Chain(strip(), bfx.FiniteDifference, sample_rate=RATE), bfx.Rack(strip())
+    whole = bfx.BlackBox(rack, bfx.FiniteDifference(), audio_rule=bfx.Identity(), sample_rate=RATE)
+    assert chain.columns == rack.space.columns and chain.width == whole.width
+    audio = torch.from_numpy(np.stack([music(0.5, 1, seed=k) for k in range(2)]))
+    target = torch.from_numpy(np.stack([music(0.5, 1, seed=k + 9) for k in range(2)]))
+    found = []
+    for layer in (chain, whole):
+        params = torch.from_numpy(0.3 + 0.4 * rack.space.sample(2, 1)).float().requires_grad_()
+        wet = layer(audio, params)
+        MultiResolutionSTFT()(wet, target).backward()
+        found.append((wet.detach(), params.grad))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    error = torch.linalg.norm(found[0][1] - found[1][1], dim=1) / torch.linalg.norm(found[1][1], dim=1)
+    assert (error < 0.15).all(), error
+
+
+def test_no_effect_is_rendered_for_a_parameter_of_one_before_it():
+    pools = {name: Counting() for name in strip()}
+    members = {
+        name: bfx.BlackBox(e, bfx.FiniteDifference(), audio_rule=bfx.Identity(), pool=pools[name], sample_rate=RATE)
+        for name, e in strip().items()
+    }
+    chain = bfx.Chain(members)
+    params = torch.full((1, chain.width), 0.4, requires_grad=True)
+    chain(torch.from_numpy(music(0.1, 1))[None], params).square().sum().backward()
+    counts = {name: sum(len(job) for job in pool.jobs) for name, pool in pools.items()}
+    assert counts == {"low": 1 + 2, "mid": 1 + 6, "comp": 1 + 8}
+    assert (params.grad != 0).all()
+
+
+def test_split_gives_every_member_its_columns():
+    chain = bfx.Chain(strip())
+    params = torch.arange(float(chain.width))[None]
+    own = chain.split(params)
+    assert list(own) == ["low", "mid", "comp"] and torch.equal(torch.cat(list(own.values()), dim=1), params)
+    assert own["mid"].tolist() == [[1, 2, 3]]
+
+
+def test_a_mix_sums_its_branches_behind_exact_faders():
+    mix = bfx.Mix(
+        {"dry": None, "wet": bfx.load("pedalboard:Reverb").only("room_size")},
+        bfx.FiniteDifference,
+        level_db=(-40, 0),
+        audio_rule=bfx.TimeReversal,
+        sample_rate=RATE,
+    )
+    assert mix.columns == ("wet.room_size", "dry.level_db", "wet.level_db")
+    audio = torch.from_numpy(music(0.2, 2))[None].requires_grad_()
+    params = torch.tensor([[0.6, 0.5, 1.0]], requires_grad=True)
+    wet = mix(audio, params)
+    reverb = bfx.load("pedalboard:Reverb").only("room_size")
+    expected = 0.1 * audio + torch.from_numpy(reverb.render(audio[0].detach().numpy(), {"room_size": 0.6}, RATE))
+    assert torch.allclose(wet, expected, atol=1e-5)
+    wet.square().sum().backward()
+    part = 2 * float((wet * 0.1 * audio).sum().detach())
+    assert params.grad[0, 1].item() == pytest.approx(part * 40 * np.log(10) / 20, rel=1e-4)
+    assert audio.grad is not None and torch.isfinite(audio.grad).all()
+
+
+def test_chains_nest_copy_and_keep_their_state():
+    inner = bfx.Mix([bfx.load("pedalboard:Delay").only("mix"), bfx.load("pedalboard:Delay").only("mix")])
+    chain = bfx.Chain([inner, bfx.load("pedalboard:Gain")], lambda: bfx.SPSA(), audio_rule=bfx.Identity)
+    assert chain.columns == ("mix.delay.mix", "mix.delay_2.mix", "gain.gain_db")
+    again = pickle.loads(pickle.dumps(copy.deepcopy(chain)))
+    again.load_state_dict(chain.state_dict())
+    audio, params = torch.from_numpy(music(0.1, 1))[None], torch.full((1, 3), 0.5)
+    assert torch.equal(again(audio, params), chain(audio, params))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: bfx.Chain([]), "none"),
+        (lambda: bfx.Chain(["pedalboard:Gain"]), "must be an effect"),
+        (lambda: bfx.Chain([None]), "must be an effect"),
+        (lambda: bfx.Chain({"a.b": bfx.load("pedalboard:Gain")}), "without a dot"),
+        (lambda: bfx.Mix([None], level_db=(6, -6)), "level_db"),
+        (
+            lambda: bfx.Chain(
+                [bfx.BlackBox(bfx.load("pedalboard:Gain"), sample_rate=r) for r in (44100, 48000)],
+            ),
+            "sample rates",
+        ),
+        (lambda: bfx.Chain([bfx.load("pedalboard:Gain")]).split(torch.zeros(1, 2)), "params must be"),
+    ],
+)
+def test_mistakes_in_chains(make, words):
+    with pytest.raises((EffectError, AudioError, ParameterError), match=words):
+        make()

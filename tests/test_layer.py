@@ -1,6 +1,9 @@
 import copy
+import gc
 import io
 import pickle
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -248,3 +251,90 @@ def test_rounding_beyond_the_bounds_is_forgiven():
     black_box = layer()
     audio, params = inputs(black_box, grad=False)
     assert torch.equal(black_box(audio, torch.ones_like(params) + 5e-7), black_box(audio, torch.ones_like(params)))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_renders_ahead_give_the_same_gradient(name):
+    found = []
+    for ahead in (False, True):
+        torch.manual_seed(0)
+        with bfx.Threads(2) as pool:
+            black_box = layer(estimator=ESTIMATORS[name](), pool=pool, lookahead=ahead)
+            audio, params = inputs(black_box)
+            for _ in range(2):
+                params.grad = None
+                black_box(audio, params).square().sum().backward()
+            found.append(params.grad.clone())
+    assert torch.allclose(found[0], found[1], rtol=1e-6, atol=1e-9)
+
+
+def test_renders_begin_in_the_forward_pass_and_are_not_made_twice(monkeypatch):
+    asked = []
+    original = bfx.Threads._map
+    monkeypatch.setattr(
+        bfx.Threads, "_map", lambda pool, job, out: (asked.append(len(job)), original(pool, job, out))[1]
+    )
+    monkeypatch.setattr(bfx.Threads, "_project", lambda *_: pytest.fail("rendered in the backward pass"))
+    with bfx.Threads(2) as pool:
+        black_box = layer(estimator=bfx.FiniteDifference(), pool=pool, lookahead=True)
+        audio, params = inputs(black_box)
+        wet = black_box(audio.detach(), params)
+        deadline = time.monotonic() + 30
+        while sum(asked) < 3 * 9 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert sum(asked) == 3 * (1 + 8)  # before there is a cotangent
+        wet.square().sum().backward()
+        assert sum(asked) == 3 * 9
+        with torch.no_grad():
+            black_box(audio, params)
+        assert sum(asked) == 3 * 10
+
+
+def test_renders_ahead_stop_when_nobody_waits_for_them():
+    with bfx.Threads(1) as pool:
+        slow = bfx.function(_sleepy, SPACE)
+        black_box = bfx.BlackBox(slow, bfx.SPSA(50), audio_rule=bfx.Identity(), pool=pool, lookahead=True)
+        audio, params = inputs(black_box, batch=1)
+        black_box(audio, params)
+        deadline = time.monotonic() + 30
+        while any(t.name == "blackbox_fx-ahead" for t in threading.enumerate()):
+            gc.collect()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def _sleepy(audio, sample_rate, **values):
+    time.sleep(0.02)
+    return mixed(audio, sample_rate, **values)
+
+
+def _breaks_later(audio, sample_rate, gain_db, **values):
+    if abs(gain_db) > 1e-3:
+        raise ValueError("gone")
+    return audio
+
+
+def test_what_fails_ahead_is_raised_in_the_backward_pass():
+    with bfx.Threads(2) as pool:
+        effect = bfx.function(_breaks_later, SPACE).only("gain_db")
+        black_box = bfx.BlackBox(effect, bfx.FiniteDifference(), audio_rule=bfx.Identity(), pool=pool, lookahead=True)
+        params = torch.from_numpy(effect.space.encode({"gain_db": 0})[None]).float().requires_grad_()
+        wet = black_box(torch.zeros(1, 1, 100), params)
+        with pytest.raises(EffectError, match="gone"):
+            wet.sum().backward()
+
+
+def test_lookahead_needs_workers():
+    with pytest.raises(ParameterError, match="Inline"):
+        layer(lookahead=True)
+
+
+def test_without_being_told_it_looks_ahead_only_with_processes_and_enough_memory(monkeypatch):
+    with bfx.Processes(1, deadline=30) as pool:
+        black_box = layer(estimator=bfx.SPSA(), pool=pool)
+        audio, params = inputs(black_box)
+        assert black_box._look_ahead(audio, params)[1] is not None
+        monkeypatch.setattr("blackbox_fx.layer._MOST_AHEAD", 100)
+        assert black_box._look_ahead(audio, params)[1] is None
+    with bfx.Threads(1) as pool:
+        assert layer(estimator=bfx.SPSA(), pool=pool)._look_ahead(audio, params) is None

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from blackbox_fx.estimators.base import Call, Estimator
+from blackbox_fx.estimators.base import Call, Estimator, Plan
 from blackbox_fx.estimators.finite_difference import FiniteDifference
 from blackbox_fx.estimators.multiplexed import MultiplexedSPSA
 from blackbox_fx.estimators.spsa import SPSA
@@ -57,10 +57,21 @@ class Auto(Estimator):
         """The gradient with respect to params; see `Estimator.vjp`."""
         estimator, reason = self._choose(call)
         grad = estimator.vjp(call, g)
+        self._show(call, estimator, reason)
+        return grad
+
+    def ahead(self, call: Call) -> Plan | None:
+        """That of the estimator it chooses."""
+        estimator, reason = self._choose(call)
+        plan = estimator.ahead(call)
+        if plan is not None:
+            self._show(call, estimator, reason)
+        return plan
+
+    def _show(self, call: Call, estimator: Estimator, reason: str) -> None:
         if reason != self.reason:
             _LOG.info("%s: %s, since %s", call.effect.name, estimator, reason)
         self._shown, self.reason = [estimator], reason
-        return grad
 
     def _choose(self, call: Call) -> tuple[Estimator, str]:
         space = call.effect.space

@@ -74,6 +74,10 @@ class GuidedES(Stochastic):
         past = np.array([v for v in self._past if len(v) == call.effect.space.width])
         return self._plan(call, [past] * len(call.params))
 
+    def ahead(self, call: Call) -> Plan | None:
+        """None: the directions come from the cotangent, or the estimate is remembered for the next ones."""
+        return None
+
     def vjp(self, call: Call, g: Tensor) -> Tensor:
         """The gradient with respect to params, times the probes' covariance; see the class."""
         if self.guide is not None:

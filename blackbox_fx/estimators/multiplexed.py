@@ -140,6 +140,14 @@ class MultiplexedSPSA(Stochastic):
             return self._plain.joint(call, moves)
         return self._blocks(call, way, moves)
 
+    def ahead(self, call: Call) -> Plan | None:
+        """The plan; None where a check is due, or segments are rendered."""
+        if self.fits(call):
+            if self._calls % _EVERY == 0 or not automatable(call.effect):
+                return None
+            self._calls += 1
+        return self.plan(call)
+
     def _fitting(self, call: Call) -> list[int]:
         most = call.audio.shape[-1] // 4
         either = automatable(call.effect)

@@ -23,8 +23,8 @@ class Certificate:
     Attributes:
         effect: its name.
         rules: chosen, by their text; several if the best one changes with the settings.
-        scores: mean over settings of each rule tried: the correlation, over segments of time, of what it predicts for
-            a random probe with what the effect renders. A probe that fitted a rule never scores it.
+        scores: mean over settings of each rule tried: how nearly what it predicts for a random probe, over segments of
+            time, is what the effect renders; 1 is perfect. A probe that fitted a rule never scores it.
         cosine: of the chosen rule's gradient to the true one, from random directions it was not chosen on.
         error: standard error of the cosine.
         differentiable: whether small changes of the input are answered in proportion. If not, gradients are those of

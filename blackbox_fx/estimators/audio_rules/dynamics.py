@@ -98,7 +98,7 @@ def _stage(x: Signal, y: Signal, rate: float) -> tuple[_Level, Signal, float]:
     tried = sorted((left(*a), a) for a in itertools.product(_ATTACKS_MS, _RELEASES_MS, links))
     best = tried[0]
     for _, (attack, release, linked) in tried[:3]:
-        if best[0] < _EXACT * np.sqrt(np.mean(np.square(wet))):
+        if not np.isfinite(best[0]) or best[0] < _EXACT * np.sqrt(np.mean(np.square(wet))):
             break
         start = np.log([max(attack, 0.01), release])
         found: Any = minimize(
