@@ -11,7 +11,7 @@ from blackbox_fx.cli.__main__ import app
 
 
 def test_the_example_runs(root):
-    example, tour = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
+    example, tour, chain = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
     names = {}
     exec(example, names)
     assert names["wet"].shape == (8, 2, 44100)
@@ -20,16 +20,19 @@ def test_the_example_runs(root):
     names = {}
     exec(tour, names)
     assert names["comp"].space.columns == ("threshold_db", "ratio") and names["console"].track_width == 14
+    names = {}
+    exec(chain, names)
+    assert (names["params"].grad != 0).sum() >= 12 and (names["audio"].grad != 0).any()
 
 
 def test_every_row_names_a_test(root):
     rows = re.findall(r"\| `(test_\w+\.py)` \|", (root / "README.md").read_text())
-    assert len(rows) >= 16 and all((root / "tests" / name).exists() for name in rows)
+    assert len(rows) >= 23 and all((root / "tests" / name).exists() for name in rows)
 
 
 def test_every_command_exists(root):
     shown = re.findall(r"^blackbox-fx (.*?)(?:\s+#|$)", (root / "README.md").read_text(), re.M)
-    assert len(shown) == 5
+    assert len(shown) == 12
     for line in shown:
         command = [word for word in line.split() if word.isalpha() and word.islower()][:2]
         words = command if command[0] in ("train", "bench") else command[:1]

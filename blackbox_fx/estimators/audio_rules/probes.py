@@ -56,6 +56,43 @@ class Noise(Probe):
 
 @final
 @dataclasses.dataclass(frozen=True)
+class Swell(Probe):
+    """The clip itself a little louder here and softer there, and the other way round: two renders for J u.
+
+    What an effect before this one does to a passage is mostly such a change, which random signs hardly hold: they move
+    no compressor.
+
+    Args:
+        seed: of the swells.
+        size: of the change, against the clip.
+        every: samples from one swell to the next.
+    """
+
+    seed: int = 0
+    size: float = SMALL
+    every: int = 2205
+
+    def renders(self, channels: int) -> int:
+        """Two."""
+        return 2
+
+    def _change(self, x: Signal) -> Signal:
+        length = x.shape[1]
+        marks = np.random.default_rng(self.seed).standard_normal(length // self.every + 2)
+        return x * np.interp(np.arange(length) / self.every, np.arange(len(marks)), marks)
+
+    def inputs(self, x: Signal) -> Signal:
+        """The clip plus and minus the change."""
+        change = self.size * self._change(x)
+        return np.stack([x + change, x - change])
+
+    def read(self, x: Signal, y: Signal, outputs: Signal) -> Reply:
+        """The direction and the answer."""
+        return Reply(self._change(x), (outputs[0] - outputs[1]) / (2 * self.size))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
 class Impulse(Probe):
     """An impulse into every channel in silence, after a run-in: one render for each channel.
 

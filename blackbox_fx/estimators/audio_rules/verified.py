@@ -19,7 +19,7 @@ from blackbox_fx.estimators.audio_rules import certificate
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site, visit
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
 from blackbox_fx.estimators.audio_rules.portfolio import portfolio
-from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
+from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise, Swell
 from blackbox_fx.estimators.base import AudioRule, Call, to_numpy
 
 _log = logging.getLogger("blackbox_fx")
@@ -30,6 +30,7 @@ _LARGE = 0.3  # size of probes for effects without a derivative
 _RANKING = 100  # seeds of the probes: one that ranks, and others that certify
 _CERTIFYING = range(101, 109)
 _SEGMENT = 512
+_WEIGHTS = (10.0, 1.0)  # of noise and of swells
 _GOOD, _CLOSE = 0.995, 0.005
 _FINALISTS = 7  # rules that are tried at more than two settings
 
@@ -44,21 +45,23 @@ def _segments(signal: Signal) -> Signal:
     return np.add.reduceat(signal, np.arange(0, signal.shape[-1], _SEGMENT), axis=-1)
 
 
-def rank(model: Model, site: Site, probe: Noise, g: Signal) -> float:
-    """How well a model predicts <g, J u>, segment by segment, for a probe that it was not fitted to.
+def rank(model: Model, site: Site, probes: Sequence[Probe], g: Signal) -> float:
+    """How well a model predicts <g, J u>, segment by segment, for probes that it was not fitted to.
 
     1 is perfect. A prediction of the right size scores its cosine; one of the wrong size less, so that a wire does not
-    pass for a fader.
+    pass for a fader. The first probe counts most: the second decides between what is equally right for noise.
     """
-    u, ju = site[probe]
-    predicted, true = _segments(g * model.push(u)), _segments(g * ju)
-    power = float(np.square(true).sum())
-    off = float(np.square(predicted - true).sum())
-    return max(-1.0, 1 - off / (2 * power)) if power > 0 and np.isfinite(off) else 0.0
+    found = []
+    for u, ju in (site[probe] for probe in probes):
+        predicted, true = _segments(g * model.push(u)), _segments(g * ju)
+        power = float(np.square(true).sum())
+        off = float(np.square(predicted - true).sum())
+        found.append(max(-1.0, 1 - off / (2 * power)) if power > 0 and np.isfinite(off) else 0.0)
+    return float(np.average(found, weights=_WEIGHTS[: len(found)]))
 
 
-def _best(models: Sequence[Model], site: Site, probe: Noise, g: Signal) -> Model:
-    return models[0] if len(models) == 1 else max(models, key=lambda model: rank(model, site, probe, g))
+def _best(models: Sequence[Model], site: Site, probe: Probe, g: Signal) -> Model:
+    return models[0] if len(models) == 1 else max(models, key=lambda model: rank(model, site, (probe,), g))
 
 
 def _union(rules: Sequence[Modelled]) -> tuple[Probe, ...]:
@@ -70,9 +73,10 @@ class Verified(AudioRule):
     """Tries every rule on the effect itself, and goes by the one whose predictions come true.
 
     On the first backward pass, an effect is rendered with probes on stretches of the very audio, at random settings.
-    All rules fit themselves to the same probes; one more probe ranks them, and eight more certify the winner: the
-    cosine of its gradient to the true one, with an error, in `certificate`. That takes about 35 renders of 1 s at
-    each of 8 settings, once: the result is kept in the user's cache under the effect's fingerprint. Where the best rule
+    All rules fit themselves to the same probes; two more rank them, one of noise and one that swells, since what is
+    right for noise may be wrong for the level of a passage; and eight more certify the winner: the cosine of its
+    gradient to the true one, with an error, in `certificate`. That takes about 50 renders of 1 s at each of 8 settings,
+    once: the result is kept in the user's cache under the effect's fingerprint. Where the best rule
     changes with the settings, up to three share one set of probes, and every call picks among them and a plain wire by
     one probe kept aside. Every `recheck` calls the winner is certified again, at the settings that training visits, and
     gives way to a new trial if it has become worse.
@@ -193,15 +197,15 @@ def _trial(call: Call, g: Tensor, random: bool) -> tuple[Call, list[Signal]]:
 
 def _choose(trial: Call, vs: list[Signal]) -> Certificate:
     size = _size(trial)
-    rules, probe = portfolio(size), Noise(_RANKING, size)
-    sites = visit(trial, (*_union(rules), probe))
-    heard = [k for k, site in enumerate(sites) if np.abs(site[probe].ju).max() > 1e-7]
+    rules, probes = portfolio(size), (Noise(_RANKING, size), Swell(_RANKING, size))
+    sites = visit(trial, (*_union(rules), *probes))
+    heard = [k for k, site in enumerate(sites) if np.abs(site[probes[0]].ju).max() > 1e-7]
     scores: dict[str, list[float]] = {repr(rule): [] for rule in rules}
 
     def score(rule: Modelled, upto: int) -> list[float]:
         """The rule's scores at the first so many sites."""
         own = scores[repr(rule)]
-        own += [rank(rule.fit(sites[k]), sites[k], probe, vs[k]) for k in heard[len(own) : upto]]
+        own += [rank(rule.fit(sites[k]), sites[k], probes, vs[k]) for k in heard[len(own) : upto]]
         return own
 
     def mean(rule: Modelled) -> float:
@@ -280,10 +284,7 @@ def _cosine(trial: Call, vs: list[Signal], rules: Sequence[Modelled], size: floa
     ranking, certifying = Noise(_RANKING, size), [Noise(seed, size) for seed in _CERTIFYING]
     found, true = [], []
     for site, v in zip(visit(trial, (*_union(rules), ranking, *certifying)), vs, strict=True):
-        models = [rule.fit(site) for rule in rules]
-        gradient = (
-            max(models, key=lambda m: rank(m, site, ranking, v)).pull(v) if len(models) > 1 else models[0].pull(v)
-        )
+        gradient = _best([rule.fit(site) for rule in rules], site, ranking, v).pull(v)
         products = np.array([((v * site[p].ju).sum(), (gradient * site[p].u).sum()) for p in certifying])
         scale = np.linalg.norm(products[:, 0]) or 1.0
         true.append(products[:, 0] / scale)
