@@ -51,6 +51,14 @@ def expected_loss(
     >>> bool(gain.grad > 0)
     True
     """
+    if not isinstance(layer, BlackBox) or not callable(loss_fn):
+        wrong = "loss_fn" if isinstance(layer, BlackBox) else "layer"
+        raise ParameterError(
+            f"{wrong} must be {'a function of audio' if wrong == 'loss_fn' else 'a BlackBox, of a Rack for several'}, "
+            f"got {type(loss_fn if wrong == 'loss_fn' else layer).__name__}."
+        )
+    if not len(audio):
+        raise ParameterError("The mean loss of an empty batch is no number; leave the step out.")
     estimator = ScoreFunction() if estimator is None else estimator
     if not isinstance(estimator, Probing):
         raise ParameterError(

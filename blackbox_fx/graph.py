@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import Effect
 from blackbox_fx.effects.rack import label
@@ -43,12 +44,17 @@ class _Group(nn.Module):
     ) -> None:
         super().__init__()
         kind = type(self).__name__
+        if not isinstance(members, (Mapping, Sequence)) or isinstance(members, str):
+            raise EffectError(f"The members of a {kind} must be a list or a mapping of effects, got {members!r}.")
+        for made in (estimator, audio_rule):
+            if isinstance(made, nn.Module) or (made is not None and not callable(made)):
+                raise ParameterError(f"A {kind} makes one for each effect: write lambda: {made!r} instead.")
         if not isinstance(members, Mapping):
             members = dict(zip(label([_name(m) for m in members]), members, strict=True))
         if not members:
             raise EffectError(f"A {kind} needs one or more members, got none; see bfx.load.")
         layers = [m for m in members.values() if isinstance(m, (BlackBox, _Group))]
-        rates = {m.sample_rate for m in layers} | ({float(sample_rate)} if sample_rate else set())
+        rates = {m.sample_rate for m in layers} | (set() if sample_rate is None else {check_sample_rate(sample_rate)})
         if len(rates) > 1:
             raise AudioError(f"The members of a {kind} have sample rates {sorted(rates)} Hz; it needs one for all.")
         self.sample_rate = rates.pop() if rates else 44100.0
@@ -64,8 +70,8 @@ class _Group(nn.Module):
                 raise EffectError(
                     f"{name} in a {kind} must be an effect, a BlackBox, a Chain or a Mix, got {member!r}."
                 )
-            if not name or "." in name:
-                raise EffectError(f"A label of a {kind} must be a word without a dot, got {name!r}.")
+            if not isinstance(name, str) or not name or "." in name or hasattr(self.members, name):
+                raise EffectError(f"A label of a {kind} must be a word without a dot, and not {name!r}.")
             self.members[name] = member
 
     @property
@@ -184,7 +190,7 @@ class Mix(_Group):
         sample_rate: float | None = None,
     ) -> None:
         super().__init__(members, estimator, audio_rule, pool, sample_rate)
-        if level_db is not None and not -200 <= level_db[0] < level_db[1] <= 60:
+        if level_db is not None and not (len(level_db) == 2 and -200 <= level_db[0] < level_db[1] <= 60):
             raise ParameterError(f"level_db must be (low, high) in dB within [-200, 60], got {level_db!r}.")
         self.level_db = level_db
 

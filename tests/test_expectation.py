@@ -105,3 +105,15 @@ def test_mistakes_get_one_clear_sentence(loss_fn, estimator, words):
     layer, audio, params = gain(2)
     with pytest.raises(ParameterError, match=words):
         bfx.expected_loss(layer, audio, params, loss_fn, estimator)
+
+
+def test_what_cannot_have_an_expected_loss():
+    layer = bfx.BlackBox(bfx.load("pedalboard:Gain"))
+    audio, params = torch.ones(1, 1, 100), torch.full((1, 1), 0.5)
+    for arguments, words in (
+        ((bfx.Chain([bfx.load("pedalboard:Gain")]), audio, params, np.max), "of a Rack"),
+        ((layer, audio, params, 3), "function of audio"),
+        ((layer, audio[:0], params[:0], np.max), "empty batch"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            bfx.expected_loss(*arguments)

@@ -229,6 +229,10 @@ def test_chains_nest_copy_and_keep_their_state():
         (lambda: bfx.Chain(["pedalboard:Gain"]), "must be an effect"),
         (lambda: bfx.Chain([None]), "must be an effect"),
         (lambda: bfx.Chain({"a.b": bfx.load("pedalboard:Gain")}), "without a dot"),
+        (lambda: bfx.Chain({"keys": bfx.load("pedalboard:Gain")}), "not 'keys'"),
+        (lambda: bfx.Chain(bfx.load("pedalboard:Gain")), "must be a list"),
+        (lambda: bfx.Chain([bfx.load("pedalboard:Gain")], bfx.SPSA()), "write lambda"),
+        (lambda: bfx.Chain([bfx.load("pedalboard:Gain")], sample_rate=0), "sample"),
         (lambda: bfx.Mix([None], level_db=(6, -6)), "level_db"),
         (
             lambda: bfx.Chain(

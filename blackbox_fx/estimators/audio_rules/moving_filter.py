@@ -61,7 +61,7 @@ def _frequency(starts: Floats, kernels: Signal, length: int) -> float:
         return float(np.square(np.diff(features[order], axis=0)).sum())
 
     still = 0.9 / length
-    grid = np.arange(still, _FASTEST, 0.04 / length)
+    grid = np.append(still, np.arange(still, _FASTEST, 0.04 / length))
     best = min(grid.tolist(), key=roughness)
     step = 0.04 / length
     for _ in range(6):

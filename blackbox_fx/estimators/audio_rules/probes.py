@@ -159,7 +159,7 @@ class Train(Probe):
         rng = np.random.default_rng(0)
         found = []
         for k in range(self.trains):
-            even = np.arange(k * self.spacing // self.trains, length, self.spacing)
+            even = np.arange(min(k * self.spacing // self.trains, length - 1), length, self.spacing)
             shifts = rng.integers(-self.spacing // 8, self.spacing // 8, len(even))
             found.append(np.clip(even + shifts, 0, length - 1))
         return found

@@ -9,7 +9,10 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import istft, stft
 
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
+from blackbox_fx.estimators.audio_rules.operators import Gain
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
+
+_SHORTEST = 16  # samples
 
 
 def _neighbours(cells: Any) -> Any:
@@ -61,13 +64,17 @@ class LocalSpectrum(Modelled):
 
     def fit(self, site: Site) -> Model:
         """Least squares in every cell."""
+        window = min(self.window, site.x.shape[1])
+        if window < _SHORTEST:
+            u, ju = site[self.probes()[0]]
+            return Gain(ju * u)  # too short for a spectrum, and the signs squared are one
         cross: Any = 0
         power: Any = 0
         for u, ju in (site[probe] for probe in self.probes()):
-            before, after = (stft(s, nperseg=self.window, noverlap=self.window * 3 // 4)[2] for s in (u, ju))
+            before, after = (stft(s, nperseg=window, noverlap=window * 3 // 4)[2] for s in (u, ju))
             cross, power = cross + after * before.conj(), power + np.abs(before) ** 2
         means = _neighbours(cross.real) + 1j * _neighbours(cross.imag)
-        return _Spectral(means / _neighbours(power), self.window)
+        return _Spectral(means / _neighbours(power), window)
 
     def extra_repr(self) -> str:
         """Window and size."""

@@ -18,19 +18,21 @@ from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.audio_rules import certificate
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site, visit
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
+from blackbox_fx.estimators.audio_rules.pointwise import Pointwise
 from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise, Swell
 from blackbox_fx.estimators.base import AudioRule, Call, to_numpy
 
 _log = logging.getLogger("blackbox_fx")
 _SETTINGS = 8  # at random, at which an effect is tried, and the settings of up to two items of the call besides
+_PEAK = 0.5  # of those clips
 _LENGTH = 44100  # samples of the clips it is tried on
 _SIZES = (7e-4, SMALL, 6e-3, 2e-2)
 _LARGE = 0.3  # size of probes for effects without a derivative
 _RANKING = 100  # seeds of the probes: one that ranks, and others that certify
 _CERTIFYING = range(101, 109)
 _SEGMENT = 512
-_WEIGHTS = (10.0, 1.0)  # of noise and of swells
+_WEIGHTS = (100.0, 1.0)  # of noise and of swells
 _GOOD, _CLOSE = 0.995, 0.005
 _FINALISTS = 7  # rules that are tried at more than two settings
 
@@ -45,18 +47,22 @@ def _segments(signal: Signal) -> Signal:
     return np.add.reduceat(signal, np.arange(0, signal.shape[-1], _SEGMENT), axis=-1)
 
 
-def rank(model: Model, site: Site, probes: Sequence[Probe], g: Signal) -> float:
-    """How well a model predicts <g, J u>, segment by segment, for probes that it was not fitted to.
+def _alike(predicted: Signal, true: Signal, g: Signal) -> float:
+    """How nearly two answers have the same inner product with g, segment by segment; 1 is the same.
 
-    1 is perfect. A prediction of the right size scores its cosine; one of the wrong size less, so that a wire does not
-    pass for a fader. The first probe counts most: the second decides between what is equally right for noise.
+    An answer of the right size scores its cosine; one of the wrong size less, so that a wire does not pass for a fader.
     """
-    found = []
-    for u, ju in (site[probe] for probe in probes):
-        predicted, true = _segments(g * model.push(u)), _segments(g * ju)
-        power = float(np.square(true).sum())
-        off = float(np.square(predicted - true).sum())
-        found.append(max(-1.0, 1 - off / (2 * power)) if power > 0 and np.isfinite(off) else 0.0)
+    a, b = _segments(g * predicted), _segments(g * true)
+    power, off = float(np.square(b).sum()), float(np.square(a - b).sum())
+    return max(-1.0, 1 - off / (2 * power)) if power > 0 and np.isfinite(off) else 0.0
+
+
+def rank(model: Model, site: Site, probes: Sequence[Probe], g: Signal) -> float:
+    """How well a model predicts the effect's answers to probes that it was not fitted to; 1 is perfect.
+
+    The first probe counts most: the second decides between what is equally right for noise.
+    """
+    found = [_alike(model.push(u), ju, g) for u, ju in (site[probe] for probe in probes)]
     return float(np.average(found, weights=_WEIGHTS[: len(found)]))
 
 
@@ -137,8 +143,7 @@ class Verified(AudioRule):
 
     @property
     def _chosen(self) -> list[Modelled]:
-        found = self.certificate
-        return [r for r in portfolio(found.size) if repr(r) in found.rules] if found else []
+        return _rules(self.certificate) if self.certificate else []
 
     def _certify(self, call: Call, g: Tensor, again: bool) -> None:
         trial, v = _trial(call, g, random=not again)
@@ -147,14 +152,16 @@ class Verified(AudioRule):
             f"{[repr(rule) for rule in portfolio()]}".encode(),
             digest_size=12,
         ).hexdigest()
-        if not again and (kept := certificate.load(key)) is not None:
+        if not again and (kept := certificate.load(key)) is not None and kept.rules and _rules(kept):
             self.certificate = kept
         elif again and self.certificate is not None:
             cosine, error = _cosine(trial, v, self._chosen, self.certificate.size)
             if cosine >= self.certificate.cosine - 0.1 - error:
                 return
             _log.info("%s: the audio rule has fallen to %.3f here; all are tried anew.", call.effect.name, cosine)
+            trial, v = _trial(call, g, random=True)
             self.certificate = _choose(trial, v)
+            certificate.save(key, self.certificate)
         else:
             self.certificate = _choose(trial, v)
             certificate.save(key, self.certificate)
@@ -169,6 +176,10 @@ class Verified(AudioRule):
     def extra_repr(self) -> str:
         """What was found."""
         return str(self.certificate or "not tried yet")
+
+
+def _rules(found: Certificate) -> list[Modelled]:
+    return [rule for rule in portfolio(found.size) if repr(rule) in found.rules]
 
 
 def _trial(call: Call, g: Tensor, random: bool) -> tuple[Call, list[Signal]]:
@@ -186,8 +197,13 @@ def _trial(call: Call, g: Tensor, random: bool) -> tuple[Call, list[Signal]]:
         power = np.cumsum(np.square(audio[item]).sum(axis=0))
         starts = rng.integers(0, audio.shape[-1] - length + 1, 8)
         start = max(starts, key=lambda s: power[s + length - 1] - power[s])  # somewhere loud
-        cuts.append(audio[item, :, start : start + length])
-        vs.append(cotangents[item, :, start : start + length].astype(np.float64))
+        cut, v = (part[item, :, start : start + length].astype(np.float64) for part in (audio, cotangents))
+        if random:
+            # what is found must not depend on how loud the first batch happens to be, nor on its first loss
+            cut = cut * (_PEAK / np.abs(cut).max()) if np.abs(cut).max() > 1e-9 else _PEAK * _bursts(rng, cut.shape)
+            v = v if v.any() else rng.standard_normal(v.shape)
+        cuts.append(cut.astype(np.float32))
+        vs.append(v)
     clips = torch.from_numpy(np.stack(cuts))
     params = torch.from_numpy(rows).float()
     trial = Call(call.effect, call.pool, call.sample_rate, clips, params, clips)
@@ -195,11 +211,18 @@ def _trial(call: Call, g: Tensor, random: bool) -> tuple[Call, list[Signal]]:
     return Call(call.effect, call.pool, call.sample_rate, clips, params, wet), vs
 
 
+def _bursts(rng: np.random.Generator, shape: tuple[int, ...]) -> Signal:
+    """Noise that swells and fades, at most 1: what an effect is tried on where there is only silence."""
+    noise = rng.uniform(-1, 1, shape)
+    return noise * np.interp(
+        np.arange(shape[1]) / 4410, np.arange(shape[1] // 4410 + 2), rng.uniform(0, 1, shape[1] // 4410 + 2)
+    )
+
+
 def _choose(trial: Call, vs: list[Signal]) -> Certificate:
-    size = _size(trial)
+    size, heard, doubt = _size(trial, vs)
     rules, probes = portfolio(size), (Noise(_RANKING, size), Swell(_RANKING, size))
     sites = visit(trial, (*_union(rules), *probes))
-    heard = [k for k, site in enumerate(sites) if np.abs(site[probes[0]].ju).max() > 1e-7]
     scores: dict[str, list[float]] = {repr(rule): [] for rule in rules}
 
     def score(rule: Modelled, upto: int) -> list[float]:
@@ -209,18 +232,20 @@ def _choose(trial: Call, vs: list[Signal]) -> Certificate:
         return own
 
     def mean(rule: Modelled) -> float:
-        return float(np.mean(_without_worst(scores[repr(rule)]) or 0.0))
+        return float(np.mean(scores[repr(rule)] or 0.0))
 
     for done, rule in enumerate(rules, 1):
         # in this order: what does for some settings only must not end the search
-        if done > 1 and heard and max(score(rule, 2)) > _GOOD and min(_without_worst(score(rule, len(heard)))) > _GOOD:
+        if heard and done > 1 and all(np.all(np.array(score(rule, n)) > _GOOD - doubt[:n]) for n in (2, len(heard))):
             rules = rules[:done]
             break
     rules = [rule for rule in rules if rule in (rules[0], *sorted(rules, key=mean)[-_FINALISTS:])]
     for rule in rules:
         score(rule, len(heard))
     scores = {repr(rule): scores[repr(rule)] for rule in rules}
-    chosen = _shortlist(rules, {name: np.array(values) for name, values in scores.items()}, trial.audio.shape[1])
+    found = {name: np.array(values) for name, values in scores.items()}
+    # an effect that puts nothing out: what measures its gain sees that
+    chosen = _shortlist(rules, found, doubt, trial.audio.shape[1]) if heard else [Pointwise(1, size)]
     cosine, error = _cosine(trial, vs, chosen, size)
     return Certificate(
         trial.effect.name,
@@ -233,42 +258,42 @@ def _choose(trial: Call, vs: list[Signal]) -> Certificate:
     )
 
 
-def _without_worst(scores: list[float]) -> list[float]:
-    """All but the lowest of several scores: rounding can spoil one probe, as that of a filter at 20 Hz."""
-    return sorted(scores)[1:] if len(scores) > 3 else scores
+def _size(trial: Call, vs: list[Signal]) -> tuple[float, list[int], NDArray[np.float64]]:
+    """The size of change at which answers are most nearly proportional, the sites that answer, and their doubt.
 
-
-def _size(trial: Call) -> float:
-    """The size of change at which answers are most nearly proportional; a large one if they are not at any.
-
-    Rounding hides smaller ones in low filters, curvature bends larger ones in steep distortions.
+    Rounding hides smaller changes in low filters, curvature bends larger ones in steep distortions. If answers are
+    proportional at no size, a large one. The doubt of a site is how far two sizes disagree there, which no rule can do
+    better than.
     """
     probes = [Noise(0, size) for size in _SIZES]
     sites = visit(trial, probes)
     pairs = list(itertools.pairwise(probes))
-    agreements = [[correlation(site[a].ju, site[b].ju) for site in sites if np.any(site[b].ju)] for a, b in pairs]
-    if not agreements[0]:
-        return SMALL
-    best = int(np.argmax(np.mean(agreements, axis=1)))
-    proportional = np.mean([agreement > 0.8 for agreement in agreements[best]]) > 0.6
-    return _SIZES[best] if proportional else _LARGE
+    loud = [k for k, site in enumerate(sites) if np.abs(site[probes[-1]].ju).max() > 1e-7]
+    if not loud:
+        return SMALL, [], np.zeros(0)
+    agreements = np.array([[correlation(sites[k][a].ju, sites[k][b].ju) for k in loud] for a, b in pairs])
+    best = int(np.argmax(agreements.mean(axis=1)))
+    if np.mean(agreements[best] > 0.8) <= 0.6:
+        return _LARGE, loud, np.zeros(len(loud))
+    a, b = pairs[best]
+    return _SIZES[best], loud, 1 - np.array([_alike(sites[k][a].ju, sites[k][b].ju, vs[k]) for k in loud])
 
 
-def _shortlist(rules: list[Modelled], scores: dict[str, NDArray[np.float64]], channels: int) -> list[Modelled]:
+def _shortlist(
+    rules: list[Modelled], scores: dict[str, NDArray[np.float64]], doubt: NDArray[np.float64], channels: int
+) -> list[Modelled]:
     """The best rule, or up to three and a wire that share six renders, if that is clearly better."""
 
     def mean(chosen: Sequence[Modelled]) -> float:
-        return float(np.mean(_without_worst(np.max([scores[repr(rule)] for rule in chosen], axis=0).tolist())))
+        return float(np.max([scores[repr(rule)] for rule in chosen], axis=0).mean())
 
     def cost(chosen: Sequence[Modelled]) -> int:
         return sum(probe.renders(channels) for probe in _union(chosen))
 
-    if not len(next(iter(scores.values()))):
-        return [rules[0]]
-    top = max(mean([rule]) for rule in rules)
-    # effects that do nothing at most settings look like a wire: one must be clearly better to be taken for it
-    close = [r for r in rules if mean([r]) >= top - (0.002 if r is not rules[0] else -1)]
-    best = min(close, key=lambda r: cost([r])) if close else rules[0]
+    best_anywhere = np.max(list(scores.values()), axis=0)
+    # effects that do nothing at most settings look like a wire there: what is cheap must do as well at every setting
+    close = [r for r in rules[1:] if np.all(best_anywhere - scores[repr(r)] <= 0.01 + doubt)]
+    best = min(close, key=lambda r: cost([r])) if close else max(rules, key=lambda r: mean([r]))
     chosen = [best]
     for _ in range(2):
         more = [r for r in rules if r not in chosen and cost([*chosen, r]) + 2 <= max(6, channels + 4)]
