@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.estimators import AudioRule, Call, FiniteDifference, Verified
-from blackbox_fx.estimators.audio_rules.verified import correlation
+from blackbox_fx.estimators.audio_rules.trial import correlation
 from blackbox_fx.graph import Chain
 from blackbox_fx.lab.case import RATE, Progress, draw_settings, music
 from blackbox_fx.layer import BlackBox
