@@ -125,7 +125,7 @@ class BlackBox(nn.Module):
         """Renders audio at params; see the class for shapes and errors."""
         self._check(audio, params)
         learning = torch.is_grad_enabled() and params.requires_grad
-        return _Render.apply(audio.float(), params.float(), self, learning)  # type: ignore[no-any-return]
+        return _Render.apply(audio.float(), params.float(), self, learning)
 
     def _look_ahead(self, audio: Tensor, params: Tensor) -> tuple[Plan, Ahead | None] | None:
         """Starts what the backward pass will render, where that is wanted and known."""

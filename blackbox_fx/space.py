@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -114,7 +114,7 @@ class Space:
         checked = {**values, **named}
         self.require(checked)
         moved: dict[str, Any] = {
-            n: dataclasses.replace(self.parameters[n], default=self.parameters[n].check(n, v))  # type: ignore[type-var]
+            n: dataclasses.replace(cast(Any, self.parameters[n]), default=self.parameters[n].check(n, v))
             for n, v in checked.items()
         }
         return Space(self.parameters | moved, (n for n in self.free if n not in checked))
@@ -155,7 +155,7 @@ class Space:
 
     def to_json(self) -> str:
         """The whole space as JSON text; `from_json` reads it back equal."""
-        parameters = {n: {"kind": p.kind} | dataclasses.asdict(p) for n, p in self.parameters.items()}  # type: ignore[call-overload]
+        parameters = {n: {"kind": p.kind} | dataclasses.asdict(cast(Any, p)) for n, p in self.parameters.items()}
         return json.dumps({"parameters": parameters, "free": self.free})
 
     @classmethod
@@ -172,8 +172,6 @@ class Space:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Space) and (self.parameters, self.free) == (other.parameters, other.free)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         held = [n for n in self.parameters if n not in self.free]

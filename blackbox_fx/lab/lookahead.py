@@ -61,7 +61,7 @@ def lookahead(share: float, batch: int, rounds: int, workers: int, progress: Cal
     torch.manual_seed(0)
     stages = [stage for _ in range(4) for stage in (torch.nn.Conv1d(16, 16, 31, padding=15), torch.nn.GELU())]
     network = torch.nn.Sequential(*stages)
-    audio = 0.1 * torch.randn(batch, 1, 8192)
+    audio = 0.1 * torch.randn(batch, 1, 8192, generator=torch.Generator().manual_seed(0))
     params = torch.full((batch, COLUMNS), 0.5, requires_grad=True)
 
     def loss(wet: torch.Tensor) -> torch.Tensor:

@@ -95,10 +95,10 @@ class MixNet(nn.Module):
 
     @staticmethod
     def _head(inputs: int, size: int, outputs: int) -> nn.Sequential:
-        head = nn.Sequential(nn.Linear(inputs, size), nn.GELU(), nn.Linear(size, outputs), nn.Sigmoid())
-        nn.init.normal_(head[2].weight, std=0.01)  # type: ignore[arg-type]
-        nn.init.zeros_(head[2].bias)  # type: ignore[arg-type]
-        return head
+        first, last = nn.Linear(inputs, size), nn.Linear(size, outputs)
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.bias)
+        return nn.Sequential(first, nn.GELU(), last, nn.Sigmoid())
 
     def forward(self, mel: Tensor, song: Tensor, mixes: int) -> tuple[Tensor, Tensor]:
         """Settings of the tracks and of the bus, both in [0, 1]."""

@@ -44,7 +44,10 @@ class Ahead:
         return 4 * int(np.prod(job.output_shape))
 
     def project(self, weight: NDArray[np.float32], stretch: int | None) -> NDArray[np.float64]:
-        """What `Pool.project` gives for the job; waits for what is not rendered yet. Raises what the pool raised."""
+        """What `Pool.project` gives for the job. Raises what the pool raised.
+
+        Waits for what is not rendered yet, as long as the pool's own deadlines allow.
+        """
         self._thread.join()
         if self._errors:
             raise self._errors[0]
@@ -62,5 +65,5 @@ def _render(
             cut = slice(start, start + part)
             outputs[cut] = pool.map(dataclasses.replace(job, params=job.params[cut], rows=job.rows[cut]))
             time.sleep(_PAUSE)
-    except BaseException as error:
+    except BaseException as error:  # whatever it is, it is raised where the outputs are wanted
         errors.append(error)

@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 
 
 @numba.njit(nogil=True, cache=True)
-def follow(level: Floats, attack: float, release: float) -> tuple[Floats, Floats]:  # pragma: no cover
+def follow(level: Floats, attack: float, release: float) -> tuple[Floats, Floats]:
     """The envelope e(t) = c(t) e(t-1) + (1 - c(t)) level(t), and c(t).
 
     c(t) is `attack` while the level is above the envelope, else `release`, both in [0, 1). All (channel, time).
@@ -26,7 +26,7 @@ def follow(level: Floats, attack: float, release: float) -> tuple[Floats, Floats
 
 
 @numba.njit(nogil=True, cache=True)
-def smooth(change: Floats, keeps: Floats) -> Floats:  # pragma: no cover
+def smooth(change: Floats, keeps: Floats) -> Floats:
     """What a change of the level does to the envelope."""
     out = np.empty_like(change)
     for channel in range(change.shape[0]):
@@ -39,7 +39,7 @@ def smooth(change: Floats, keeps: Floats) -> Floats:  # pragma: no cover
 
 
 @numba.njit(nogil=True, cache=True)
-def smooth_back(cotangent: Floats, keeps: Floats) -> Floats:  # pragma: no cover
+def smooth_back(cotangent: Floats, keeps: Floats) -> Floats:
     """The transpose of `smooth`."""
     out = np.empty_like(cotangent)
     for channel in range(cotangent.shape[0]):
