@@ -87,7 +87,7 @@ def _losses(loss_fn: Callable[[Audio], float], outputs: Iterable[Audio]) -> NDAr
     for wet in outputs:
         loss = loss_fn(wet)
         try:
-            number = float(loss)
+            number = float("nothing" if isinstance(loss, str) else loss)
         except (TypeError, ValueError):
             raise ParameterError(f"loss_fn must return a number, got {type(loss).__name__}.") from None
         if not math.isfinite(number):

@@ -15,7 +15,7 @@ from blackbox_fx.effects import Effect
 from blackbox_fx.effects.rack import label
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layer import BlackBox, check_inputs
 from blackbox_fx.runtime import Pool
 
 
@@ -201,6 +201,7 @@ class Mix(_Group):
 
     def forward(self, audio: Tensor, params: Tensor) -> Tensor:
         """The sum of all branches."""
+        check_inputs(audio, params, self.columns)
         own = self.split(params)
         wet = torch.stack([member(audio, own[name]) for name, member in self.members.items()])
         if self.level_db:

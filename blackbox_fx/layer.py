@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
@@ -49,6 +50,32 @@ class _Render(torch.autograd.Function):
             estimate = carry_out(plan, call, g, renders) if plan is not None else layer.estimator.vjp(call, g)
             grad_params = estimate.to(params)
         return grad_audio, grad_params, None, None
+
+
+def check_inputs(audio: Tensor, params: Tensor, columns: Sequence[str]) -> None:
+    """Raises AudioError or ParameterError unless audio and params are what a layer with these columns takes."""
+    if audio.ndim != 3 or 0 in audio.shape[1:] or not audio.is_floating_point():
+        raise AudioError(
+            f"audio must be (batch, channel, time) in floating point with at least one channel and sample, got "
+            f"{tuple(audio.shape)} {audio.dtype}."
+        )
+    wanted = (audio.shape[0], len(columns))
+    if tuple(params.shape) != wanted or not params.is_floating_point():
+        raise ParameterError(
+            f"params must be (batch, width) = {wanted} in floating point, got {tuple(params.shape)} "
+            f"{params.dtype}; the columns are {', '.join(columns)}."
+        )
+    if not bool(torch.isfinite(audio.detach()).all()):
+        raise AudioError("audio contains NaN or infinity; check what produced it.")
+    u = params.detach()
+    outside = ~((u >= -_TOLERANCE) & (u <= 1 + _TOLERANCE))  # true for NaN too
+    if bool(outside.any()):
+        item, column = outside.nonzero()[0].tolist()
+        name, value = columns[column], float(u[item, column])
+        raise ParameterError(
+            f"params[{item}, {column}] ({name}) is {value:g}; allowed is [0, 1]: put a sigmoid before the layer, "
+            "or use effect.space.encode for physical values."
+        )
 
 
 @final
@@ -104,6 +131,8 @@ class BlackBox(nn.Module):
         self.audio_rule = Verified() if audio_rule is None else audio_rule
         self.pool = Inline() if pool is None else pool
         self.sample_rate = check_sample_rate(sample_rate)
+        if lookahead not in (None, True, False):
+            raise ParameterError(f"lookahead must be True, False or None, got {lookahead!r}.")
         if lookahead and isinstance(self.pool, Inline):
             raise ParameterError(
                 "lookahead needs a pool with workers of its own, got Inline; use Processes or Threads."
@@ -123,7 +152,7 @@ class BlackBox(nn.Module):
     @torch.compiler.disable
     def forward(self, audio: Tensor, params: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Renders audio at params; see the class for shapes and errors."""
-        self._check(audio, params)
+        check_inputs(audio, params, self.columns)
         learning = torch.is_grad_enabled() and params.requires_grad
         return _Render.apply(audio.float(), params.float(), self, learning)
 
@@ -141,30 +170,6 @@ class BlackBox(nn.Module):
         if self.lookahead is None and Ahead.nbytes(job) > _MOST_AHEAD:
             return plan, None  # drawn once, whenever it is rendered
         return plan, Ahead(self.pool, job, part=2 * self.pool.workers)
-
-    def _check(self, audio: Tensor, params: Tensor) -> None:
-        if audio.ndim != 3 or 0 in audio.shape[1:] or not audio.is_floating_point():
-            raise AudioError(
-                f"audio must be (batch, channel, time) in floating point with at least one channel and sample, got "
-                f"{tuple(audio.shape)} {audio.dtype}."
-            )
-        wanted = (audio.shape[0], self.width)
-        if tuple(params.shape) != wanted or not params.is_floating_point():
-            raise ParameterError(
-                f"params must be (batch, width) = {wanted} in floating point, got {tuple(params.shape)} "
-                f"{params.dtype}; the columns are {', '.join(self.effect.space.columns)}."
-            )
-        if not bool(torch.isfinite(audio.detach()).all()):
-            raise AudioError("audio contains NaN or infinity; check what produced it.")
-        u = params.detach()
-        outside = ~((u >= -_TOLERANCE) & (u <= 1 + _TOLERANCE))  # true for NaN too
-        if bool(outside.any()):
-            item, column = outside.nonzero()[0].tolist()
-            name, value = self.effect.space.columns[column], float(u[item, column])
-            raise ParameterError(
-                f"params[{item}, {column}] ({name}) is {value:g}; allowed is [0, 1]: put a sigmoid before the layer, "
-                "or use effect.space.encode for physical values."
-            )
 
     def extra_repr(self) -> str:
         """The effect and its free parameters."""

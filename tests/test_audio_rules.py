@@ -9,7 +9,7 @@ import torch
 
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import Rack, function, load
-from blackbox_fx.errors import ParameterError
+from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators import (
     Call,
     Dynamics,
@@ -278,6 +278,8 @@ def test_a_surrogate_gives_its_own_gradient():
     assert torch.allclose(Surrogate(twin).vjp(call, g), audio.grad)
     with pytest.raises(ParameterError, match="undetached"):
         Surrogate(lambda audio, params, rate: audio.detach()).vjp(call, g)
+    with pytest.raises(AudioError, match="gradient of the function is NaN"):
+        Surrogate(lambda audio, params, rate: (0 * audio).square().sqrt()).vjp(call, g)
 
 
 @pytest.mark.parametrize("length", [1, 7, 300, 1400, 2700])
@@ -328,7 +330,14 @@ def test_unknown_rules_in_a_certificate_are_tried_anew(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Verified(threshold=2), lambda: Verified(recheck=-1), lambda: Surrogate("proxy")]
+    "make",
+    [
+        lambda: Verified(threshold=2),
+        lambda: Verified(threshold="a"),
+        lambda: Verified(recheck=-1),
+        lambda: Verified(recheck="a"),
+        lambda: Surrogate("proxy"),
+    ],
 )
 def test_mistakes(make):
     with pytest.raises(ParameterError, match="got"):

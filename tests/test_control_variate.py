@@ -115,6 +115,10 @@ def test_what_a_surrogate_cannot_do():
     one, g = call(linear([1.0, 2.0]), np.full((1, 2), 0.4))
     with pytest.raises(AudioError, match="shape"):
         Autodiff(lambda audio, params, rate: audio[..., :-1] * params.sum()).vjp(one, g)
+    with pytest.raises(AudioError, match="returned NaN"):
+        ControlVariate(SPSA(), lambda audio, params, rate: audio * (params.sum() - 9).sqrt()).vjp(one, g)
+    with pytest.raises(AudioError, match="gradient of the function is NaN"):
+        Autodiff(lambda audio, params, rate: audio * (0 * params.sum()).sqrt()).vjp(one, g)
     with pytest.raises(ParameterError, match="no gradient"):
         Autodiff(lambda audio, params, rate: audio).vjp(one, g)
     multiplexed = MultiplexedSPSA()

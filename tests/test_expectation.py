@@ -96,6 +96,7 @@ class Stretched(Probing):
         (lambda wet: float("nan"), None, "finite"),
         (lambda wet: 1.0 if wet.max() == 1 else float("inf"), bfx.ScoreFunction(generator=seeded()), "returned inf"),
         (lambda wet: "loud", None, "must return a number, got str"),
+        (lambda wet: "3", None, "must return a number, got str"),
         (lambda wet: wet, None, "must return a number, got ndarray"),
         (peak, bfx.Autodiff(lambda a, p, r: a), "got Autodiff"),
         (peak, Stretched(), "stretches of time"),

@@ -234,6 +234,8 @@ def test_chains_nest_copy_and_keep_their_state():
         (lambda: bfx.Chain([bfx.load("pedalboard:Gain")], bfx.SPSA()), "write lambda"),
         (lambda: bfx.Chain([bfx.load("pedalboard:Gain")], sample_rate=0), "sample"),
         (lambda: bfx.Mix([None], level_db=(6, -6)), "level_db"),
+        (lambda: bfx.Mix([None], level_db=(-6, 6))(torch.zeros(1, 1, 9), torch.ones(1, 1) + 1), r"dry.level_db\) is 2"),
+        (lambda: bfx.Mix([None])(torch.full((1, 1, 9), np.nan), torch.zeros(1, 0)), "NaN"),
         (
             lambda: bfx.Chain(
                 [bfx.BlackBox(bfx.load("pedalboard:Gain"), sample_rate=r) for r in (44100, 48000)],

@@ -327,6 +327,8 @@ def test_what_fails_ahead_is_raised_in_the_backward_pass():
 def test_lookahead_needs_workers():
     with pytest.raises(ParameterError, match="Inline"):
         layer(lookahead=True)
+    with pytest.raises(ParameterError, match="got 'no'"):
+        layer(lookahead="no")
 
 
 def test_without_being_told_it_looks_ahead_only_with_processes_and_enough_memory(monkeypatch):

@@ -46,7 +46,7 @@ def audio(
     directions: Annotated[int, typer.Option(min=2, help="Random directions for each cosine.")] = 200,
     count: Annotated[int, typer.Option(min=1, help="Random chains and racks of 2, and as many of 3.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.2, help="Length of a clip.")] = 3.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of songs, settings and directions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of songs, settings and directions.")] = 0,
 ) -> None:
     """Measure how right the audio gradient is, by the rule that Verified chooses."""
     from blackbox_fx.errors import ParameterError
@@ -87,7 +87,7 @@ def audio(
 
 
 def lookahead(
-    share: Annotated[float, typer.Option(min=0.01, help="The plugin's time in the network's.")] = 0.9,
+    share: Annotated[float, typer.Option(min=0.01, max=10, help="The plugin's time in the network's.")] = 0.9,
     batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 9,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,

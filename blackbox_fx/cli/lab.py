@@ -26,7 +26,7 @@ Settings = Annotated[int, typer.Option(min=1, help="Settings of the effect for e
 Draws = Annotated[int, typer.Option(min=1, help="Estimates from each estimator at each setting.")]
 Seconds = Annotated[float, typer.Option(min=0.1, max=60, help="Length of a clip.")]
 Stereo = Annotated[bool, typer.Option("--stereo", help="Two channels instead of one.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of songs, settings and estimates.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of songs, settings and estimates.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for CSV, plots and a page.")]
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from blackbox_fx.train import MixRecipe
 
 Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
-Seed = Annotated[int, typer.Option(help="Of songs, excerpts, weights and gradient estimates.", min=0)]
+Seed = Annotated[int, typer.Option(help="Of songs, excerpts, weights and gradient estimates.", min=0, max=2**32 - 1)]
 Steps = Annotated[int | None, typer.Option(help="Optimiser steps; 340 unless a recipe says otherwise.", min=1)]
 
 
@@ -52,7 +52,7 @@ def train_mix(
     songs: Annotated[Path, typer.Option(help="Folder with one folder of stems for each song.")],
     out: Out = Path("runs/mix"),
     recipe: Annotated[Path | None, typer.Option(help="TOML file with settings; see recipe.toml of any run.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=0, max=2**32 - 1)] = None,
     steps: Steps = None,
 ) -> None:
     """Train a mixing network on your own stems, towards the mixes of a hidden engineer.

@@ -22,20 +22,31 @@ def check_surrogate(name: str, value: object) -> None:
 
 
 def check_output(audio: Tensor, like: Tensor) -> Tensor:
-    """What a surrogate returned. Raises AudioError unless it has the shape of its input."""
+    """What a surrogate returned. Raises AudioError unless it is finite and has the shape of its input."""
     if audio.shape != like.shape:
         raise AudioError(
             f"The function returned shape {tuple(audio.shape)} for audio of shape {tuple(like.shape)}; both must be "
             "equal."
         )
+    if not bool(torch.isfinite(audio.detach()).all()):
+        raise AudioError("The function returned NaN or infinity; check it at these settings before gradients use it.")
     return audio
+
+
+def check_gradient(grad: Tensor) -> Tensor:
+    """A surrogate's gradient. Raises AudioError unless it is finite."""
+    if not bool(torch.isfinite(grad).all()):
+        raise AudioError(
+            "The gradient of the function is NaN or infinite; look for a root, a logarithm or a division at 0 in it."
+        )
+    return grad
 
 
 def surrogate_vjp(surrogate: Differentiable, call: Call, g: Tensor) -> Tensor:
     """The gradient of <g, surrogate's output> with respect to params, (batch, width), float64, by autograd.
 
     Raises:
-        AudioError: a surrogate that returns another shape.
+        AudioError: a surrogate that returns another shape, NaN or infinity, or whose gradient holds them.
         ParameterError: one whose output does not depend on params.
     """
     params = call.params.detach().clone().requires_grad_()
@@ -46,7 +57,7 @@ def surrogate_vjp(surrogate: Differentiable, call: Call, g: Tensor) -> Tensor:
                 "The output of the function has no gradient for params; compute it from them with torch, undetached."
             )
         (grad,) = torch.autograd.grad(output, params, g.to(output), allow_unused=True)
-    return torch.zeros_like(params, dtype=torch.float64).cpu() if grad is None else grad.double().cpu()
+    return torch.zeros_like(params, dtype=torch.float64).cpu() if grad is None else check_gradient(grad).double().cpu()
 
 
 @final

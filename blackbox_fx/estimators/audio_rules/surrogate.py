@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import final
 
 import torch
 from torch import Tensor
 
 from blackbox_fx.errors import ParameterError
+from blackbox_fx.estimators.autodiff import Differentiable, check_gradient, check_output, check_surrogate
 from blackbox_fx.estimators.base import AudioRule, Call
 
 
@@ -25,25 +25,24 @@ class Surrogate(AudioRule):
 
     Raises:
         ParameterError: something that cannot be called, or whose output does not depend on audio.
+        AudioError: an output of another shape, or NaN or infinity in it or in the gradient.
     """
 
-    def __init__(self, function: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    def __init__(self, function: Differentiable) -> None:
         super().__init__()
-        if not callable(function):
-            raise ParameterError(f"function must be one of (audio, params, sample_rate), got {function!r}.")
+        check_surrogate("function", function)
         self.function = function
 
     def vjp(self, call: Call, g: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
         audio = call.audio.detach().clone().requires_grad_()
         with torch.enable_grad():
-            output = self.function(audio, call.params.detach(), call.sample_rate)
-        if not output.requires_grad or output.shape != audio.shape:
+            output = check_output(self.function(audio, call.params.detach(), call.sample_rate), audio)
+        if not output.requires_grad:
             raise ParameterError(
-                f"The function must return audio of shape {tuple(audio.shape)} with a gradient, got "
-                f"{tuple(output.shape)}; compute it from audio with torch, undetached."
+                "The output of the function has no gradient for audio; compute it from audio with torch, undetached."
             )
-        return torch.autograd.grad(output, audio, g.to(output))[0]
+        return check_gradient(torch.autograd.grad(output, audio, g.to(output))[0])
 
     def cost(self, channels: int) -> int:
         """None."""

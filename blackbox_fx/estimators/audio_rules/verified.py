@@ -64,10 +64,10 @@ class Verified(AudioRule):
 
     def __init__(self, threshold: float = 0.9, recheck: int = 500) -> None:
         super().__init__()
-        if not 0 <= threshold <= 1 or recheck < 0:
-            raise ParameterError(
-                f"threshold must lie in [0, 1] and recheck be at least 0, got {threshold!r} and {recheck!r}."
-            )
+        if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+            raise ParameterError(f"threshold must be a cosine in [0, 1], got {threshold!r}.")
+        if not isinstance(recheck, int) or recheck < 0:
+            raise ParameterError(f"recheck must be a number of calls, 0 for none, got {recheck!r}.")
         self.threshold, self.recheck = threshold, recheck
         self.certificate: Certificate | None = None
         self._calls = 0
@@ -103,7 +103,6 @@ class Verified(AudioRule):
         return chosen_rules(self.certificate) if self.certificate else []
 
     def _certify(self, call: Call, g: Tensor, again: bool) -> None:
-        trial, v = make_trial(call, g, random=not again)
         key = hashlib.blake2b(
             f"{call.effect.fingerprint} {call.sample_rate} {call.audio.shape[1]} "
             f"{[repr(rule) for rule in portfolio()]}".encode(),
@@ -112,16 +111,14 @@ class Verified(AudioRule):
         if not again and (kept := certificate.load(key)) is not None and kept.rules and chosen_rules(kept):
             self.certificate = kept
         elif again and self.certificate is not None:
+            trial, v = make_trial(call, g, random=False)
             cosine, error = certify(trial, v, self._chosen, self.certificate.size)
             if cosine >= self.certificate.cosine - 0.1 - error:
                 return
             _log.info("%s: the audio rule has fallen to %.3f here; all are tried anew.", call.effect.name, cosine)
-            trial, v = make_trial(call, g, random=True)
-            self.certificate = choose(trial, v)
-            certificate.save(key, self.certificate)
+            self._try(call, g, key)
         else:
-            self.certificate = choose(trial, v)
-            certificate.save(key, self.certificate)
+            self._try(call, g, key)
         _log.info("Audio rule of %s: %s", call.effect.name, self.certificate)
         if self.certificate.cosine < self.threshold and not again:
             warnings.warn(
@@ -129,6 +126,11 @@ class Verified(AudioRule):
                 "split a Rack into a Chain.",
                 stacklevel=2,
             )
+
+    def _try(self, call: Call, g: Tensor, key: str) -> None:
+        _log.info("Audio rules are tried on %s, once; it takes a few hundred renders of a second.", call.effect.name)
+        self.certificate = choose(*make_trial(call, g, random=True))
+        certificate.save(key, self.certificate)
 
     def extra_repr(self) -> str:
         """What was found."""
