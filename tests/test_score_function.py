@@ -58,7 +58,7 @@ SWITCHES = Space(
 )
 
 
-@pytest.mark.parametrize("samples", [2, 4, 8])
+@pytest.mark.parametrize("samples", [2, 4, 8, 26])
 @pytest.mark.parametrize("toggle", [0.0, 0.3, 1.0])
 def test_discrete_columns_hold_what_moving_there_changes(samples, toggle):
     row = [0.5, 0.5, toggle, 0.2, 0.5, 0.0]  # the option without weight is drawn too
@@ -68,6 +68,17 @@ def test_discrete_columns_hold_what_moving_there_changes(samples, toggle):
     estimates = many(effect, row, ScoreFunction(samples, generator=seeded()), draws=1600) / scale
     options = estimates[:, 3:] - estimates[:, 3:4]  # up to a constant that all options share
     assert_unbiased(np.column_stack([estimates[:, :3], options[:, 1:]]), np.array([2, 20, 3, 1, 5]))
+
+
+@pytest.mark.parametrize(("samples", "renders"), [(12, 12), (22, 12), (24, 24)])
+def test_switches_have_no_noise_where_every_combination_is_rendered(samples, renders):
+    held = function(switches, SWITCHES).fix(a=0.5, n=20)
+    estimator, pool = ScoreFunction(samples, generator=seeded()), Counting()
+    one, g = call(held, [[0.3, 0.2, 0.5, 0.0]], pool=pool)
+    first, again = estimator.vjp(one, g), estimator.vjp(one, g)
+    assert len(pool.jobs[0]) == renders == estimator.cost(held.space)
+    assert torch.allclose(first, again, atol=1e-6)
+    assert np.allclose([first[0, 0], first[0, 2] - first[0, 1]], np.array([3.0, 1.0]) * unit(one, g), rtol=1e-4)
 
 
 def test_a_baseline_takes_the_level_out():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import numpy as np
@@ -23,8 +24,10 @@ class ScoreFunction(Stochastic):
 
     Continuous and integer columns are drawn from a Gaussian around their value, on/off parameters from a coin with the
     column as its probability, choices from their normalised weights. Samples come in antithetic pairs: the Gaussian
-    part mirrored, the discrete part the same in both, so that neither part is noise to the other. The discrete part is
-    held against the mean of the other pairs, or against the forward pass where there is only one pair.
+    part mirrored, the discrete part the same in both, so that neither part is noise to the other. Where there are pairs
+    enough for every combination of switches and options, each gets as many and counts by its probability, so that the
+    discrete part has no noise of its own. Else combinations are drawn, and held against the mean of the other pairs, or
+    against the forward pass where there is only one pair.
 
     What is estimated is the gradient of the mean over these settings, which for Gaussian columns is the gradient of the
     effect blurred by sigma. A column nearer to a bound than its sample reaches is drawn around a centre moved inside by
@@ -34,12 +37,13 @@ class ScoreFunction(Stochastic):
     their present values. Probabilities of a coin are kept within [0.1, 0.9] and a tenth of a choice is spread evenly
     over its options, so that each can be drawn.
 
-    Over K pairs, with slopes a of a function linear in the Gaussian columns, column j has the variance
+    Over K drawn pairs, with slopes a of a function linear in the Gaussian columns, column j has the variance
     (sum of all a^2 + a_j^2) / K. (A baseline over all other single samples was worked out: a mirrored
     sample in the baseline of its own twin biases the gradient.)
 
     Args:
-        samples: renders for each item of the batch, an even number.
+        samples: renders for each item of the batch, an even number; fewer are made where pairs are left over after
+            every combination got as many.
         sigma: standard deviation of the Gaussian, on the [0, 1] axis.
         generator: draws the settings, see `SPSA`; its state is part of `state_dict`.
 
@@ -65,54 +69,73 @@ class ScoreFunction(Stochastic):
         """Mirrored pairs of random settings."""
         space, rows = call.effect.space, call.rows
         batch, width = rows.shape
-        pairs = self.samples // 2 if width else 0
+        pairs, every = self.cost(space) // 2, _combinations(space)
+        exact = 1 < every <= pairs
         start = np.repeat(rows[:, None], pairs, axis=1)
         drawn = torch.randn(batch, pairs, width, generator=self.generator, dtype=torch.float64).numpy()
         plus, minus = around(start, drawn * self.sigma)
-        normal = np.zeros(width, bool)
-        score = np.zeros((batch, pairs, width))
-        for name in space.free:
-            p, s = space.parameters[name], space.slices[name]
-            if isinstance(p, (Toggle, Choice)):
-                state, score[..., s] = self._discrete(start[..., s], isinstance(p, Toggle))
-                plus[..., s] = minus[..., s] = state
+        weight = np.full((batch, pairs), (every if exact else 1) / max(pairs, 1))
+        score, normal, before = np.zeros((batch, pairs, width)), np.ones(width, bool), 1
+        for name in _discrete(space):
+            own = space.slices[name]
+            chances = _chances(rows[:, own])
+            if exact:
+                option = np.tile(np.arange(pairs) // before % chances.shape[1], (batch, 1))
+                weight *= np.take_along_axis(chances, option, axis=1)
+                before *= chances.shape[1]
             else:
-                normal[s] = True
-        items = np.repeat(np.arange(batch), pairs)
+                option = self._draw(chances, pairs)
+            state = np.eye(chances.shape[1])[option]
+            push = state / chances[:, None]
+            if isinstance(space.parameters[name], Toggle):
+                state, push = state[..., 1:], push[..., 1:] - push[..., :1]
+            plus[..., own] = minus[..., own] = state
+            score[..., own], normal[own] = push, False
 
         def combine(scores: NDArray[np.float64], here: NDArray[np.float64]) -> Rows:
             up, down = scores.reshape(2, batch, pairs)
             mean = (up + down) / 2
-            others = (mean.sum(axis=1, keepdims=True) - mean) / (pairs - 1) if pairs > 1 else here[:, None]
-            weight = np.where(
-                normal, drawn * ((up - down) / (2 * self.sigma))[..., None], score * (mean - others)[..., None]
-            )
-            return weight.mean(axis=1) if pairs else np.zeros((batch, width))
+            total = (weight * mean).sum(axis=1, keepdims=True)
+            others = (total - weight * mean) / (1 - weight) if pairs > 1 else here[:, None]
+            excess = mean - (total if exact else others)
+            slope = np.where(normal, drawn * ((up - down) / (2 * self.sigma))[..., None], score * excess[..., None])
+            return (weight[..., None] * slope).sum(axis=1)
 
-        points = np.concatenate([plus, minus]).reshape(2 * batch * pairs, width)
-        return Plan(points, np.tile(items, 2), combine)
+        items = np.repeat(np.arange(batch), pairs)
+        return Plan(np.concatenate([plus, minus]).reshape(2 * batch * pairs, width), np.tile(items, 2), combine)
 
-    def _discrete(self, u: Rows, toggle: bool) -> tuple[Rows, Rows]:
-        """Random states of an on/off parameter or a choice, and their scores; u is (batch, pairs, columns)."""
-        if toggle:
-            on = np.clip(u, _FLOOR, 1 - _FLOOR)
-            coin = torch.rand(u.shape, generator=self.generator, dtype=torch.float64).numpy()
-            state = (coin < on).astype(np.float64)
-            return state, (state - on) / (on * (1 - on))
-        total = u.sum(axis=-1, keepdims=True)
-        weights = np.divide(u, total, out=np.full_like(u, 1 / u.shape[-1]), where=total > 0)
-        weights = (1 - _FLOOR) * weights + _FLOOR / u.shape[-1]
-        flat = torch.from_numpy(weights.reshape(-1, u.shape[-1]))
-        if not len(flat):
-            return u, u
-        chosen = torch.multinomial(flat, 1, generator=self.generator)[:, 0].numpy()
-        state = np.eye(u.shape[-1])[chosen].reshape(u.shape)
-        return state, (state / weights).astype(np.float64)
+    def _draw(self, chances: Rows, pairs: int) -> NDArray[np.int64]:
+        """Random options, (batch, pairs), from the chances of each, (batch, options)."""
+        if not chances.size:
+            return np.zeros((len(chances), pairs), np.int64)
+        drawn = torch.multinomial(torch.from_numpy(chances), pairs, replacement=True, generator=self.generator)
+        return drawn.numpy()
 
     def cost(self, space: Space) -> int:
-        """As many as samples, where there is anything to move."""
-        return self.samples if space.width else 0
+        """As many as samples, or as share out evenly among all combinations; none where there is nothing to move."""
+        pairs, every = self.samples // 2, _combinations(space)
+        return 2 * (pairs - pairs % every if every <= pairs else pairs) if space.width else 0
 
     def extra_repr(self) -> str:
         """Samples and sigma."""
         return f"samples={self.samples}, sigma={self.sigma:g}"
+
+
+def _discrete(space: Space) -> list[str]:
+    return [name for name in space.free if isinstance(space.parameters[name], (Toggle, Choice))]
+
+
+def _combinations(space: Space) -> int:
+    """How many there are of switches and options together."""
+    sizes = (space.slices[name] for name in _discrete(space))
+    return math.prod(max(2, own.stop - own.start) for own in sizes)
+
+
+def _chances(u: Rows) -> Rows:
+    """Of off and on, or of the options of a choice, (batch, options); u is (batch, columns)."""
+    if u.shape[1] == 1:
+        on = np.clip(u, _FLOOR, 1 - _FLOOR)
+        return np.concatenate([1 - on, on], axis=1)
+    total = u.sum(axis=1, keepdims=True)
+    weights = np.divide(u, total, out=np.full_like(u, 1 / u.shape[1]), where=total > 0)
+    return (1 - _FLOOR) * weights + _FLOOR / u.shape[1]

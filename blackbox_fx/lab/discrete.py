@@ -127,12 +127,12 @@ class Way:
     entropy: float = 0.0
 
 
-_SCORED = _judged(lambda draw: ScoreFunction(8, generator=draw))
+_SCORED = _judged(lambda draw: ScoreFunction(16, generator=draw))
 WAYS = {
     "<g, move>": Way(lambda draw: _slopes),
     "expected_loss, FiniteDifference()": Way(_judged(lambda draw: FiniteDifference())),
-    "expected_loss, ScoreFunction(8)": Way(_SCORED),
-    "expected_loss, ScoreFunction(8), entropy": Way(_SCORED, 1.0),
+    "expected_loss, ScoreFunction(16)": Way(_SCORED),
+    "expected_loss, ScoreFunction(16), entropy": Way(_SCORED, 1.0),
 }
 
 

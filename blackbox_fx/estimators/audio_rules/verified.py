@@ -108,29 +108,25 @@ class Verified(AudioRule):
             f"{[repr(rule) for rule in portfolio()]}".encode(),
             digest_size=12,
         ).hexdigest()
-        if not again and (kept := certificate.load(key)) is not None and kept.rules and chosen_rules(kept):
-            self.certificate = kept
-        elif again and self.certificate is not None:
+        if again and self.certificate is not None:
             trial, v = make_trial(call, g, random=False)
             cosine, error = certify(trial, v, self._chosen, self.certificate.size)
             if cosine >= self.certificate.cosine - 0.1 - error:
                 return
             _log.info("%s: the audio rule has fallen to %.3f here; all are tried anew.", call.effect.name, cosine)
-            self._try(call, g, key)
-        else:
-            self._try(call, g, key)
+        found = None if again else certificate.load(key)
+        if found is None or not chosen_rules(found):
+            _log.info("Audio rules are tried on %s, once: a few hundred renders of a second.", call.effect.name)
+            found = choose(*make_trial(call, g, random=True))
+            certificate.save(key, found)
+        self.certificate = found
         _log.info("Audio rule of %s: %s", call.effect.name, self.certificate)
-        if self.certificate.cosine < self.threshold and not again:
+        if found.cosine < self.threshold and not again:
             warnings.warn(
                 f"The audio gradient of {call.effect.name} is uncertain ({self.certificate}); train a proxy of it, or "
                 "split a Rack into a Chain.",
                 stacklevel=2,
             )
-
-    def _try(self, call: Call, g: Tensor, key: str) -> None:
-        _log.info("Audio rules are tried on %s, once; it takes a few hundred renders of a second.", call.effect.name)
-        self.certificate = choose(*make_trial(call, g, random=True))
-        certificate.save(key, self.certificate)
 
     def extra_repr(self) -> str:
         """What was found."""
