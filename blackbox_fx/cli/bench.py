@@ -64,15 +64,23 @@ def audio(
     except KeyboardInterrupt:
         show.err.print("stopped; this is what was measured so far")
     rows = [
-        (s.kind, s.name, s.rule, str(s.renders), f"{s.cosine:.3f} +- {1.96 * s.error:.3f}", f"{s.identity:.2f}")
+        (
+            s.kind,
+            s.name,
+            s.rule,
+            str(s.renders),
+            f"{s.cosine:.3f} +- {1.96 * s.error:.3f}",
+            f"{s.truth:.3f}",
+            f"{s.identity:.2f}",
+        )
         for s in scores
     ]
     spsa = np.mean([s.spsa for s in scores]) if scores else 0.0
     show.table(
         f"Cosine of the audio gradient to the truth, {directions} directions, 95 % interval (SPSA: {spsa:.4f})",
-        ("kind", "effect", "rule", "renders", "cosine", "a wire"),
+        ("kind", "effect", "rule", "renders", "cosine", "the truth's own", "a wire"),
         rows,
-        numbers=3,
+        numbers=4,
     )
     for kind in chosen:
         own = np.array([s.cosine for s in scores if s.kind == kind])

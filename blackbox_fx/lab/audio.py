@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, final
@@ -14,6 +15,7 @@ from torch import Tensor
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.estimators import AudioRule, Call, FiniteDifference, Verified
 from blackbox_fx.estimators.audio_rules.trial import correlation
+from blackbox_fx.estimators.base import to_numpy
 from blackbox_fx.graph import Chain
 from blackbox_fx.lab.case import RATE, Progress, draw_settings, music
 from blackbox_fx.layer import BlackBox
@@ -26,7 +28,8 @@ SINGLE = (
 )
 FLANGER = {"centre_delay_ms": (1.0, 4.0), "depth": (0.0, 0.3), "rate_hz": (0.1, 2.0)}
 PLUGINS = ("ZamCompX2", "ZamEQ2", "ZamGEQ31", "ZamDelay", "ZaMaximX2", "ZaMultiCompX2", "ZamGateX2", "ZamTube")
-_STEP = 2e-3  # of the clip's root mean square
+_SIZES = (1e-5, 1e-4, 1e-3, 4e-3)  # of the clip's root mean square
+_TRIED = 16  # directions that choose one
 _AT_ONCE = 40
 
 
@@ -41,6 +44,7 @@ class AudioScore:
         rule: what `Verified` chose.
         renders: that the rule makes for each clip; for a chain, the most of any member.
         cosine, error: of its gradient to the true one, and the standard error.
+        truth: correlation of the true answers at two sizes of the change, which no cosine can be expected to exceed.
         identity, spsa: cosines of a plain wire, and of SPSA over all samples with two renders.
     """
 
@@ -50,6 +54,7 @@ class AudioScore:
     renders: int
     cosine: float
     error: float
+    truth: float
     identity: float
     spsa: float
 
@@ -144,6 +149,33 @@ def _meet(layer: Any, whole: Effect, clip: Tensor, seed: int) -> None:
         _gradient(layer, clip, row, target)
 
 
+@final
+class _Truth:
+    """The answers <v, J u> of an effect to directions u, by central differences of the size that rounding and curvature
+    leave most alike.
+
+    Attributes:
+        agreement: correlation of the answers at that size and the next larger one.
+    """
+
+    def __init__(self, call: Call, v: np.ndarray, seed: int) -> None:
+        self._call, self._v, self._x = call, v, to_numpy(call.audio)[0].astype(np.float64)
+        us = np.random.default_rng(seed).standard_normal((_TRIED, *v.shape))
+        seen = [self._answers(us, size) for size in _SIZES]
+        alike = [correlation(a, b) for a, b in itertools.pairwise(seen)]
+        self._size, self.agreement = _SIZES[int(np.argmax(alike))], max(alike)
+
+    def _answers(self, us: np.ndarray, size: float) -> np.ndarray:
+        step = size * np.sqrt(np.mean(np.square(self._x)))
+        inputs = np.concatenate([self._x + step * us, self._x - step * us]).astype(np.float32)
+        up, down = np.split(self._call.respond(inputs, np.zeros(len(inputs), np.int64)).astype(np.float64), 2)
+        return np.einsum("ct,nct->n", self._v, up - down) / (2 * step)
+
+    def __call__(self, us: np.ndarray) -> np.ndarray:
+        """For directions (n, channel, time)."""
+        return self._answers(us, self._size)
+
+
 def _score(
     kind: str,
     name: str,
@@ -159,33 +191,27 @@ def _score(
     job = Job(whole, clip[None].numpy(), rows[1:], np.zeros(1, np.int64), RATE)
     target = torch.from_numpy(pool.map(job)[0])
     gradient, v = (g.numpy() for g in _gradient(layer, clip, row, target))
-    x = clip.double().numpy()
-    call = Call(whole, pool, RATE, clip[None], torch.from_numpy(row[None]).float(), clip[None])
+    truth = _Truth(Call(whole, pool, RATE, clip[None], torch.from_numpy(row[None]).float(), clip[None]), v, seed + 1)
     rng = np.random.default_rng(seed)
-    step = _STEP * np.sqrt(np.mean(np.square(x)))
     columns: list[tuple[float, float, float]] = []  # true, found, wire
-    first: np.ndarray | None = None
+    first = 0.0
     for start in range(0, directions, _AT_ONCE):
-        us = rng.standard_normal((min(_AT_ONCE, directions - start), *x.shape))
-        inputs = np.concatenate([x + step * us, x - step * us]).astype(np.float32)
-        up, down = np.split(call.respond(inputs, np.zeros(len(inputs), np.int64)).astype(np.float64), 2)
-        true = np.einsum("ct,nct->n", v, up - down) / (2 * step)
-        columns += zip(true, np.einsum("ct,nct->n", gradient, us), np.einsum("ct,nct->n", v, us), strict=True)
-        if first is None:
-            first = true[0] * us[0]
+        us = rng.standard_normal((min(_AT_ONCE, directions - start), *v.shape))
+        columns += zip(truth(us), np.einsum("ct,nct->n", gradient, us), np.einsum("ct,nct->n", v, us), strict=True)
+        first = first or float(np.linalg.norm(us[0]))
     true, found, wire = np.array(columns).T
-    assert first is not None
     cosine = correlation(found, true)
     # |true gradient| from the directions themselves: one direction holds about |g|^2 of <g, u>^2
-    spsa = float(columns[0][0]) ** 2 / (np.linalg.norm(first) * np.sqrt(np.mean(np.square(true))) + 1e-30)
+    spsa = abs(float(true[0])) / (first * np.sqrt(np.mean(np.square(true))) + 1e-30)
     rules = [m.audio_rule for m in layer.modules() if isinstance(m, BlackBox)]
     return AudioScore(
         kind,
         name,
         "; ".join(_brief(rule) for rule in rules),
-        max(rule.cost(len(x)) for rule in rules),
+        max(rule.cost(v.shape[0]) for rule in rules),
         cosine,
         (1 - cosine**2) / np.sqrt(len(true)),
+        truth.agreement,
         correlation(wire, true),
         spsa,
     )

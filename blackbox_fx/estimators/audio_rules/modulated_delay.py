@@ -11,8 +11,9 @@ from scipy.sparse import csc_array, eye_array
 from scipy.sparse.linalg import splu
 
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
-from blackbox_fx.estimators.audio_rules.operators import Wire
+from blackbox_fx.estimators.audio_rules.operators import Gain, Series, Wire
 from blackbox_fx.estimators.audio_rules.probes import Echoes, Noise, Train
+from blackbox_fx.estimators.audio_rules.two_stage import curve_gain
 
 Floats = NDArray[np.float64]
 _NEAR = 24  # samples after an impulse that belong to the dry path
@@ -158,33 +159,54 @@ class ModulatedDelay(Modelled):
     every sample. Feedback and short filters beside both paths are fitted to a random probe. That is exact where the
     tracks that the impulses draw overlap and cross, at any rate that the impulses resolve.
 
+    Args:
+        curve: whether a memoryless curve comes before the line, as in a distortion with a chorus: what it makes of
+            small changes is a function of the clip's value, fitted in turn with the line.
+
     Tried before: to follow each packet by its neighbours, and to interpolate between them. That was right to 0.95 to
     0.998 while the delay moved slowly and came back once, and to 0.1 to 0.9 beyond 5 Hz or with strong feedback.
     """
+
+    def __init__(self, curve: bool = False) -> None:
+        super().__init__()
+        self.curve = curve
 
     def probes(self) -> tuple[Probe, ...]:
         """Three trains of impulses, and random signs."""
         return _TRAIN, _NOISE
 
     def fit(self, site: Site) -> Model:
-        """The delay, then the feedback, then the filters."""
+        """The delay, then the feedback and the filters, then the curve, and feedback and filters again."""
         when, delays = _sightings(site[_TRAIN])
         delay = _oscillator(when, delays, site.x.shape[1]) if len(when) >= 8 else None
         if delay is None:
             return Wire()
         u, ju = site[_NOISE]
         part = min(u.shape[1], int(0.5 * site.sample_rate))
+        model = _line(delay, u, ju, part)
+        if not self.curve:
+            return model
+        gain = curve_gain(site.x, u, model, ju)
+        return Series((Gain(gain), _line(delay, gain * u, ju, part)))
 
-        @functools.cache
-        def left(feedback: float) -> float:
-            line = _Line(delay[:part], feedback)
-            return _filters(line, u[:1, :part], ju[:1, :part], range(0, 3))[0]
+    def extra_repr(self) -> str:
+        """Whether there is a curve."""
+        return f"curve={self.curve}"
 
-        feedback = min(np.linspace(-0.9, 0.9, 7).tolist(), key=left)
-        step = 0.3
-        for _ in range(7):
-            step /= 2
-            feedback = min((feedback, feedback - step, feedback + step), key=left)
-        line = _Line(delay, feedback)
-        _, dry, wet = _filters(line, u, ju, _LAGS)
-        return _DryWet(line, dry, wet)
+
+def _line(delay: Floats, u: Signal, ju: Signal, part: int) -> _DryWet:
+    """Feedback, from the first part of the clip, and filters."""
+
+    @functools.cache
+    def left(feedback: float) -> float:
+        line = _Line(delay[:part], feedback)
+        return _filters(line, u[:1, :part], ju[:1, :part], range(0, 3))[0]
+
+    feedback = min(np.linspace(-0.9, 0.9, 7).tolist(), key=left)
+    step = 0.3
+    for _ in range(7):
+        step /= 2
+        feedback = min((feedback, feedback - step, feedback + step), key=left)
+    line = _Line(delay, feedback)
+    _, dry, wet = _filters(line, u, ju, _LAGS)
+    return _DryWet(line, dry, wet)

@@ -28,5 +28,6 @@ def portfolio(size: float = SMALL) -> list[Modelled]:
         LocalSpectrum(1024, size),
         *(TwoStage(where, curve, n, size) for where in ("after", "before", "around") for curve, n in gains),
         ModulatedDelay(),
+        ModulatedDelay(curve=True),
         MovingFilter(),
     ]

@@ -28,6 +28,7 @@ _CERTIFYING = range(101, 109)
 _SEGMENT = 512
 _WEIGHTS = (100.0, 1.0)  # of noise and of swells
 _GOOD, _CLOSE = 0.995, 0.005
+_SURE = 0.95  # mean score of a rule that needs no wire to fall back on
 _FINALISTS = 7  # rules that are tried at more than two settings
 
 
@@ -200,7 +201,10 @@ def _shortlist(
             break
         chosen.append(max(more, key=lambda r: mean([*chosen, r])))
     wire = [rules[0]] if rules[0] not in chosen and len(chosen) > 1 else []
-    return [*chosen, *wire] if mean([*chosen, *wire]) > mean([best]) + _CLOSE else [best]
+    if mean([*chosen, *wire]) > mean([best]) + _CLOSE:
+        return [*chosen, *wire]
+    affordable = best is not rules[0] and cost([best]) + 2 <= max(6, channels + 4)
+    return [best, rules[0]] if affordable and mean([best]) < _SURE else [best]
 
 
 def certify(trial: Call, vs: list[Signal], rules: Sequence[Modelled], size: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from blackbox_fx.estimators.audio_rules.pointwise import ratio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Impulse, Noise
 
 Where = Literal["before", "after", "around"]
-_KNOTS = (0, 0.002, 0.01, 0.03, 0.08, 0.16, 0.27, 0.4, 0.5, 0.6, 0.73, 0.84, 0.92, 0.97, 0.99, 0.998, 1)
+_KNOTS = (0, 0.002, 0.01, *np.linspace(0.025, 0.975, 39).tolist(), 0.99, 0.998, 1)  # quantiles, dense for clippers
 
 
 def _split(response: Signal, samples: int) -> tuple[Filter, Filter]:
@@ -73,7 +73,7 @@ class TwoStage(Modelled):
         inside, wanted = before.push(u), after.pull(ju)
         gain = np.ones_like(u)
         if self.curve:
-            gain = _curve(before.push(site.x), inside, after, ju)
+            gain = curve_gain(before.push(site.x), inside, after, ju)
         if self.smooth or not self.curve:
             seen = after.pull(after.push(gain * inside))
             gain = gain * ratio(wanted * inside * gain, seen * inside * gain, self.smooth)
@@ -84,7 +84,7 @@ class TwoStage(Modelled):
         return f"filters={self.filters!r}, curve={self.curve}, smooth={self.smooth}, size={self.size:g}"
 
 
-def _curve(clip: Signal, inside: Signal, after: Model, ju: Signal) -> Signal:
+def curve_gain(clip: Signal, inside: Signal, after: Model, ju: Signal) -> Signal:
     """The gain as a function of the clip's value, in hats over its quantiles, by least squares on J u."""
     knots = np.unique(np.quantile(clip, _KNOTS))
     hats = [np.interp(clip, knots, row) for row in np.eye(len(knots))]

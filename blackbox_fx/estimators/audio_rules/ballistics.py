@@ -1,0 +1,271 @@
+"""How a gain follows a level, found from a clip and what an effect made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from scipy.optimize import least_squares, minimize
+
+from blackbox_fx.estimators.audio_rules.envelopes import Floats, follow
+
+_ATTACKS_MS = (0.0, 0.05, 0.2, 1.0, 5.0, 20.0)
+_RELEASES_MS = (0.2, 1.0, 5.0, 20.0, 80.0, 300.0)
+_WINDOWS_MS = (2.0, 8.0, 32.0)  # of a mean square
+_KNOTS = 48
+_STRETCHES = 2  # the second where the first one fails
+_STRAY = 3e-4  # of the output: what leaves less on the whole clip is believed
+_STRETCH = 1.0  # seconds that are searched
+_SAMPLES = 6000  # of them, on which a curve is fitted
+_FINALISTS = 2
+_STEPS = 20
+_EXACT, _ENOUGH = 3e-5, 2e-4  # of the output: what leaves no more ends the search, or its slow part
+_HOPELESS = 0.2  # of the output: what leaves more is no gain that follows a level
+_FLOOR = 1e-7
+_SMALL = 1e-12
+
+Curve = Callable[[Floats], tuple[Floats, Floats]]
+
+
+def keep(ms: float, sample_rate: float) -> float:
+    """The coefficient of a one-pole follower with this time constant."""
+    return float(np.exp(-1000.0 / (ms * sample_rate))) if ms > 0 else 0.0
+
+
+class Heard(NamedTuple):
+    """What a follower listens to.
+
+    Attributes:
+        level: the momentary level, at least 1e-7; (channel, time) or, where channels are linked, (1, time).
+        each: the level of every channel.
+        keeps: coefficients of the mean square, or None where the level is that of single samples.
+    """
+
+    level: Floats
+    each: Floats
+    keeps: Floats | None
+
+
+@final
+@dataclasses.dataclass(frozen=True, order=True)
+class Times:
+    """Of a follower, in ms.
+
+    Attributes:
+        attack, release: time constants.
+        linked: whether the loudest channel counts for all.
+        window: 0 where the level is that of single samples, else the level is the root of a mean square that jumps up
+            at once and falls with this time constant.
+    """
+
+    attack: float
+    release: float
+    linked: bool
+    window: float
+
+    def hear(self, x: Floats, rate: float) -> Heard:
+        """The level of a clip (channel, time)."""
+        each, keeps = np.abs(x), None
+        if self.window:
+            power, keeps = follow(np.square(x), 0.0, keep(self.window, rate))
+            each = np.sqrt(power)
+        each = each + _FLOOR
+        return Heard(each.max(axis=0, keepdims=True) if self.linked else each, each, keeps)
+
+    def follow(self, heard: Heard, rate: float) -> tuple[Floats, Floats]:
+        """The envelope, and the coefficient of the follower at every sample."""
+        return follow(heard.level, keep(self.attack, rate), keep(self.release, rate))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A gain that follows a level.
+
+    Attributes:
+        times: of the follower.
+        curve: from the envelope to the gain, and to its derivative by the logarithm of the envelope.
+        left: root mean square of what it leaves of the output.
+    """
+
+    times: Times
+    curve: Curve
+    left: float
+
+
+def _constant(level: Floats) -> tuple[Floats, Floats]:
+    return np.ones_like(level), np.zeros_like(level)
+
+
+def _spline(envelope: Floats, x: Floats, y: Floats) -> tuple[Curve, float]:
+    """The curve by least squares, straight between knots over the logarithm of the envelope; and what it leaves."""
+    axis = np.log(envelope)
+    heard = axis[np.abs(x) > 1e-6]
+    spread = np.linspace(0, 1, _KNOTS)
+    wide = np.ptp(heard) if len(heard) else 0.0
+    if wide < 1e-3:
+        return _constant, np.inf
+    # where the level mostly is, and everywhere else too, but not on top of each other
+    both = np.sort(np.append(np.quantile(heard, spread), heard.min() + wide * spread))
+    knots = both[np.append(True, np.diff(np.floor(both / wide * 500)) > 0)]
+    count = len(knots)
+    place = np.clip(np.searchsorted(knots, axis) - 1, 0, count - 2)
+    above = np.clip((axis - knots[place]) / np.diff(knots)[place], 0, 1)
+    below, power, product = 1 - above, np.square(x), x * y
+    # hats overlap only with their neighbours, so the normal equations have three diagonals
+    main = np.bincount(place, below**2 * power, count) + np.bincount(place + 1, above**2 * power, count)
+    side = np.bincount(place, below * above * power, count)[: count - 1]
+    wanted = np.bincount(place, below * product, count) + np.bincount(place + 1, above * product, count)
+    bend = np.diff(np.eye(count), 2, axis=0)
+    gram = np.diag(main) + np.diag(side, 1) + np.diag(side, -1) + 1e-6 * main.mean() * (bend.T @ bend)
+    values = np.linalg.solve(gram + _SMALL * main.mean() * np.eye(count), wanted)
+    left = y - x * (below * values[place] + above * values[place + 1])
+
+    def curve(level: Floats) -> tuple[Floats, Floats]:
+        at = np.log(level)
+        rises = np.diff(values) / np.diff(knots)
+        inside = (at >= knots[0]) & (at <= knots[-1])
+        return np.interp(at, knots, values), inside * rises[np.clip(np.searchsorted(knots, at) - 1, 0, count - 2)]
+
+    return curve, float(np.sqrt(np.mean(np.square(left))))
+
+
+def _hinge(bend: float, height: float, low: float, high: float) -> Curve:
+    """Two straight lines over the logarithm of the level, for the logarithm of the gain: a threshold and ratios."""
+
+    def curve(level: Floats) -> tuple[Floats, Floats]:
+        over = np.log(level) - bend
+        gain = np.exp(np.clip(height + low * np.minimum(over, 0) + high * np.maximum(over, 0), -60, 20))
+        return gain, gain * np.where(over < 0, low, high)
+
+    return curve
+
+
+def _hinges(envelope: Floats, x: Floats, y: Floats) -> list[Floats]:
+    """Where to start looking for a hinge: (bend, height, low, high) for gates and for compressors."""
+    loud = np.log(envelope[np.abs(x) > 1e-3 * np.abs(x).max()])
+    bends = np.quantile(loud, (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95))
+    starts = []
+    for bend, slopes in itertools.product(bends, ((0.0, -0.7), (5.0, 0.0), (25.0, 0.0))):
+        gain = _hinge(float(bend), 0.0, *slopes)(envelope)[0] * x
+        height = float(gain @ y) / (float(gain @ gain) + _SMALL)
+        if height > 0:
+            starts.append((float(np.square(y - height * gain).sum()), np.array([bend, np.log(height), *slopes])))
+    return [start for _, start in sorted(starts, key=lambda pair: pair[0])[:2]]
+
+
+def _busiest(off: Floats, length: int) -> int:
+    """Where a stretch of so many samples begins that holds most of what is off, (channel, time)."""
+    total = np.append(0.0, np.cumsum(np.square(off).sum(axis=0)))
+    return int(np.argmax(total[length:] - total[: len(total) - length]))
+
+
+@final
+class _Search:
+    """Trials on samples drawn from the stretch of a clip that holds most of what is off."""
+
+    def __init__(self, x: Floats, y: Floats, off: Floats, rate: float) -> None:
+        length = min(x.shape[1], int(_STRETCH * rate))
+        start = _busiest(off, length)
+        before = max(0, start - length // 3)  # where a follower runs in
+        self.rate, self._x = rate, x[:, before : start + length]
+        drawn = np.random.default_rng(0).choice(length, min(length, _SAMPLES), replace=False)
+        self._few = start - before + np.sort(drawn)
+        self.dry, self.wet = x[:, start + np.sort(drawn)].ravel(), y[:, start + np.sort(drawn)].ravel()
+        self.size = float(np.sqrt(np.mean(np.square(self.wet)))) + _SMALL
+        self._hear = functools.lru_cache(maxsize=8)(lambda times: times.hear(self._x, rate))
+
+    def envelope(self, times: Times) -> Floats:
+        """As long as `dry`."""
+        heard = self._hear(dataclasses.replace(times, attack=0.0, release=0.0))
+        followed = times.follow(heard, self.rate)[0][:, self._few]
+        return np.broadcast_to(followed, (len(self._x), followed.shape[1])).ravel()
+
+    def left(self, times: Times) -> float:
+        """What the best curve leaves of the output, 0 to 1."""
+        return _spline(self.envelope(times), self.dry, self.wet)[1] / self.size
+
+    def grid(self, windows: tuple[float, ...]) -> list[tuple[float, Times]]:
+        """The best of a grid of times, and what they leave."""
+        links = (False, True)[: len(self._x)]
+        grid = (Times(*how) for how in itertools.product(_ATTACKS_MS, _RELEASES_MS, links, windows))
+        return sorted((self.left(times), times) for times in grid)[:_FINALISTS]
+
+    def refined(self, least: float, times: Times) -> tuple[float, Times]:
+        """Better times nearby, by Nelder-Mead."""
+        start = _logs(times)
+        simplex = start + 0.7 * np.eye(len(start) + 1, len(start))
+        options = {"initial_simplex": simplex, "maxfev": 24 * len(start), "xatol": 0.01, "fatol": 0}
+        ended: Any = minimize(lambda logs: self.left(_at(logs, times)), start, method="Nelder-Mead", options=options)
+        return min((least, times), (float(ended.fun), _at(ended.x, times)))
+
+    def hinge(self, times: Times) -> tuple[float, Times, Curve]:
+        """A hinge fitted together with its times, from these."""
+
+        def off(z: Floats) -> Floats:
+            envelope = self.envelope(_at(z[4:], times))
+            return (self.dry * _hinge(*z[:4])(envelope)[0] - self.wet) / self.size
+
+        found = []
+        for start in _hinges(self.envelope(times), self.dry, self.wet):
+            ended = least_squares(off, np.concatenate([start, _logs(times)]), x_scale="jac", max_nfev=_STEPS)
+            left = float(np.sqrt(np.mean(np.square(ended.fun))))
+            found.append((left, _at(ended.x[4:], times), _hinge(*ended.x[:4].tolist())))
+        return min(found, key=lambda one: one[0], default=(np.inf, times, _constant))
+
+
+def _logs(times: Times) -> Floats:
+    return np.log([max(times.attack, 0.01), times.release, *([times.window] if times.window else [])])
+
+
+def _at(logs: Floats, like: Times) -> Times:
+    times = np.exp(np.clip(logs, -7, 9)).tolist()
+    return Times(times[0], times[1], like.linked, times[2] if like.window else 0.0)
+
+
+def _identify(search: _Search) -> tuple[Times, Curve | None]:
+    """Times and curve; None for one of many knots."""
+    tried = list[tuple[float, Times]]()
+    best: tuple[float, Times, Curve | None] = (np.inf, Times(0.0, 1.0, False, 0.0), _constant)
+    for windows in ((0.0,), _WINDOWS_MS):
+        grid = search.grid(windows)
+        tried = sorted([*tried, *grid])
+        for least, times in grid:
+            if best[0] < _EXACT or not least < _HOPELESS:
+                break
+            best = min(best, found := search.hinge(times), key=lambda one: one[0])
+            if found[0] > least:
+                break
+    if best[0] > _ENOUGH and tried[0][0] < _HOPELESS:
+        tried = sorted(search.refined(*one) for one in tried[:_FINALISTS])
+        best = min(best, search.hinge(tried[0][1]), key=lambda found: found[0])
+    return (tried[0][1], None) if tried[0][0] < best[0] else best[1:]
+
+
+def identify(x: Floats, y: Floats, rate: float) -> Found:
+    """The gain that turns x into y as well as it can, both (channel, time).
+
+    Attack, release and window are found on a grid, with the best curve for each by least squares. From there a hinge is
+    fitted together with the times: a threshold with a ratio is found to 1e-6 of the output, and steep gates bend too
+    sharply for knots that do not lie on the threshold. Where that is not what the effect does, as with a soft knee,
+    Nelder-Mead goes on from the grid. All that is done on a second of the clip, and again on another where the result
+    does not hold on the whole.
+    """
+    best: Found | None = None
+    off = y - x * float((x * y).sum() / ((x * x).sum() + _SMALL))
+    for _ in range(_STRETCHES):
+        times, curve = _identify(_Search(x, y, off, rate))
+        envelope = np.broadcast_to(times.follow(times.hear(x, rate), rate)[0], x.shape)
+        curve = curve or _spline(envelope.ravel(), x.ravel(), y.ravel())[0]
+        off = y - x * curve(envelope)[0]
+        found = Found(times, curve, float(np.sqrt(np.mean(np.square(off)))))
+        best = found if best is None or found.left < best.left else best
+        strays = best.left / (float(np.sqrt(np.mean(np.square(y)))) + _SMALL)
+        if not _STRAY < strays < _HOPELESS or x.shape[1] <= _STRETCH * rate:
+            break
+    assert best is not None
+    return best
