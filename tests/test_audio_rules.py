@@ -1,5 +1,6 @@
 """Audio rules against autograd on the twins, and against random directions through real effects."""
 
+import dataclasses
 import json
 import logging
 
@@ -24,6 +25,7 @@ from blackbox_fx.estimators import (
     Verified,
 )
 from blackbox_fx.estimators.audio_rules import certificate
+from blackbox_fx.estimators.audio_rules.ballistics import Times, identify
 from blackbox_fx.estimators.audio_rules.base import visit
 from blackbox_fx.estimators.audio_rules.dynamics import _Level
 from blackbox_fx.estimators.audio_rules.modulated_delay import _DryWet, _Line
@@ -50,14 +52,14 @@ def site(effect, values=None, seconds=0.5, channels=1, batch=1, pool=None, seed=
     return call, output.grad
 
 
-def cosine(effect, rule, values=None, directions=40, **options):
+def cosine(effect, rule, values=None, directions=40, size=2e-3, **options):
     """Of the rule's gradient to the true one, over random directions."""
     call, g = site(effect, values, **options)
     gradient = rule.vjp(call, g)[0].double().numpy()
     x, v = call.audio[0].double().numpy(), g[0].double().numpy()
     settings = effect.space.decode(call.rows[0])
     rng = np.random.default_rng(9)
-    step = 2e-3 * np.sqrt(np.mean(np.square(x)))
+    step = size * np.sqrt(np.mean(np.square(x)))
     found, true = [], []
     for _ in range(directions):
         u = rng.standard_normal(x.shape)
@@ -67,6 +69,12 @@ def cosine(effect, rule, values=None, directions=40, **options):
     return float(np.dot(found, true) / np.linalg.norm(found) / np.linalg.norm(true))
 
 
+def _level(rng, n, times):
+    x, gain, slope = rng.standard_normal((3, 2, n))
+    heard = times.hear(x, RATE)
+    return _Level(x, gain, slope, heard, times.follow(heard, RATE)[1])
+
+
 OPERATORS = {
     "wire": lambda rng, n: Wire(),
     "gain": lambda rng, n: Gain(rng.standard_normal((2, n))),
@@ -74,8 +82,10 @@ OPERATORS = {
     "filter apart": lambda rng, n: Filter(np.eye(2)[..., None] * rng.standard_normal((2, 2, n))),
     "series": lambda rng, n: Series([Gain(rng.standard_normal((2, n))), Filter(rng.standard_normal((2, 2, n)))]),
     "delay line": lambda rng, n: _Line(30 + 20 * np.sin(np.arange(n) / 50), 0.7),
-    "level": lambda rng, n: _Level(*rng.standard_normal((3, 2, n)), rng.uniform(0, 1, (2, n))),
-    "linked level": lambda rng, n: _Level(*rng.standard_normal((3, 2, n)), rng.uniform(0, 1, (1, n))),
+    "level": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=False, window=0.0)),
+    "linked level": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=True, window=0.0)),
+    "mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=False, window=2.0)),
+    "linked mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=True, window=2.0)),
     "moving filter": lambda rng, n: _Moving(rng.standard_normal((5, 2, 90)), rng.uniform(0, 1, (5, n))),
     "dry and wet": lambda rng, n: _DryWet(
         _Line(30 + 20 * np.sin(np.arange(n) / 50), 0.0), rng.standard_normal(33), rng.standard_normal(33)
@@ -102,6 +112,37 @@ def test_the_delay_line_is_what_its_formula_says():
         if k + 1 >= 0:
             w[t] = (k + 1 - at) * (p[k] if k >= 0 else 0.0) + (at - k) * p[k + 1]
     assert np.allclose(_Line(d, feedback).push(u[None])[0], w)
+
+
+@pytest.mark.parametrize(
+    "times", [Times(3.0, 40.0, False, 0.0), Times(2.0, 10.0, True, 0.0), Times(2.0, 25.0, False, 6.0)]
+)
+@pytest.mark.parametrize(("low", "high"), [(0.0, -0.8), (12.0, 0.0)])
+def test_a_threshold_and_a_ratio_are_found_in_clip_and_output(times, low, high):
+    x = music(1.5, 2).astype(np.float64)
+    envelope, _ = times.follow(times.hear(x, RATE), RATE)
+    over = np.log(np.broadcast_to(envelope, x.shape)) - np.log(0.15)
+    gain = np.exp(low * np.minimum(over, 0) + high * np.maximum(over, 0))
+    found = identify(x, 0.7 * gain * x, RATE)
+    assert found.left < (1e-3 if times.window else 1e-5) * np.sqrt(np.mean(np.square(gain * x)))
+    if not times.window:  # else a shorter window makes up for a longer release
+        assert dataclasses.astuple(found.times) == pytest.approx(dataclasses.astuple(times), rel=0.02)
+        gains, rises = found.curve(np.array([0.1, 0.3]))
+        assert np.allclose(rises / gains, [low, high], atol=0.05)
+
+
+@pytest.mark.parametrize("window", [0.0, 4.0])
+def test_the_derivative_of_a_level_is_that_of_its_own_differences(window):
+    times, rng, step = Times(1.0, 15.0, linked=False, window=window), np.random.default_rng(0), 1e-6
+    x, u = rng.standard_normal((2, 2, 3000))
+
+    def output(x):
+        return x * times.follow(times.hear(x, RATE), RATE)[0] ** -0.5
+
+    heard = times.hear(x, RATE)
+    envelope, keeps = times.follow(heard, RATE)
+    model = _Level(x, envelope**-0.5, -0.5 * x * envelope**-1.5, heard, keeps)
+    assert np.allclose(model.push(u), (output(x + step * u) - output(x - step * u)) / (2 * step), atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +187,22 @@ def test_the_fitting_rule_is_right_and_better_than_a_wire(name, values, rule):
     found = cosine(effect, rule, values, seconds=seconds)
     assert found > 0.97
     assert found > cosine(effect, Identity(), values, seconds=seconds)
+
+
+def test_a_steep_gate_is_known_by_what_it_did_and_not_by_its_answers():
+    values = {"threshold_db": -16, "ratio": 20, "attack_ms": 12, "release_ms": 3}
+    gate = load("pedalboard:NoiseGate")
+    found = cosine(gate, Dynamics(), values, size=1e-5)
+    assert found > 0.95
+    assert found > cosine(gate, Pointwise(), values, size=1e-5) + 0.02
+
+
+def test_a_chorus_behind_a_distortion():
+    rack = Rack({"clip": load("pedalboard:Clipping").fix(threshold_db=-20), "chorus": load("pedalboard:Chorus")})
+    values = {"chorus.rate_hz": 2, "chorus.feedback": 0.3}
+    curved = cosine(rack, ModulatedDelay(curve=True), values, seconds=1.5)
+    assert curved > 0.95
+    assert curved > cosine(rack, ModulatedDelay(), values, seconds=1.5) + 0.1
 
 
 def test_channels_that_cross_are_told_apart():

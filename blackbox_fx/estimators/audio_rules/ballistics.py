@@ -22,7 +22,7 @@ _STRAY = 3e-4  # of the output: what leaves less on the whole clip is believed
 _STRETCH = 1.0  # seconds that are searched
 _SAMPLES = 6000  # of them, on which a curve is fitted
 _FINALISTS = 2
-_STEPS = 20
+_STEPS = (5, 30)
 _EXACT, _ENOUGH = 3e-5, 2e-4  # of the output: what leaves no more ends the search, or its slow part
 _HOPELESS = 0.2  # of the output: what leaves more is no gain that follows a level
 _FLOOR = 1e-7
@@ -134,15 +134,30 @@ def _spline(envelope: Floats, x: Floats, y: Floats) -> tuple[Curve, float]:
     return curve, float(np.sqrt(np.mean(np.square(left))))
 
 
-def _hinge(bend: float, height: float, low: float, high: float) -> Curve:
+class _Hinge(NamedTuple):
     """Two straight lines over the logarithm of the level, for the logarithm of the gain: a threshold and ratios."""
 
-    def curve(level: Floats) -> tuple[Floats, Floats]:
-        over = np.log(level) - bend
-        gain = np.exp(np.clip(height + low * np.minimum(over, 0) + high * np.maximum(over, 0), -60, 20))
-        return gain, gain * np.where(over < 0, low, high)
+    bend: float
+    height: float
+    low: float
+    high: float
 
-    return curve
+    def __call__(self, level: Floats) -> tuple[Floats, Floats]:
+        over = np.log(level) - self.bend
+        line = self.height + self.low * np.minimum(over, 0) + self.high * np.maximum(over, 0)
+        gain = np.exp(np.clip(line, -60, 20))
+        return gain, gain * np.where(over < 0, self.low, self.high)
+
+    def fitted(self, envelope: Floats, x: Floats, y: Floats) -> _Hinge:
+        """The hinge that turns x into y best, from this one."""
+        few = np.random.default_rng(0).choice(x.size, min(x.size, 2 * _SAMPLES), replace=False)
+        envelope, x, y = (z.ravel()[few] for z in (envelope, x, y))
+        size = float(np.sqrt(np.mean(np.square(y)))) + _SMALL
+        ends = [
+            least_squares(lambda z: (x * _Hinge(*z)(envelope)[0] - y) / size, start, x_scale="jac", max_nfev=20)
+            for start in (self, *_hinges(envelope, x, y))
+        ]
+        return _Hinge(*min(ends, key=lambda ended: ended.cost).x.tolist())
 
 
 def _hinges(envelope: Floats, x: Floats, y: Floats) -> list[Floats]:
@@ -151,7 +166,7 @@ def _hinges(envelope: Floats, x: Floats, y: Floats) -> list[Floats]:
     bends = np.quantile(loud, (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95))
     starts = []
     for bend, slopes in itertools.product(bends, ((0.0, -0.7), (5.0, 0.0), (25.0, 0.0))):
-        gain = _hinge(float(bend), 0.0, *slopes)(envelope)[0] * x
+        gain = _Hinge(float(bend), 0.0, *slopes)(envelope)[0] * x
         height = float(gain @ y) / (float(gain @ gain) + _SMALL)
         if height > 0:
             starts.append((float(np.square(y - height * gain).sum()), np.array([bend, np.log(height), *slopes])))
@@ -203,18 +218,23 @@ class _Search:
         ended: Any = minimize(lambda logs: self.left(_at(logs, times)), start, method="Nelder-Mead", options=options)
         return min((least, times), (float(ended.fun), _at(ended.x, times)))
 
-    def hinge(self, times: Times) -> tuple[float, Times, Curve]:
-        """A hinge fitted together with its times, from these."""
+    def hinge(self, least: float, times: Times) -> tuple[float, Times, Curve]:
+        """A hinge fitted together with its times, from these; given up early where it stays far from `least`."""
 
         def off(z: Floats) -> Floats:
             envelope = self.envelope(_at(z[4:], times))
-            return (self.dry * _hinge(*z[:4])(envelope)[0] - self.wet) / self.size
+            return (self.dry * _Hinge(*z[:4])(envelope)[0] - self.wet) / self.size
 
         found = []
         for start in _hinges(self.envelope(times), self.dry, self.wet):
-            ended = least_squares(off, np.concatenate([start, _logs(times)]), x_scale="jac", max_nfev=_STEPS)
-            left = float(np.sqrt(np.mean(np.square(ended.fun))))
-            found.append((left, _at(ended.x[4:], times), _hinge(*ended.x[:4].tolist())))
+            z = np.concatenate([start, _logs(times)])
+            left = np.inf
+            for steps in _STEPS:
+                ended = least_squares(off, z, x_scale="jac", max_nfev=steps)
+                z, left = ended.x, float(np.sqrt(np.mean(np.square(ended.fun))))
+                if left > 2 * least:
+                    break
+            found.append((left, _at(z[4:], times), _Hinge(*z[:4].tolist())))
         return min(found, key=lambda one: one[0], default=(np.inf, times, _constant))
 
 
@@ -237,12 +257,12 @@ def _identify(search: _Search) -> tuple[Times, Curve | None]:
         for least, times in grid:
             if best[0] < _EXACT or not least < _HOPELESS:
                 break
-            best = min(best, found := search.hinge(times), key=lambda one: one[0])
+            best = min(best, found := search.hinge(least, times), key=lambda one: one[0])
             if found[0] > least:
                 break
     if best[0] > _ENOUGH and tried[0][0] < _HOPELESS:
         tried = sorted(search.refined(*one) for one in tried[:_FINALISTS])
-        best = min(best, search.hinge(tried[0][1]), key=lambda found: found[0])
+        best = min(best, search.hinge(*tried[0]), key=lambda found: found[0])
     return (tried[0][1], None) if tried[0][0] < best[0] else best[1:]
 
 
@@ -260,6 +280,8 @@ def identify(x: Floats, y: Floats, rate: float) -> Found:
     for _ in range(_STRETCHES):
         times, curve = _identify(_Search(x, y, off, rate))
         envelope = np.broadcast_to(times.follow(times.hear(x, rate), rate)[0], x.shape)
+        if isinstance(curve, _Hinge):
+            curve = curve.fitted(envelope, x, y)  # a second may not show both sides of a threshold
         curve = curve or _spline(envelope.ravel(), x.ravel(), y.ravel())[0]
         off = y - x * curve(envelope)[0]
         found = Found(times, curve, float(np.sqrt(np.mean(np.square(off)))))
