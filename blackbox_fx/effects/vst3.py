@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import ctypes.util
 import os
 import re
 import sys
@@ -17,6 +15,7 @@ import numpy as np
 
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects.base import Effect, Settings
+from blackbox_fx.effects.native import same_arithmetic
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
 
@@ -73,18 +72,6 @@ def _fast_loading() -> Iterator[None]:
 def _python_name(native: Any) -> str:
     label = "" if native.label.startswith(":") else native.label
     return re.sub(r"[^a-z0-9]+", "_", f"{native.name} {label}".lower()).strip("_")
-
-
-@contextlib.contextmanager
-def _same_arithmetic() -> Iterator[None]:
-    """Undoes what libraries built with -ffast-math do on loading: they turn subnormal numbers off for the thread."""
-    libm = ctypes.CDLL(ctypes.util.find_library("m"))
-    state = ctypes.create_string_buffer(256)  # a fenv_t, of at most 40 bytes on known systems
-    libm.fegetenv(state)
-    try:
-        yield
-    finally:
-        libm.fesetenv(state)
 
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:
@@ -164,7 +151,7 @@ class VST3(Effect):
         import pedalboard
 
         try:
-            with _fast_loading(), _same_arithmetic():
+            with _fast_loading(), same_arithmetic():
                 plugin = pedalboard.VST3Plugin(self.path)
         except Exception as error:
             reason = " ".join(str(error).split())
