@@ -16,6 +16,7 @@ __all__ = ["HOSTS", "Effect", "Rack", "function", "load"]
 HOSTS = {
     "pedalboard": ("blackbox_fx.effects.pedalboard", "Builtin"),
     "vst3": ("blackbox_fx.effects.vst3", "VST3"),
+    "ladspa": ("blackbox_fx.effects.ladspa", "LADSPA"),
 }
 
 

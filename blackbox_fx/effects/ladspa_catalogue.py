@@ -1,0 +1,226 @@
+"""Which LADSPA effects are installed, found without running their code in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, final
+
+import platformdirs
+
+from blackbox_fx.effects import ladspa_abi
+from blackbox_fx.errors import EffectError
+
+_log = logging.getLogger("blackbox_fx")
+_DEADLINE = 10.0  # seconds that a library may take to load and to tell what it holds
+_FORMAT = 1
+# names of audio inputs that listen to what another signal does
+_SIDE_CHAIN = re.compile(r"side.?chain", re.IGNORECASE)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The audio ports of a plugin, by name."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def side(self) -> tuple[bool, ...]:
+        """Which inputs are side chains; none if all are called so."""
+        found = tuple(bool(_SIDE_CHAIN.search(name)) for name in self.inputs)
+        return found if not all(found) else (False,) * len(found)
+
+    @property
+    def main(self) -> int:
+        """How many inputs are no side chains."""
+        return self.side.count(False)
+
+    @property
+    def refusal(self) -> str:
+        """Why this is no effect; empty if it is one."""
+        if not self.inputs or not self.outputs:
+            return f"has no audio {'output' if self.inputs else 'input'}; it cannot be used as an effect"
+        if max(self.main, len(self.outputs)) > 2:
+            many = f"{self.main} audio inputs and {len(self.outputs)} outputs"
+            return f"has {many}, where an effect has 1 or 2 of each; choose another plugin"
+        return ""
+
+
+Contents = dict[str, Layout]
+
+
+def search_path() -> list[Path]:
+    """The folders where LADSPA plugins are installed, in order: LADSPA_PATH, or else the usual ones."""
+    given = os.environ.get("LADSPA_PATH")
+    if given:
+        return [Path(folder) for folder in given.split(os.pathsep) if folder]
+    system = Path("/usr/lib")
+    usual = [Path.home() / ".ladspa", Path("/usr/local/lib/ladspa"), system / "ladspa", Path("/usr/lib64/ladspa")]
+    return usual + sorted(system.glob("*-*/ladspa"))  # such as /usr/lib/x86_64-linux-gnu
+
+
+def installed() -> list[str]:
+    """Addresses of the installed LADSPA effects, sorted: "ladspa:label", or with the file where a label repeats.
+
+    Libraries that are read for the first time are loaded in a process of their own, a second or two for a hundred;
+    those that crash or hang there are left out with a warning.
+    """
+    addresses: list[str] = []
+    seen: set[str] = set()
+    for path, contents in _installed():
+        addresses += [
+            f"ladspa:{path}:{label}" if label in seen else f"ladspa:{label}"
+            for label, layout in contents.items()
+            if not layout.refusal
+        ]
+        seen.update(contents)
+    return sorted(addresses)
+
+
+def find(name: str) -> tuple[Path, str, Layout]:
+    """The library, label and ports of "label" or "/path/file.so:label".
+
+    Raises:
+        EffectError: no such library or label, a library that cannot be loaded, or a plugin that is no effect.
+    """
+    file, colon, label = name.rpartition(":")
+    if colon:
+        path = _library(file)
+        contents = _read(path, retry=True)
+        if label not in contents:
+            raise EffectError(f"{path} has no plugin {label!r}; {_near(label, contents)}.")
+        layout = contents[label]
+    elif "/" in name or name.endswith(".so"):
+        raise EffectError(
+            f"{name!r} says no label; write ladspa:/path/file.so:label, or ladspa:label if it is installed."
+        )
+    else:
+        known = _installed()
+        found = [(path, contents[label]) for path, contents in known if label in contents]
+        if not found:
+            labels = [label for _, contents in known for label in contents]
+            where = ", ".join(map(str, search_path()))
+            raise EffectError(f"No LADSPA plugin {label!r} is installed in {where}; {_near(label, labels)}.")
+        path, layout = found[0]
+    if layout.refusal:
+        raise EffectError(f"ladspa:{label} {layout.refusal}.")
+    return path, label, layout
+
+
+def _near(label: str, labels: Collection[str]) -> str:
+    near = difflib.get_close_matches(label, labels, 3, 0.5) or sorted(labels)[:20]
+    if not near:
+        return "install some, or name their folder in LADSPA_PATH"
+    return f"did you mean {' or '.join(near)}?" if len(near) <= 3 else f"there are {', '.join(near)}"
+
+
+def _library(file: str) -> Path:
+    try:
+        path = Path(file).expanduser()
+        if path.is_file():
+            return path.resolve()
+    except (OSError, RuntimeError):  # a name too long, or no such home
+        pass
+    raise EffectError(f"No such LADSPA library: {file!r}; give the path of a .so file, or an installed label alone.")
+
+
+def _installed() -> list[tuple[Path, Contents]]:
+    """The libraries in the search path that can be read, in order."""
+    files = [file.resolve() for folder in search_path() for file in sorted(folder.glob("*.so"))]
+    paths = [path for path in dict.fromkeys(files) if path.is_file()]
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        return [(p, c) for p, c in zip(paths, executor.map(_read_or_skip, paths), strict=True) if c]
+
+
+def _read_or_skip(path: Path) -> Contents:
+    try:
+        return _read(path)
+    except EffectError as error:
+        _warn(str(error))
+        return {}
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Once for each text."""
+    _log.warning("%s", text)
+
+
+def _read(path: Path, retry: bool = False) -> Contents:
+    """What a library holds. Raises EffectError if it cannot be loaded; with `retry`, not because of an old failure."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise EffectError(f"Cannot read {path} ({error.strerror}); check the file.") from error
+    key = {"format": _FORMAT, "path": str(path), "size": stat.st_size, "mtime": stat.st_mtime_ns}
+    answer = _load(key)
+    if answer is None or (retry and "error" in answer):
+        answer, lasting = _ask(path)
+        if lasting:
+            _save(key, answer)
+    if "error" in answer:
+        raise EffectError(f"Cannot load {path} as a LADSPA library ({answer['error']}); check the file.")
+    return {label: Layout(tuple(ins), tuple(outs)) for label, (ins, outs) in answer["plugins"].items()}
+
+
+def _ask(path: Path) -> tuple[dict[str, Any], bool]:
+    """Loads a library in a process of its own; its answer, and whether that is how it always ends."""
+    command = [sys.executable, "-I", "-S", ladspa_abi.__file__, str(path)]
+    try:
+        ended = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_DEADLINE
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"it does not end loading within {_DEADLINE:g} seconds"}, True
+    if ended.returncode < 0:
+        return {"error": f"it crashes on loading with {signal.Signals(-ended.returncode).name}"}, True
+    try:
+        answer = json.loads(ended.stdout)
+        return answer, "plugins" in answer  # what it depends on may be installed later
+    except ValueError:
+        return {"error": "it ends the process that loads it"}, True
+
+
+def _cache(key: dict[str, Any]) -> Path:
+    name = hashlib.blake2b(key["path"].encode(), digest_size=12).hexdigest()
+    return Path(platformdirs.user_cache_dir("blackbox_fx")) / "ladspa" / f"{name}.json"
+
+
+def _load(key: dict[str, Any]) -> dict[str, Any] | None:
+    """What is kept of a library, if that was of this very file."""
+    path = _cache(key)
+    try:
+        data = json.loads(path.read_text())
+        return data["answer"] if data["key"] == key else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("Cannot read %s (%s); the library is loaded anew.", path, error)
+        return None
+
+
+def _save(key: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Keeps what a library holds; a cache that cannot be written is logged and does no harm."""
+    path = _cache(key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        temporary.write_text(json.dumps({"key": key, "answer": answer}))
+        temporary.replace(path)
+    except OSError as error:
+        _log.warning("Cannot keep what %s holds in %s (%s).", key["path"], path, error)
