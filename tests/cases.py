@@ -86,6 +86,9 @@ EFFECTS["rack"] = lambda: Rack(
 EFFECTS["vst3:ZamCompX2"] = lambda: load("vst3:ZamCompX2")
 EFFECTS["vst3:ZamEQ2"] = lambda: load("vst3:ZamEQ2")
 EFFECTS["vst3:ZamTube"] = lambda: load("vst3:ZamTube")
+EFFECTS["ladspa:tap_reverb"] = lambda: load("ladspa:tap_reverb")
+EFFECTS["ladspa:sc4"] = lambda: load("ladspa:sc4")
+EFFECTS["ladspa:mbeq"] = lambda: load("ladspa:mbeq")
 
 ESTIMATORS = {
     "FiniteDifference": FiniteDifference,

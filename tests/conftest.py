@@ -18,26 +18,38 @@ settings.register_profile("shared", deadline=None, derandomize=True, suppress_he
 settings.load_profile("shared")
 
 
+# a library of each Debian package of LADSPA plugins that tests use
+LADSPA_PACKAGES = {"swh-plugins": "sc4_1882.so", "tap-plugins": "tap_reverb.so", "cmt": "cmt.so", "caps": "caps.so"}
+
+
+def missing():
+    """What of a test's id stands for a plugin that is not installed, and what to say of it."""
+    from blackbox_fx.effects import ladspa, vst3
+
+    found = {path.stem for path in vst3.installed()}
+    wanted = {name.removeprefix("vst3:") for name in cases.EFFECTS if name.startswith("vst3:")}
+    lacking = sorted(wanted - found)
+    line = f"VST3 plugins not installed: {', '.join(lacking)} (apt-get install zam-plugins)"
+    words = dict.fromkeys(lacking, line)
+    folders = ladspa.search_path()
+    packages = [p for p, file in LADSPA_PACKAGES.items() if not any((folder / file).exists() for folder in folders)]
+    if packages:
+        line = f"LADSPA plugins not installed (apt-get install {' '.join(packages)})"
+        words |= {"ladspa:": line, "test_ladspa.py": line}
+    return words
+
+
 def pytest_collection_modifyitems(items):
     """A missing plugin skips its tests with one loud line on a user's machine, and fails them in CI."""
-    from blackbox_fx.effects.vst3 import installed
-
-    found = {path.stem for path in installed()}
-    wanted = {name.removeprefix("vst3:") for name in cases.EFFECTS if name.startswith("vst3:")}
-    missing = sorted(wanted - found)
-    if not missing or os.environ.get("CI"):
-        return
-    line = f"VST3 plugins not installed: {', '.join(missing)} (apt-get install zam-plugins)"
+    words = {} if os.environ.get("CI") else missing()
     for item in items:
-        if any(name in item.nodeid for name in missing):
-            item.add_marker(pytest.mark.skip(reason=line))
+        for word, line in words.items():
+            if word in item.nodeid:
+                item.add_marker(pytest.mark.skip(reason=line))
 
 
 def pytest_report_header(config):
-    from blackbox_fx.effects.vst3 import installed
-
-    count = len(installed())
-    return "" if count else "NO VST3 PLUGINS FOUND: their tests are skipped; apt-get install zam-plugins"
+    return [f"THEIR TESTS DO NOT RUN: {line}" for line in dict.fromkeys(missing().values())]
 
 
 @pytest.fixture(params=list(cases.EFFECTS))

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from blackbox_fx.cli import show
-from blackbox_fx.effects import Effect, load
+from blackbox_fx.effects import Effect, ladspa, load, vst3
 from blackbox_fx.effects.pedalboard import BUILTINS
-from blackbox_fx.effects.vst3 import installed
 from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
 
-Address = Annotated[str, typer.Argument(help="Such as pedalboard:Compressor or vst3:/path/to/Plugin.vst3.")]
+Address = Annotated[str, typer.Argument(help="Such as pedalboard:Compressor, vst3:/path/to/Plugin.vst3 or ladspa:sc4.")]
 Impulse = Annotated[Path | None, typer.Option("--impulse", help="Impulse response, for pedalboard:Convolution.")]
 
 
@@ -26,7 +25,8 @@ def _load(address: str, impulse: Path | None) -> Effect:
 def effects() -> None:
     """List the effects that can be loaded."""
     rows = [(f"pedalboard:{name}", str(len(parameters))) for name, parameters in BUILTINS.items()]
-    rows += [(f"vst3:{path}", "-") for path in installed()]
+    rows += [(f"vst3:{path}", "-") for path in vst3.installed()]
+    rows += [(address, "-") for address in ladspa.installed()]
     show.table("Effects", ("address", "parameters"), rows, numbers=1)
 
 

@@ -24,7 +24,8 @@ def load(address: str, **options: Any) -> Effect:
     """An effect by its address.
 
     Args:
-        address: "pedalboard:Compressor", "vst3:/path/to/Plugin.vst3", or "vst3:Plugin" if it is installed.
+        address: "pedalboard:Compressor", "vst3:/path/to/Plugin.vst3", or "vst3:Plugin" if it is installed,
+            "ladspa:label" or "ladspa:/path/to/file.so:label".
         options: passed to the host, such as impulse_response="hall.wav" for "pedalboard:Convolution".
 
     Raises:

@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -182,15 +183,18 @@ def _ask(path: Path) -> tuple[dict[str, Any], bool]:
     """Loads a library in a process of its own; its answer, and whether that is how it always ends."""
     command = [sys.executable, "-I", "-S", ladspa_abi.__file__, str(path)]
     try:
-        ended = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_DEADLINE
-        )
+        with tempfile.TemporaryFile() as file:  # a pipe would stay open as long as what the library starts
+            ended = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.DEVNULL, timeout=_DEADLINE
+            )
+            file.seek(0)
+            said = file.read()
     except subprocess.TimeoutExpired:
         return {"error": f"it does not end loading within {_DEADLINE:g} seconds"}, True
     if ended.returncode < 0:
         return {"error": f"it crashes on loading with {signal.Signals(-ended.returncode).name}"}, True
     try:
-        answer = json.loads(ended.stdout)
+        answer = json.loads(said)
         return answer, "plugins" in answer  # what it depends on may be installed later
     except ValueError:
         return {"error": "it ends the process that loads it"}, True

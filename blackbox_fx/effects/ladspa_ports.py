@@ -52,12 +52,14 @@ def controls(plugin: Any) -> dict[str, Control]:
     for port, text in abi.ports(plugin, abi.INPUT | abi.CONTROL).items():
         hint = plugin.contents.port_hints[port]
         stem, unit = _name(text)
-        relative = hint.hint & abi.SAMPLE_RATE
-        if relative and not unit:
-            stem, unit = f"{stem}_hz", "Hz"
+        parts = None
+        if hint.hint & abi.SAMPLE_RATE:
+            stem, unit = (stem, unit) if unit else (f"{stem}_hz", "Hz")
+            low = hint.low if hint.hint & abi.BOUNDED_BELOW else -math.inf
+            parts = low, hint.high if hint.hint & abi.BOUNDED_ABOVE else math.inf
         names = itertools.chain([stem], (f"{stem}_{k}" for k in itertools.count(2)))
         name = next(n for n in names if n not in found)
-        found[name] = Control(port, _parameter(hint, unit), (hint.low, hint.high) if relative else None)
+        found[name] = Control(port, _parameter(hint, unit), parts)
     return found
 
 
