@@ -407,6 +407,8 @@ def test_pickles_as_a_recipe(tmp_path):
     again = pickle.loads(pickle.dumps(effect).replace(b"copy.so", b"gone.so"))
     with pytest.raises(EffectError, match="Cannot load ladspa:amp"):
         again.render(LOUD)
+    with pytest.raises(EffectError, match="Cannot read"):
+        _ = again.fingerprint
 
 
 def test_threads_render_side_by_side():

@@ -53,11 +53,12 @@ class _Instance:
             self._handle = of.instantiate(self._plugin, self._rate)
             if not self._handle:
                 raise EffectError(f"ladspa:{of.label.decode()} cannot run at {self._rate} Hz; choose another rate.")
+            connect, first = of.connect_port, self.controls.ctypes.data
             for port in range(len(self.controls)):
-                of.connect_port(self._handle, port, self.controls[port:].ctypes.data)
+                connect(self._handle, port, first + port * self.controls.itemsize)
             for side, buffers in zip(self._ports, (self._source, self._sink), strict=True):
                 for port, buffer in zip(side, buffers, strict=True):
-                    of.connect_port(self._handle, port, buffer.ctypes.data)
+                    connect(self._handle, port, buffer.ctypes.data)
             if of.activate:
                 of.activate(self._handle)
         return self
@@ -138,7 +139,10 @@ class LADSPA(Effect):
             raise EffectError(f"Cannot load {self.name} from {self.path} ({error}); check the file.") from error
 
     def _version(self) -> bytes:
-        return hashlib.blake2b(Path(self.path).read_bytes()).digest()
+        try:
+            return hashlib.blake2b(Path(self.path).read_bytes()).digest()
+        except OSError as error:
+            raise EffectError(f"Cannot read {self.path} of {self.name} ({error.strerror}); check the file.") from error
 
     def _latency(self) -> int:
         """Samples of latency that the plugin reports at its defaults, at `RATE`."""
@@ -178,12 +182,14 @@ class LADSPA(Effect):
         """Outputs for inputs of the same length, lined up."""
         length = feed.shape[1]
         spare = -(length - (len(blocks) - 1) * hop) % _BLOCK  # the last call takes a whole block, too
-        cuts = np.split(np.pad(feed, ((0, 0), (0, spare))), range(hop, len(blocks) * hop, hop), axis=1)
+        whole = np.zeros((len(feed), length + spare), np.float32)
+        whole[:, :length] = feed
+        stops = [*range(hop, len(blocks) * hop, hop), length + spare]
         with self._instance(blocks[0], sample_rate) as instance:
             out = []
-            for settings, cut in zip(blocks, cuts, strict=True):
+            for k, (settings, stop) in enumerate(zip(blocks, stops, strict=True)):
                 self._set(instance, settings, sample_rate)
-                out.append(instance.run(cut))
+                out.append(instance.run(whole[:, k * hop : stop]))
             latency = self._reported(instance)
             if latency > spare:
                 out.append(instance.run(np.zeros((len(feed), latency - spare), np.float32)))
