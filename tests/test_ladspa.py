@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import platform
 import random
 import shutil
 import subprocess
@@ -160,7 +161,17 @@ def test_blocks_at_constant_settings_equal_one_call(label):
     whole = effect.render(LOUD, values, RATE)
     blocks = [values] * -(-LOUD.shape[1] // 4096)
     assert np.array_equal(effect._process(LOUD, blocks, 4096, RATE), whole)
-    assert np.array_equal(effect.render(LOUD[:, :1234], values, RATE), whole[:, :1234])
+
+
+@pytest.mark.parametrize("length", [1, 100, 1234])
+def test_a_short_clip_is_the_beginning_of_a_longer_one(length):
+    """Even of plugins that glide to their settings within a call, however short it is."""
+    for label in ("Saturate", "ChorusI", "ZamDelay"):
+        effect = load(f"ladspa:{label}")
+        values = settings(effect, 1)
+        short = LOUD[:, 8000 : 8000 + length]
+        later = np.pad(short, ((0, 0), (0, LOUD.shape[1])))
+        assert np.array_equal(effect.render(short, values, RATE), effect.render(later, values, RATE)[:, :length])
 
 
 def test_any_hop_will_do_where_a_plugin_does_not_count_its_calls():
@@ -421,8 +432,19 @@ def test_threads_render_side_by_side():
         assert all(np.array_equal(job.result(), expected[k]) for k, job in jobs)
 
 
-def test_plugins_leave_the_arithmetic_of_the_process_alone():
-    load("ladspa:Plate").render(LOUD, {}, RATE)  # turns subnormal numbers off while it runs
+@pytest.mark.parametrize("where", ["constructor", "run"])
+def test_plugins_leave_the_arithmetic_of_the_process_alone(library, where):
+    """Whether they turn subnormal numbers off on loading or on running."""
+    off = "__builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040);"
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("written for x86-64")
+    if where == "run":
+        library("off.so", PLUGIN.replace("long n) {", f"long n) {{ {off}"))
+    else:
+        library("off.so", f"__attribute__((constructor)) static void f() {{ {off} }}\n{PLUGIN}")
+    effect = load("ladspa:odd")
+    assert (np.array([2.3e-308]) / 4)[0] > 0
+    effect.render(LOUD, {}, RATE)
     assert (np.array([2.3e-308]) / 4)[0] > 0
 
 
