@@ -88,7 +88,7 @@ EFFECTS["vst3:ZamEQ2"] = lambda: load("vst3:ZamEQ2")
 EFFECTS["vst3:ZamTube"] = lambda: load("vst3:ZamTube")
 EFFECTS["ladspa:tap_reverb"] = lambda: load("ladspa:tap_reverb")
 EFFECTS["ladspa:sc4"] = lambda: load("ladspa:sc4")
-EFFECTS["ladspa:mbeq"] = lambda: load("ladspa:mbeq")
+EFFECTS["ladspa:fastLookaheadLimiter"] = lambda: load("ladspa:fastLookaheadLimiter")
 
 ESTIMATORS = {
     "FiniteDifference": FiniteDifference,

@@ -24,7 +24,7 @@ from tests.cases import RATE, music
 LOUD, QUIET = music(0.5), 0.01 * music(0.4, seed=1)
 LOUD *= np.abs(np.cos(np.linspace(0, 20, LOUD.shape[1], dtype=np.float32))) ** 8  # crosses every threshold
 AMP = "/usr/lib/ladspa/amp_1181.so"
-# these draw random numbers from the C library, which no host can set back for a thread; and settings where it is heard
+# these draw random numbers from the C library, whose generator all threads share; with settings where it is heard
 RANDOM = {
     "Scape": {},
     "disintegrator": {"probability": 0.5, "multiplier": -1},
@@ -38,8 +38,8 @@ RANDOM = {
     "tap_pinknoise": {"noise_level_db": 0},
     "vynil": {"crackle": 1, "wear": 1},
 }
-# these read memory that they never wrote
-UNWRITTEN = {"pitchScale", "pitchScaleHQ"}
+# these differ a little between instances; why was not examined
+VAGUE = {"pitchScale", "pitchScaleHQ"}
 
 
 def settings(effect, seed):
@@ -60,7 +60,7 @@ def repeats(effect, seed):
 
 def test_sixty_of_all_installed_effects_are_pure():
     """Used equals fresh bit for bit, A after B is A again, nothing of loud audio is heard in silence."""
-    known = [address for address in installed() if address.split(":")[-1] not in {*RANDOM, *UNWRITTEN}]
+    known = [address for address in installed() if address.split(":")[-1] not in {*RANDOM, *VAGUE}]
     assert len(known) > 150
     impure = []
     for address in random.Random(7).sample(known, 60):
@@ -82,8 +82,8 @@ def test_the_known_random_ones_are_random(label):
     assert any(np.abs(effect.render(LOUD, RANDOM[label], RATE) - first).max() > 1e-3 for _ in range(3))
 
 
-@pytest.mark.parametrize("label", sorted(UNWRITTEN))
-def test_unwritten_memory_is_heard_but_little(label):
+@pytest.mark.parametrize("label", sorted(VAGUE))
+def test_the_known_vague_ones_differ_but_little(label):
     effect = load(f"ladspa:{label}")
     renders = [effect.render(LOUD, {}, RATE) for _ in range(10)]
     assert 0 < max(np.abs(wet - renders[0]).max() for wet in renders) < 0.02

@@ -95,9 +95,10 @@ class LADSPA(Effect):
 
     Every render makes a new instance and runs it in blocks of 512 samples, which start anew where settings change, so
     that changes land on their sample. Instances share nothing but their library, so threads render side by side; only
-    making and freeing one waits for others. Plugins that draw random numbers, or read memory that they never wrote,
-    still differ from render to render. Subnormal numbers are kept, unless a plugin turns them off for itself; one that
-    computes with them may be many times slower while its output decays.
+    making and freeing one waits for others. A few plugins still differ from render to render, most of them because they
+    draw random numbers; and those that plan Fourier transforms by timing them agree between processes to rounding only.
+    Subnormal numbers are kept, unless a plugin turns them off for itself; one that computes with them may be many times
+    slower while its output decays.
 
     Latency that a port reports is compensated, and a plugin that has some at its defaults is not automatable.
 
