@@ -44,6 +44,15 @@ SPACE = Space(
     }
 )
 
+BASS = Space({"gain_db": Continuous(-20, 10, 3, "dB"), "frequency_hz": Continuous(40, 400, 100, "Hz", log=True)})
+TONE = """
+import("stdfaust.lib");
+gain = hslider("gain [unit:dB]", 0, -24, 12, 0.1) : ba.db2linear;
+cutoff = hslider("cutoff [unit:Hz][scale:log]", 2000, 50, 15000, 1);
+bend = _ <: select2(checkbox("drive"), _, ma.tanh);
+process = par(i, 2, fi.lowpass(2, cutoff) : bend : *(gain));
+"""
+
 
 def music(seconds=1.0, channels=2, seed=0):
     """Something tonal, transient and loud, (channel, time)."""
@@ -89,6 +98,10 @@ EFFECTS["vst3:ZamTube"] = lambda: load("vst3:ZamTube")
 EFFECTS["ladspa:tap_reverb"] = lambda: load("ladspa:tap_reverb")
 EFFECTS["ladspa:sc4"] = lambda: load("ladspa:sc4")
 EFFECTS["ladspa:fastLookaheadLimiter"] = lambda: load("ladspa:fastLookaheadLimiter")
+EFFECTS["vst2:3BandEQ"] = lambda: load("vst2:3BandEQ")
+EFFECTS["lv2:mda/Combo"] = lambda: load("lv2:http://drobilla.net/plugins/mda/Combo")
+EFFECTS["faust:tone"] = lambda: load("faust:tone", code=TONE)
+EFFECTS["command:sox"] = lambda: load("command:sox -D {in} {out} bass {gain_db} {frequency_hz}", space=BASS)
 
 ESTIMATORS = {
     "FiniteDifference": FiniteDifference,

@@ -1,4 +1,6 @@
 import atexit
+import functools
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -18,38 +20,51 @@ settings.register_profile("shared", deadline=None, derandomize=True, suppress_he
 settings.load_profile("shared")
 
 
-# a library of each Debian package of LADSPA plugins that tests use
-LADSPA_PACKAGES = {"swh-plugins": "sc4_1882.so", "tap-plugins": "tap_reverb.so", "cmt": "cmt.so", "caps": "caps.so"}
+# words in the ids of tests, a file that they need, and the Debian package it comes from
+NEEDED = (
+    ("ladspa", "ladspa/sc4_1882.so", "swh-plugins"),
+    ("ladspa", "ladspa/tap_reverb.so", "tap-plugins"),
+    ("ladspa", "ladspa/cmt.so", "cmt"),
+    ("ladspa", "ladspa/caps.so", "caps"),
+    ("vst2:", "vst/MVerb-vst.so", "dpf-plugins-vst"),
+    ("vst2:Zam", "vst/ZamCompX2-vst.so", "zam-plugins"),
+    ("lv2:urn:dragonfly", "lv2/DragonflyPlateReverb.lv2", "dragonfly-reverb-lv2"),
+    ("mda/", "lv2/mda.lv2", "mda-lv2"),
+)
 
 
-def missing():
-    """What of a test's id stands for a plugin that is not installed, and what to say of it."""
-    from blackbox_fx.effects import ladspa, vst3
+@functools.cache
+def _absent():
+    """Words in the ids of tests that need what is not installed, and what to say of it; none in CI."""
+    if os.environ.get("CI"):
+        return {}
+    from blackbox_fx.effects.vst3 import installed
 
-    found = {path.stem for path in vst3.installed()}
+    found = {path.stem for path in installed()}
     wanted = {name.removeprefix("vst3:") for name in cases.EFFECTS if name.startswith("vst3:")}
-    lacking = sorted(wanted - found)
-    line = f"VST3 plugins not installed: {', '.join(lacking)} (apt-get install zam-plugins)"
-    words = dict.fromkeys(lacking, line)
-    folders = ladspa.search_path()
-    packages = [p for p, file in LADSPA_PACKAGES.items() if not any((folder / file).exists() for folder in folders)]
-    if packages:
-        line = f"LADSPA plugins not installed (apt-get install {' '.join(packages)})"
-        words |= {"ladspa:": line, "test_ladspa.py": line}
-    return words
+    absent = {name: f"VST3 plugin {name} is not installed (apt-get install zam-plugins)" for name in wanted - found}
+    if not shutil.which("sox"):
+        absent["sox"] = "sox is not installed (apt-get install sox)"
+    if importlib.util.find_spec("dawdreamer") is None:
+        line = "dawdreamer is not installed (pip install 'blackbox_fx[dawdreamer]')"
+        absent |= dict.fromkeys(("vst2:", "lv2:", "faust:", "test_dawdreamer"), line)
+    for word, file, package in NEEDED:
+        if not any((Path(folder) / file).exists() for folder in ("/usr/lib", "/usr/local/lib")):
+            absent.setdefault(word, f"{file} is not installed (apt-get install {package})")
+    return absent
 
 
 def pytest_collection_modifyitems(items):
-    """A missing plugin skips its tests with one loud line on a user's machine, and fails them in CI."""
-    words = {} if os.environ.get("CI") else missing()
+    """What is missing skips its tests with one loud line on a user's machine, and fails them in CI."""
+    absent = _absent()
     for item in items:
-        for word, line in words.items():
-            if word in item.nodeid:
-                item.add_marker(pytest.mark.skip(reason=line))
+        for line in [line for word, line in absent.items() if word in item.nodeid][:1]:
+            item.add_marker(pytest.mark.skip(reason=line))
 
 
-def pytest_report_header(config):
-    return [f"THEIR TESTS DO NOT RUN: {line}" for line in dict.fromkeys(missing().values())]
+def pytest_terminal_summary(terminalreporter):
+    for line in sorted(set(_absent().values())):
+        terminalreporter.write_line(f"TESTS WERE SKIPPED: {line}", red=True)
 
 
 @pytest.fixture(params=list(cases.EFFECTS))

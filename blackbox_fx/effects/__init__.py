@@ -17,6 +17,10 @@ HOSTS = {
     "pedalboard": ("blackbox_fx.effects.pedalboard", "Builtin"),
     "vst3": ("blackbox_fx.effects.vst3", "VST3"),
     "ladspa": ("blackbox_fx.effects.ladspa", "LADSPA"),
+    "vst2": ("blackbox_fx.effects.dawdreamer", "VST2"),
+    "lv2": ("blackbox_fx.effects.dawdreamer", "LV2"),
+    "faust": ("blackbox_fx.effects.faust", "Faust"),
+    "command": ("blackbox_fx.effects.command", "Command"),
 }
 
 
@@ -24,8 +28,9 @@ def load(address: str, **options: Any) -> Effect:
     """An effect by its address.
 
     Args:
-        address: "pedalboard:Compressor", "vst3:/path/to/Plugin.vst3", or "vst3:Plugin" if it is installed,
-            "ladspa:label" or "ladspa:/path/to/file.so:label".
+        address: "pedalboard:Compressor"; "vst3:/path/to/Plugin.vst3", or "vst3:Plugin" if it is installed;
+            "ladspa:label" or "ladspa:/path/to/file.so:label"; "vst2:Plugin"; "lv2:urn:dragonfly:plate";
+            "faust:program.dsp"; "command:sox {in} {out} reverse".
         options: passed to the host, such as impulse_response="hall.wav" for "pedalboard:Convolution".
 
     Raises:

@@ -16,7 +16,7 @@ def label(names: Sequence[str]) -> list[str]:
     """Labels for effects, or whatever else stands in a row, by their names; numbered where a name repeats."""
     labels: list[str] = []
     for name in names:
-        stem = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.split(":")[-1].removesuffix(".vst3")).lower()
+        stem = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.split("[:/#]", name)[-1].removesuffix(".vst3")).lower()
         count = sum(re.fullmatch(rf"{re.escape(stem)}(_\d+)?", other) is not None for other in labels)
         labels.append(f"{stem}_{count + 1}" if count else stem)
     return labels

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -16,8 +15,9 @@ import numpy as np
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects.base import Effect, Settings
 from blackbox_fx.effects.native import same_arithmetic
+from blackbox_fx.effects.texts import parameter_from_texts, python_name, raw_value
 from blackbox_fx.errors import EffectError
-from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
+from blackbox_fx.space import Parameter, Space
 
 # some plugins return dry audio or crash on other block sizes, so the input is padded to whole blocks of this many
 _BLOCK = 512
@@ -69,49 +69,10 @@ def _fast_loading() -> Iterator[None]:
         setattr(mixin, name, original)
 
 
-def _python_name(native: Any) -> str:
-    label = "" if native.label.startswith(":") else native.label
-    return re.sub(r"[^a-z0-9]+", "_", f"{native.name} {label}".lower()).strip("_")
-
-
-def _numbers(texts: Sequence[str]) -> list[float] | None:
-    found = [re.match(r"\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)", text) for text in texts]
-    return [float(m.group(1)) for m in found if m] if all(found) else None
-
-
 def _parameter(native: Any) -> Parameter:
-    """Kind and range of a native parameter, from its number of steps and the texts it shows."""
-    steps, raw, unit = native.num_steps, float(native.raw_value), native.label.strip()
-    if steps == 2:
-        return Toggle(raw >= 0.5)
-    if 2 < steps <= 1000:
-        texts = [native.get_text_for_raw_value(k / (steps - 1)).strip() for k in range(steps)]
-        values = _numbers(texts)
-        index = round(raw * (steps - 1))
-        if values is None or len(set(values)) < steps:
-            options = tuple(text if texts.count(text) == 1 else f"{text} ({k})" for k, text in enumerate(texts))
-            return Choice(options, options[index])
-        if values == list(range(int(values[0]), int(values[0]) + steps)):
-            return Integer(int(values[0]), int(values[-1]), int(values[0]) + index, unit)
-    grid = np.linspace(0, 1, 5)
-    values = _numbers([native.get_text_for_raw_value(float(r)) for r in grid])
-    if values is None or not values[0] < values[-1]:
-        return Continuous(0, 1, raw, "raw")
-    low, high = values[0], values[-1]
-    step = (high - low) / (steps - 1) if 2 < steps <= 1000 else 0.0
-    digits = 6 - int(np.floor(np.log10(high - low)))  # the host reads raw values back with float32 noise
-    if np.abs(np.array(values) - (low + grid * (high - low))).max() < 0.005 * (high - low):
-        default = Continuous(low, high, low, step=step).decode(np.array([raw]))
-        return Continuous(low, high, round(default, digits), unit, step=step)
-    if low > 0 and np.abs(np.log(values) - (np.log(low) + grid * np.log(high / low))).max() < 0.02:
-        default = Continuous(low, high, low, log=True).decode(np.array([raw]))
-        return Continuous(low, high, round(default, digits), unit, log=True)
-    return Continuous(0, 1, raw, "raw")
-
-
-def _raw(parameter: Parameter, value: Any) -> float:
-    u = parameter.encode(value)
-    return float(np.argmax(u)) / (len(u) - 1) if isinstance(parameter, Choice) else float(u[0])
+    return parameter_from_texts(
+        native.get_text_for_raw_value, native.num_steps, float(native.raw_value), native.label.strip()
+    )
 
 
 @final
@@ -140,7 +101,7 @@ class VST3(Effect):
         with self._handle() as plugin:
             for k, native in enumerate(plugin._parameters):
                 if native.is_automatable and native.name not in _HOST_PARAMETERS:
-                    self.index.setdefault(_python_name(native), k)
+                    self.index.setdefault(python_name(native.name, native.label), k)
             # the plugin's own ranges, whatever `within` makes of the space
             self.ranges = {n: _parameter(plugin._parameters[k]) for n, k in self.index.items()}
             self.automatable = plugin.reported_latency_samples == 0
@@ -194,7 +155,7 @@ class VST3(Effect):
             # asked for anew each time: some plugins are reloaded by a reset, and their old parameter objects then crash
             native = plugin._parameters
             for name, value in settings.items():
-                native[self.index[name]].raw_value = _raw(self.ranges[name], value)
+                native[self.index[name]].raw_value = raw_value(self.ranges[name], value)
             cut = audio[:, k * hop : (k + 1) * hop]
             if k == 0:
                 plugin.process(silence, sample_rate, buffer_size=_BLOCK, reset=False)
