@@ -134,22 +134,37 @@ def multiplexed(
     draws: Draws = 8,
     seconds: Annotated[list[float], typer.Option(min=0.1, max=60, help="Length of a clip; may be repeated.")] = [3, 10],
     effect: Annotated[list[str], typer.Option(help="channel strip, ZamCompX2 or ZaMultiCompX2; may be repeated.")] = [],
+    every: Annotated[bool, typer.Option("--every", help="All pedalboard effects and zam plugins instead.")] = False,
+    window: Annotated[list[int], typer.Option(help="Longest window of the loss: 2048 or 8192; may be repeated.")] = [
+        2048,
+        8192,
+    ],
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
     """Multiplexed SPSA against SPSA with two renders each, over effects, clips and losses."""
-    from blackbox_fx.lab.multiplexed import SUBJECTS, Multiplexing, subject
+    from blackbox_fx.lab.multiplexed import SUBJECTS, WINDOWS, Multiplexing, every_subject, subject
     from blackbox_fx.report.ratios import ratio_table, write_ratio_page
 
     unknown = [name for name in effect if name not in SUBJECTS]
     if unknown:
         raise ParameterError(f"Unknown effect {unknown[0]!r}; known are {', '.join(SUBJECTS)}.")
+    if strange := [w for w in window if w not in WINDOWS]:
+        raise ParameterError(
+            f"A longest window of {strange[0]} is not measured; known are {', '.join(map(str, WINDOWS))}."
+        )
     folder = _folder(out)
-    chosen = {name: subject(name) for name in effect or SUBJECTS}
-    study = Multiplexing(chosen, seconds, cases=cases, draws=draws, seed=seed)
+    chosen = every_subject() if every else {name: subject(name) for name in effect or SUBJECTS}
+    study = Multiplexing(chosen, seconds, window, cases=cases, draws=draws, seed=seed)
     with _measuring("cases") as progress:
         study.run(progress)
     _table("Squared error of multiplexed SPSA over that of SPSA, two renders each", ratio_table(study.ratios))
+    for name in sorted(set(chosen) - {ratio.effect for ratio in study.ratios}):
+        show.err.print(
+            f"{name}: left out, since one parameter holds nearly all of the gradient everywhere, or none is known.",
+            soft_wrap=True,
+            highlight=False,
+        )
     if folder is not None:
         _opened(write_ratio_page(folder, study.ratios, f"{cases} cases a row, {draws} draws, seed {seed}."))
 

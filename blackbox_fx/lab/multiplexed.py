@@ -9,6 +9,8 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_fx.effects import Effect, load
+from blackbox_fx.effects.pedalboard import BUILTINS
+from blackbox_fx.effects.vst3 import installed
 from blackbox_fx.lab.case import Progress, make_case, quiet
 from blackbox_fx.lab.chain import channel_strip
 from blackbox_fx.lab.gradients import Study
@@ -35,6 +37,17 @@ def subject(name: str) -> tuple[Effect, int]:
     return _numbers(plugin.fix(bands)), 2
 
 
+def every_subject() -> dict[str, tuple[Effect, int]]:
+    """All effects of pedalboard and all installed zam plugins with two or more numbers to set, with their channels."""
+    found: dict[str, tuple[Effect, int]] = {}
+    plugins = [f"vst3:{path.stem}" for path in installed() if path.stem.startswith("Za")]
+    for address in [*(f"pedalboard:{name}" for name in BUILTINS if name != "Convolution"), *plugins]:
+        effect = _numbers(load(address))
+        if effect.space.width > 1:
+            found[address] = effect, getattr(effect, "channels", 1)
+    return found
+
+
 def _numbers(effect: Effect) -> Effect:
     space = effect.space
     free = [n for n in space.free if isinstance(space.parameters[n], Continuous) and "gain_reduction" not in n]
@@ -49,6 +62,7 @@ class Ratio:
     Attributes:
         effect, width, seconds, window: the situation; window is the loss's longest, in samples.
         cases: how many of them counted, see `Truth.proves`.
+        tried: how many there were.
         plain, multiplexed: relative squared errors, geometric means.
         ratio: geometric mean over cases, with a bootstrap interval over cases.
     """
@@ -58,6 +72,7 @@ class Ratio:
     seconds: float
     window: int
     cases: int
+    tried: int
     plain: float
     multiplexed: float
     ratio: Interval
@@ -124,4 +139,6 @@ class Multiplexing:
         logs, rng = np.log(multiplexed / plain), np.random.default_rng(self.seed)
         again = [float(np.exp(rng.choice(logs, len(logs)).mean())) for _ in range(RESAMPLES)]
         ratio = interval(float(np.exp(logs.mean())), again)
-        return [Ratio(name, width, seconds, window, len(plain), geometric(plain), geometric(multiplexed), ratio)]
+        return [
+            Ratio(name, width, seconds, window, len(plain), self.cases, geometric(plain), geometric(multiplexed), ratio)
+        ]

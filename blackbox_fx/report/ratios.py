@@ -23,7 +23,8 @@ def ratio_table(ratios: Sequence[Ratio]) -> Table:
     """Headings, then one row for each situation."""
     heading = ("clip, window", "width", "cases", "SPSA", "multi", "ratio")
     rows = [
-        (_name(r), str(r.width), str(r.cases), number(r.plain), number(r.multiplexed), str(r.ratio)) for r in ratios
+        (_name(r), str(r.width), f"{r.cases} of {r.tried}", number(r.plain), number(r.multiplexed), str(r.ratio))
+        for r in ratios
     ]
     return [heading, *rows]
 
