@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from blackbox_fx.runtime.base import Job, Pool, inner
 
 _PAUSE = 5e-4  # seconds between parts, in which another thread gets the pool if it waits for it
+_PART = 10e-3  # seconds that a part should take: beside it, the pause is short, and so is another thread's wait
 
 
 @final
@@ -25,7 +26,7 @@ class Ahead:
     Args:
         pool: where it renders; `Processes` or `Threads`.
         job: what to render. Its outputs wait in memory, see `nbytes`.
-        part: renders handed over at a time.
+        part: renders handed over at a time, at first; more where they are quick.
     """
 
     def __init__(self, pool: Pool, job: Job, part: int) -> None:
@@ -59,11 +60,13 @@ def _render(
     pool: Pool, job: Job, part: int, outputs: NDArray[np.float32], errors: list[BaseException], stop: threading.Event
 ) -> None:
     try:
-        for start in range(0, len(job), part):
-            if stop.is_set():
-                return
-            cut = slice(start, start + part)
+        start = 0
+        while start < len(job) and not stop.is_set():
+            cut, began = slice(start, start + part), time.perf_counter()
             outputs[cut] = pool.map(dataclasses.replace(job, params=job.params[cut], rows=job.rows[cut]))
+            start += part
+            if time.perf_counter() - began < _PART / 2:
+                part *= 2
             time.sleep(_PAUSE)
     except BaseException as error:  # whatever it is, it is raised where the outputs are wanted
         errors.append(error)

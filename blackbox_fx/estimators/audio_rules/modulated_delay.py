@@ -129,14 +129,14 @@ def _oscillator(when: Floats, delays: Floats, length: int) -> Floats | None:
 
     step = 0.1 / length
     best = min((fit(f, 1) for f in np.arange(step, 0.0006, step)), key=lambda found: found[0])
-    if best[0] > _ASTRAY:
-        return None
     for harmonics, halvings in ((1, 8), (3, 16)):
         step, best = 0.1 / length, fit(best[1], harmonics)
         for _ in range(halvings):
             step /= 2
             nearby = (f for f in (best[1] - step, best[1] + step) if f > 0)
             best = min(best, *(fit(f, harmonics) for f in nearby), key=lambda found: found[0])
+        if best[0] > _ASTRAY:  # at first the frequency is too coarse to say so of a deep oscillator
+            return None
     return np.maximum(_waves(np.arange(length, dtype=np.float64), best[1], 3) @ best[2], floor)
 
 
