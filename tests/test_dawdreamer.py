@@ -188,7 +188,6 @@ def test_channels(address):
     stereo, many = program(GAIN), program("process = *(2), *(3), *(5), _;")
     assert np.array_equal(stereo.render(LOUD[:1], {"gain": 2}), 2 * LOUD[:1])
     assert np.array_equal(many.render(LOUD), LOUD * np.float32([[2], [3]]))
-    assert program("process = _, _ :> _;").channels == 1
     with pytest.raises(EffectError, match="got audio with 3"):
         stereo.render(np.tile(LOUD[:1], (3, 1)))
 
@@ -288,6 +287,8 @@ def test_engines_are_few():
         ("faust:x", {"code": 'import("no.lib"); process = _;'}, EffectError, "no.lib"),
         ("faust:x", {"code": "process = 1;"}, EffectError, "does not turn audio into audio"),
         ("faust:x", {"code": "process = !;"}, EffectError, "faust:x"),
+        ("faust:x", {"code": "process = _ <: _, *(0.5);"}, EffectError, "1 inputs and 2 outputs"),
+        ("faust:x", {"code": "process = +;"}, EffectError, "2 inputs and 1 outputs"),
         ("faust:x", {"code": "process = _ / 0;"}, EffectError, "division by 0"),
         ("faust:x", {"code": 3}, EffectError, "3"),
         ("faust:x", {"code": "process = _;", "sample_rate": 0}, ValueError, "sample_rate=0"),

@@ -103,7 +103,8 @@ class Faust(DawDreamer):
         reset, sample_rate: see `DawDreamer`.
 
     Raises:
-        EffectError: no such file, code that does not compile, or a program without audio input or output.
+        EffectError: no such file, code that does not compile, or a program with another number of inputs than outputs,
+            or none.
         MissingHost: dawdreamer is not installed.
     """
 
@@ -132,6 +133,12 @@ class Faust(DawDreamer):
         return processor
 
     def _read(self, processor: Any) -> Space:
+        inputs, outputs = processor.get_num_input_channels(), processor.get_num_output_channels()
+        if inputs != outputs:
+            raise EffectError(
+                f"{self.name} has {inputs} inputs and {outputs} outputs; write a program with as many of both, such as "
+                "one that takes and gives two."
+            )
         described = processor.get_parameters_description()
         widgets = _widgets(self._cpp()) if described else []
         if len(widgets) != len(described):

@@ -19,7 +19,13 @@ Signal = NDArray[np.float64]
 
 
 class Model(abc.ABC):
-    """A linear operator that stands for the Jacobian J of an effect at one clip and setting; (channel, time) each."""
+    """A linear operator that stands for the Jacobian J of an effect at one clip and setting; (channel, time) each.
+
+    Attributes:
+        exact: whether it comes from equations that give the effect's very output, so that no probe need confirm it.
+    """
+
+    exact: bool = False
 
     @abc.abstractmethod
     def push(self, u: Signal) -> Signal:
@@ -89,7 +95,13 @@ def visit(call: Call, probes: Sequence[Probe]) -> list[Site]:
 
 
 class Modelled(AudioRule):
-    """A rule that fits a `Model` to probes of the effect itself, at the very clip and setting."""
+    """A rule that fits a `Model` to probes of the effect itself, at the very clip and setting.
+
+    Attributes:
+        identifies: whether it looks for the effect's equations, which makes it exact or slow.
+    """
+
+    identifies: bool = False
 
     @abc.abstractmethod
     def probes(self) -> tuple[Probe, ...]:

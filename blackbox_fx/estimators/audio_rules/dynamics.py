@@ -73,6 +73,8 @@ class Dynamics(Modelled):
         size: of the probe, against the clip's root mean square.
     """
 
+    identifies = True
+
     def __init__(self, size: float = SMALL) -> None:
         super().__init__()
         self.size = size
@@ -87,6 +89,7 @@ class Dynamics(Modelled):
         power = np.sqrt(np.mean(np.square(y)))
         first, made, left = _stage(x, y, rate)
         if left <= _EXACT * power:
+            first.exact = True
             return first
         model: Model = first
         if _GOOD < left / (power + 1e-30) < _HOPELESS:

@@ -20,10 +20,10 @@ def portfolio(size: float = SMALL) -> list[Modelled]:
     return [
         Identity(),
         TimeReversal(),
+        Dynamics(size),
         Pointwise(1, size),
         Pointwise(32, size),
         Pointwise(512, size),
-        Dynamics(size),
         LocalSpectrum(256, size),
         LocalSpectrum(1024, size),
         *(TwoStage(where, curve, n, size) for where in ("after", "before", "around") for curve, n in gains),

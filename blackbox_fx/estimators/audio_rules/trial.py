@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,8 @@ _SEGMENT = 512
 _WEIGHTS = (100.0, 1.0)  # of noise and of swells
 _GOOD, _CLOSE = 0.995, 0.005
 _SURE = 0.95  # mean score of a rule that needs no wire to fall back on
+_MOSTLY = 0.5  # of the settings at which a model must be exact to be taken without further trial
+_TRIVIAL = 0.998  # score of a wire where an effect does next to nothing
 _FINALISTS = 7  # rules that are tried at more than two settings
 
 
@@ -62,13 +65,19 @@ def rank(model: Model, site: Site, probes: Sequence[Probe], g: Signal) -> float:
 
 
 def best(models: Sequence[Model], site: Site, probe: Probe, g: Signal) -> Model:
-    """The model that predicts a probe best; the only one, if there is but one."""
-    return models[0] if len(models) == 1 else max(models, key=lambda model: rank(model, site, (probe,), g))
+    """The model that is exact, else the one that predicts a probe best; the only one, if there is but one."""
+    if len(models) == 1:
+        return models[0]
+    return max(models, key=lambda model: (model.exact, rank(model, site, (probe,), g)))
 
 
 def union(rules: Sequence[Modelled]) -> tuple[Probe, ...]:
     """The probes of several rules, each once."""
     return tuple(dict.fromkeys(probe for rule in rules for probe in rule.probes()))
+
+
+def _cost(rules: Sequence[Modelled], channels: int) -> int:
+    return sum(probe.renders(channels) for probe in union(rules))
 
 
 def ranking_probe(size: float) -> Noise:
@@ -125,16 +134,29 @@ def choose(trial: Call, vs: list[Signal]) -> Certificate:
     sites = visit(trial, (*union(rules), *probes))
     scores: dict[str, list[float]] = {repr(rule): [] for rule in rules}
 
+    @functools.cache
+    def fitted(rule: Modelled, k: int) -> Model:
+        return rule.fit(sites[k])
+
     def score(rule: Modelled, upto: int) -> list[float]:
         """The rule's scores at the first so many sites."""
         own = scores[repr(rule)]
-        own += [rank(rule.fit(sites[k]), sites[k], probes, vs[k]) for k in heard[len(own) : upto]]
+        own += [rank(fitted(rule, k), sites[k], probes, vs[k]) for k in heard[len(own) : upto]]
         return own
 
     def mean(rule: Modelled) -> float:
         return float(np.mean(scores[repr(rule)] or 0.0))
 
+    identified, solver = False, next(rule for rule in rules if rule.identifies)
     for done, rule in enumerate(rules, 1):
+        if rule.identifies:
+            # probes of finite size say little of what is steep; equations that give the very output say all
+            hopeful = any(fitted(rule, k).exact for k in heard[:2])
+            score(rule, len(heard) if hopeful else 2)
+            if identified := hopeful and bool(np.mean([fitted(rule, k).exact for k in heard]) > _MOSTLY):
+                rules = rules[:done]
+                break
+            continue
         # in this order: what does for some settings only must not end the search
         if heard and done > 1 and all(np.all(np.array(score(rule, n)) > _GOOD - doubt[:n]) for n in (2, len(heard))):
             rules = rules[:done]
@@ -145,7 +167,14 @@ def choose(trial: Call, vs: list[Signal]) -> Certificate:
     scores = {repr(rule): scores[repr(rule)] for rule in rules}
     found = {name: np.array(values) for name, values in scores.items()}
     # an effect that puts nothing out: what measures its gain sees that
-    chosen = _shortlist(rules, found, doubt, trial.audio.shape[1]) if heard else [Pointwise(1, size)]
+    channels = trial.audio.shape[1]
+    listed = _shortlist(rules, found, doubt, channels) if heard else [Pointwise(1, size)]
+    chosen = [solver] if identified else listed
+    if solver in rules and solver not in chosen and _cost([*chosen, solver], channels) + 2 <= max(6, channels + 4):
+        wire = found[repr(rules[0])]
+        # a gate that is open at most settings: where it is not, its equations are found by the call
+        if any(w < _TRIVIAL and fitted(solver, k).exact for w, k in zip(wire, heard, strict=True)):
+            chosen = [*chosen, solver]
     cosine, error = certify(trial, vs, chosen, size)
     return Certificate(
         trial.effect.name,
@@ -187,23 +216,22 @@ def _shortlist(
     def mean(chosen: Sequence[Modelled]) -> float:
         return float(np.max([scores[repr(rule)] for rule in chosen], axis=0).mean())
 
-    def cost(chosen: Sequence[Modelled]) -> int:
-        return sum(probe.renders(channels) for probe in union(chosen))
-
     best_anywhere = np.max(list(scores.values()), axis=0)
     # effects that do nothing at most settings look like a wire there: what is cheap must do as well at every setting
     close = [r for r in rules[1:] if np.all(best_anywhere - scores[repr(r)] <= 0.01 + doubt)]
-    best = min(close, key=lambda r: cost([r])) if close else max(rules, key=lambda r: mean([r]))
+    best = (
+        min(close, key=lambda r: (_cost([r], channels), r.identifies)) if close else max(rules, key=lambda r: mean([r]))
+    )
     chosen = [best]
     for _ in range(2):
-        more = [r for r in rules if r not in chosen and cost([*chosen, r]) + 2 <= max(6, channels + 4)]
+        more = [r for r in rules if r not in chosen and _cost([*chosen, r], channels) + 2 <= max(6, channels + 4)]
         if not more:
             break
         chosen.append(max(more, key=lambda r: mean([*chosen, r])))
     wire = [rules[0]] if rules[0] not in chosen and len(chosen) > 1 else []
     if mean([*chosen, *wire]) > mean([best]) + _CLOSE:
         return [*chosen, *wire]
-    affordable = best is not rules[0] and cost([best]) + 2 <= max(6, channels + 4)
+    affordable = best is not rules[0] and _cost([best], channels) + 2 <= max(6, channels + 4)
     return [best, rules[0]] if affordable and mean([best]) < _SURE else [best]
 
 

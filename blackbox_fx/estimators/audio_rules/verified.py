@@ -116,7 +116,10 @@ class Verified(AudioRule):
             _log.info("%s: the audio rule has fallen to %.3f here; all are tried anew.", call.effect.name, cosine)
         found = None if again else certificate.load(key)
         if found is None or not chosen_rules(found):
-            _log.info("Audio rules are tried on %s, once: a few hundred renders of a second.", call.effect.name)
+            _log.warning(
+                "Audio rules are tried on %s, once: a few hundred renders of a second, up to a minute of computing.",
+                call.effect.name,
+            )
             found = choose(*make_trial(call, g, random=True))
             certificate.save(key, found)
         self.certificate = found
