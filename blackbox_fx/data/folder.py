@@ -19,8 +19,10 @@ from blackbox_fx.errors import AudioError, DataError
 
 # Endings that promise audio, also of formats that cannot be read here: such a file is named, not passed over.
 AUDIO_ENDINGS = frozenset(
-    f".{ending}"
-    for ending in "wav wave flac ogg oga opus mp3 aif aiff aifc au caf w64 rf64 m4a mp4 aac wma wv ape".split()  # noqa: SIM905
+    (
+        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
+        *(".au", ".caf", ".w64", ".rf64", ".m4a", ".mp4", ".aac", ".wma", ".wv", ".ape"),
+    )
 )
 
 _SHORTEST_S = 0.01

@@ -24,7 +24,7 @@ _SAMPLES = 3000  # of them, on which a curve is fitted
 _FINALISTS = 2
 _STEPS = (5, 30)
 _EXACT, _ENOUGH = 3e-5, 2e-4  # of the output: what leaves no more ends the search, or its slow part
-_HOPELESS = 0.2  # of the output: what leaves more is no gain that follows a level
+HOPELESS = 0.2  # of the output: what leaves more is no gain that follows a level
 _FLOOR = 1e-7
 _SMALL = 1e-12
 
@@ -255,12 +255,12 @@ def _identify(search: _Search) -> tuple[Times, Curve | None]:
         grid = search.grid(windows)
         tried = sorted([*tried, *grid])
         for least, times in grid:
-            if best[0] < _EXACT or not least < _HOPELESS:
+            if best[0] < _EXACT or not least < HOPELESS:
                 break
             best = min(best, found := search.hinge(least, times), key=lambda one: one[0])
             if found[0] > least:
                 break
-    if best[0] > _ENOUGH and tried[0][0] < _HOPELESS:
+    if best[0] > _ENOUGH and tried[0][0] < HOPELESS:
         tried = sorted(search.refined(*one) for one in tried[:_FINALISTS])
         best = min(best, search.hinge(*tried[0]), key=lambda found: found[0])
     return (tried[0][1], None) if tried[0][0] < best[0] else best[1:]
@@ -287,7 +287,7 @@ def identify(x: Floats, y: Floats, rate: float) -> Found:
         found = Found(times, curve, float(np.sqrt(np.mean(np.square(off)))))
         best = found if best is None or found.left < best.left else best
         strays = best.left / (float(np.sqrt(np.mean(np.square(y)))) + _SMALL)
-        if not _STRAY < strays < _HOPELESS or x.shape[1] <= _STRETCH * rate:
+        if not _STRAY < strays < HOPELESS or x.shape[1] <= _STRETCH * rate:
             break
     assert best is not None
     return best

@@ -6,7 +6,7 @@ from typing import final
 
 import numpy as np
 
-from blackbox_fx.estimators.audio_rules.ballistics import Heard, identify
+from blackbox_fx.estimators.audio_rules.ballistics import HOPELESS, Heard, identify
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.envelopes import smooth, smooth_back
 from blackbox_fx.estimators.audio_rules.operators import Gain, Series
@@ -14,7 +14,6 @@ from blackbox_fx.estimators.audio_rules.pointwise import ratio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 
 _EXACT, _GOOD = 1e-4, 3e-3  # of the output: a stage that leaves no more needs no correction, or no second one
-_HOPELESS = 0.2  # of the output: what a second stage cannot mend
 
 
 @final
@@ -92,7 +91,7 @@ class Dynamics(Modelled):
             first.exact = True
             return first
         model: Model = first
-        if _GOOD < left / (power + 1e-30) < _HOPELESS:
+        if _GOOD < left / (power + 1e-30) < HOPELESS:
             second, _, left_by_two = _stage(made, y, rate)
             model = Series((first, second)) if left_by_two < 0.7 * left else first
         u, ju = site[Noise(0, self.size)]
