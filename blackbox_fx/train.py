@@ -130,9 +130,10 @@ def draw_excerpts(
 
 
 def mix(network: MixNet, console: Console, batch: Sequence[Excerpt]) -> Tensor:
-    """The network's mixes of excerpts, (batch, 2, time)."""
-    tracks, song = join([e.tracks for e in batch])
-    mel = torch.cat([e.mel for e in batch])
+    """The network's mixes of excerpts, (batch, 2, time), on the network's device."""
+    device = next(network.parameters()).device
+    tracks, song = (x.to(device) for x in join([e.tracks for e in batch]))
+    mel = torch.cat([e.mel for e in batch]).to(device)
     return console(tracks, song, *network(mel, song, len(batch)))
 
 
@@ -165,6 +166,14 @@ def fit(
 
     Checkpoints hold all that a step depends on, so an interrupted run goes on as if it had never stopped, from the last
     multiple of `save_every` steps.
+
+    Args:
+        network: on any device; effects render on CPUs.
+        console: what it operates.
+        train: excerpts to learn from.
+        recipe: settings of the run.
+        folder: of its checkpoints.
+        progress: called with the steps done, their number, and a word.
 
     Returns:
         The loss of every step, also in curve.csv.
@@ -199,7 +208,8 @@ def fit(
             fall = 0.51 + 0.49 * np.cos(np.pi * step / recipe.steps)
             group["lr"] = recipe.learning_rate * fall * min(1.0, (step + 1) / recipe.warm_up)
         wet = mix(network, console, batch)
-        loss = distance(wet, torch.stack([e.target for e in batch]), scale=int(draw.integers(len(distance.windows))))
+        target = torch.stack([e.target for e in batch]).to(wet.device)
+        loss = distance(wet, target, scale=int(draw.integers(len(distance.windows))))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import numpy as np
@@ -46,23 +47,25 @@ def audio(
     directions: Annotated[int, typer.Option(min=2, help="Random directions for each cosine.")] = 200,
     count: Annotated[int, typer.Option(min=1, help="Random chains and racks of 2, and as many of 3.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.2, help="Length of a clip.")] = 3.0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of songs, settings and directions.")] = 0,
 ) -> None:
     """Measure how right the audio gradient is, by the rule that Verified chooses."""
     from blackbox_fx.errors import ParameterError
-    from blackbox_fx.lab.audio import AudioScore, compare
-    from blackbox_fx.runtime import Processes
+    from blackbox_fx.lab.audio import AudioScore, Comparison
 
     chosen = [kind.strip() for kind in kinds.split(",")]
     known = ("single", "chain", "rack", "plugin")
     if unknown := [kind for kind in chosen if kind not in known]:
         raise ParameterError(f"There is no kind {unknown[0]!r}; write any of {', '.join(known)}, with commas.")
-    scores: list[AudioScore] = []
+    found: dict[int, list[AudioScore]] = {}
     try:
-        with Processes() as pool, show.bar("cosines") as progress:
-            scores.extend(compare(chosen, settings, directions, seconds, count, seed, pool, progress))
+        with show.bar("effects") as progress:
+            for n, own in Comparison(tuple(chosen), settings, directions, seconds, count, seed).run(workers, progress):
+                found[n] = own
     except KeyboardInterrupt:
         show.err.print("stopped; this is what was measured so far")
+    scores = [score for n in sorted(found) for score in found[n]]
     rows = [
         (
             s.kind,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
 Seed = Annotated[int, typer.Option(help="Of songs, excerpts, weights and gradient estimates.", min=0, max=2**32 - 1)]
+Device = Annotated[str, typer.Option(help="Of the network: cpu, cuda, cuda:1, mps. Effects render on CPUs.")]
 Steps = Annotated[int | None, typer.Option(help="Optimiser steps; 340 unless a recipe says otherwise.", min=1)]
 
 
@@ -26,12 +27,14 @@ def demo(
     seed: Seed = 0,
     steps: Steps = None,
     songs: Annotated[int, typer.Option(help="Songs to compose; every seventh is kept aside.", min=2)] = 98,
+    device: Device = "cpu",
 ) -> None:
     """Train a small mixing network through real effects, and write a page to open."""
     from blackbox_fx.data.composer import compose
     from blackbox_fx.train import is_finished, require_same_run
 
     recipe = _recipe(None, seed, steps)
+    _require_device(device)
     require_same_run(out, recipe)
     if is_finished(out):
         show.out.print(
@@ -45,7 +48,7 @@ def demo(
             # many short songs teach more than few long ones; those kept aside are long enough to listen to
             composed.append(compose(seed * 10_000 + k, seconds=6.0 if k < songs - aside else 12.0))
             progress(k + 1, songs, composed[-1].name)
-    _run(composed[:-aside], composed[-aside:], out, recipe)
+    _run(composed[:-aside], composed[-aside:], out, recipe, device)
 
 
 def train_mix(
@@ -54,6 +57,7 @@ def train_mix(
     recipe: Annotated[Path | None, typer.Option(help="TOML file with settings; see recipe.toml of any run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=0, max=2**32 - 1)] = None,
     steps: Steps = None,
+    device: Device = "cpu",
 ) -> None:
     """Train a mixing network on your own stems, towards the mixes of a hidden engineer.
 
@@ -64,6 +68,7 @@ def train_mix(
     from blackbox_fx.train import require_same_run
 
     chosen = _recipe(recipe, seed, steps)
+    _require_device(device)
     folder = read_songs(songs)
     show.err.print(str(folder), markup=False, soft_wrap=True)
     known = _show_skipped(folder.skipped)
@@ -71,7 +76,7 @@ def train_mix(
         raise DataError(f"{songs} holds {len(folder.songs)} readable song; two or more are needed, one to keep aside.")
     require_same_run(out, chosen)
     aside = max(1, len(folder.songs) // 7)
-    _run(folder.songs[:-aside], folder.songs[-aside:], out, chosen)
+    _run(folder.songs[:-aside], folder.songs[-aside:], out, chosen, device)
     _show_skipped(folder.skipped[known:])
 
 
@@ -89,20 +94,32 @@ def _recipe(path: Path | None, seed: int | None, steps: int | None) -> MixRecipe
     return dataclasses.replace(recipe, **given)
 
 
-def _run(songs: Sequence[Source], unseen: Sequence[Source], out: Path, recipe: MixRecipe) -> None:
+def _require_device(name: str) -> None:
+    import torch
+
+    from blackbox_fx.errors import ParameterError
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = " ".join(str(error).split(". ")[0].split())
+        raise ParameterError(f"There is no device {name!r} here ({reason}); give --device cpu.") from error
+
+
+def _run(songs: Sequence[Source], unseen: Sequence[Source], out: Path, recipe: MixRecipe, device: str) -> None:
     from blackbox_fx.lab.mix import MixStudy
     from blackbox_fx.report.mix import write_mix_page
     from blackbox_fx.runtime import Threads
 
     with Threads(os.cpu_count() or 1) as pool:
-        study = MixStudy(songs, unseen, recipe, pool)
+        study = MixStudy(songs, unseen, recipe, pool, device)
         with show.bar("rendering targets") as progress:
             study.prepare(progress)
         with show.bar("training") as progress:
             study.train(out, progress)
         footer = f"{len(study.losses)} steps, {study.seconds:.0f} s of training, seed {recipe.seed}."
         page = write_mix_page(
-            out, study.network, study.engineer, study.song_to_hear(), study.losses, study.scores, footer
+            out, study.network.cpu(), study.engineer, study.song_to_hear(), study.losses, study.scores, footer
         )
     after = study.scores["trained network"]
     rows = [(name, f"{score:.3f}", f"{after / score:.2f}") for name, score in study.scores.items()]

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
+import multiprocessing
+import os
+import signal
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, final
 
 import numpy as np
@@ -20,7 +26,7 @@ from blackbox_fx.graph import Chain
 from blackbox_fx.lab.case import RATE, Progress, draw_settings, music
 from blackbox_fx.layer import BlackBox
 from blackbox_fx.losses import MultiResolutionSTFT
-from blackbox_fx.runtime import Job, Pool
+from blackbox_fx.runtime import Inline, Job, Pool, Processes
 
 SINGLE = (
     *("LowShelfFilter", "PeakFilter", "HighShelfFilter", "LowpassFilter", "HighpassFilter", "LadderFilter"),
@@ -82,17 +88,10 @@ def subjects(kinds: Sequence[str], count: int, seed: int) -> list[tuple[str, str
     return found
 
 
-def compare(
-    kinds: Sequence[str],
-    settings: int,
-    directions: int,
-    seconds: float,
-    count: int,
-    seed: int,
-    pool: Pool,
-    progress: Progress,
-) -> Iterator[AudioScore]:
-    """Yields the score of every subject at every setting.
+@final
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How every subject scores at every setting.
 
     `Verified` chooses on other songs, at settings of its own. The loss is `MultiResolutionSTFT` to the effect at
     another setting.
@@ -104,22 +103,60 @@ def compare(
         seconds: length of the clips.
         count: chains and racks of 2, and as many of 3.
         seed: of songs, settings and directions.
-        pool: where effects render.
-        progress: called with the scores done, their number, and a name.
     """
-    todo = subjects(kinds, count, seed)
-    total = len(todo) * settings
-    for n, (kind, name, effect) in enumerate(todo):
-        progress(n * settings, total, name)
-        layer = _layer(kind, effect, pool)
-        whole = Rack(effect) if isinstance(effect, list) else effect
-        channels = 2 if getattr(whole, "channels", 1) == 2 else 1
-        _meet(layer, whole, music(seed + 900, seconds, channels), seed + 90)
-        for k in range(settings):
-            clip = music(seed + k, seconds, channels)
-            rows = draw_settings(whole, 2, seed + 31 * k, margin=0.1)
-            yield _score(kind, name, layer, whole, clip, rows, directions, pool, seed + k)
-            progress(n * settings + k + 1, total, name)
+
+    kinds: tuple[str, ...]
+    settings: int = 2
+    directions: int = 200
+    seconds: float = 3.0
+    count: int = 5
+    seed: int = 0
+
+    def run(self, workers: int, progress: Progress) -> Iterator[tuple[int, list[AudioScore]]]:
+        """Yields the number of a subject and its scores, in the order in which they are done.
+
+        Subjects are spread over processes, whose certificates are their own: nothing found before is used, and
+        nothing kept.
+
+        Args:
+            workers: processes.
+            progress: called with the subjects done, their number, and a name.
+        """
+        names = [name for _, name, _ in subjects(self.kinds, self.count, self.seed)]
+        progress(0, len(names), "")
+        with tempfile.TemporaryDirectory(prefix="blackbox_fx-") as folder:
+            context = multiprocessing.get_context("spawn")
+            team = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(folder,))
+            try:
+                numbers = {team.submit(self.scores, n): n for n in range(len(names))}
+                for done, future in enumerate(as_completed(numbers), 1):
+                    yield numbers[future], future.result()
+                    progress(done, len(names), names[numbers[future]])
+            finally:
+                team.shutdown(cancel_futures=True)
+
+    def scores(self, n: int) -> list[AudioScore]:
+        """Of the n-th subject."""
+        kind, name, effect = subjects(self.kinds, self.count, self.seed)[n]
+        with Processes(1) if kind == "plugin" else Inline() as pool:
+            layer = _layer(kind, effect, pool)
+            whole = Rack(effect) if isinstance(effect, list) else effect
+            channels = 2 if getattr(whole, "channels", 1) == 2 else 1
+            _meet(layer, whole, music(self.seed + 900, self.seconds, channels), self.seed + 90)
+            found = []
+            for k in range(self.settings):
+                clip = music(self.seed + k, self.seconds, channels)
+                rows = draw_settings(whole, 2, self.seed + 31 * k, margin=0.1)
+                found.append(_score(kind, name, layer, whole, clip, rows, self.directions, pool, self.seed + k))
+            return found
+
+
+def _begin(folder: str) -> None:
+    """Sets up a process that scores."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["XDG_CACHE_HOME"] = folder
+    torch.set_num_threads(1)
+    logging.getLogger("blackbox_fx").setLevel(logging.ERROR)
 
 
 def _layer(kind: str, effect: Any, pool: Pool) -> Any:

@@ -33,6 +33,7 @@ class MixStudy:
         unseen: kept aside.
         recipe: settings of the run.
         pool: where the effects render.
+        device: of the network.
 
     Attributes:
         network, engineer: who mixes.
@@ -41,13 +42,20 @@ class MixStudy:
         seconds: that training took, earlier sessions counted in.
     """
 
-    def __init__(self, songs: Sequence[Source], unseen: Sequence[Source], recipe: MixRecipe, pool: Pool) -> None:
+    def __init__(
+        self,
+        songs: Sequence[Source],
+        unseen: Sequence[Source],
+        recipe: MixRecipe,
+        pool: Pool,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.songs, self.unseen_songs, self.recipe = songs, unseen, recipe
         sample_rate = unseen[0].sample_rate
         console = demo_console(pool, sample_rate, recipe.seed)
         self.engineer = HiddenEngineer(console, sample_rate)
         torch.manual_seed(recipe.seed)
-        self.network = MixNet(console.track_width, console.bus_width)
+        self.network = MixNet(console.track_width, console.bus_width).to(device)
         self.distance = MultiResolutionSTFT()
         self.scores: dict[str, float] = {}
         self.losses: list[float] = []
@@ -82,7 +90,7 @@ class MixStudy:
 
     @torch.no_grad()
     def _network_mixes(self) -> list[Tensor]:
-        return [mix(self.network, self.engineer.console, [e])[0] for e in self.unseen]
+        return [mix(self.network, self.engineer.console, [e])[0].cpu() for e in self.unseen]
 
     @torch.no_grad()
     def _random_mixes(self) -> list[Tensor]:

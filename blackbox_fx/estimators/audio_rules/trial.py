@@ -32,7 +32,7 @@ _GOOD, _CLOSE = 0.995, 0.005
 _SURE = 0.95  # mean score of a rule that needs no wire to fall back on
 _MOSTLY = 0.5  # of the settings at which a model must be exact to be taken without further trial
 _TRIVIAL = 0.998  # score of a wire where an effect does next to nothing
-_FINALISTS = 7  # rules that are tried at more than two settings
+_ROUNDS = ((2, 12), (4, 7))  # after so many settings, so many rules are tried on
 
 
 def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -161,7 +161,10 @@ def choose(trial: Call, vs: list[Signal]) -> Certificate:
         if heard and done > 1 and all(np.all(np.array(score(rule, n)) > _GOOD - doubt[:n]) for n in (2, len(heard))):
             rules = rules[:done]
             break
-    rules = [rule for rule in rules if rule in (rules[0], *sorted(rules, key=mean)[-_FINALISTS:])]
+    for upto, kept in _ROUNDS:
+        for rule in rules:
+            score(rule, upto)
+        rules = [rule for rule in rules if rule in (rules[0], *sorted(rules, key=mean)[-kept:])]
     for rule in rules:
         score(rule, len(heard))
     scores = {repr(rule): scores[repr(rule)] for rule in rules}
