@@ -11,7 +11,6 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, final
 
 import numpy as np
@@ -37,6 +36,7 @@ PLUGINS = ("ZamCompX2", "ZamEQ2", "ZamGEQ31", "ZamDelay", "ZaMaximX2", "ZaMultiC
 _SIZES = (1e-5, 1e-4, 1e-3, 4e-3)  # of the clip's root mean square
 _TRIED = 16  # directions that choose one
 _AT_ONCE = 40
+_DEADLINE = 3600.0  # seconds, for a process to score one more effect
 
 
 @final
@@ -126,14 +126,15 @@ class Comparison:
         progress(0, len(names), "")
         with tempfile.TemporaryDirectory(prefix="blackbox_fx-") as folder:
             context = multiprocessing.get_context("spawn")
-            team = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(folder,))
-            try:
-                numbers = {team.submit(self.scores, n): n for n in range(len(names))}
-                for done, future in enumerate(as_completed(numbers), 1):
-                    yield numbers[future], future.result()
-                    progress(done, len(names), names[numbers[future]])
-            finally:
-                team.shutdown(cancel_futures=True)
+            with context.Pool(workers, _begin, (folder,)) as team:
+                results = team.imap_unordered(self._numbered, range(len(names)))
+                for done in range(1, len(names) + 1):
+                    n, found = results.next(_DEADLINE)
+                    yield n, found
+                    progress(done, len(names), names[n])
+
+    def _numbered(self, n: int) -> tuple[int, list[AudioScore]]:
+        return n, self.scores(n)
 
     def scores(self, n: int) -> list[AudioScore]:
         """Of the n-th subject."""

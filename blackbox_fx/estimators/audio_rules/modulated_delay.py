@@ -12,7 +12,7 @@ from scipy.sparse.linalg import splu
 
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.operators import Gain, Series, Wire
-from blackbox_fx.estimators.audio_rules.probes import Echoes, Noise, Train
+from blackbox_fx.estimators.audio_rules.probes import SMALL, Echoes, Noise, Train
 from blackbox_fx.estimators.audio_rules.two_stage import curve_gain
 
 Floats = NDArray[np.float64]
@@ -20,7 +20,6 @@ _NEAR = 24  # samples after an impulse that belong to the dry path
 _ASTRAY = 6.0  # samples by which sightings may miss the oscillator on average, those of later echoes counted in
 _LAGS = range(-8, 25)  # of the filters beside dry and wet path
 _TRAIN = Train()
-_NOISE = Noise(0)
 
 
 @final
@@ -162,18 +161,19 @@ class ModulatedDelay(Modelled):
     Args:
         curve: whether a memoryless curve comes before the line, as in a distortion with a chorus: what it makes of
             small changes is a function of the clip's value, fitted in turn with the line.
+        size: of the random signs, against the clip's root mean square.
 
     Tried before: to follow each packet by its neighbours, and to interpolate between them. That was right to 0.95 to
     0.998 while the delay moved slowly and came back once, and to 0.1 to 0.9 beyond 5 Hz or with strong feedback.
     """
 
-    def __init__(self, curve: bool = False) -> None:
+    def __init__(self, curve: bool = False, size: float = SMALL) -> None:
         super().__init__()
-        self.curve = curve
+        self.curve, self.size = curve, size
 
     def probes(self) -> tuple[Probe, ...]:
         """Three trains of impulses, and random signs."""
-        return _TRAIN, _NOISE
+        return _TRAIN, Noise(0, self.size)
 
     def fit(self, site: Site) -> Model:
         """The delay, then the feedback and the filters, then the curve, and feedback and filters again."""
@@ -181,7 +181,7 @@ class ModulatedDelay(Modelled):
         delay = _oscillator(when, delays, site.x.shape[1]) if len(when) >= 8 else None
         if delay is None:
             return Wire()
-        u, ju = site[_NOISE]
+        u, ju = site[Noise(0, self.size)]
         part = min(u.shape[1], int(0.5 * site.sample_rate))
         model = _line(delay, u, ju, part)
         if not self.curve:
@@ -190,8 +190,8 @@ class ModulatedDelay(Modelled):
         return Series((Gain(gain), _line(delay, gain * u, ju, part)))
 
     def extra_repr(self) -> str:
-        """Whether there is a curve."""
-        return f"curve={self.curve}"
+        """Whether there is a curve, and the probe's size."""
+        return f"curve={self.curve}, size={self.size:g}"
 
 
 def _line(delay: Floats, u: Signal, ju: Signal, part: int) -> _DryWet:

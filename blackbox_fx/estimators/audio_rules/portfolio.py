@@ -27,7 +27,7 @@ def portfolio(size: float = SMALL) -> list[Modelled]:
         LocalSpectrum(256, size),
         LocalSpectrum(1024, size),
         *(TwoStage(where, curve, n, size) for where in ("after", "before", "around") for curve, n in gains),
-        ModulatedDelay(),
-        ModulatedDelay(curve=True),
+        ModulatedDelay(False, size),
+        ModulatedDelay(True, size),
         MovingFilter(),
     ]

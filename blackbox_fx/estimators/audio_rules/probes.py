@@ -27,31 +27,34 @@ class Reply(NamedTuple):
 @final
 @dataclasses.dataclass(frozen=True)
 class Noise(Probe):
-    """A random sign for every sample, both ways: two renders for J u.
+    """A random sign for every sample: two renders for J u, or one.
 
     Args:
         seed: of the signs.
         size: of the change, against the clip's root mean square.
+        both: whether both ways; else one way, against the forward pass, at the price of some curvature.
     """
 
     seed: int = 0
     size: float = SMALL
+    both: bool = True
 
     def renders(self, channels: int) -> int:
-        """Two."""
-        return 2
+        """Two, or one."""
+        return 1 + self.both
 
     def _signs(self, x: Signal) -> Signal:
         return np.random.default_rng(self.seed).choice((-1.0, 1.0), x.shape)
 
     def inputs(self, x: Signal) -> Signal:
-        """The clip plus and minus the change."""
+        """The clip plus, and minus, the change."""
         change = _step(x, self.size) * self._signs(x)
-        return np.stack([x + change, x - change])
+        return np.stack([x + change, x - change][: 1 + self.both])
 
     def read(self, x: Signal, y: Signal, outputs: Signal) -> Reply:
         """The direction and the answer."""
-        return Reply(self._signs(x), (outputs[0] - outputs[1]) / (2 * _step(x, self.size)))
+        other, apart = (outputs[1], 2) if self.both else (y, 1)
+        return Reply(self._signs(x), (outputs[0] - other) / (apart * _step(x, self.size)))
 
 
 @final

@@ -32,7 +32,8 @@ _GOOD, _CLOSE = 0.995, 0.005
 _SURE = 0.95  # mean score of a rule that needs no wire to fall back on
 _MOSTLY = 0.5  # of the settings at which a model must be exact to be taken without further trial
 _TRIVIAL = 0.998  # score of a wire where an effect does next to nothing
-_ROUNDS = ((2, 12), (4, 7))  # after so many settings, so many rules are tried on
+_ABLE, _SLACK = 0.05, 0.02  # below the best mean, and below the best of such rules at any setting
+_TOGETHER = 3  # rules that may share their probes
 
 
 def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -76,13 +77,18 @@ def union(rules: Sequence[Modelled]) -> tuple[Probe, ...]:
     return tuple(dict.fromkeys(probe for rule in rules for probe in rule.probes()))
 
 
-def _cost(rules: Sequence[Modelled], channels: int) -> int:
-    return sum(probe.renders(channels) for probe in union(rules))
+def cost(rules: Sequence[Modelled], channels: int) -> int:
+    """Renders for one gradient: the probes of all rules, and one to choose between several."""
+    return sum(probe.renders(channels) for probe in union(rules)) + (len(rules) > 1)
+
+
+def _affordable(rules: Sequence[Modelled], channels: int) -> bool:
+    return cost(rules, channels) <= max(6, channels + 4)
 
 
 def ranking_probe(size: float) -> Noise:
-    """The probe that ranks; no rule is fitted to it."""
-    return Noise(_RANKING, size)
+    """The probe that chooses between rules on every call; none is fitted to it."""
+    return Noise(_RANKING, size, both=False)
 
 
 def chosen_rules(found: Certificate) -> list[Modelled]:
@@ -130,7 +136,7 @@ def _bursts(rng: np.random.Generator, shape: tuple[int, ...]) -> Signal:
 def choose(trial: Call, vs: list[Signal]) -> Certificate:
     """Tries all rules at the sites of a trial, and certifies the best."""
     size, heard, doubt = _size(trial, vs)
-    rules, probes = portfolio(size), (ranking_probe(size), Swell(_RANKING, size))
+    rules, probes = portfolio(size), (Noise(_RANKING, size), Swell(_RANKING, size))
     sites = visit(trial, (*union(rules), *probes))
     scores: dict[str, list[float]] = {repr(rule): [] for rule in rules}
 
@@ -161,10 +167,6 @@ def choose(trial: Call, vs: list[Signal]) -> Certificate:
         if heard and done > 1 and all(np.all(np.array(score(rule, n)) > _GOOD - doubt[:n]) for n in (2, len(heard))):
             rules = rules[:done]
             break
-    for upto, kept in _ROUNDS:
-        for rule in rules:
-            score(rule, upto)
-        rules = [rule for rule in rules if rule in (rules[0], *sorted(rules, key=mean)[-kept:])]
     for rule in rules:
         score(rule, len(heard))
     scores = {repr(rule): scores[repr(rule)] for rule in rules}
@@ -173,7 +175,7 @@ def choose(trial: Call, vs: list[Signal]) -> Certificate:
     channels = trial.audio.shape[1]
     listed = _shortlist(rules, found, doubt, channels) if heard else [Pointwise(1, size)]
     chosen = [solver] if identified else listed
-    if solver in rules and solver not in chosen and _cost([*chosen, solver], channels) + 2 <= max(6, channels + 4):
+    if solver in rules and solver not in chosen and _affordable([*chosen, solver], channels):
         wire = found[repr(rules[0])]
         # a gate that is open at most settings: where it is not, its equations are found by the call
         if any(w < _TRIVIAL and fitted(solver, k).exact for w, k in zip(wire, heard, strict=True)):
@@ -214,28 +216,29 @@ def _size(trial: Call, vs: list[Signal]) -> tuple[float, list[int], NDArray[np.f
 def _shortlist(
     rules: list[Modelled], scores: dict[str, NDArray[np.float64]], doubt: NDArray[np.float64], channels: int
 ) -> list[Modelled]:
-    """The best rule, or up to three and a wire that share six renders, if that is clearly better."""
+    """The best rule, or up to three and a wire that share their renders, if that is clearly better."""
 
     def mean(chosen: Sequence[Modelled]) -> float:
         return float(np.max([scores[repr(rule)] for rule in chosen], axis=0).mean())
 
-    best_anywhere = np.max(list(scores.values()), axis=0)
+    able = [scores[repr(r)] for r in rules if mean([r]) > max(mean([r]) for r in rules) - _ABLE]
     # effects that do nothing at most settings look like a wire there: what is cheap must do as well at every setting
-    close = [r for r in rules[1:] if np.all(best_anywhere - scores[repr(r)] <= 0.01 + doubt)]
+    close = [r for r in rules[1:] if np.all(np.max(able, axis=0) - scores[repr(r)] <= _SLACK + doubt)]
     best = (
-        min(close, key=lambda r: (_cost([r], channels), r.identifies)) if close else max(rules, key=lambda r: mean([r]))
+        min(close, key=lambda r: (cost([r], channels), r.identifies)) if close else max(rules, key=lambda r: mean([r]))
     )
-    chosen = [best]
-    for _ in range(2):
-        more = [r for r in rules if r not in chosen and _cost([*chosen, r], channels) + 2 <= max(6, channels + 4)]
-        if not more:
-            break
-        chosen.append(max(more, key=lambda r: mean([*chosen, r])))
-    wire = [rules[0]] if rules[0] not in chosen and len(chosen) > 1 else []
-    if mean([*chosen, *wire]) > mean([best]) + _CLOSE:
-        return [*chosen, *wire]
-    affordable = best is not rules[0] and _cost([best], channels) + 2 <= max(6, channels + 4)
-    return [best, rules[0]] if affordable and mean([best]) < _SURE else [best]
+    # the wire costs nothing, but needs the probe that chooses
+    several = [
+        [*others, rules[0]]
+        for n in range(1, _TOGETHER + 1)
+        for others in itertools.combinations(rules[1:], n)
+        if _affordable([*others, rules[0]], channels)
+    ]
+    together = max(several, key=mean, default=[best])
+    if mean(together) > mean([best]) + _CLOSE:
+        return next(chosen for chosen in several if mean(chosen) > mean(together) - _CLOSE / 2)
+    with_wire = [best, rules[0]]
+    return with_wire if with_wire in several and mean([best]) < _SURE else [best]
 
 
 def certify(trial: Call, vs: list[Signal], rules: Sequence[Modelled], size: float) -> tuple[float, float]:

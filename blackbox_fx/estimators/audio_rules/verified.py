@@ -22,6 +22,7 @@ from blackbox_fx.estimators.audio_rules.trial import (
     certify,
     choose,
     chosen_rules,
+    cost,
     make_trial,
     ranking_probe,
     union,
@@ -95,8 +96,7 @@ class Verified(AudioRule):
         """Renders of the chosen rules' probes; before the first backward pass, of the most that may be chosen."""
         if self.certificate is None:
             return max(6, channels + 4)
-        rules = self._chosen
-        return sum(probe.renders(channels) for probe in union(rules)) + 2 * (len(rules) > 1)
+        return cost(self._chosen, channels)
 
     @property
     def _chosen(self) -> list[Modelled]:
