@@ -24,14 +24,15 @@ from blackbox_fx.estimators import (
     TwoStage,
     Verified,
 )
-from blackbox_fx.estimators.audio_rules import certificate
+from blackbox_fx.estimators.audio_rules import certificate, trial
 from blackbox_fx.estimators.audio_rules.ballistics import Times, identify
-from blackbox_fx.estimators.audio_rules.base import visit
+from blackbox_fx.estimators.audio_rules.base import Modelled, visit
 from blackbox_fx.estimators.audio_rules.dynamics import _Level
 from blackbox_fx.estimators.audio_rules.modulated_delay import _DryWet, _Line
 from blackbox_fx.estimators.audio_rules.moving_filter import _Moving
 from blackbox_fx.estimators.audio_rules.operators import Filter, Gain, Series, Wire
 from blackbox_fx.estimators.audio_rules.portfolio import portfolio
+from blackbox_fx.estimators.audio_rules.trial import cost
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.runtime import Inline
 from blackbox_fx.space import Continuous, Space, Toggle
@@ -265,6 +266,33 @@ def test_verified_finds_the_rule_that_fits():
         assert rule.certificate is not None and rule.certificate.cosine > 0.97
         assert rule.certificate.rules[0].startswith(kind.__name__), rule
         assert rule.certificate.differentiable and kind.__name__ in repr(rule)
+
+
+@pytest.mark.parametrize(("share", "names"), [(1.0, ["Solver"]), (0.3, ["Pointwise", "Solver"]), (0.0, ["Pointwise"])])
+def test_equations_that_give_the_very_output_outrank_probes(share, names, monkeypatch):
+    """Even where probes speak for another rule; if they do so at some settings only, each call looks."""
+
+    class Solver(Modelled):
+        identifies = True
+
+        def probes(self):
+            return ()
+
+        def fit(self, site):
+            wire = Wire()
+            wire.exact = bool(np.random.default_rng(int(1e6 * abs(site.y).sum())).random() < share)
+            return wire
+
+    monkeypatch.setattr(trial, "portfolio", lambda size: [Identity(), Solver(), Pointwise(1, size)])
+    call, g = site(load("pedalboard:Distortion"))
+    found = trial.choose(*trial.make_trial(call, g, random=True))
+    assert [rule.split("(")[0] for rule in found.rules] == names
+
+
+def test_one_more_render_chooses_between_rules_that_share_theirs():
+    rules = [Identity(), Pointwise(32), Pointwise(512), TwoStage()]
+    assert cost(rules[:1], 1) == 0 and cost(rules[1:2], 1) == 2
+    assert cost(rules[:3], 1) == 3 and cost(rules, 2) == 5
 
 
 def test_a_certificate_is_kept_and_read(tmp_path, monkeypatch):

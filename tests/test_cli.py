@@ -103,6 +103,8 @@ def test_bench_chain_multiplexed_and_discrete():
     assert "Chain: SPSA(1)" in shown and "Rack: SPSA(1)" in shown
     shown = call("bench", "multiplexed", "--effect", "channel strip", "--seconds", 1, "--cases", 1, "--draws", 1).stdout
     assert "8192" in shown and "15" in shown
+    tiny = ("--effect", "channel strip", "--seconds", 1, "--cases", 1, "--draws", 1, "--window", 2048)
+    assert "8192" not in call("bench", "multiplexed", *tiny).stdout
     assert "of 1" in call("bench", "discrete", "--seeds", 1, "--steps", 1).stdout
 
 

@@ -12,13 +12,14 @@ from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.estimators import SPSA, Estimator, FiniteDifference, TimeReversal
 from blackbox_fx.graph import Chain
 from blackbox_fx.lab import truth as truths
+from blackbox_fx.lab.audio import Comparison, subjects
 from blackbox_fx.lab.case import Case, load_effect, make_case, make_cases
 from blackbox_fx.lab.chain import by_effect, channel_strip, jointly
 from blackbox_fx.lab.counting import count, effects_in
 from blackbox_fx.lab.discrete import WAYS, attempt
 from blackbox_fx.lab.gradients import Study
 from blackbox_fx.lab.methods import LINES, methods
-from blackbox_fx.lab.multiplexed import Multiplexing
+from blackbox_fx.lab.multiplexed import Multiplexing, every_subject
 from blackbox_fx.lab.optimise import Race, by_gradient, by_search
 from blackbox_fx.lab.sample import Method
 from blackbox_fx.lab.truth import Truth, true_gradient
@@ -242,3 +243,22 @@ def test_nothing_to_compare_is_a_mistake():
         make_case(load_effect("pedalboard:Gain").fix(gain_db=0))
     with pytest.raises(EffectError, match="Unknown twin 'reverb'"):
         load_effect("twin:reverb")
+
+
+def test_every_effect_with_two_numbers_is_a_subject():
+    found = every_subject()
+    assert {"pedalboard:Compressor", "pedalboard:Reverb", "vst3:ZamCompX2", "vst3:ZamEQ2"} <= set(found)
+    assert not {"pedalboard:Gain", "pedalboard:Convolution", "vst3:ZamAutoSat"} & set(found)  # one number, or none
+    assert found["vst3:ZamCompX2"][1] == 2 and found["vst3:ZamEQ2"][1] == 1
+    for effect, _ in found.values():
+        assert effect.space.width == len(effect.space.free) > 1  # numbers alone: a column each
+
+
+def test_audio_gradients_are_compared_by_effect_and_setting():
+    comparison = Comparison(("single",), settings=2, directions=30, seconds=0.3)
+    (peak,) = [n for n, (_, name, _) in enumerate(subjects(("single",), 1, 0)) if name == "PeakFilter"]
+    for score in comparison.scores(peak):
+        assert (score.kind, score.name, score.rule, score.renders) == ("single", "PeakFilter", "TimeReversal", 1)
+        assert score.cosine > 0.999 and score.truth > 0.999 and score.spsa < 0.1
+    kinds = [(kind, name) for kind, name, _ in subjects(("chain", "rack"), 2, 0)]
+    assert [n for k, n in kinds if k == "chain"] == [n for k, n in kinds if k == "rack"]  # the same for both
