@@ -62,6 +62,12 @@ class _Render(torch.autograd.Function):
         return grad_audio, grad_params, None, None, None
 
 
+def trouble(module: nn.Module) -> list[str]:
+    """A line for each pool of the layers in a module in which anything but renders happened: its counters."""
+    pools = {id(layer.pool): layer.pool for layer in module.modules() if isinstance(layer, BlackBox)}
+    return [str(pool.counters) for pool in pools.values() if pool.counters.trouble]
+
+
 def check_inputs(audio: Tensor, params: Tensor, columns: Sequence[str]) -> None:
     """Raises AudioError or ParameterError unless audio and params are what a layer with these columns takes."""
     if audio.ndim != 3 or 0 in audio.shape[1:] or not audio.is_floating_point():

@@ -141,6 +141,7 @@ class WorkerProcess:
         self.connection.close()
         if not self.has_ended(patience):
             os.kill(self.process.pid, signal.SIGKILL)
+            self.has_ended(START_DEADLINE)
         sandbox.end_all(self.folder, self.process.pid)
         self.process.wait(START_DEADLINE)
         self.output = sandbox.last_words(self.folder)

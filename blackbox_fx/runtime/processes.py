@@ -80,6 +80,7 @@ class Processes(Pool):
         self.deadline = deadline
         self.on_failure: Literal["raise", "skip"] = on_failure
         self.memory_mb = memory_mb
+        self._is_shared = False
         self._start()
 
     def _start(self) -> None:
@@ -154,13 +155,17 @@ class Processes(Pool):
             self._quarantine.lift()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._is_shared:
+            return shared_pool, ()
         return Processes, (self.workers, self.deadline, self.on_failure, self.memory_mb)
 
 
 @functools.cache
 def shared_pool() -> Processes:
     """The pool of native effects that were given none: one in this process, opened on first use, closed at exit."""
-    return Processes()
+    pool = Processes()
+    pool._is_shared = True
+    return pool
 
 
 def _recipe(effect: Effect) -> tuple[str, bytes]:

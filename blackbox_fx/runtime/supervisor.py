@@ -57,6 +57,8 @@ class Team:
     def __init__(self, workers: int, memory_mb: float) -> None:
         self.workers, self.memory_mb = workers, memory_mb
         self._members: list[WorkerProcess] = []
+        self._spares: list[WorkerProcess] = []  # at most one
+        self._lossy = False
 
     def __iter__(self) -> Iterator[WorkerProcess]:
         return iter(list(self._members))
@@ -65,13 +67,21 @@ class Team:
         return len(self._members)
 
     def hire(self, shared: int) -> WorkerProcess:
-        """A new worker with a descriptor of the shared file; it is starting, but takes orders already."""
-        self._members.append(WorkerProcess(shared, self.memory_mb))
+        """A new worker with a descriptor of the shared file; it may be starting, but takes orders already.
+
+        Once one was lost, another stands by from then on: to start takes longer than most renders.
+        """
+        while self._spares and self._spares[-1].has_ended():
+            self._spares.pop().stop()
+        self._members.append(self._spares.pop() if self._spares else WorkerProcess(shared, self.memory_mb))
+        if self._lossy:
+            self._spares.append(WorkerProcess(shared, self.memory_mb))
         return self._members[-1]
 
     def dismiss(self, worker: WorkerProcess, patience: float = 0.0) -> None:
         """Ends a worker; see `WorkerProcess.stop`."""
         self._members.remove(worker)
+        self._lossy = True
         worker.stop(patience)
 
     def dismiss_busy(self) -> None:
@@ -82,8 +92,11 @@ class Team:
 
     def close(self) -> None:
         """Ends all."""
-        for worker in self:
-            self.dismiss(worker)
+        for worker in [*self._members, *self._spares]:
+            worker.stop()
+        self._members.clear()
+        self._spares.clear()
+        self._lossy = False
 
 
 @final
