@@ -15,7 +15,7 @@ def soak(
     share: Annotated[float, typer.Option(min=0, max=0.5, help="Of renders that crash, hang or give NaN.")] = 0.01,
     seconds: Annotated[float, typer.Option(min=0.05, help="Length of a stereo clip.")] = 5.0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
-    deadline: Annotated[float, typer.Option(min=0.1, help="Seconds that a render may take.")] = 1.0,
+    deadline: Annotated[float, typer.Option(min=0.1, help="Seconds that a render may take.")] = 2.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of effects, settings and faults.")] = 0,
 ) -> None:
     """Render thousands of clips through effects that crash, hang and give NaN."""

@@ -25,7 +25,7 @@ from blackbox_fx.runtime import Counters, Inline, Job, Processes
 
 RATE = 44100
 ADDRESSES = (
-    *(f"vst3:{name}" for name in ("ZamCompX2", "ZamEQ2", "ZamGateX2", "ZamDelay", "ZamTube")),
+    *(f"vst3:{name}" for name in ("ZamCompX2", "ZamEQ2", "ZamGateX2", "ZamDelay")),
     *(f"ladspa:{label}" for label in ("sc4", "tap_reverb", "tap_equalizer", "fastLookaheadLimiter")),
     *(f"pedalboard:{name}" for name in ("Compressor", "Reverb", "LadderFilter", "Phaser")),
 )
@@ -94,7 +94,7 @@ def soak(
     share: float = 0.01,
     seconds: float = 5.0,
     workers: int = 2,
-    deadline: float = 1.0,
+    deadline: float = 2.0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Soak:
