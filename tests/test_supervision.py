@@ -310,3 +310,11 @@ def test_mistakes(call):
 def test_errors_of_the_effect_itself_raise_by_default():
     with Processes(1) as pool, pytest.raises(EffectError, match="on purpose"):
         bfx.BlackBox(FUSSY, pool=pool)(*batch(2.0))
+
+
+def test_a_short_soak_comes_out_right():
+    from blackbox_fx.lab.soak import soak
+
+    found = soak(renders=48, share=0.1, seconds=0.1, deadline=1.0)
+    assert found.counters.renders == found.wanted == 48 and not found.wrong and not found.left
+    assert found.counters.restarts > 0 and not found.clean_counters.trouble
