@@ -112,7 +112,7 @@ def soak(
     rng = np.random.default_rng(seed)
     clips = (0.2 * rng.standard_normal((_BATCH, 2, round(seconds * RATE)))).astype(np.float32)
     weight = rng.standard_normal(clips.shape).astype(np.float32)
-    folders, descriptors, pids = _folders(), _descriptors(), set[int]()
+    folders, pids = _folders(), set[int]()
     wrong, waiting = 0, 0.0
     spent, usual = np.zeros(2), defaultdict[str, list[float]](list)
     memory: list[tuple[int, float]] = []
@@ -120,12 +120,12 @@ def soak(
     with tempfile.TemporaryDirectory(prefix="blackbox_fx-soak-") as tickets:
         effects = [Faulty(effect, Path(tickets)) for effect in installed()]
         pools = Processes(workers, deadline), Processes(workers, deadline)
+        descriptors = _descriptors()
         with pools[0], pools[1]:
             for pool in pools:
                 for effect in effects:
                     pool.map(Job(effect, clips, _settings(effect, rng, 0, 0.0), np.arange(_BATCH), RATE))
                 pool.reset_counters()
-            descriptors_open = _descriptors()
             for k in range(jobs):
                 effect = effects[rng.integers(len(effects))]
                 params = _settings(effect, rng, k, share)
@@ -149,14 +149,13 @@ def soak(
                 memory.append((_own(os.getpid()), float(np.mean([_own(pid) for pid in team]))))
                 if progress:
                     progress(min((k + 1) * _BATCH, renders), renders, str(pools[1].counters))
-            grown = _descriptors() - descriptors_open
             counters = [pool.counters for pool in pools]
     tenth = max(1, jobs // 10)
     early, late = np.mean(memory[:tenth], axis=0), np.mean(memory[-tenth:], axis=0)
     left = [f"process {pid}" for pid in pids if Path(f"/proc/{pid}").exists()]
     left += [f"folder {path}" for path in _folders() - folders]
-    if grown > 0 or _descriptors() > descriptors:
-        left.append(f"{max(grown, _descriptors() - descriptors)} descriptors")
+    if (more := _descriptors() - descriptors) > 0:
+        left.append(f"{more} descriptors")
     ratio = late / np.where(early > 0, early, 1)
     names = tuple(effect.name for effect in effects)
     totals = (jobs * _BATCH, names, wrong, counters[1], counters[0], float(spent[1]), float(spent[0]), waiting)
