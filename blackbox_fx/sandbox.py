@@ -45,8 +45,8 @@ def search_path() -> list[str]:
 
 
 def make_folder() -> Path:
-    """A new folder for the temporary files and the output of one worker."""
-    return Path(tempfile.mkdtemp(prefix=PREFIX))
+    """A new folder for the temporary files and the output of one worker of this process."""
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
 
 
 def limit() -> None:

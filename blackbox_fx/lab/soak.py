@@ -86,7 +86,7 @@ def _descriptors() -> int:
 
 
 def _folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob(f"{sandbox.PREFIX}*"))
+    return set(Path(tempfile.gettempdir()).glob(f"{sandbox.PREFIX}{os.getpid()}-*"))
 
 
 def soak(
