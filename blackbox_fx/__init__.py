@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from blackbox_fx.errors import DataError as DataError
     from blackbox_fx.errors import EffectError as EffectError
     from blackbox_fx.errors import MissingHost as MissingHost
+    from blackbox_fx.errors import NotFinite as NotFinite
     from blackbox_fx.errors import ParameterError as ParameterError
     from blackbox_fx.errors import RenderTimeout as RenderTimeout
     from blackbox_fx.errors import WorkerDied as WorkerDied
@@ -64,6 +65,7 @@ _HOMES = {
         "DataError",
         "EffectError",
         "MissingHost",
+        "NotFinite",
         "ParameterError",
         "RenderTimeout",
         "WorkerDied",

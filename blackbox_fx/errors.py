@@ -6,6 +6,7 @@
     - DataError           a folder, song or checkpoint that cannot be used (also a ValueError)
     - EffectError         an effect that cannot be loaded, or that failed while rendering
         - MissingHost     the Python package that hosts this kind of effect is not installed
+        - NotFinite       an effect returned NaN or infinity
     - WorkerDied          a worker process ended in mid-render, twice at the same job
     - RenderTimeout       a render outlived its deadline, twice at the same job (also a TimeoutError)
 """
@@ -33,6 +34,10 @@ class EffectError(BlackBoxError):
 
 class MissingHost(EffectError):
     """The Python package that hosts this kind of effect is not installed."""
+
+
+class NotFinite(EffectError):
+    """An effect returned NaN or infinity."""
 
 
 class WorkerDied(BlackBoxError):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blackbox_fx.audio import Audio
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators import Call, Probing, ScoreFunction
+from blackbox_fx.estimators import Probing, ScoreFunction
 from blackbox_fx.layer import BlackBox
 
 
@@ -70,15 +70,15 @@ def expected_loss(
     value = torch.tensor(here.mean(), dtype=torch.float32, device=params.device)
     if not (params.requires_grad and torch.is_grad_enabled()):
         return value
-    clamped = params.detach().float().clamp(0.0, 1.0)
-    call = Call(layer.effect, layer.pool, layer.sample_rate, audio.detach().float(), clamped, output)
+    call = layer._call(audio.detach().float(), params.detach().float(), output, layer.failed)
     plan = estimator.plan(call)
     if plan.stretch is not None:
         raise ParameterError(
             f"{type(estimator).__name__} wants scores for stretches of time, and a loss has one for the whole clip; "
             "use SPSA or ScoreFunction."
         )
-    grad = torch.from_numpy(plan.combine(_losses(loss_fn, call.render(plan)), here)).to(params) / len(params)
+    grad = torch.from_numpy(plan.combine(_losses(loss_fn, call.render(plan)), here))
+    grad = call.without_failed(grad).to(params) / len(params)
     return value + ((params - params.detach()) * grad).sum()
 
 

@@ -7,6 +7,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -15,7 +16,7 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
 from blackbox_fx.estimators.base import carry_out, to_numpy
-from blackbox_fx.runtime import Ahead, Inline, Job, Pool, Processes, Threads
+from blackbox_fx.runtime import Ahead, Inline, Job, Pool, Processes, Threads, shared_pool
 
 _MOST_AHEAD = 512 * 2**20  # bytes
 _TOLERANCE = 1e-6  # params this far outside [0, 1] are float32 rounding
@@ -25,31 +26,46 @@ class _Render(torch.autograd.Function):
     """Forward through the effect, backward through the estimators."""
 
     @staticmethod
-    def forward(audio: Tensor, params: Tensor, layer: BlackBox, learning: bool) -> Tensor:
+    def forward(audio: Tensor, params: Tensor, layer: BlackBox, learning: bool, failed: NDArray[np.bool_]) -> Tensor:
         rows = np.clip(to_numpy(params).astype(np.float64), 0.0, 1.0)
-        job = Job(layer.effect, to_numpy(audio), rows, np.arange(len(rows)), layer.sample_rate)
+        job = Job(layer.effect, to_numpy(audio), rows, np.arange(len(rows)), layer.sample_rate, failed=failed)
         return torch.from_numpy(layer.pool.map(job)).to(audio.device)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, BlackBox, bool], output: Tensor) -> None:
-        audio, params, ctx.layer, learning = inputs
-        ctx.ahead = ctx.layer._look_ahead(audio, params) if learning else None
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, BlackBox, bool, NDArray[np.bool_]], output: Tensor
+    ) -> None:
+        audio, params, ctx.layer, learning, ctx.failed = inputs
+        ctx.ahead = ctx.layer._look_ahead(audio, params, ctx.failed) if learning else None
         ctx.save_for_backward(audio, params, output)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] torch's own stub has ctx by name
         ctx: Any, *grad_outputs: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         layer, (audio, params, output), g = ctx.layer, ctx.saved_tensors, grad_outputs[0]
-        call = Call(layer.effect, layer.pool, layer.sample_rate, audio, params.clamp(0.0, 1.0), output)
-        grad_audio = layer.audio_rule.vjp(call, g).to(audio) if ctx.needs_input_grad[0] else None
-        grad_params = None
-        if ctx.needs_input_grad[1]:
+        grad_audio, grad_params = (
+            torch.zeros_like(x) if needed else None
+            for x, needed in zip((audio, params), ctx.needs_input_grad, strict=False)
+        )
+        if len(audio) and ctx.failed.all():
+            return grad_audio, grad_params, None, None, None
+        if grad_audio is not None:
+            call = layer._call(audio, params, output, ctx.failed)
+            grad_audio = call.without_failed(layer.audio_rule.vjp(call, g)).to(audio)
+        if grad_params is not None:
+            call = layer._call(audio, params, output, ctx.failed)
             plan, renders = ctx.ahead or (None, None)
             estimate = carry_out(plan, call, g, renders) if plan is not None else layer.estimator.vjp(call, g)
-            grad_params = estimate.to(params)
-        return grad_audio, grad_params, None, None
+            grad_params = call.without_failed(estimate).to(params)
+        return grad_audio, grad_params, None, None, None
+
+
+def trouble(module: nn.Module) -> list[str]:
+    """A line for each pool of the layers in a module in which anything but renders happened: its counters."""
+    pools = {id(layer.pool): layer.pool for layer in module.modules() if isinstance(layer, BlackBox)}
+    return [str(pool.counters) for pool in pools.values() if pool.counters.trouble]
 
 
 def check_inputs(audio: Tensor, params: Tensor, columns: Sequence[str]) -> None:
@@ -86,11 +102,18 @@ class BlackBox(nn.Module):
         effect: what renders; its free parameters are the columns of `params`.
         estimator: how params get their gradient; `Auto()` if not given.
         audio_rule: how audio gets its own; `Verified()` if not given, which tries the effect when it first sees it.
-        pool: where renders run; `Inline()` if not given.
+        pool: where renders run. If not given, native effects, which are foreign code (VST3, VST2, LV2, LADSPA, Faust,
+            or a `Rack` with any), run in worker processes, so that their crashes and hangs cannot end this process: in
+            one `Processes()` that all layers share. Others run in `Inline()`.
         sample_rate: in Hz.
         lookahead: whether the renders that an estimator wants begin right after the forward pass, in the background, so
             that the backward pass finds them done; gradients are the same. Not with `Inline`, which has no workers. If
             not given: with `Processes`, unless those renders would take more than 512 MiB of memory.
+
+    Attributes:
+        failed: which items of the last forward pass have failed, (batch,), where the pool skips failures: their output
+            is the dry audio. Their gradients are zero, and so is that of any item for whose gradient a render failed.
+            `layer.pool.counters` has the sums.
 
     Shape:
         - audio: (batch, channel, time), floating point, any device
@@ -129,7 +152,8 @@ class BlackBox(nn.Module):
         self.effect = effect
         self.estimator = Auto() if estimator is None else estimator
         self.audio_rule = Verified() if audio_rule is None else audio_rule
-        self.pool = Inline() if pool is None else pool
+        self.pool = (shared_pool() if effect.native else Inline()) if pool is None else pool
+        self.failed: NDArray[np.bool_] = np.zeros(0, bool)
         self.sample_rate = check_sample_rate(sample_rate)
         if lookahead not in (None, True, False):
             raise ParameterError(f"lookahead must be True, False or None, got {lookahead!r}.")
@@ -154,15 +178,24 @@ class BlackBox(nn.Module):
         """Renders audio at params; see the class for shapes and errors."""
         check_inputs(audio, params, self.columns)
         learning = torch.is_grad_enabled() and params.requires_grad
-        return _Render.apply(audio.float(), params.float(), self, learning)
+        failed = self.failed = np.zeros(len(params), bool)
+        return _Render.apply(audio.float(), params.float(), self, learning, failed)
 
-    def _look_ahead(self, audio: Tensor, params: Tensor) -> tuple[Plan, Ahead | None] | None:
+    def _call(self, audio: Tensor, params: Tensor, output: Tensor, failed: NDArray[np.bool_] | None) -> Call:
+        call = Call(self.effect, self.pool, self.sample_rate, audio, params.clamp(0.0, 1.0), output)
+        if failed is not None:
+            call.failed[:] = failed
+        return call
+
+    def _look_ahead(
+        self, audio: Tensor, params: Tensor, failed: NDArray[np.bool_] | None = None
+    ) -> tuple[Plan, Ahead | None] | None:
         """Starts what the backward pass will render, where that is wanted and known."""
         if self.lookahead is False or not isinstance(self.pool, (Processes, Threads)):
             return None
         if self.lookahead is None and isinstance(self.pool, Threads):
             return None
-        call = Call(self.effect, self.pool, self.sample_rate, audio, params.clamp(0.0, 1.0), audio)
+        call = self._call(audio, params, audio, failed)
         plan = self.estimator.ahead(call)
         if plan is None or not len(plan.items):
             return None

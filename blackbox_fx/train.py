@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import logging
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -19,11 +20,14 @@ from blackbox_fx import checkpoint
 from blackbox_fx.data.clips import Clips, Source
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.graph import Console, join
+from blackbox_fx.layer import trouble
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.models.engineer import HiddenEngineer
 from blackbox_fx.models.mixer import LogMel, MixNet
 
 Progress = Callable[[int, int, str], None]
+
+_log = logging.getLogger("blackbox_fx")
 
 
 @final
@@ -165,7 +169,7 @@ def fit(
     """Trains the network through the console; goes on from the folder's checkpoint if there is one.
 
     Checkpoints hold all that a step depends on, so an interrupted run goes on as if it had never stopped, from the last
-    multiple of `save_every` steps.
+    multiple of `save_every` steps. If renders crashed, hung or were skipped, a line in the log says how many.
 
     Args:
         network: on any device; effects render on CPUs.
@@ -220,4 +224,6 @@ def fit(
             save(step + 1)
         if progress:
             progress(step + 1, recipe.steps, f"loss {np.mean(losses[-20:]):.3f}")
+    for line in trouble(model):
+        _log.warning("Renders went wrong during this training: %s.", line)
     return losses

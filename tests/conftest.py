@@ -2,7 +2,9 @@ import atexit
 import functools
 import importlib.util
 import os
+import platform
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -32,6 +34,8 @@ NEEDED = (
     ("mda/", "lv2/mda.lv2", "mda-lv2"),
 )
 
+DPF = Path("/usr/share/dpf/distrho")
+
 
 @functools.cache
 def _absent():
@@ -48,6 +52,8 @@ def _absent():
     if importlib.util.find_spec("dawdreamer") is None:
         line = "dawdreamer is not installed (pip install 'blackbox_fx[dawdreamer]')"
         absent |= dict.fromkeys(("vst2:", "lv2:", "faust:", "test_dawdreamer"), line)
+    if not (shutil.which("g++") and DPF.is_dir()):
+        absent["misbehav"] = "the plugin that misbehaves cannot be built (apt-get install g++ dpf-source)"
     for word, file, package in NEEDED:
         if not any((Path(folder) / file).exists() for folder in ("/usr/lib", "/usr/local/lib")):
             absent.setdefault(word, f"{file} is not installed (apt-get install {package})")
@@ -78,6 +84,22 @@ def pools():
     yield opened
     for pool in opened.values():
         pool.close()
+
+
+@pytest.fixture(scope="session")
+def misbehave(tmp_path_factory):
+    """A VST3 plugin that does what bad plugins do, and copies of it that crash and hang on loading."""
+    folder, source = tmp_path_factory.mktemp("vst3"), Path(__file__).parent / "misbehave"
+    library = folder / "misbehave.so"
+    options = ["-O1", "-std=gnu++14", "-fPIC", "-shared", "-w", "-DDISTRHO_PLUGIN_TARGET_VST3"]
+    headers = [f"-I{source}", f"-I{DPF}", f"-I{DPF / 'src'}"]
+    sources = [str(source / "misbehave.cpp"), str(DPF / "DistrhoPluginMain.cpp")]
+    subprocess.run(["g++", *options, *headers, *sources, "-o", str(library), "-ldl", "-lpthread"], check=True)
+    for name in ("misbehave", "crashing", "hanging"):
+        inside = folder / f"{name}.vst3/Contents/{platform.machine()}-linux"
+        inside.mkdir(parents=True)
+        shutil.copy(library, inside / f"{name}.so")
+    return folder / "misbehave.vst3"
 
 
 @pytest.fixture

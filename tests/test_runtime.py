@@ -120,7 +120,7 @@ def test_a_crash_is_reported_and_the_pool_goes_on(mode, caplog):
         with pytest.raises(WorkerDied, match=r"SIGSEGV|SIGABRT") as caught:
             pool.map(bad_job(0, mode, 0, 0))
         assert f"'mode': {mode}" in str(caught.value)
-        assert pool.restarts == 2 and len(caplog.records) == 2
+        assert pool.restarts == 2 and len(caplog.records) == 1
         assert np.array_equal(pool.map(bad_job(0, 0)), Inline().map(bad_job(0, 0)))
 
 
@@ -139,8 +139,8 @@ def test_errors_come_home_with_their_traceback(mode, words):
     with Processes(2) as pool:
         with pytest.raises(EffectError, match=words) as caught:
             pool.map(bad_job(0, mode, 0, mode, 0))
-        assert "In the worker" in caught.value.__notes__[0]
-        assert pool.restarts == 0
+        assert any("In the worker" in note for note in caught.value.__notes__)
+        assert pool.restarts == (4 if words == "NaN" else 0)  # two renders, twice each
         assert np.array_equal(pool.map(bad_job(0, 0)), Inline().map(bad_job(0, 0)))
 
 

@@ -15,6 +15,7 @@ ORDER = [
     ["parameters"],
     ["space"],
     ["audio"],
+    ["sandbox"],
     ["effects"],
     ["runtime"],
     # ---- nothing above imports torch ----
@@ -33,7 +34,7 @@ ORDER = [
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-NO_TORCH = {"errors", "parameters", "space", "audio", "effects", "runtime", "data"}
+NO_TORCH = {"errors", "parameters", "space", "audio", "effects", "runtime", "data", "sandbox"}
 
 
 def imports(source):
@@ -119,6 +120,7 @@ def test_exported_names():
         "ModulatedDelay",
         "MovingFilter",
         "MultiplexedSPSA",
+        "NotFinite",
         "ParameterError",
         "Pointwise",
         "Processes",

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from blackbox_fx.cli import bench, effects, lab, mix, show
+from blackbox_fx.cli import bench, effects, hosts, lab, mix, show
 from blackbox_fx.errors import BlackBoxError
 
 app = typer.Typer(
@@ -32,6 +32,8 @@ for command in (
     lab.multiplexed,
     lab.optimise,
     lab.discrete,
+    hosts.soak,
+    hosts.crashes,
 ):
     measure.command()(command)
 

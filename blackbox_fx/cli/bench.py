@@ -16,8 +16,14 @@ def overhead(
     seconds: Annotated[float, typer.Option(min=0.01, help="Length of a stereo clip.")] = 5.0,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 9,
     workers: Annotated[int, typer.Option(min=1, help="Threads, and processes.")] = 2,
+    effect: Annotated[
+        list[str], typer.Option(help="An address: its render here and in a worker instead; may be repeated.")
+    ] = [],
 ) -> None:
     """Time the layer in every pool beside a bare loop over pedalboard calls."""
+    if effect:
+        _supervision(effect, batch, seconds, rounds, workers)
+        return
     from blackbox_fx.lab.overhead import overhead as measure
 
     with show.bar("rounds") as progress:
@@ -36,6 +42,32 @@ def overhead(
         ("forward", "ms", "time / bare", "speed-up over Inline", "equal to bare"),
         rows,
         numbers=4,
+    )
+
+
+def _supervision(addresses: list[str], batch: int, seconds: float, rounds: int, workers: int) -> None:
+    from blackbox_fx.effects import load
+    from blackbox_fx.lab.overhead import supervision
+
+    with show.bar("rounds") as progress:
+        found = [supervision(load(address), batch, seconds, rounds, workers, progress) for address in addresses]
+    rows = [
+        (
+            f.name,
+            f"{np.median(f.inside) * 1e3:.2f}",
+            f"{np.median(f.worker - f.inside) * 1e3:+.2f}",
+            f"{np.median(f.worker / f.inside):.2f}",
+            f"{np.median(f.one) / batch * 1e3:.2f}",
+            f"{np.median(f.one / f.several):.2f}",
+            "yes" if f.equal else "NO",
+        )
+        for f in found
+    ]
+    show.table(
+        f"{seconds:g} s stereo, {rounds} rounds, medians; batches of {batch}",
+        ("effect", "ms here", "worker +ms", "ratio", "ms a clip, 1 worker", f"{workers} workers' speed-up", "equal"),
+        rows,
+        numbers=6,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from blackbox_fx.audio import Audio, check_audio
 from blackbox_fx.cli import show
 from blackbox_fx.effects import Effect, ladspa, load, vst3
 from blackbox_fx.effects.pedalboard import BUILTINS
@@ -61,12 +62,26 @@ def render(
     audio, rate = read(source)
     if target.exists() and target.samefile(source):
         raise EffectError(f"OUT is the same file as IN ({source}); name another.")
-    write(target, loaded.render(audio, values, rate), rate)
+    write(
+        target,
+        _supervised(loaded.fix(values), audio, rate) if loaded.native else loaded.render(audio, values, rate),
+        rate,
+    )
     show.out.print(
         f"wrote {target} ({audio.shape[1] / rate:.2f} s, {audio.shape[0]} channels, {rate:g} Hz)",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _supervised(effect: Effect, audio: Audio, rate: float) -> Audio:
+    """A render in a worker process, at what the effect is fixed to."""
+    import numpy as np
+
+    from blackbox_fx.runtime import Job, shared_pool
+
+    job = Job(effect, check_audio(audio)[None], np.zeros((1, 0)), np.zeros(1, np.int64), rate)
+    return shared_pool().map(job)[0]
 
 
 def parse_settings(space: Space, settings: Sequence[str]) -> dict[str, Any]:

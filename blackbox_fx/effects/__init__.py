@@ -48,4 +48,7 @@ def load(address: str, **options: Any) -> Effect:
     unknown = [option for option in options if option not in known]
     if unknown:
         raise EffectError(f"{kind} effects take no option {unknown[0]!r}; known are {', '.join(known) or 'none'}.")
-    return host(rest, **options)
+    effect = host(rest, **options)
+    if not options:
+        effect.address = address
+    return effect

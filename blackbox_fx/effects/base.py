@@ -13,7 +13,7 @@ import cloudpickle
 import numpy as np
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, is_finite
-from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.errors import AudioError, EffectError, NotFinite, ParameterError
 from blackbox_fx.space import Space, Value
 
 Settings = dict[str, Value]
@@ -40,9 +40,14 @@ class Effect(abc.ABC):
         name: short name for tables and errors, such as "pedalboard:Compressor".
         space: its parameters; `fix` and `only` give a copy with another space.
         automatable: whether settings may change in mid-clip, see `render`.
+        native: whether it runs foreign code that can take the process with it; such effects render in worker processes
+            unless told otherwise.
+        address: what `load` made it of; None if that took options, or it was made otherwise.
     """
 
     automatable: bool = False
+    native: bool = False
+    address: str | None = None
 
     def __init__(self, name: str, space: Space) -> None:
         self.name = name
@@ -87,7 +92,9 @@ class Effect(abc.ABC):
     @property
     def fingerprint(self) -> str:
         """A name for what this effect is, for files that keep what was measured of it."""
-        return hashlib.blake2b(cloudpickle.dumps(self) + self._version(), digest_size=12).hexdigest()
+        nameless = self._with(self.space)
+        nameless.address = None
+        return hashlib.blake2b(cloudpickle.dumps(nameless) + self._version(), digest_size=12).hexdigest()
 
     def _version(self) -> bytes:
         """Of what renders, as far as the recipe does not say it."""
@@ -155,9 +162,7 @@ class Effect(abc.ABC):
         if y.shape != x.shape:
             raise EffectError(f"{self.name} returned shape {y.shape} for audio of shape {x.shape}; both must be equal.")
         if not is_finite(y):
-            raise EffectError(
-                f"{self.name} returned NaN or infinity at {blocks[0]}; narrow the range of its parameters."
-            )
+            raise NotFinite(f"{self.name} returned NaN or infinity at {blocks[0]}; narrow the range of its parameters.")
         return y
 
     def _blocks(self, values: Any, hop: int | None, length: int) -> tuple[list[Settings], int]:

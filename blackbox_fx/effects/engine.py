@@ -82,6 +82,8 @@ class DawDreamer(Effect, abc.ABC):
         channels: of the audio that goes through at once, 1 or 2.
     """
 
+    native = True
+
     def __init__(self, name: str, reset: str | None, sample_rate: float) -> None:
         if reset is not None and reset not in _RESETS:
             raise ParameterError(f"reset={reset!r} is not allowed; allowed is {', '.join(_RESETS)}, or None.")

@@ -113,6 +113,8 @@ class LADSPA(Effect):
         EffectError: no such file or label, no LADSPA library, or not an effect.
     """
 
+    native = True
+
     def __init__(self, name: str) -> None:
         path, self.label, self.layout = find(name)
         self.path = str(path)

@@ -55,6 +55,7 @@ class Rack(Effect):
         super().__init__(name, Space(parameters, free))
         # a member that cannot change in mid-clip says so itself, when its own settings are asked to
         self.automatable = any(e.automatable for e in effects.values())
+        self.native = any(e.native for e in effects.values())
 
     def _version(self) -> bytes:
         return b"".join(effect._version() for effect in self.members.values())

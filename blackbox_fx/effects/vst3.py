@@ -110,6 +110,8 @@ class VST3(Effect):
         EffectError: no such file, not a plugin, no audio input, or more channels than the plugin has.
     """
 
+    native = True
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = str(_find(path))
         super().__init__(f"vst3:{Path(self.path).name}", Space())

@@ -59,6 +59,8 @@ class Call:
         audio: dry, (batch, channel, time), float32.
         params: (batch, width) in [0, 1], float32.
         output: wet, (batch, channel, time), float32.
+        failed: (batch,), items for which a render has failed and was skipped by the pool: their gradient is zero, and
+            no more renders are made for them.
     """
 
     effect: Effect
@@ -67,6 +69,10 @@ class Call:
     audio: Tensor
     params: Tensor
     output: Tensor
+    failed: NDArray[np.bool_] = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "failed", np.zeros(len(self.params), bool))
 
     @property
     def rows(self) -> Rows:
@@ -75,11 +81,24 @@ class Call:
 
     def render(self, plan: Plan) -> NDArray[np.float32]:
         """The renders that a plan wants, (n, channel, time)."""
-        return self.pool.map(self.job(plan))
+        job = self.job(plan)
+        wet = self.pool.map(job)
+        self.note(plan.items, job.failed)
+        return wet
 
     def respond(self, audio: NDArray[np.float32], items: NDArray[np.int64]) -> NDArray[np.float32]:
         """Renders other audio, (n, channel, any time), at the parameters of items, (n,); to the shape of audio."""
-        return self.pool.map(Job(self.effect, audio, self.rows[items], np.arange(len(items)), self.sample_rate))
+        job = Job(
+            self.effect,
+            audio,
+            self.rows[items],
+            np.arange(len(items)),
+            self.sample_rate,
+            failed=self.failed[items],
+        )
+        wet = self.pool.map(job)
+        self.note(items, job.failed)
+        return wet
 
     def project(self, plan: Plan, g: Tensor) -> NDArray[np.float64]:
         """The inner products of g[items[n]] with the renders that a plan wants, (n,) or (n, stretches), float64.
@@ -88,7 +107,10 @@ class Call:
             plan: what to render.
             g: cotangent, (batch, channel, time).
         """
-        return self.pool.project(self.job(plan), to_numpy(g), plan.stretch)
+        job = self.job(plan)
+        scores = self.pool.project(job, to_numpy(g), plan.stretch)
+        self.note(plan.items, job.failed)
+        return scores
 
     def here(self, g: Tensor, stretch: int | None = None) -> NDArray[np.float64]:
         """The inner product of each g with the output of the forward pass, as `project` gives them; no renders."""
@@ -98,13 +120,39 @@ class Call:
 
     def job(self, plan: Plan) -> Job:
         """The renders that a plan wants."""
-        return Job(self.effect, to_numpy(self.audio), plan.points, plan.items, self.sample_rate, plan.hop)
+        failed = self.failed[plan.items]
+        return Job(self.effect, to_numpy(self.audio), plan.points, plan.items, self.sample_rate, plan.hop, failed)
+
+    def note(self, items: NDArray[np.int64], failed: NDArray[np.bool_]) -> None:
+        """Marks the items of renders that have failed, both (n,)."""
+        self.failed[items[failed]] = True
+
+    def without_failed(self, gradient: Tensor) -> Tensor:
+        """A gradient, (batch, ...), with zeros for the items of which a render has failed."""
+        if not self.failed.any():
+            return gradient
+        return gradient.masked_fill(
+            torch.from_numpy(self.failed).to(gradient.device).view(-1, *[1] * (gradient.ndim - 1)), 0.0
+        )
+
+    def estimate(self, plan: Plan, g: Tensor, ahead: Ahead | None = None) -> Rows:
+        """The gradient that a plan gives for a cotangent, (batch, width); from renders made ahead if there are any.
+
+        It is zero for items of which a render has failed.
+        """
+        if ahead is None:
+            scores = self.project(plan, g)
+        else:
+            scores = ahead.project(to_numpy(g), plan.stretch)
+            self.note(plan.items, ahead.failed)
+        gradient = plan.combine(scores, self.here(g, plan.stretch))
+        gradient[self.failed] = 0.0
+        return gradient
 
 
 def carry_out(plan: Plan, call: Call, g: Tensor, ahead: Ahead | None = None) -> Tensor:
     """The gradient that a plan gives for a cotangent, (batch, width); from renders made ahead if there are any."""
-    scores = call.project(plan, g) if ahead is None else ahead.project(to_numpy(g), plan.stretch)
-    return torch.from_numpy(plan.combine(scores, call.here(g, plan.stretch)))
+    return torch.from_numpy(call.estimate(plan, g, ahead))
 
 
 class Estimator(nn.Module, abc.ABC):

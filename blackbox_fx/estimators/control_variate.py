@@ -75,13 +75,15 @@ class ControlVariate(Estimator):
             raise ParameterError(
                 f"A surrogate cannot follow the time-varying settings of {type(self.base).__name__}; use SPSA as base."
             )
-        estimate = plan.combine(call.project(plan, g), call.here(g, plan.stretch))
+        estimate = call.estimate(plan, g)
         if not estimate.shape[1]:
             return torch.from_numpy(estimate)
         scores = self._scores(call, g, plan.points, plan.items, plan.stretch)
         here = self._scores(call, g, call.rows, np.arange(len(call.params)), plan.stretch)
         exact = surrogate_vjp(self.surrogate, call, g).numpy()
+        exact[call.failed] = 0.0
         noise = (plan.combine(scores, here) - exact) * (reaches(call.effect.space, _LEAST) > 0)
+        noise[call.failed] = 0.0
         corrected = estimate - self.c * noise
         self._learn(estimate - exact, noise)
         return torch.from_numpy(corrected)

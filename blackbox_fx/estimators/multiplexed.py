@@ -192,7 +192,10 @@ class MultiplexedSPSA(Stochastic):
             return float((estimates - truth).square().sum(dim=1).mean()) / energy
 
         def measure(k: int) -> None:
-            estimates = self._once(draws, weight, self._ways[k])
+            draws.failed[:] = False
+            estimates = self._once(draws, weight, self._ways[k])[torch.from_numpy(~draws.failed)]
+            if not len(estimates):
+                return
             kept = float((estimates @ truth[0]).mean()) / energy
             self._errors[k] = _blend(self._errors[k], error(estimates) if kept > _KEPT else np.inf)
 
@@ -207,8 +210,10 @@ class MultiplexedSPSA(Stochastic):
             else:
                 self._errors[k] = np.nan  # of other settings: what is not measured along would stay for ever
         linear = self._plain.error(int(np.count_nonzero(reaches(call.effect.space, self.step))))
-        plain = error(carry_out(self._plain.joint(draws), draws, weight))
-        self._plain_error = _blend(self._plain_error, min(linear, plain))
+        draws.failed[:] = False
+        estimates = carry_out(self._plain.joint(draws), draws, weight)[torch.from_numpy(~draws.failed)]
+        if len(estimates):
+            self._plain_error = _blend(self._plain_error, min(linear, error(estimates)))
 
     def _once(self, call: Call, g: Tensor, way: Way) -> Tensor:
         if not automatable(call.effect):
@@ -221,7 +226,11 @@ class MultiplexedSPSA(Stochastic):
 
     def _segments(self, call: Call, g: Tensor, way: Way) -> Tensor:
         parts, weight = segments(call, g, way.length)
-        return sum_segments(carry_out(self._plain.joint(parts), parts, weight), len(call.params))
+        owners = np.repeat(np.arange(len(call.params)), len(parts.params) // max(1, len(call.params)))
+        parts.failed[:] = call.failed[owners]
+        grad = sum_segments(carry_out(self._plain.joint(parts), parts, weight), len(call.params))
+        call.note(owners, parts.failed)
+        return call.without_failed(grad)
 
     def _moves(self, call: Call) -> list[list[Move]]:
         space, reach = call.effect.space, reaches(call.effect.space, self.step)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blackbox_fx.effects import Rack, load
+from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.layer import BlackBox
-from blackbox_fx.runtime import Inline, Pool, Processes, Threads
+from blackbox_fx.runtime import Inline, Job, Pool, Processes, Threads
 
 MEMBERS = ("LowShelfFilter", "PeakFilter", "HighShelfFilter", "Compressor", "Reverb")
 
@@ -88,6 +88,71 @@ def overhead(
         )
         for name, t in times.items()
     ]
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Supervision:
+    """What rendering in a worker costs for one effect, by rounds, (rounds,), in seconds.
+
+    Args:
+        name: of the effect.
+        inside, worker: one clip rendered in this process, and in a worker.
+        one, several: a batch in one worker, and in several.
+        equal: whether all outputs were the same bit for bit.
+    """
+
+    name: str
+    inside: np.ndarray
+    worker: np.ndarray
+    one: np.ndarray
+    several: np.ndarray
+    equal: bool
+
+
+def supervision(
+    effect: Effect,
+    batch: int = 16,
+    seconds: float = 5.0,
+    rounds: int = 9,
+    workers: int = 2,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Supervision:
+    """Times one effect in this process and in workers, in turn in every round.
+
+    Args:
+        effect: what renders.
+        batch: clips where workers are compared.
+        seconds: length of each stereo clip at 44.1 kHz.
+        rounds: timed rounds, after one that is not.
+        workers: of the larger pool.
+        progress: called with the rounds done, their number, and a word.
+    """
+    rate, rng = 44100, np.random.default_rng(0)
+    audio = (0.1 * rng.standard_normal((batch, 2, int(seconds * rate)))).astype(np.float32)
+    rows = effect.space.sample(batch, rng)
+    whole = Job(effect, audio, rows, np.arange(batch), rate)
+    single = Job(effect, audio[:1], rows[:1], np.zeros(1, np.int64), rate)
+    values = effect.space.decode(rows[0])
+    spent, equal = np.zeros((4, rounds + 1)), True
+    with Processes(1) as one, Processes(workers) as several:
+        ways = (
+            lambda: effect.render(audio[0], values, rate),
+            lambda: one.map(single)[0],
+            lambda: one.map(whole),
+            lambda: several.map(whole),
+        )
+        for k in range(rounds + 1):
+            outputs = []
+            for way, times in zip(ways, spent, strict=True):
+                began = time.perf_counter()
+                outputs.append(way())
+                times[k] = time.perf_counter() - began
+            equal &= np.array_equal(outputs[0], outputs[1]) and np.array_equal(outputs[2], outputs[3])
+            if progress:
+                progress(k, rounds, effect.name)
+    inside, worker, alone, together = spent[:, 1:]
+    return Supervision(effect.name, inside, worker, alone, together, equal)
 
 
 def _bare(rack: Rack, audio: Tensor, params: Tensor, rate: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 from blackbox_fx.runtime.ahead import Ahead
 from blackbox_fx.runtime.base import Job, Pool
-from blackbox_fx.runtime.processes import Processes
+from blackbox_fx.runtime.counters import Counters
+from blackbox_fx.runtime.processes import Processes, shared_pool
 from blackbox_fx.runtime.threads import Inline, Threads
 
-__all__ = ["Ahead", "Inline", "Job", "Pool", "Processes", "Threads"]
+__all__ = ["Ahead", "Counters", "Inline", "Job", "Pool", "Processes", "Threads", "shared_pool"]

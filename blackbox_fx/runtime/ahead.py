@@ -53,7 +53,14 @@ class Ahead:
         if self._errors:
             raise self._errors[0]
         pairs = zip(self._job.rows, self._outputs, strict=True)
-        return np.array([inner(weight[row], output, stretch) for row, output in pairs], np.float64)
+        found = np.array([inner(weight[row], output, stretch) for row, output in pairs], np.float64)
+        found[self._job.failed] = 0.0
+        return found
+
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        """Which renders have failed, (n,); known after `project`."""
+        return self._job.failed
 
 
 def _render(
@@ -63,7 +70,9 @@ def _render(
         start = 0
         while start < len(job) and not stop.is_set():
             cut, began = slice(start, start + part), time.perf_counter()
-            outputs[cut] = pool.map(dataclasses.replace(job, params=job.params[cut], rows=job.rows[cut]))
+            outputs[cut] = pool.map(
+                dataclasses.replace(job, params=job.params[cut], rows=job.rows[cut], failed=job.failed[cut])
+            )
             start += part
             if time.perf_counter() - began < _PART / 2:
                 part *= 2

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.audio import Audio
+from blackbox_fx.audio import Audio, check_audio, check_sample_rate
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.runtime.counters import Counters, Tally
 
 
 @final
@@ -26,6 +28,8 @@ class Job:
         rows: (n,) which item of the batch each render takes.
         sample_rate: in Hz.
         hop: samples per block of time-varying parameters, see `Effect.render`.
+        failed: (n,), which renders have failed; filled by `Processes(on_failure="skip")`, which leaves out those that
+            are marked before. None have, if not given.
 
     Raises:
         AudioError, ParameterError: shapes that do not fit together.
@@ -37,6 +41,8 @@ class Job:
     rows: NDArray[np.int64]
     sample_rate: float
     hop: int | None = None
+    failed: NDArray[np.bool_] = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
+    _sound: set[int] = dataclasses.field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.audio.ndim != 3 or self.audio.dtype != np.float32:
@@ -50,6 +56,10 @@ class Job:
             )
         if self.rows.shape != (n,) or (n and not (self.rows.min() >= 0 and self.rows.max() < len(self.audio))):
             raise ParameterError(f"rows must name one of {len(self.audio)} batch items for each of {n} renders.")
+        if not len(self.failed):
+            object.__setattr__(self, "failed", np.zeros(n, bool))
+        if self.failed.shape != (n,):
+            raise ParameterError(f"failed must say of each of {n} renders whether it has, got {self.failed.shape}.")
 
     def __len__(self) -> int:
         return len(self.params)
@@ -61,9 +71,11 @@ class Job:
 
     def render(self, n: int) -> Audio:
         """The n-th render, (channel, time)."""
-        decode = self.effect.space.decode
-        values = decode(self.params[n]) if self.hop is None else [decode(row) for row in self.params[n]]
-        return self.effect.render(self.audio[self.rows[n]], values, self.sample_rate, self.hop)
+        decode, row = self.effect.space.decode, int(self.rows[n])
+        values = decode(self.params[n]) if self.hop is None else [decode(u) for u in self.params[n]]
+        audio = self.audio[row] if row in self._sound else check_audio(self.audio[row])
+        self._sound.add(row)  # checked once, however often it is rendered
+        return self.effect._render(audio, values, check_sample_rate(self.sample_rate), self.hop)
 
     def project(self, n: int, weight: NDArray[np.float32], stretch: int | None = None) -> Any:
         """The inner product of the n-th render with weight[rows[n]], in float64; one for each stretch if given."""
@@ -85,12 +97,32 @@ class Pool(abc.ABC):
     places, not data: a copy is the same pool, and pickling keeps only the recipe.
     """
 
+    @property
+    @final
+    def counters(self) -> Counters:
+        """What it did so far."""
+        return self._tally.now
+
+    @final
+    def reset_counters(self) -> None:
+        """Begins to count anew."""
+        self._tally.reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_tally"}
+
+    @functools.cached_property
+    def _tally(self) -> Tally:
+        return Tally()
+
     @final
     def map(self, job: Job) -> NDArray[np.float32]:
-        """Runs a job. Returns its outputs, (n, channel, time)."""
+        """Runs a job. Returns its outputs, (n, channel, time); the dry audio for those that failed."""
         out = np.empty(job.output_shape, np.float32)
         if len(job):
             self._map(job, out)
+        if job.failed.any():
+            out[job.failed] = job.audio[job.rows[job.failed]]
         return out
 
     @final
@@ -103,13 +135,14 @@ class Pool(abc.ABC):
             stretch: samples; if given, inner products over stretches of so many are returned one by one.
 
         Returns:
-            (n,), or (n, ceil(time / stretch)).
+            (n,), or (n, ceil(time / stretch)); 0 for renders that failed.
         """
         if weight.shape != job.audio.shape or weight.dtype != np.float32:
             raise AudioError(f"weight must be {job.audio.shape} float32 like audio, got {weight.shape} {weight.dtype}.")
         out = np.empty(len(job) if stretch is None else (len(job), -(-weight.shape[-1] // stretch)), np.float64)
         if len(job):
             self._project(job, weight, stretch, out)
+        out[job.failed] = 0.0
         return out
 
     @abc.abstractmethod

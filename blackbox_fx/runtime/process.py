@@ -12,14 +12,33 @@ import subprocess
 import sys
 import time
 from multiprocessing.connection import Connection
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
-from blackbox_fx.errors import WorkerDied
+from blackbox_fx import sandbox
 
 START_DEADLINE = 60.0  # seconds, to start a worker and to open an effect
-OPENING = -1  # stands for a render while the worker opens the effect
+OPENING, STARTING = -1, -2  # stand for a render while the worker opens the effect, or begins
 _CACHED = 256  # effects that a worker keeps open
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Answer(NamedTuple):
+    """What a worker says of a render, or of having begun or opened an effect.
+
+    Attributes:
+        n: which; or OPENING, STARTING.
+        value: an inner product, or None where audio lies in shared memory; or the error.
+        seconds: that it took.
+        stale: whether the output had lost its life, and was made anew with the effect opened anew.
+        grown: whether the worker asks to be recycled, since its memory has grown.
+        effect: which, as the worker knows it.
+    """
+
+    n: int
+    value: Any = None
+    seconds: float = 0.0
+    stale: bool = False
+    grown: bool = False
+    effect: str = ""
 
 
 @final
@@ -27,54 +46,45 @@ class WorkerProcess:
     """A worker process, its socket, and what it was asked to do.
 
     Args:
-        memory: descriptor of the shared file.
+        shared: descriptor of the shared file.
+        memory_mb: by how much its memory may grow.
 
     Attributes:
         pending: numbers of the renders it was given, the present one first.
         since: when it began with that one, on the monotonic clock.
+        retiring: whether it gets no more renders, since its memory has grown.
+        output: once it is stopped, the end of what it printed.
     """
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, shared: int, memory_mb: float) -> None:
+        self.folder = sandbox.make_folder()
         ours, theirs = socket.socketpair()
         # a worker that no longer reads must not hold up the parent, whose deadline then ends it
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(START_DEADLINE), 0))
-        with theirs:
-            command = [sys.executable, "-P", "-m", "blackbox_fx.runtime.worker", str(theirs.fileno()), str(memory)]
+        with theirs, (self.folder / sandbox.LOG).open("ab") as output:
+            command = [sys.executable, "-u", "-P", "-m", "blackbox_fx.runtime.worker"]
             self.process = subprocess.Popen(
-                [*command, str(os.getpid())],
-                pass_fds=(theirs.fileno(), memory),
+                [*command, str(theirs.fileno()), str(shared), str(os.getpid()), str(self.folder), str(memory_mb)],
+                pass_fds=(theirs.fileno(), shared),
                 stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
-                env={
-                    **dict.fromkeys(_ONE_THREAD, "1"),
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                },
+                env=sandbox.environment(self.folder),
             )
         self.connection = Connection(ours.detach())
         self.effects: collections.OrderedDict[str, None] = collections.OrderedDict()
         self.pending: collections.deque[int] = collections.deque()
         self.since = 0.0
-
-    def wait_ready(self) -> None:
-        """Waits until the process has started. Raises WorkerDied if it does not."""
-        if self.connection.poll(START_DEADLINE) and self.receive() == "ready":
-            self.send("path", sys.path)
-            return
-        self.stop()
-        raise WorkerDied(f"A worker process did not start, it ended {self.cause()}; see its output above.")
+        self.retiring = False
+        self.output = ""
+        self._expect(STARTING)
+        self.send("path", sandbox.search_path())
 
     def send(self, *message: Any) -> None:
         """Sends a message, to nobody if the process is gone."""
-        with contextlib.suppress(OSError):  # it died; the next `receive` tells
+        with contextlib.suppress(OSError):  # it died; the next `answer` tells
             self.connection.send(message)
-
-    def receive(self) -> Any:
-        """The next message, or None if the process is gone."""
-        try:
-            return self.connection.recv()
-        except (EOFError, OSError):
-            return None
 
     def give_task(self, key: str, recipe: bytes, task: dict[str, Any]) -> None:
         """Tells where a job lies in shared memory, and opens its effect if it is not open yet."""
@@ -99,24 +109,43 @@ class WorkerProcess:
 
     def time_left(self, deadline: float) -> float:
         """Seconds until what it does now is late."""
-        allowed = START_DEADLINE if self.pending[0] == OPENING else deadline
+        allowed = START_DEADLINE if self.pending[0] < 0 else deadline
         return self.since + allowed - time.monotonic()
 
-    def answer(self) -> tuple[int, Any] | None:
-        """The number of the render just done and its value or error, or None if the process is gone."""
-        reply = self.receive()
-        if reply is not None:
-            self.pending.popleft()
-            self.since = time.monotonic()
+    def answer(self) -> Answer | None:
+        """The answer to what is the first of `pending`; None if the process is gone."""
+        try:
+            reply = self.connection.recv()
+        except (EOFError, OSError):
+            return None
+        self.pending.popleft()
+        self.since = time.monotonic()
         return reply
 
-    def stop(self) -> None:
-        """Ends the process now and reaps it."""
+    def has_ended(self, within: float = 0.0) -> bool:
+        """Whether the process ends by itself within so many seconds. It is not reaped: its number stays taken."""
+        end = time.monotonic() + within
+        with contextlib.suppress(ChildProcessError):  # reaped by someone else
+            while os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(0.002)
+        return True
+
+    def stop(self, patience: float = 0.0) -> None:
+        """Ends the process and all that it started, and reaps it; its output goes to the log.
+
+        Args:
+            patience: seconds in which one that just crashed may end by itself, which tells its own cause.
+        """
         self.connection.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(0.05)  # one that just crashed tells its own cause
-        self.process.kill()
+        if not self.has_ended(patience):
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.has_ended(START_DEADLINE)
+        sandbox.end_all(self.folder, self.process.pid)
         self.process.wait(START_DEADLINE)
+        self.output = sandbox.last_words(self.folder)
+        sandbox.clear(self.folder)
 
     def cause(self) -> str:
         """How the stopped process ended, in words."""

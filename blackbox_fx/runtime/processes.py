@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import collections
+import functools
 import hashlib
-import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable
-from multiprocessing.connection import wait
-from typing import Any, final
+from typing import Any, Literal, final
 
 import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.errors import BlackBoxError, EffectError, ParameterError, RenderTimeout, WorkerDied
+from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.runtime.arena import Arena, open_anonymous
 from blackbox_fx.runtime.base import Job, Pool
-from blackbox_fx.runtime.process import OPENING, START_DEADLINE, WorkerProcess
+from blackbox_fx.runtime.quarantine import Quarantine
+from blackbox_fx.runtime.supervisor import Known, Round, Team
 from blackbox_fx.runtime.threads import check_workers
 
-_log = logging.getLogger("blackbox_fx")
-_AHEAD = 2  # renders given to a worker at a time: the next is there when one is done
+_KNOWN = 256  # effects of which a pool remembers what it has learnt
 
 
 @final
@@ -32,38 +31,72 @@ class Processes(Pool):
     """Renders in worker processes: a plugin that crashes or hangs ends a worker, not the run.
 
     Workers are plain `python -m` processes without torch, started on first use. Audio goes through memory that has no
-    name and so cannot be left behind; effects travel as recipes and stay open in the worker. A worker that dies or
-    outlives the deadline is replaced and its render tried once more. Workers end with their parent, however it ends. A
-    process that forks (as data loaders do) starts its own workers in the child. Needs Linux or macOS.
+    name and so cannot be left behind; effects travel as recipes and stay open in the worker. A process that forks (as
+    data loaders do) starts its own workers in the child. Needs Linux or macOS.
+
+    A worker that dies, outlives its deadline or gives NaN or infinity is replaced and its render tried once more, in
+    the new one. If that fails too, the settings are in quarantine until the pool is closed, a report with the audio and
+    the command that shows it again goes to the user's cache folder, and `on_failure` says what happens. A native effect
+    that gives silence or the dry audio is opened anew, and believed if it does so again; of one that often does so
+    rightly, now and then.
+
+    Workers see PATH, HOME, locale, library, plugin and Python settings of the environment, and nothing else. What they
+    and plugins print goes to `plugins.log` in the user's cache folder, its end into reports. No worker dumps its core,
+    nor takes more data than the machine has memory. Whatever they started ends with them, and they with their parent,
+    however it ends.
 
     Args:
         workers: number of processes; the number of cores if not given.
-        deadline: seconds that one render may take. Opening an effect may take a minute.
+        deadline: seconds that one render may take. If not given: thirty times what the slowest render of the effect so
+            far would have taken, and at least 20; a minute while none is known. Opening an effect may take a minute.
+        on_failure: "raise" an error for a render that failed twice, or "skip" it: the audio stays dry, and no gradient
+            comes from it; see `BlackBox`. An effect that was never rendered raises if it cannot be opened.
+        memory_mb: megabytes by which a worker's memory may grow, once an effect was rendered four times, until the
+            worker is replaced. macOS does not tell.
 
     Attributes:
-        restarts: how many workers died or hung and were replaced; each is logged as a warning too.
+        restarts: how many workers died, hung or gave NaN and were replaced; the first is logged as a warning.
+        counters: that and more; see `Counters`.
 
     Raises:
-        ParameterError: workers or deadline out of range.
+        ParameterError: workers, deadline, on_failure or memory_mb out of range.
         WorkerDied, RenderTimeout: the same render ended or outlived two workers.
         EffectError, ParameterError, AudioError: what the effect itself raised, with the worker's traceback as a note.
     """
 
-    def __init__(self, workers: int | None = None, deadline: float = 60.0) -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        deadline: float | None = None,
+        on_failure: Literal["raise", "skip"] = "raise",
+        memory_mb: float = 512.0,
+    ) -> None:
         self.workers = check_workers((os.cpu_count() or 1) if workers is None else workers)
-        if not 0 < deadline < float("inf"):
-            raise ParameterError(f"deadline must be a finite number of seconds above 0, got {deadline!r}.")
+        for name, value in (("deadline", 1.0 if deadline is None else deadline), ("memory_mb", memory_mb)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise ParameterError(f"{name} must be a finite number above 0, got {value!r}.")
+        if on_failure not in ("raise", "skip"):
+            raise ParameterError(f"on_failure must be 'raise' or 'skip', got {on_failure!r}.")
         self.deadline = deadline
-        self.restarts = 0
+        self.on_failure: Literal["raise", "skip"] = on_failure
+        self.memory_mb = memory_mb
+        self._is_shared = False
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._team: list[WorkerProcess] = []
+        self._team = Team(self.workers, self.memory_mb)
         self._arenas: list[Arena] = []  # one, once there is a job
+        self._known: collections.OrderedDict[str, Known] = collections.OrderedDict()
+        self._quarantine = Quarantine()
         # a forked child must not end its parent's workers
         self._finalizer = weakref.finalize(self, _end, self._team, self._arenas, self._pid)
+
+    @property
+    def restarts(self) -> int:
+        """How many workers were replaced since they died, hung or gave NaN."""
+        return self.counters.restarts
 
     def _map(self, job: Job, out: NDArray[np.float32]) -> None:
         # copied home one by one, while the workers go on with the next
@@ -82,100 +115,57 @@ class Processes(Pool):
             for arena in self._arenas:
                 arena.close()
             self._start()
-        recipe = _recipe(job.effect)
+        key, recipe = _recipe(job.effect)
         with self._lock:
             if not self._arenas:
                 self._arenas.append(Arena(open_anonymous()))
             (arena,) = self._arenas
             try:
-                task = _place(job, weight, recipe[0], arena)
-                self._dispatch(job, recipe, task, lambda n, value: deliver(n, value, arena, task))
+                task = _place(job, weight, key, arena)
+                Round(
+                    job,
+                    key,
+                    recipe,
+                    task,
+                    lambda n, value: deliver(n, value, arena, task),
+                    self._team,
+                    arena.fd,
+                    self._learn(key),
+                    self._quarantine,
+                    self._tally,
+                    self.deadline,
+                    self.on_failure,
+                ).run()
             except BaseException:
                 # Ctrl-C among others: whoever is still at work here would answer into the next job
-                for worker in [w for w in self._team if w.pending]:
-                    self._discard(worker)
+                self._team.dismiss_busy()
                 raise
 
-    def _staff(self, count: int, *task: Any) -> None:
-        """Brings the team up to `count` workers and tells the new ones about the task."""
-        new = [WorkerProcess(self._arenas[0].fd) for _ in range(count - len(self._team))]
-        self._team += new
-        try:
-            for worker in new:
-                worker.wait_ready()
-        except BaseException:
-            for worker in new:
-                self._discard(worker)
-            raise
-        for worker in new:
-            worker.give_task(*task)
-
-    def _discard(self, worker: WorkerProcess) -> None:
-        worker.stop()
-        self._team.remove(worker)
-
-    def _dispatch(
-        self, job: Job, recipe: tuple[str, bytes], task: dict[str, Any], deliver: Callable[[int, Any], None]
-    ) -> None:
-        todo = collections.deque(range(len(job)))
-        losses: collections.Counter[int] = collections.Counter()
-        errors: list[BlackBoxError] = []
-        for worker in [w for w in self._team if w.process.poll() is not None]:
-            self._discard(worker)  # it ended while idle
-        for worker in self._team:
-            worker.give_task(*recipe, task)
-        size = max(min(self.workers, len(job)), len(self._team))
-        self._staff(size, *recipe, task)
-        while True:
-            for worker in self._team:
-                while todo and len(worker.pending) < _AHEAD:
-                    worker.give(todo.popleft())
-            busy = {w.connection: w for w in self._team if w.pending}
-            if not busy:
-                break
-            patience = min(w.time_left(self.deadline) for w in busy.values())
-            answered = wait(list(busy), max(patience, 0.0))
-            for connection, worker in busy.items():
-                if connection in answered and (reply := worker.answer()) is not None:
-                    n, value = reply
-                    if isinstance(value, BlackBoxError):
-                        errors.append(value)
-                    elif n != OPENING:
-                        deliver(n, value)
-                elif connection in answered or worker.time_left(self.deadline) < 0:
-                    head, *others = worker.pending
-                    lost = self._lose(worker, job, head, hung=connection not in answered)
-                    losses[head] += 1
-                    if losses[head] == 2:
-                        errors.append(lost)
-                    todo.extendleft(n for n in reversed([head, *others]) if n != OPENING)
-            if errors:
-                todo.clear()  # but hear out the others, whose answers would otherwise go into the next job
-            else:
-                self._staff(size, *recipe, task)
-        if errors:
-            raise errors[0]
-
-    def _lose(self, worker: WorkerProcess, job: Job, n: int, hung: bool) -> BlackBoxError:
-        self._discard(worker)
-        self.restarts += 1
-        if n == OPENING:
-            where, limit = "while it was opened", START_DEADLINE
-        else:
-            row = job.params[n] if job.hop is None else job.params[n, 0]
-            where, limit = f"at {job.effect.space.decode(row)}", self.deadline
-        how = f"outlived its deadline of {limit:g} s" if hung else f"ended its worker {worker.cause()}"
-        what = f"{job.effect.name} {how} {where}"
-        _log.warning("%s; another worker takes over.", what)
-        return (RenderTimeout if hung else WorkerDied)(f"{what}, twice; leave out such settings, or the effect.")
+    def _learn(self, key: str) -> Known:
+        known = self._known.setdefault(key, Known())
+        self._known.move_to_end(key)
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
+        return known
 
     def close(self) -> None:
-        """Ends the workers and frees the shared memory."""
+        """Ends the workers, frees the shared memory, and lifts the quarantine."""
         with self._lock:
             _end(self._team, self._arenas, self._pid)
+            self._quarantine.lift()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Processes, (self.workers, self.deadline)
+        if self._is_shared:
+            return shared_pool, ()
+        return Processes, (self.workers, self.deadline, self.on_failure, self.memory_mb)
+
+
+@functools.cache
+def shared_pool() -> Processes:
+    """The pool of native effects that were given none: one in this process, opened on first use, closed at exit."""
+    pool = Processes()
+    pool._is_shared = True
+    return pool
 
 
 def _recipe(effect: Effect) -> tuple[str, bytes]:
@@ -212,11 +202,9 @@ def _place(
     }
 
 
-def _end(team: list[WorkerProcess], arenas: list[Arena], pid: int) -> None:
+def _end(team: Team, arenas: list[Arena], pid: int) -> None:
     if pid == os.getpid():
-        for worker in team:
-            worker.stop()
+        team.close()
         for arena in arenas:
             arena.close()
-        team.clear()
         arenas.clear()

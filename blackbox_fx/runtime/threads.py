@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
@@ -27,12 +28,16 @@ class Inline(Pool):
     """Renders one after the other, in the calling thread."""
 
     def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+        began = time.perf_counter()
         for n in range(len(job)):
             out[n] = job.render(n)
+        self._tally.add(renders=len(job), seconds=time.perf_counter() - began)
 
     def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
+        began = time.perf_counter()
         for n in range(len(job)):
             out[n] = job.project(n, weight, stretch)
+        self._tally.add(renders=len(job), seconds=time.perf_counter() - began)
 
 
 @final
@@ -72,7 +77,13 @@ class Threads(Pool):
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="blackbox_fx")
             executor = self._executor
-        futures = [executor.submit(one, i) for i in range(n)]
+
+        def timed(i: int) -> None:
+            began = time.perf_counter()
+            one(i)
+            self._tally.add(renders=1, seconds=time.perf_counter() - began)
+
+        futures = [executor.submit(timed, i) for i in range(n)]
         try:
             for future in futures:
                 future.result()

@@ -1,10 +1,14 @@
-"""The worker process: `python -m blackbox_fx.runtime.worker SOCKET MEMORY PARENT`, started by `Processes` alone.
+"""The worker process: `python -m blackbox_fx.runtime.worker SOCKET SHARED PARENT FOLDER MEMORY_MB`.
 
-It opens effects once, renders what it is told, and ends with its parent.
+`Processes` alone starts it. It opens effects once, renders what it is told, and ends with its parent.
 """
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import faulthandler
+import logging
 import os
 import pickle
 import signal
@@ -13,22 +17,38 @@ import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 
-from blackbox_fx import errors
+from blackbox_fx import errors, sandbox
+from blackbox_fx.audio import Audio
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import BlackBoxError, EffectError
 from blackbox_fx.runtime.arena import Arena
-from blackbox_fx.runtime.base import Job
+from blackbox_fx.runtime.base import Job, inner
+from blackbox_fx.runtime.process import OPENING, STARTING, Answer
+
+_POLL = 0.25  # seconds between looks at whether the parent lives
+_OPENING_CPU = 600  # seconds of computing that opening an effect may take
+_TRUSTED = 3  # outputs without life that proved genuine, after which one in _SELDOM is looked at
+_SELDOM = 64
 
 
-def _follow_parent(parent: int) -> None:
+def _follow_parent(parent: int, folder: Path) -> None:
     # a closed socket tells an idle worker; this tells one that is busy
     while os.getppid() == parent:
-        time.sleep(0.25)
-    os._exit(1)
+        time.sleep(_POLL)
+        sandbox.shorten(folder)
+    _leave(folder)
+
+
+def _leave(folder: Path) -> None:
+    """Ends all that was started here, and this process."""
+    sandbox.end_all(folder, os.getpgrp())
+    sandbox.clear(folder)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _portable(error: BaseException) -> BlackBoxError:
@@ -41,59 +61,106 @@ def _portable(error: BaseException) -> BlackBoxError:
     return portable
 
 
-def serve(connection: Connection, arena: Arena) -> None:
-    """Answers messages until the connection closes."""
-    effects: dict[str, Effect] = {}
-    failures: dict[str, BlackBoxError] = {}
-    task: dict[str, Any] = {}
-    while True:
-        kind, *content = connection.recv()
-        if kind == "path":
-            sys.path[:] = content[0]
-        elif kind == "task":
-            task = content[0]
-        elif kind == "forget":
-            effects.pop(content[0], None)
-        elif kind == "open":
-            key, recipe = content
-            try:
-                effects[key] = pickle.loads(recipe)
-                effects[key].open()
-            except Exception as error:
-                failures[key] = _portable(error)
-            connection.send((-1, failures.get(key)))
-        else:
-            n = content[0]
-            try:
-                connection.send((n, failures.get(task["effect"]) or _render(n, task, effects[task["effect"]], arena)))
-            except Exception as error:
-                connection.send((n, _portable(error)))
+def _lifeless(x: Audio, y: Audio) -> bool:
+    """Whether an output is silent or dry, for audio that is not silent; a few samples tell in most cases."""
+    few = slice(None), slice(None, None, max(1, x.shape[1] // 64))
+    if y[few].any() and not np.array_equal(x[few], y[few]):
+        return False
+    return bool(x.any()) and (not y.any() or np.array_equal(x, y))
 
 
-def _render(n: int, task: dict[str, Any], effect: Effect, arena: Arena) -> Any:
-    audio = arena.view(task["audio"], writeable=False)
-    params, rows = arena.view(task["params"], writeable=False), arena.view(task["rows"], writeable=False)
-    job = Job(effect, audio, params, rows, task["sample_rate"], task["hop"])
-    if task["weight"] is not None:
-        return job.project(n, arena.view(task["weight"], writeable=False), task["stretch"])
-    np.copyto(arena.view(task["out"])[n], job.render(n))
-    return None
+@final
+class _Server:
+    """What a worker knows: the effects it opened, and its present task."""
+
+    def __init__(self, arena: Arena, growth: sandbox.Growth) -> None:
+        self._arena, self._growth = arena, growth
+        self._effects: dict[str, Effect] = {}
+        self._recipes: dict[str, bytes] = {}
+        self._failures: dict[str, BlackBoxError] = {}
+        self._genuine: collections.Counter[str] = collections.Counter()
+        self._task: dict[str, Any] = {}
+        self._job: Job | None = None
+
+    def serve(self, connection: Connection) -> None:
+        """Answers messages until the connection closes."""
+        connection.send(Answer(STARTING))
+        while True:
+            kind, *content = connection.recv()
+            if kind == "path":
+                sys.path[:] = content[0]
+            elif kind == "task":
+                self._task, self._job = content[0], None
+            elif kind == "forget":
+                for known in (self._effects, self._recipes, self._failures):
+                    known.pop(content[0], None)
+            elif kind == "open":
+                connection.send(self._open(*content))
+            else:
+                connection.send(self._answer(content[0]))
+
+    def _open(self, key: str, recipe: bytes) -> Answer:
+        sandbox.allow_cpu(_OPENING_CPU)
+        self._growth.opened()
+        try:
+            self._recipes[key] = recipe
+            self._effects[key] = pickle.loads(recipe)
+            self._effects[key].open()
+        except Exception as error:
+            self._failures[key] = _portable(error)
+        return Answer(OPENING, self._failures.get(key), effect=key)
+
+    def _answer(self, n: int) -> Answer:
+        key, began, stale = self._task["effect"], time.perf_counter(), False
+        sandbox.allow_cpu(self._task["cpu"])
+        try:
+            value, stale = (self._failures[key], False) if key in self._failures else self._render(n, key)
+        except Exception as error:
+            value = _portable(error)
+        return Answer(n, value, time.perf_counter() - began, stale, self._growth.rendered(), key)
+
+    def _render(self, n: int, key: str) -> tuple[Any, bool]:
+        """An inner product or None, and whether the output had lost its life."""
+        task, see = self._task, self._arena.view
+        if self._job is None:
+            audio, params, rows = (see(task[name], writeable=False) for name in ("audio", "params", "rows"))
+            self._job = Job(self._effects[key], audio, params, rows, task["sample_rate"], task["hop"])
+        job, row = self._job, self._job.rows[n]
+        y, stale = job.render(n), False
+        if job.effect.native and _lifeless(job.audio[row], y) and self._doubts(key):
+            fresh = dataclasses.replace(job, effect=pickle.loads(self._recipes[key]))
+            again = fresh.render(n)
+            if stale := not np.array_equal(again, y):
+                y, self._job, self._effects[key], self._genuine[key] = again, fresh, fresh.effect, 0
+        if task["weight"] is not None:
+            return inner(see(task["weight"], writeable=False)[row], y, task["stretch"]), stale
+        np.copyto(see(task["out"])[n], y)
+        return None, stale
+
+    def _doubts(self, key: str) -> bool:
+        """Whether to look twice at an output without life: rarely, once some of an effect have proved genuine."""
+        self._genuine[key] += 1
+        return self._genuine[key] <= _TRUSTED or self._genuine[key] % _SELDOM == 0
 
 
 def main() -> None:
     """Entry point."""
-    socket, memory, parent = map(int, sys.argv[1:])
+    socket, shared, parent = map(int, sys.argv[1:4])
+    folder, memory_mb = Path(sys.argv[4]), float(sys.argv[5])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
-    connection = Connection(socket)
-    connection.send("ready")
+    faulthandler.enable()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    sandbox.limit()
+    threading.Thread(target=_follow_parent, args=(parent, folder), daemon=True).start()
     try:
-        serve(connection, Arena(memory))
+        _Server(Arena(shared), sandbox.Growth(memory_mb * 2**20)).serve(Connection(socket))
     except (EOFError, ConnectionError):
-        pass
+        time.sleep(10 * _POLL)  # a parent that lives ends its workers itself, and one that ended is noticed meanwhile
+    except BaseException:
+        traceback.print_exc()
     finally:
         # plugins may crash or hang in their destructors, which no longer matters
-        os._exit(0)
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blackbox_fx.errors import EffectError
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site, visit
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
 from blackbox_fx.estimators.audio_rules.pointwise import Pointwise
@@ -122,7 +123,14 @@ def make_trial(call: Call, g: Tensor, random: bool) -> tuple[Call, list[Signal]]
     params = torch.from_numpy(rows).float()
     trial = Call(call.effect, call.pool, call.sample_rate, clips, params, clips)
     wet = torch.from_numpy(trial.respond(clips.numpy(), np.arange(len(rows))))
-    return Call(call.effect, call.pool, call.sample_rate, clips, params, wet), vs
+    sound = ~trial.failed
+    if not sound.any():
+        raise EffectError(
+            f"{call.effect.name} failed at all {len(rows)} settings at which audio rules are tried; give the layer an "
+            "audio_rule, such as Identity()."
+        )
+    clips, params, wet = (x[torch.from_numpy(sound)] for x in (clips, params, wet))
+    return Call(call.effect, call.pool, call.sample_rate, clips, params, wet), list(itertools.compress(vs, sound))
 
 
 def _bursts(rng: np.random.Generator, shape: tuple[int, ...]) -> Signal:
