@@ -15,8 +15,10 @@ ORDER = [
     ["parameters"],
     ["space"],
     ["audio"],
+    ["aside"],
     ["effects"],
     ["runtime"],
+    ["profile"],
     # ---- nothing above imports torch ----
     ["dsp"],
     ["losses"],
@@ -33,7 +35,7 @@ ORDER = [
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-NO_TORCH = {"errors", "parameters", "space", "audio", "effects", "runtime", "data"}
+NO_TORCH = {"errors", "parameters", "space", "audio", "aside", "effects", "runtime", "profile", "data"}
 
 
 def imports(source):
