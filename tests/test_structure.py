@@ -18,7 +18,7 @@ ORDER = [
     ["aside"],
     ["effects"],
     ["runtime"],
-    ["profile"],
+    ["profiling"],
     # ---- nothing above imports torch ----
     ["dsp"],
     ["losses"],
@@ -35,7 +35,7 @@ ORDER = [
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-NO_TORCH = {"errors", "parameters", "space", "audio", "aside", "effects", "runtime", "profile", "data"}
+NO_TORCH = {"errors", "parameters", "space", "audio", "aside", "effects", "runtime", "profiling", "data"}
 
 
 def imports(source):
@@ -124,6 +124,7 @@ def test_exported_names():
         "ParameterError",
         "Pointwise",
         "Processes",
+        "Profile",
         "Rack",
         "RenderTimeout",
         "SPSA",
@@ -136,9 +137,11 @@ def test_exported_names():
         "TwoStage",
         "Verified",
         "WorkerDied",
+        "check_effect",
         "expected_loss",
         "function",
         "load",
+        "profile",
     ]
     for name in blackbox_fx.__all__:
         assert getattr(blackbox_fx, name).__doc__

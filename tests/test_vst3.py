@@ -76,11 +76,11 @@ def test_latency_is_compensated(length):
 def test_settings_stay_aligned_in_a_plugin_with_latency():
     effect = load("vst3:ZaMaximX2")
     quiet, hop = 0.05 * LOUD, 3000
-    blocks = [{"output_ceiling_db": -20.0 * (k % 2), "threshold_db": -20.0 * (k % 2)} for k in range(5)]
+    blocks = [{"output_ceiling_db": -20.0 * (k % 2)} for k in range(5)]
     whole = [effect.render(quiet, row) for row in blocks[:2]]
     wet = effect.render(quiet, [blocks[0], blocks[0], *blocks[1:4]], RATE, hop)
     assert np.array_equal(wet[:, : 2 * hop], whole[0][:, : 2 * hop])
-    assert not np.array_equal(wet[:, 2 * hop : 3 * hop], whole[0][:, 2 * hop : 3 * hop])
+    assert not np.array_equal(wet[:, 2 * hop : 2 * hop + 100], whole[0][:, 2 * hop : 2 * hop + 100])
     assert np.array_equal(effect._process(LOUD, [effect.defaults] * 14, 1000, RATE), effect.render(LOUD))
 
 
