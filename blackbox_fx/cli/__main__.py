@@ -27,6 +27,7 @@ for command in (
     bench.overhead,
     bench.audio,
     bench.lookahead,
+    bench.hosts,
     lab.gradients,
     lab.chain,
     lab.multiplexed,

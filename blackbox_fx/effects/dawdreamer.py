@@ -35,7 +35,8 @@ def vst2_path() -> list[Path]:
     return _folders("VST_PATH", "~/.vst", "/usr/local/lib/vst", "/usr/lib/vst")
 
 
-def _lv2_path() -> list[Path]:
+def lv2_path() -> list[Path]:
+    """The folders where LV2 bundles are installed on this system, in order."""
     return _folders("LV2_PATH", "~/.lv2", "/usr/local/lib/lv2", "/usr/lib/lv2", "/usr/lib/x86_64-linux-gnu/lv2")
 
 
@@ -220,7 +221,7 @@ class LV2(Plugin):
 
     def _version(self) -> bytes:
         """The libraries of the bundle, where its manifest names the plugin, and the host."""
-        manifests = [path for folder in _lv2_path() for path in sorted(folder.glob("*/manifest.ttl"))]
+        manifests = [path for folder in lv2_path() for path in sorted(folder.glob("*/manifest.ttl"))]
         bundle = next((path.parent for path in manifests if self._is_in(path.read_text(errors="replace"))), None)
         libraries = sorted(bundle.glob("*.so")) if bundle else []
         return super()._version() + b"".join(path.read_bytes() for path in libraries)

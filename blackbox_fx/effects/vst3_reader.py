@@ -66,7 +66,8 @@ def stream(plugin: Any, audio: Array, hop: int, sample_rate: float, change: Call
     length = audio.shape[1]
     latency = plugin.reported_latency_samples
     fed = -(-(length + latency) // BLOCK) * BLOCK
-    padded = np.pad(audio, ((0, 0), (0, fed - length)))
+    padded = np.empty((len(audio), fed), np.float32)
+    padded[:, :length], padded[:, length:] = audio, 0
     out, start = [], 0
     for k, stop in enumerate([*range(hop + latency, length + latency, hop), fed]):
         change(k)

@@ -36,7 +36,7 @@ def _response(s: Subject, row: NDArray[np.float64]) -> list[float]:
     bins = np.fft.rfftfreq(noise.shape[1], 1 / RATE)
     found = []
     for f in frequencies():
-        near = (bins > f / 1.09) & (bins < f * 1.09)
+        near = (bins > f / 1.15) & (bins < f * 1.15)
         found.append(10 * np.log10((power[0][near].sum() + 1e-9) / (power[1][near].sum() + 1e-9)))
     return [float(v) for v in found]
 

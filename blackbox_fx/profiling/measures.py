@@ -175,7 +175,7 @@ def traits(s: Subject) -> Values:
         try:
             y, z = s.render(values).astype(np.float64), s.render(values, other).astype(np.float64)
             base = s.render(values, 0 * s.audio)
-            both = s.render(values, 0.8 * s.audio - 0.6 * other)
+            both = s.render(values, (0.8 * s.audio - 0.6 * other).astype(np.float32))
             late = s.render(values, np.pad(s.audio, ((0, 0), (shift, 0)))[:, : s.audio.shape[1]])
             mixed = s.render(values, s.audio[:, order])
         except NotFinite:

@@ -44,15 +44,12 @@ def profile(effect: Effect, budget: float = 10.0, progress: Progress | None = No
         return found
     began = time.monotonic()
     values, notes = _measure(effect, [*SECTIONS, "parameters"], budget, progress)
-    parameters = {
-        name: ParameterProfile(**{k: math.nan if v is None and k != "monotone" else v for k, v in p.items()})
-        for name, p in (values.pop("parameters", None) or {}).items()
-    }
-    known = {k: math.nan if v is None else v for k, v in values.items()}
+    told: dict[str, Any] = {k: math.nan if v is None else v for k, v in values.items()}
+    parameters = {name: _parameter(p) for name, p in told.pop("parameters", {}).items()}
     found = Profile(
         effect.name,
         reset_of(effect),
-        **known,
+        **told,
         parameters=parameters,
         notes=tuple(dict.fromkeys(notes)),
         seconds=time.monotonic() - began,
@@ -92,6 +89,11 @@ def check_aside(effect: Effect, seconds: float, heard: Callable[[Check], None]) 
         heard(Check("opens", False, error.args[1], "no error"))
 
 
+def _parameter(told: dict[str, Any]) -> ParameterProfile:
+    fields: dict[str, Any] = {k: math.nan if v is None and k != "monotone" else v for k, v in told.items()}
+    return ParameterProfile(**fields)
+
+
 def _key(effect: Effect, budget: float) -> dict[str, Any]:
     return {"format": _FORMAT, "fingerprint": effect.fingerprint, "budget": budget}
 
@@ -115,7 +117,9 @@ def _measure(
     effect: Effect, sections: Sequence[str], budget: float, progress: Progress | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Measures the sections, each process as many as it lives to; what ends it is a note."""
-    recipe, values, notes = _recipe(effect), {}, []
+    recipe = _recipe(effect)
+    values: dict[str, Any] = {}
+    notes: list[str] = []
     left, now = list(sections), ""
 
     def heard(said: dict[str, Any]) -> None:

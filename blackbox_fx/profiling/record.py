@@ -134,4 +134,4 @@ def _plain(value: Any) -> Any:
 
 def _back(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:
     floats = {f.name for f in dataclasses.fields(kind) if f.type == "float"}
-    return {k: math.nan if v is None and k in floats else float(v) if k in floats else v for k, v in data.items()}
+    return {k: (math.nan if v is None else float(v)) if k in floats else v for k, v in data.items()}

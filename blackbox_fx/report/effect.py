@@ -105,7 +105,9 @@ def impulse(drawn: Mapping[str, Any]) -> Figure:
     edges = np.geomspace(60, 18_000, len(picture) + 1)
     times = (np.arange(picture.shape[1] + 1) * 360 - 600) / 44100
     mesh = axis.pcolormesh(times, edges, picture, cmap="magma", vmin=top - 90, vmax=top, rasterized=True)
-    axis.set(yscale="log", xlabel="seconds after the impulse", ylabel="Hz")
+    heard = np.flatnonzero((picture > top - 80).any(axis=0))
+    last = max(0.1, float(times[min(heard[-1] + 4, len(times) - 1)])) if len(heard) else 0.1
+    axis.set(yscale="log", xlabel="seconds after the impulse", ylabel="Hz", xlim=(times[0], last))
     axis.set_yticks([100, 1000, 10_000], ["100", "1k", "10k"])
     axis.minorticks_off()
     figure.colorbar(mesh, ax=axis, label="dB", fraction=0.03, pad=0.02)
@@ -140,7 +142,7 @@ def write_effect_page(path: Path, found: Profile, drawn: Mapping[str, Any], spac
     if found.parameters:
         text = f"All {len(found.parameters)} parameters" if len(found.parameters) <= _MOST else f"The first {_MOST}"
         sections.append(Section("Sensitivity", text + ".", images=[picture(sensitivity(found), "sensitivity")]))
-        text = "Even is the mean over the largest change between neighbouring settings, 1 for a parameter that moves evenly."
+        text = "Even is the mean over the largest change between neighbouring settings: 1 if all are alike."
         sections.append(Section("Parameters", text, table=parameter_table(found, space)))
     sections.append(Section("In numbers", table=[("what", "measured", "meaning"), *rows(found)]))
     speed = f"{found.realtime:.3g} times real time" if not math.isnan(found.realtime) else "speed not measured"
