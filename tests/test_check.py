@@ -23,7 +23,7 @@ KNOWN = {
 
 def test_every_effect_honours_what_it_promises(request, effect):
     name = request.node.callspec.id
-    report = check_effect(effect, 0.1)
+    report = check_effect(effect, 0.05)
     assert {check.name for check in report.failed} <= KNOWN.get(name, set()), report.failed
     assert len(report.checks) == len(_CHECKS) == len(table(report.checks))
 

@@ -76,7 +76,7 @@ def _parameters(loaded: Effect) -> None:
 
 
 def _profile(found: Profile) -> None:
-    from blackbox_fx.profiling.profile import rows
+    from blackbox_fx.profiling.profiles import rows
 
     show.table("Measured", ("what", "value", "meaning"), rows(found))
     moved = [

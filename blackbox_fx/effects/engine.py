@@ -13,7 +13,7 @@ import numpy as np
 
 from blackbox_fx.audio import Audio, check_sample_rate
 from blackbox_fx.effects.base import Effect, Settings
-from blackbox_fx.effects.native import same_arithmetic
+from blackbox_fx.effects.native import reseed, same_arithmetic
 from blackbox_fx.effects.texts import python_name
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Space
@@ -199,6 +199,7 @@ class DawDreamer(Effect, abc.ABC):
         block = _BLOCK if len(blocks) == 1 or hop % _BLOCK == 0 else hop
         key, time = (sample_rate, block), audio.shape[1]
         with self._handle() as engines:
+            reseed()
             if key not in engines or self.reset == "reload":
                 self._load(engines, sample_rate, block)
             elif self.reset == "graph":

@@ -27,6 +27,20 @@ def same_arithmetic() -> Iterator[None]:
 
 
 @functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def reseed() -> None:
+    """Starts the random numbers of the C library anew, so that plugins that draw them draw the same in every render.
+
+    They are one sequence for the whole process: renders in threads take them from each other.
+    """
+    for name in ("srand", "srandom", "srand48"):
+        getattr(_libc(), name)(1)
+
+
+@functools.cache
 def say_reload(name: str) -> None:
     """Says, once for each effect, that it is slow."""
     logging.getLogger("blackbox_fx").warning(

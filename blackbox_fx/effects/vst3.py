@@ -15,7 +15,7 @@ from blackbox_fx import aside
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects import overrides, vst3_reader
 from blackbox_fx.effects.base import Effect, Settings
-from blackbox_fx.effects.native import same_arithmetic, say_reload
+from blackbox_fx.effects.native import reseed, same_arithmetic, say_reload
 from blackbox_fx.effects.texts import parameter_from_texts, python_name, raw_value
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Space
@@ -168,6 +168,7 @@ class VST3(Effect):
 
     def _run(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         with self._handle() as loaded:
+            reseed()
             plugin = loaded.pop() if loaded else self._load()
             self._set(plugin, blocks[0])
             if self.reset == "host" and not _reloads(plugin):

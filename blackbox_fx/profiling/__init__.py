@@ -1,7 +1,7 @@
 """What an effect is like, measured, and whether it keeps what every effect promises."""
 
 from blackbox_fx.profiling.check import Check, Report, check_effect
-from blackbox_fx.profiling.profile import cached, check_aside, plots, profile
+from blackbox_fx.profiling.profiles import cached, check_aside, plots, profile
 from blackbox_fx.profiling.record import ParameterProfile, Profile
 
 __all__ = [

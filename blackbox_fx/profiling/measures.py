@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import time
 from collections.abc import Callable
@@ -70,9 +71,20 @@ class Subject:
         """The effect as it comes from its recipe."""
         return pickle.loads(pickle.dumps(self.effect))
 
+    def finite(self, count: int) -> list[Settings]:
+        """Random settings at which the output is finite, as many as there are of those that are tried."""
+        found: list[Settings] = []
+        for values in self.settings[: 4 * count]:
+            with contextlib.suppress(NotFinite):
+                self.render(values)
+                found.append(values)
+            if len(found) == count:
+                break
+        return found
+
     def tried(self, most: int = 2) -> list[Settings]:
         """The defaults, and some of the random settings."""
-        return [self.effect.defaults, *self.settings[: most if self.effect.space.width else 0]]
+        return [self.effect.defaults, *(self.finite(most) if self.effect.space.width else ())]
 
 
 def speed(s: Subject) -> Values:
@@ -85,7 +97,10 @@ def speed(s: Subject) -> Values:
 
 def purity(s: Subject) -> Values:
     """What a render depends on beside its inputs."""
-    a, b = s.settings[0], s.settings[1]
+    several = s.finite(6)
+    if len(several) < 2:
+        raise NotFinite("it gives NaN or infinity at nearly all settings")
+    a, b = several[:2]
     first, again = s.render(a), s.render(a)
     s.render(b, 0.01 * s.audio[:, : s.audio.shape[1] // 2])
     back = s.render(a)
@@ -97,8 +112,8 @@ def purity(s: Subject) -> Values:
     leak = apart(quiet, s.render(a, silence))
     errors = {"repeat_error": apart(first, again), "aba_error": apart(again, back), "random_error": apart(wet, second)}
     # in two orders over many settings: what one of them leaves shows in another
-    once = [s.render(v) for v in s.settings[:6]]
-    twice = [s.render(v) for v in s.settings[:6][::-1]][::-1]
+    once = [s.render(v) for v in several]
+    twice = [s.render(v) for v in several[::-1]][::-1]
     errors["aba_error"] = max([errors["aba_error"], *map(apart, once, twice)])
     return errors | {"fresh_error": max(apart(wet, first), apart(wet, back)), "leak": leak}
 
@@ -107,7 +122,7 @@ def cutting(s: Subject) -> Values:
     """Whether it matters how a clip was cut."""
     half = s.audio.shape[1] // 2
     found: Values = {"automatable": s.effect.automatable}
-    values = s.settings[0]
+    values = (s.finite(1) or [s.effect.defaults])[0]
     whole = s.render(values)
     found["cut_error"] = apart(whole[:, : half - 2048], s.render(values, s.audio[:, :half])[:, : half - 2048])
     if s.effect.automatable:

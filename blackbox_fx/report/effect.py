@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from blackbox_fx.profiling.profile import rows
+from blackbox_fx.profiling.profiles import rows
 from blackbox_fx.profiling.record import Profile
 from blackbox_fx.report import plot
 from blackbox_fx.report.html import Section, write_page

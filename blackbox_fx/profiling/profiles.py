@@ -36,7 +36,7 @@ def profile(effect: Effect, budget: float = 10.0, progress: Progress | None = No
         progress: called with the sections done, all sections, and the name of the present one.
 
     Raises:
-        EffectError: the effect cannot be opened, or does not render at its defaults.
+        EffectError: the effect does not pickle, cannot be opened, or does not render at its defaults.
     """
     key = _key(effect, budget)
     found = _recalled(key)
@@ -95,6 +95,7 @@ def _parameter(told: dict[str, Any]) -> ParameterProfile:
 
 
 def _key(effect: Effect, budget: float) -> dict[str, Any]:
+    _recipe(effect)  # says clearly what does not pickle
     return {"format": _FORMAT, "fingerprint": effect.fingerprint, "budget": budget}
 
 
