@@ -161,6 +161,8 @@ def test_steps_are_counted_by_texts():
 
     assert count_steps(lambda p: str(round(p * 7))) == 8
     assert count_steps(lambda p: f"{p:.3f}") == 0 and count_steps(lambda p: "same") == 0 and count_steps(stepped) == 0
+    low = parameter_from_texts(lambda p: f"{0.000244141 + p * 0.999755859:.9f}", 0, 0.0, "")
+    assert isinstance(low, Continuous) and low.default == low.low
     assert parameter_from_texts(lambda p: str(round(p * 7) - 2), 8, 0.0, "st") == Integer(-2, 5, -2, "st")
 
 

@@ -125,7 +125,7 @@ def hosts(
         str, typer.Option("--of", help="Any of vst3, ladspa, vst2 and lv2, with commas.")
     ] = "vst3,ladspa,vst2,lv2",
     match: Annotated[str, typer.Option(help="Only effects whose address holds this text.")] = "",
-    deadline: Annotated[float, typer.Option(min=1, help="Seconds of silence after which one is given up.")] = 60.0,
+    deadline: Annotated[float, typer.Option(min=1, help="Seconds of silence after which one is given up.")] = 120.0,
     out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page; a survey there is taken up.")] = None,
 ) -> None:
     """Measure every installed plugin: purity, latency, parameters, and what hosting it costs."""
