@@ -27,7 +27,7 @@ RESETS = {
     "vst2:MVerb": "reload",
     "vst2:MaGigaverb": "reload",
     "vst2:SoulForce": "reload",
-    "lv2:urn:dragonfly:plate": "reload",
+    "lv2:urn:dragonfly:plate": "graph",
     MDA + "Combo": "graph",
     MDA + "Leslie": "graph",
     MDA + "Overdrive": "none",
@@ -270,13 +270,13 @@ def test_a_plugin_that_crashes_on_loading_is_one_error(address, monkeypatch, tmp
 
 @pytest.mark.parametrize("address", ["vst2:3BandEQ"])
 def test_a_toml_file_overrides_what_a_plugin_tells(address, tmp_path):
-    (tmp_path / "mine.toml").write_text("[low]\nmin = -6\nmax = 6\n[master]\nexclude = true\n")
+    (tmp_path / "mine.toml").write_text("[low_db]\nmin = -6\nmax = 6\n[master_db]\nexclude = true\n")
     effect = load(address, parameters=tmp_path / "mine.toml")
     plain = load(address)
-    assert "low" not in plain.excluded and effect.excluded["master"] == "is excluded by the user"
-    low = effect.space.parameters["low"]
+    assert "low_db" not in plain.excluded and effect.excluded["master_db"] == "is excluded by the user"
+    low = effect.space.parameters["low_db"]
     assert (low.low, low.high) == (-6, 6)
-    assert np.array_equal(effect.render(LOUD, {"low": 3}), plain.render(LOUD, {"low": 3}))
+    assert np.array_equal(effect.render(LOUD, {"low_db": 3}), plain.render(LOUD, {"low_db": 3}))
 
 
 def test_without_dawdreamer_the_line_that_installs_it_is_said(monkeypatch):

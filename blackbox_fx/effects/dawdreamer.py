@@ -20,7 +20,7 @@ from blackbox_fx.effects.texts import count_steps, parameter_from_texts, raw_val
 from blackbox_fx.errors import EffectError, MissingHost
 from blackbox_fx.space import Parameter, Space
 
-_DEADLINE = 60.0  # seconds that a plugin may take to be loaded and measured
+_DEADLINE = 120.0  # seconds that a plugin may take to be loaded and measured
 _FORMAT = 1
 _ENDINGS = (".so", ".dll", ".dylib", ".vst")
 
