@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from blackbox_fx.graph import Console as Console
     from blackbox_fx.graph import Mix as Mix
     from blackbox_fx.layer import BlackBox as BlackBox
+    from blackbox_fx.profiling import Profile as Profile
+    from blackbox_fx.profiling import check_effect as check_effect
+    from blackbox_fx.profiling import profile as profile
     from blackbox_fx.runtime import Inline as Inline
     from blackbox_fx.runtime import Processes as Processes
     from blackbox_fx.runtime import Threads as Threads
@@ -95,6 +98,7 @@ _HOMES = {
     "expectation": ["expected_loss"],
     "graph": ["Chain", "Console", "Mix"],
     "layer": ["BlackBox"],
+    "profiling": ["Profile", "check_effect", "profile"],
     "runtime": ["Inline", "Processes", "Threads"],
     "space": ["Choice", "Continuous", "Integer", "Space", "Toggle"],
 }

@@ -28,7 +28,7 @@ def call(*arguments):
 
 def test_help_names_every_command():
     shown = call("--help").stdout
-    for command in ("demo", "effects", "inspect", "render", "train", "bench"):
+    for command in ("demo", "effects", "inspect", "check", "render", "train", "bench"):
         assert command in shown
 
 
@@ -44,12 +44,12 @@ def test_effects_lists_builtins():
 
 
 def test_inspect_shows_parameters():
-    shown = call("inspect", "pedalboard:LadderFilter").stdout
+    shown = call("inspect", "pedalboard:LadderFilter", "--quick").stdout
     assert "cutoff_hz" in shown and "[20, 20000] Hz" in shown and "9 columns" in shown
 
 
 def test_inspect_vst3():
-    shown = call("inspect", "vst3:ZamCompX2").stdout
+    shown = call("inspect", "vst3:ZamCompX2", "--quick").stdout
     assert "threshold_db" in shown and "[-80, 0] dB" in shown
 
 
@@ -128,6 +128,10 @@ def test_train_on_a_folder_of_stems(tmp_path):
     [
         (("inspect", "pedalboard:Compresor"), "known are"),
         (("inspect", "vst3:/no/such.vst3"), "No such VST3"),
+        (("inspect", "pedalboard:Gain", "--html", "page.txt"), "--html takes"),
+        (("inspect", "vst3:ZamCompX2", "--parameters", "none.toml"), "none.toml"),
+        (("bench", "hosts", "--of", "vst4"), "'vst4'"),
+        (("bench", "hosts", "--of", "vst3", "--match", "NoSuch"), "No such plugin"),
         (("render", "pedalboard:Gain", "missing.wav", "out.wav"), "No such audio file"),
         (("render", "pedalboard:Gain", "IN", "out.wav", "--set", "gain_db"), "name=value"),
         (("render", "pedalboard:Gain", "IN", "out.wav", "--set", "volume=3"), "'volume'"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from blackbox_fx import BlackBox, FiniteDifference, Processes
+from blackbox_fx import BlackBox, FiniteDifference, Processes, aside
 from blackbox_fx.effects import Rack, engine, load
 from blackbox_fx.effects.texts import count_steps, parameter_from_texts
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
@@ -27,7 +27,7 @@ RESETS = {
     "vst2:MVerb": "reload",
     "vst2:MaGigaverb": "reload",
     "vst2:SoulForce": "reload",
-    "lv2:urn:dragonfly:plate": "reload",
+    "lv2:urn:dragonfly:plate": "graph",
     MDA + "Combo": "graph",
     MDA + "Leslie": "graph",
     MDA + "Overdrive": "none",
@@ -161,6 +161,8 @@ def test_steps_are_counted_by_texts():
 
     assert count_steps(lambda p: str(round(p * 7))) == 8
     assert count_steps(lambda p: f"{p:.3f}") == 0 and count_steps(lambda p: "same") == 0 and count_steps(stepped) == 0
+    low = parameter_from_texts(lambda p: f"{0.000244141 + p * 0.999755859:.9f}", 0, 0.0, "")
+    assert isinstance(low, Continuous) and low.default == low.low
     assert parameter_from_texts(lambda p: str(round(p * 7) - 2), 8, 0.0, "st") == Integer(-2, 5, -2, "st")
 
 
@@ -206,11 +208,12 @@ def test_threads_render_what_was_loaded_and_load_nothing(address):
 @pytest.mark.parametrize("address", ["vst2:MVerb", "lv2:urn:dragonfly:plate"])
 def test_an_effect_may_be_dropped_in_a_thread(address):
     held = [load(address, reset="none")]
+    held[0].open()
     thread = threading.Thread(target=held.clear, daemon=True)
     thread.start()
     thread.join(10)
     assert not thread.is_alive() and engine._Engines.parked
-    load(address, reset="none")
+    load(address, reset="none").open()
     assert not engine._Engines.parked
 
 
@@ -242,6 +245,38 @@ def test_nothing_is_imported_before_it_is_used():
     code = "import blackbox_fx as b, sys; import blackbox_fx.effects.faust, blackbox_fx.effects.dawdreamer as d;"
     code += "print({'dawdreamer', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("address", ["vst2:3BandEQ"])
+def test_a_plugin_is_read_once_and_never_here(address, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = load(address)
+    assert first._shared.handle is None
+    monkeypatch.setattr(aside, "ask", None)
+    again = load(address)
+    assert again.space == first.space and again.fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize("address", ["vst2:3BandEQ"])
+def test_a_plugin_that_crashes_on_loading_is_one_error(address, monkeypatch, tmp_path):
+    def ask(*_):
+        raise aside.Failed("crashes with SIGSEGV")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(aside, "ask", ask)
+    with pytest.raises(EffectError, match=r"Cannot load vst2:3BandEQ \(it crashes with SIGSEGV\)"):
+        load(address)
+
+
+@pytest.mark.parametrize("address", ["vst2:3BandEQ"])
+def test_a_toml_file_overrides_what_a_plugin_tells(address, tmp_path):
+    (tmp_path / "mine.toml").write_text("[low_db]\nmin = -6\nmax = 6\n[master_db]\nexclude = true\n")
+    effect = load(address, parameters=tmp_path / "mine.toml")
+    plain = load(address)
+    assert "low_db" not in plain.excluded and effect.excluded["master_db"] == "is excluded by the user"
+    low = effect.space.parameters["low_db"]
+    assert (low.low, low.high) == (-6, 6)
+    assert np.array_equal(effect.render(LOUD, {"low_db": 3}), plain.render(LOUD, {"low_db": 3}))
 
 
 def test_without_dawdreamer_the_line_that_installs_it_is_said(monkeypatch):

@@ -4,13 +4,12 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pedalboard
 import pytest
 
-from blackbox_fx.effects import HOSTS, Rack, function, load, vst3
+from blackbox_fx.effects import HOSTS, Rack, function, load
 from blackbox_fx.effects.pedalboard import BUILTINS
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.space import Choice, Continuous, Space
@@ -301,20 +300,3 @@ def test_short_audio_of_many_channels_is_not_taken_for_transposed():
     gain = load("pedalboard:Gain")
     assert gain.render(np.ones((2, 1), np.float32) * 0.1).shape == (2, 1)
     assert gain.render(np.ones((8, 2), np.float32) * 0.1).shape == (8, 2)
-
-
-@pytest.mark.parametrize(("left", "resets"), [(0.0, True), (1e-3, False)])
-def test_a_reset_that_leaves_something_is_not_believed(left, resets):
-    """Of ZamTube, pedalboard believes it one time in ten."""
-
-    class Plugin:
-        _reload_type = SimpleNamespace(name="ClearsAudioOnReset")
-        state = 0.0
-
-        def process(self, audio, sample_rate, buffer_size, reset):
-            if len(audio) == 2:
-                raise ValueError("mono only")
-            self.state += left
-            return audio + self.state
-
-    assert vst3._resets(Plugin()) is resets

@@ -75,11 +75,11 @@ def test_sixty_of_all_installed_effects_are_pure():
     assert not impure
 
 
-@pytest.mark.parametrize("label", RANDOM)
-def test_the_known_random_ones_are_random(label):
+@pytest.mark.parametrize("label", sorted({*RANDOM} - {"vynil"}))
+def test_the_known_random_ones_draw_the_same_in_each_render(label):
     effect = load(f"ladspa:{label}")
     first = effect.render(LOUD, RANDOM[label], RATE)
-    assert any(np.abs(effect.render(LOUD, RANDOM[label], RATE) - first).max() > 1e-3 for _ in range(3))
+    assert all(np.array_equal(effect.render(LOUD, RANDOM[label], RATE), first) for _ in range(3))
 
 
 @pytest.mark.parametrize("label", sorted(VAGUE))

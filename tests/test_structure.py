@@ -16,8 +16,10 @@ ORDER = [
     ["space"],
     ["audio"],
     ["sandbox"],
+    ["aside"],
     ["effects"],
     ["runtime"],
+    ["profiling"],
     # ---- nothing above imports torch ----
     ["dsp"],
     ["losses"],
@@ -34,7 +36,7 @@ ORDER = [
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-NO_TORCH = {"errors", "parameters", "space", "audio", "effects", "runtime", "data", "sandbox"}
+NO_TORCH = {"errors", "parameters", "space", "audio", "sandbox", "aside", "effects", "runtime", "profiling", "data"}
 
 
 def imports(source):
@@ -124,6 +126,7 @@ def test_exported_names():
         "ParameterError",
         "Pointwise",
         "Processes",
+        "Profile",
         "Rack",
         "RenderTimeout",
         "SPSA",
@@ -136,9 +139,11 @@ def test_exported_names():
         "TwoStage",
         "Verified",
         "WorkerDied",
+        "check_effect",
         "expected_loss",
         "function",
         "load",
+        "profile",
     ]
     for name in blackbox_fx.__all__:
         assert getattr(blackbox_fx, name).__doc__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -152,3 +153,36 @@ def lookahead(
         [(name, f"{np.median(t) * 1e3:.0f}", f"{np.median(t / saving.network):.2f}") for name, t in ways.items()],
         numbers=2,
     )
+
+
+def hosts(
+    kinds: Annotated[
+        str, typer.Option("--of", help="Any of vst3, ladspa, vst2 and lv2, with commas.")
+    ] = "vst3,ladspa,vst2,lv2",
+    match: Annotated[str, typer.Option(help="Only effects whose address holds this text.")] = "",
+    deadline: Annotated[float, typer.Option(min=1, help="Seconds of silence after which one is given up.")] = 120.0,
+    out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page; a survey there is taken up.")] = None,
+) -> None:
+    """Measure every installed plugin: purity, latency, parameters, and what hosting it costs."""
+    from blackbox_fx.cli.lab import make_folder
+    from blackbox_fx.errors import DataError
+    from blackbox_fx.lab.hosts import Hosted, installed, survey
+    from blackbox_fx.report.hosts import reason_table, summary_table, write_hosts_page
+
+    folder = make_folder(out)
+    addresses = [a for a in installed([k.strip() for k in kinds.split(",")]) if match in a]
+    if not addresses:
+        raise DataError("No such plugin is installed; `blackbox-fx effects` lists what is.")
+    found: list[Hosted] = []
+    try:
+        with show.bar("plugins") as progress:
+            found.extend(survey(addresses, deadline, folder / "hosts.jsonl" if folder else None, progress))
+    except KeyboardInterrupt:
+        show.err.print("stopped; start it again with the same --out to go on")
+        raise
+    summary, reasons = summary_table(found), reason_table(found)
+    if len(reasons) > 1:
+        show.table("Not pure, or not usable", reasons[0], [[show.plain(c) for c in row] for row in reasons[1:]])
+    show.table("Installed plugins; pure is 1e-6 of the largest sample", summary[0], summary[1:], numbers=6)
+    if folder is not None:
+        show.out.print(f"Open {write_hosts_page(folder, found)}", markup=False, soft_wrap=True)

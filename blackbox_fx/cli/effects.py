@@ -1,4 +1,4 @@
-"""Commands about single effects: list, inspect, render."""
+"""Commands about effects: list, render."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ Address = Annotated[str, typer.Argument(help="Such as pedalboard:Compressor, vst
 Impulse = Annotated[Path | None, typer.Option("--impulse", help="Impulse response, for pedalboard:Convolution.")]
 
 
-def _load(address: str, impulse: Path | None) -> Effect:
-    return load(address, **({} if impulse is None else {"impulse_response": impulse}))
+def load_effect(address: str, impulse: Path | None, parameters: Path | None = None) -> Effect:
+    """The effect that a command line names."""
+    options = {"impulse_response": impulse, "parameters": parameters}
+    return load(address, **{name: value for name, value in options.items() if value is not None})
 
 
 def effects() -> None:
@@ -29,21 +31,6 @@ def effects() -> None:
     rows += [(f"vst3:{path}", "-") for path in vst3.installed()]
     rows += [(address, "-") for address in ladspa.installed()]
     show.table("Effects", ("address", "parameters"), rows, numbers=1)
-
-
-def inspect(effect: Address, impulse: Impulse = None) -> None:
-    """Show the parameters of an effect: ranges, units, defaults."""
-    loaded = _load(effect, impulse)
-    space = loaded.space
-    rows = [(n, p.kind, p.describe(), _text(p.default), str(p.columns)) for n, p in space.parameters.items()]
-    show.table(loaded.name, ("parameter", "kind", "range", "default", "columns"), rows, numbers=2)
-    show.out.print(f"{space.width} columns; settings can{'' if loaded.automatable else 'not'} change in mid-clip.")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def render(
@@ -56,7 +43,7 @@ def render(
     """Render a file through an effect."""
     from blackbox_fx.audio import read, write
 
-    loaded = _load(effect, impulse)
+    loaded = load_effect(effect, impulse)
     values = parse_settings(loaded.space, settings)
     values = loaded.space.complete(values)
     audio, rate = read(source)

@@ -50,7 +50,8 @@ def _measuring(title: str) -> Iterator[Any]:
         show.err.print("stopped; this is what was measured so far")
 
 
-def _folder(out: Path | None) -> Path | None:
+def make_folder(out: Path | None) -> Path | None:
+    """The folder that --out names, made if it is missing."""
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -99,7 +100,7 @@ def gradients(
     from blackbox_fx.lab.gradients import Study
     from blackbox_fx.lab.methods import LINES, methods
 
-    loaded, folder = _effect(effect, only, held), _folder(out)
+    loaded, folder = _effect(effect, only, held), make_folder(out)
     study = Study(methods(estimator or LINES, most), draws, seed)
     with _measuring("estimates") as progress:
         cases = make_cases(loaded, songs, settings, seconds, 1 + stereo, seed, progress=progress)
@@ -120,7 +121,7 @@ def chain(
     from blackbox_fx.lab.chain import chain_methods, channel_strip
     from blackbox_fx.lab.gradients import Study
 
-    folder = _folder(out)
+    folder = make_folder(out)
     study = Study([], draws, seed)
     with _measuring("estimates") as progress:
         cases = make_cases(channel_strip(), songs, settings, seconds, seed=seed, progress=progress)
@@ -153,7 +154,7 @@ def multiplexed(
         raise ParameterError(
             f"A longest window of {strange[0]} is not measured; known are {', '.join(map(str, WINDOWS))}."
         )
-    folder = _folder(out)
+    folder = make_folder(out)
     chosen = every_subject() if every else {name: subject(name) for name in effect or SUBJECTS}
     study = Multiplexing(chosen, seconds, window, cases=cases, draws=draws, seed=seed)
     with _measuring("cases") as progress:
@@ -187,7 +188,7 @@ def optimise(
     from blackbox_fx.lab.optimise import Race
     from blackbox_fx.report.gradients import race_table, write_race_page
 
-    loaded, folder = _effect(effect, only, held), _folder(out)
+    loaded, folder = _effect(effect, only, held), make_folder(out)
     race = Race(methods(estimator or LINES, budget), budget=renders, seed=seed)
     with _measuring("runs") as progress:
         race.run(make_cases(loaded, starts, 1, seconds, seed=seed, progress=progress), progress)
@@ -209,7 +210,7 @@ def discrete(
     from blackbox_fx.report.gradients import write_csv
     from blackbox_fx.report.ratios import recovery_table
 
-    folder = _folder(out)
+    folder = make_folder(out)
     study = Recovery(seeds=seeds, steps=steps, seed=seed)
     with _measuring("trainings") as progress:
         study.run(progress)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -21,6 +22,11 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], nu
     for row in rows:
         grid.add_row(*row)
     out.print(grid)
+
+
+def plain(text: str) -> str:
+    """Text whose brackets are no markup, for a table."""
+    return escape(text)
 
 
 @contextlib.contextmanager

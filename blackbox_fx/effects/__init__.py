@@ -31,10 +31,20 @@ def load(address: str, **options: Any) -> Effect:
         address: "pedalboard:Compressor"; "vst3:/path/to/Plugin.vst3", or "vst3:Plugin" if it is installed;
             "ladspa:label" or "ladspa:/path/to/file.so:label"; "vst2:Plugin"; "lv2:urn:dragonfly:plate";
             "faust:program.dsp"; "command:sox {in} {out} reverse".
-        options: passed to the host, such as impulse_response="hall.wav" for "pedalboard:Convolution".
+        options: passed to the host, such as impulse_response="hall.wav" for "pedalboard:Convolution". For VST3, VST2
+            and LV2, parameters="my.toml" names a file that says otherwise of some parameters than the plugin does::
+
+                [threshold_db]          # a parameter, by the name that `space` or `excluded` has for it
+                min = -40               # narrows what the plugin tells, in its units; so do max, step, log
+                default = -20
+                [mode]
+                kind = "choice"         # with a kind, what the plugin tells is replaced: min and max are what the ends
+                options = ["a", "b"]    # of the control mean, options are its positions in order
+                [bypass]
+                exclude = true          # false brings back what was left out
 
     Raises:
-        EffectError: an unknown kind of effect, or one that cannot be loaded.
+        EffectError: an unknown kind of effect, one that cannot be loaded, or a bad file of parameters.
 
     >>> load("pedalboard:Gain").space.parameters["gain_db"].describe()
     '[-60, 24] dB'

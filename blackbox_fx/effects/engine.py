@@ -13,7 +13,7 @@ import numpy as np
 
 from blackbox_fx.audio import Audio, check_sample_rate
 from blackbox_fx.effects.base import Effect, Settings
-from blackbox_fx.effects.native import same_arithmetic
+from blackbox_fx.effects.native import reseed, same_arithmetic
 from blackbox_fx.effects.texts import python_name
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Space
@@ -80,6 +80,7 @@ class DawDreamer(Effect, abc.ABC):
             is prepared anew: a few milliseconds) or "reload" (it is loaded anew: tens of milliseconds, and on the main
             thread only).
         channels: of the audio that goes through at once, 1 or 2.
+        latency: samples that it reports at its defaults and `sample_rate`; they are compensated.
     """
 
     native = True
@@ -90,14 +91,29 @@ class DawDreamer(Effect, abc.ABC):
         super().__init__(name, Space())
         self.sample_rate = check_sample_rate(sample_rate)
         self.reset = reset or "none"
+        self.inputs = self.channels = self.latency = 0
+        self._learn(reset is None)
+
+    @abc.abstractmethod
+    def _learn(self, choose: bool) -> None:
+        """Finds out channels, latency, parameters, and the reset if it is to be chosen."""
+
+    @final
+    def _learn_here(self, choose: bool) -> None:
+        """Does so by loading it in this process."""
         with self._handle() as engines:
             processor = next(iter(engines.values())).processor
-            self.inputs: int = processor.get_num_input_channels()
-            self.channels: int = min(self.inputs, processor.get_num_output_channels(), 2)
+            self.inputs = processor.get_num_input_channels()
+            self.channels = min(self.inputs, processor.get_num_output_channels(), 2)
+            self.latency = self._latency(processor)
             self.space = self._read(processor)
             engines.clear()  # reading ranges moves parameters
-        if reset is None:
+        if choose:
             self.reset = self._cheapest_reset()
+
+    def _latency(self, processor: Any) -> int:
+        """In samples, as it is now."""
+        return 0
 
     @abc.abstractmethod
     def _make(self, engine: Any) -> Any:
@@ -108,8 +124,8 @@ class DawDreamer(Effect, abc.ABC):
         """The parameters; the processor is not used after that."""
 
     @abc.abstractmethod
-    def _set(self, processor: Any, blocks: Sequence[Settings], hop: int) -> int:
-        """Sets all parameters, for each block of `hop` samples if there are several; returns the latency in samples."""
+    def _set(self, processor: Any, blocks: Sequence[Settings], hop: int) -> None:
+        """Sets all parameters, for each block of `hop` samples if there are several."""
 
     def _cheapest_reset(self) -> str:
         """The first of "none" and "graph" under which no bit of a render depends on those before it.
@@ -185,13 +201,15 @@ class DawDreamer(Effect, abc.ABC):
         block = _BLOCK if len(blocks) == 1 or hop % _BLOCK == 0 else hop
         key, time = (sample_rate, block), audio.shape[1]
         with self._handle() as engines:
+            reseed()
             if key not in engines or self.reset == "reload":
                 self._load(engines, sample_rate, block)
             elif self.reset == "graph":
                 engines[key].connect()
             engine, player, processor = engines[key]
             # settings made before the graph are lost in LV2; latency is known only after it in VST2
-            latency = self._set(processor, blocks, hop)
+            self._set(processor, blocks, hop)
+            latency = self._latency(processor)
             total = -(-(time + latency) // block) * block
             padded = np.zeros((self.inputs, total), np.float32)
             padded[: self.channels, :time] = audio

@@ -124,6 +124,9 @@ class Faust(DawDreamer):
         self.menus: dict[str, dict[str, float]] = {}
         super().__init__(f"faust:{Path(path).stem}", reset, sample_rate)
 
+    def _learn(self, choose: bool) -> None:
+        self._learn_here(choose)
+
     def _make(self, engine: Any) -> Any:
         processor = engine.make_faust_processor("effect")
         if self.folder:
@@ -160,11 +163,10 @@ class Faust(DawDreamer):
         with faust.FaustContext():
             return str(faust.box.boxToSource(faust.box.boxFromDSP(self.code, flags), "cpp", "effect", flags))
 
-    def _set(self, processor: Any, blocks: Sequence[Settings], hop: int) -> int:
+    def _set(self, processor: Any, blocks: Sequence[Settings], hop: int) -> None:
         for name, address in self.addresses.items():
             values = [float(self.menus[name][str(b[name])] if self.menus[name] else b[name]) for b in blocks]
             if len(set(values)) == 1:
                 processor.set_parameter(address, values[0])
             else:
                 processor.set_automation(address, np.repeat(np.array(values, np.float32), hop))
-        return 0

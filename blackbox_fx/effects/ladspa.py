@@ -17,7 +17,7 @@ from blackbox_fx.effects import ladspa_abi as abi
 from blackbox_fx.effects.base import Effect, Settings
 from blackbox_fx.effects.ladspa_catalogue import find, installed, search_path
 from blackbox_fx.effects.ladspa_ports import RATE, controls
-from blackbox_fx.effects.native import same_arithmetic
+from blackbox_fx.effects.native import reseed, same_arithmetic
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Parameter, Space
 
@@ -95,8 +95,8 @@ class LADSPA(Effect):
 
     Every render makes a new instance and runs it in blocks of 512 samples, which start anew where settings change, so
     that changes land on their sample. Instances share nothing but their library, so threads render side by side; only
-    making and freeing one waits for others. A few plugins still differ from render to render, most of them because they
-    draw random numbers; and those that plan Fourier transforms by timing them agree between processes to rounding only.
+    making and freeing one waits for others. Random numbers start anew with each render, unless threads render side by
+    side. Those that plan Fourier transforms by timing them agree between processes to rounding only.
     Subnormal numbers are kept, unless a plugin turns them off for itself; one that computes with them may be many times
     slower while its output decays.
 
@@ -161,6 +161,7 @@ class LADSPA(Effect):
         with self._handle() as plugin:
             instance = _Instance(plugin, self.ports, self.standing, sample_rate)
         self._set(instance, settings, sample_rate)
+        reseed()
         with same_arithmetic(), instance:
             yield instance
 

@@ -1,4 +1,4 @@
-"""What native libraries do to a process, undone."""
+"""What native libraries do to a process, undone, and what they cost, said."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import ctypes.util
 import functools
+import logging
 from collections.abc import Iterator
 
 
@@ -23,3 +24,27 @@ def same_arithmetic() -> Iterator[None]:
         yield
     finally:
         _libm().fesetenv(state)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def reseed() -> None:
+    """Starts the random numbers of the C library anew, so that plugins that draw them draw the same in every render.
+
+    They are one sequence for the whole process: renders in threads take them from each other.
+    """
+    for name in ("srand", "srandom", "srand48"):
+        getattr(_libc(), name)(1)
+
+
+@functools.cache
+def say_reload(name: str) -> None:
+    """Says, once for each effect, that it is slow."""
+    logging.getLogger("blackbox_fx").warning(
+        "%s keeps something of earlier audio after a reset, so it is loaded anew for each render; "
+        "`blackbox-fx inspect` tells what that costs.",
+        name,
+    )

@@ -168,7 +168,8 @@ class Builtin(Effect):
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         plugin = self._plugin(blocks[0], sample_rate)
         if len(blocks) == 1:
-            return plugin.process(audio, sample_rate, reset=True)
+            square = audio.shape[0] == audio.shape[1]  # of which pedalboard cannot tell channels from samples
+            return plugin.process(np.pad(audio, ((0, 0), (0, square))), sample_rate, reset=True)[:, : audio.shape[1]]
         native = [self._native(b, sample_rate) for b in blocks]
         out = np.empty_like(audio)
         for k, settings in enumerate(native):

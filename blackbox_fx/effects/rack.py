@@ -68,7 +68,8 @@ class Rack(Effect):
         own = {m: [{n: b[f"{m}.{n}"] for n in e.space.parameters} for b in blocks] for m, e in self.members.items()}
         if len(blocks) == 1:
             stages = [effect._stage(own[label][0], sample_rate) for label, effect in self.members.items()]
-            if all(stage is not None for stage in stages):
+            square = audio.shape[0] == audio.shape[1]  # of which pedalboard cannot tell channels from samples
+            if all(stage is not None for stage in stages) and not square:
                 # one pass through memory for all of them, in place, instead of one for each
                 from pedalboard._pedalboard import Pedalboard
 

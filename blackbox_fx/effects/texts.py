@@ -59,10 +59,10 @@ def parameter_from_texts(text_at: Callable[[float], str], steps: int, raw: float
     digits = 6 - int(np.floor(np.log10(high - low)))  # the host reads raw values back with float32 noise
     if np.abs(np.array(values) - (low + grid * (high - low))).max() < 0.005 * (high - low):
         default = Continuous(low, high, low, step=step).decode(np.array([raw]))
-        return Continuous(low, high, round(default, digits), unit, step=step)
+        return Continuous(low, high, min(max(round(default, digits), low), high), unit, step=step)
     if low > 0 and np.abs(np.log(values) - (np.log(low) + grid * np.log(high / low))).max() < 0.02:
         default = Continuous(low, high, low, log=True).decode(np.array([raw]))
-        return Continuous(low, high, round(default, digits), unit, log=True)
+        return Continuous(low, high, min(max(round(default, digits), low), high), unit, log=True)
     return Continuous(0, 1, raw, "raw")
 
 

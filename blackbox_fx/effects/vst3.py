@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
+from blackbox_fx import aside
 from blackbox_fx.audio import Audio
+from blackbox_fx.effects import overrides, vst3_reader
 from blackbox_fx.effects.base import Effect, Settings
-from blackbox_fx.effects.native import same_arithmetic
+from blackbox_fx.effects.native import reseed, same_arithmetic, say_reload
 from blackbox_fx.effects.texts import parameter_from_texts, python_name, raw_value
 from blackbox_fx.errors import EffectError
-from blackbox_fx.space import Parameter, Space
+from blackbox_fx.space import Space
 
-# some plugins return dry audio or crash on other block sizes, so the input is padded to whole blocks of this many
-_BLOCK = 512
-_LOADS = 8  # of a plugin that is not reset as its host believes
-# what hosts add to the plugin's own parameters; setting the program resets all others
-_HOST_PARAMETERS = ("Buffer Size", "Sample Rate", "Latency", "Current Program")
+_DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured
+_FORMAT = 1
+_LOADS = 8  # of a plugin of which its host believes otherwise than was measured
 
 
 def search_path() -> list[Path]:
@@ -52,111 +51,114 @@ def _find(path: str | os.PathLike[str]) -> Path:
     raise EffectError(f"No such VST3 plugin: {path}; give its path, or its name if it is installed in {where}.")
 
 
-@contextlib.contextmanager
-def _fast_loading() -> Iterator[None]:
-    """Keeps pedalboard from asking 1001 texts of every parameter on load: up to 80 seconds, where 5 texts will do."""
-    from pedalboard import _pedalboard
-
-    mixin = getattr(_pedalboard, "_PythonExternalPluginMixin", None)
-    name = "__set_initial_parameter_values__"
-    if mixin is None or not hasattr(mixin, name):
-        yield
-        return
-    original = getattr(mixin, name)
-    setattr(mixin, name, lambda plugin, parameter_values=None: None)
-    try:
-        yield
-    finally:
-        setattr(mixin, name, original)
-
-
-def _resets(plugin: Any) -> bool:
-    """Whether the host's way to reset a plugin leaves nothing of earlier audio.
-
-    pedalboard guesses the way from one noise that it plays on loading: of ZamTube, it is wrong one time in ten.
-    """
-    if plugin._reload_type.name != "ClearsAudioOnReset":
-        return True
-    for channels in (2, 1):
-        noise = np.random.default_rng(0).uniform(-0.9, 0.9, (channels, 16 * _BLOCK)).astype(np.float32)
-        with contextlib.suppress(ValueError):
-            first, again = (plugin.process(noise, 44100, buffer_size=_BLOCK, reset=True) for _ in range(2))
-            return bool(np.abs(first - again).max() < 1e-6)
-    return True
-
-
-def _parameter(native: Any) -> Parameter:
-    return parameter_from_texts(
-        native.get_text_for_raw_value, native.num_steps, float(native.raw_value), native.label.strip()
-    )
-
-
 @final
 class VST3(Effect):
     """A VST3 plugin.
 
-    Parameters are named as in pedalboard ("threshold_db"); ranges come from the texts that the plugin shows, and are
-    0 to 1 in unit "raw" where these are no numbers on a linear or logarithmic scale. Parameters that the host adds and
-    those that the plugin does not let a host automate (meters, mostly) are left out. Each render flushes one block
-    after setting, since edits reach the plugin only while it processes, and then resets it. Reported latency is
-    compensated; a plugin with latency is not automatable.
+    What it is, is read and measured in a process of its own, once; it is loaded here only to render. Parameters are
+    named as in pedalboard ("threshold_db"); ranges come from the texts that the plugin shows, and are 0 to 1 in unit
+    "raw" where these are no numbers on a linear or logarithmic scale. Left out are those that the host adds, those that
+    move others, and those that change nothing though they look like meters or cannot be automated.
+
+    Each render flushes one block after setting, since edits reach the plugin only while it processes, and then resets
+    it; a plugin that keeps something of earlier audio then is loaded anew for each render, on the main thread. Reported
+    latency is compensated; settings that change in mid-clip govern what comes out in their time.
 
     A mono-only plugin renders each channel by itself; a stereo-only plugin gets mono audio twice and returns its left.
 
     Args:
         path: the .vst3 file or folder, or the name of an installed one.
+        parameters: a TOML file that says otherwise of parameters, see `load`.
+
+    Attributes:
+        latency: samples that the plugin reports at 44.1 kHz and its defaults.
+        reset: what is done before each render: "host" or "reload".
+        excluded: why parameters are left out, by name.
 
     Raises:
-        EffectError: no such file, not a plugin, no audio input, or more channels than the plugin has.
+        EffectError: no such file, not a plugin, one that crashes or hangs, no audio input, or more channels than the
+            plugin has.
     """
 
     native = True
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], parameters: str | os.PathLike[str] | None = None) -> None:
         self.path = str(_find(path))
         super().__init__(f"vst3:{Path(self.path).name}", Space())
-        self.index: dict[str, int] = {}
-        with self._handle() as plugin:
-            for k, native in enumerate(plugin._parameters):
-                if native.is_automatable and native.name not in _HOST_PARAMETERS:
-                    self.index.setdefault(python_name(native.name, native.label), k)
-            # the plugin's own ranges, whatever `within` makes of the space
-            self.ranges = {n: _parameter(plugin._parameters[k]) for n, k in self.index.items()}
-            self.automatable = plugin.reported_latency_samples == 0
-            self.channels = self._count_channels(plugin)
-        self.space = Space(self.ranges)
+        tables = {} if parameters is None else overrides.read(parameters)
+        read = self._read()
+        self.channels: int = read["channels"]
+        self.latency: int = read["latency"]
+        self.reset: str = read["reset"]
+        self.automatable = read["automatable"]
+        if self.reset == "reload":
+            say_reload(self.name)
+        if not self.channels:
+            raise EffectError(f"{self.name} takes neither mono nor stereo audio; it cannot be used as an effect.")
+        index: dict[str, int] = {}
+        told: dict[str, overrides.Told] = {}
+        for p in sorted(read["parameters"], key=lambda p: bool(p["why"])):  # names go to those that are used first
+            name = python_name(p["name"], p["label"])
+            if name not in told:
+                control = parameter_from_texts(_recalled(p["texts"]), p["steps"], p["raw"], p["label"])
+                index[name], told[name] = p["index"], overrides.Told(control, control, p["why"])
+        if parameters is not None:
+            told = overrides.apply(parameters, tables, told)
+        self.excluded = {name: t.why for name, t in told.items() if t.why}
+        used = sorted((n for n in told if n not in self.excluded), key=lambda n: index[n])
+        self.index = {n: index[n] for n in used}
+        # the plugin's own ranges, whatever `within` makes of the space
+        self.ranges = {n: told[n].control for n in used}
+        self.space = Space({n: told[n].offered for n in used})
 
-    def _open(self) -> Any:
-        import pedalboard
-
+    def _read(self) -> dict[str, Any]:
         try:
-            with _fast_loading(), same_arithmetic():
-                plugin = pedalboard.VST3Plugin(self.path)
+            key = {"format": _FORMAT, "files": aside.digest(*self._binaries()), "host": version("pedalboard")}
+        except OSError as error:
+            raise EffectError(f"Cannot read {self.path} ({error.strerror}); check the file.") from error
+        read = aside.kept("vst3", key)
+        if read is None:
+            try:
+                read = aside.ask(vst3_reader.__file__, {"path": self.path}, _DEADLINE)
+            except aside.Failed as error:
+                raise self._unusable(f"it {error}") from error
+            except aside.Refused as error:
+                raise self._unusable(error.args[1]) from error
+            aside.keep("vst3", key, read)
+        return read
+
+    def _unusable(self, reason: str) -> EffectError:
+        return EffectError(f"Cannot load {self.path} as a VST3 plugin ({reason}); check the file.")
+
+    def _open(self) -> list[Any]:
+        """At most one plugin, which stands at its beginning."""
+        return [self._load()]
+
+    def _load(self) -> Any:
+        try:
+            with same_arithmetic():
+                plugin = vst3_reader.load(self.path)
                 for _ in range(_LOADS):
-                    if _resets(plugin):
+                    if self.reset == "reload" or not _reloads(plugin):
                         break
-                    plugin = pedalboard.VST3Plugin(self.path)
+                    plugin = vst3_reader.load(self.path)
         except Exception as error:
             reason = " ".join(str(error).split())
             if "main thread" in reason:
                 raise EffectError(
                     f"{self.name} can only be loaded on the main thread; give the layer Processes()."
                 ) from error
-            raise EffectError(f"Cannot load {self.path} as a VST3 plugin ({reason}); check the file.") from error
+            raise self._unusable(reason) from error
         return plugin
 
-    def _count_channels(self, plugin: Any) -> int:
-        for channels in (2, 1):
-            with contextlib.suppress(ValueError):
-                plugin.process(np.zeros((channels, _BLOCK), np.float32), 44100, buffer_size=_BLOCK)
-                return channels
-        raise EffectError(f"{self.name} takes neither mono nor stereo audio; it cannot be used as an effect.")
+    def _binaries(self) -> list[Path]:
+        path = Path(self.path)
+        found = [path] if path.is_file() else (p for p in path.rglob("*") if p.suffix in (".so", ".dll", ""))
+        return sorted(p for p in found if p.is_file())
 
     def _version(self) -> bytes:
         """The plugin's own files and its host."""
-        path = Path(self.path)
-        binaries = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".so", ".dll", ""))
-        return version("pedalboard").encode() + b"".join(p.read_bytes() for p in binaries if p.is_file())
+        return f"{version('pedalboard')} {aside.digest(*self._binaries())}".encode()
 
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         if self.channels == 1:
@@ -167,22 +169,30 @@ class VST3(Effect):
         return self._run(np.broadcast_to(audio, (2, audio.shape[1])), blocks, hop, sample_rate)[: len(audio)]
 
     def _run(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
-        with self._handle() as plugin:
-            return self._run_plugin(plugin, audio, blocks, hop, sample_rate)
+        with self._handle() as loaded:
+            reseed()
+            plugin = loaded.pop() if loaded else self._load()
+            self._set(plugin, blocks[0])
+            if self.reset == "host" and not _reloads(plugin):
+                vst3_reader.flush(plugin, len(audio), sample_rate)
+                plugin.reset()
+                loaded.append(plugin)
+            return vst3_reader.stream(
+                plugin, audio, hop, sample_rate, lambda k: self._set(plugin, blocks[k]) if k else None
+            )
 
-    def _run_plugin(self, plugin: Any, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
-        silence = np.zeros((len(audio), _BLOCK), np.float32)
-        out = []
-        for k, settings in enumerate(blocks):
-            # asked for anew each time: some plugins are reloaded by a reset, and their old parameter objects then crash
-            native = plugin._parameters
-            for name, value in settings.items():
-                native[self.index[name]].raw_value = raw_value(self.ranges[name], value)
-            cut = audio[:, k * hop : (k + 1) * hop]
-            if k == 0:
-                plugin.process(silence, sample_rate, buffer_size=_BLOCK, reset=False)
-            last = k == len(blocks) - 1
-            padded = np.pad(cut, ((0, 0), (0, -cut.shape[1] % _BLOCK))) if last else cut
-            wet = plugin.process(padded, sample_rate, buffer_size=_BLOCK, reset=k == 0)
-            out.append(wet[:, : cut.shape[1]])
-        return np.concatenate(out, axis=1)
+    def _set(self, plugin: Any, settings: Settings) -> None:
+        # asked for anew each time: some plugins are reloaded by a reset, and their old parameter objects then crash
+        native = plugin._parameters
+        for name, value in settings.items():
+            native[self.index[name]].raw_value = raw_value(self.ranges[name], value)
+
+
+def _recalled(texts: Sequence[str]) -> Any:
+    """The texts of evenly spaced positions in [0, 1], by position."""
+    return lambda position: texts[round(position * (len(texts) - 1))]
+
+
+def _reloads(plugin: Any) -> bool:
+    """Whether the host resets the plugin by loading it anew, in which settings at their defaults are lost."""
+    return plugin._reload_type.name == "PersistsAudioOnReset"

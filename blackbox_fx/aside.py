@@ -1,0 +1,177 @@
+"""Work that may crash or hang, done in a process of its own, and what is kept of its answers.
+
+The process runs one Python file, which calls `answer`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from blackbox_fx import sandbox
+
+_log = logging.getLogger("blackbox_fx")
+_LOOK = 0.2  # seconds between looks at a process that says nothing
+
+
+class Failed(Exception):
+    """Why there is no answer, as the end of a sentence that begins with "it": "crashes with SIGSEGV"."""
+
+
+class Refused(Exception):
+    """The name of an error and its text, as the process itself gave them instead of an answer."""
+
+
+def ask(file: str, question: Any, deadline: float, heard: Callable[[Any], None] | None = None) -> Any:
+    """What a Python file answers to a question, in a process of its own.
+
+    Args:
+        file: its path.
+        question: anything JSON can hold.
+        deadline: seconds within which the process must say something, again and again until it has answered.
+        heard: called with each thing that it tells before the answer.
+
+    Raises:
+        Failed: the process crashed, hung, or ended without an answer.
+        Refused: it gave a reason instead.
+    """
+    ours, theirs = os.pipe()
+    folder = sandbox.make_folder()
+    try:
+        with tempfile.TemporaryFile() as asked, (folder / sandbox.LOG).open("wb") as printed:
+            asked.write(json.dumps(question).encode())
+            asked.seek(0)
+            process = subprocess.Popen(
+                [sys.executable, "-P", file, str(theirs)],
+                stdin=asked,
+                stdout=printed,
+                stderr=printed,
+                pass_fds=(theirs,),
+                start_new_session=True,
+                env=sandbox.environment(folder),
+            )
+        os.close(theirs)
+        theirs = -1
+        try:
+            for kind, content in _lines(ours, process, deadline):
+                if kind == "told":
+                    if heard:
+                        heard(content)
+                elif kind == "refused":
+                    raise Refused(*content)
+                else:
+                    return content
+            raise Failed(_cause(process))
+        finally:
+            sandbox.end_all(folder, process.pid)
+            process.wait(10)
+    finally:
+        sandbox.clear(folder)
+        os.close(ours)
+        if theirs >= 0:
+            os.close(theirs)
+
+
+def _lines(pipe: int, process: subprocess.Popen[bytes], deadline: float) -> Iterator[tuple[str, Any]]:
+    """What the process says, until it ends. Raises Failed if it says nothing for too long."""
+    rest, since = b"", time.monotonic()
+    while True:
+        ended = process.poll() is not None
+        if select.select([pipe], [], [], 0 if ended else _LOOK)[0]:
+            piece = os.read(pipe, 65536)
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
+            if not piece:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK)
+                return
+            since = time.monotonic()
+        elif ended:  # something that it started holds the pipe open
+            return
+        elif time.monotonic() - since > deadline:
+            raise Failed(f"does not answer within {deadline:g} seconds")
+
+
+def _cause(process: subprocess.Popen[bytes]) -> str:
+    code = process.poll()
+    if code is not None and code < 0:
+        known = -code in set(signal.Signals)
+        return f"crashes with {signal.Signals(-code).name if known else f'signal {-code}'}"
+    return "ends the process that loads it"
+
+
+def answer(reply: Callable[[Any, Callable[[Any], None]], Any]) -> None:
+    """Answers the question of the parent, in the process that `ask` started, and ends it.
+
+    Args:
+        reply: called with the question and a function that tells the parent something before the answer. What it
+            raises is given as the reason why there is none.
+    """
+    sandbox.limit()
+    pipe = int(sys.argv[1])
+
+    def say(kind: str, content: Any) -> None:
+        line = json.dumps((kind, content)).encode() + b"\n"
+        while line:
+            line = line[os.write(pipe, line) :]
+
+    try:
+        say("answer", reply(json.load(sys.stdin), lambda content: say("told", content)))
+    except Exception as error:
+        say("refused", (type(error).__name__, " ".join(str(error).split())))
+    os._exit(0)  # without what plugins do on exit
+
+
+def digest(*files: Path) -> str:
+    """A name for the contents of these files. Raises OSError if one cannot be read."""
+    found = hashlib.blake2b(digest_size=16)
+    for file in files:
+        with file.open("rb") as opened:
+            found.update(hashlib.file_digest(opened, "blake2b").digest())
+    return found.hexdigest()
+
+
+def _cache(folder: str, key: Any) -> Path:
+    import platformdirs
+
+    name = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=12).hexdigest()
+    return Path(platformdirs.user_cache_dir("blackbox_fx")) / folder / f"{name}.json"
+
+
+def kept(folder: str, key: Any) -> Any:
+    """What `keep` wrote in the user's cache under this key, or None; a damaged file counts as none, with a warning."""
+    path = _cache(folder, key)
+    try:
+        data = json.loads(path.read_text())
+        return data["answer"] if data["key"] == json.loads(json.dumps(key)) else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("Cannot read %s (%s); what it held is measured anew.", path, error)
+        return None
+
+
+def keep(folder: str, key: Any, content: Any) -> None:
+    """Writes to the user's cache; one that cannot be written is logged and does no harm."""
+    path = _cache(folder, key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        temporary.write_text(json.dumps({"key": key, "answer": content}))
+        temporary.replace(path)
+    except OSError as error:
+        _log.warning("Cannot write %s (%s); what was measured is not kept.", path, error)

@@ -1,0 +1,219 @@
+"""Every installed plugin, measured: does it load, is it pure, what does hosting it cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, final
+
+from blackbox_fx import aside
+from blackbox_fx.effects import dawdreamer, ladspa, vst3
+from blackbox_fx.errors import ParameterError
+
+FORMATS = ("vst3", "ladspa", "vst2", "lv2")
+PURE = 1e-6  # relative to the largest sample
+_WORKER = str(Path(__file__).with_name("hosts_worker.py"))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Hosted:
+    """What was measured of one effect; nan where it was not.
+
+    Args:
+        address: to `load` it.
+        name: its own.
+        failure: why it cannot be used; empty if it can.
+        load_s: seconds to load it the first time.
+        used, excluded: numbers of parameters.
+        reset: what is done before each render.
+        fresh, aba, leak, repeat, random: errors relative to the largest sample, see `Profile`.
+        latency: samples that are left after what is reported was compensated.
+        ratio: time of a render over that of the bare call of the host.
+        render_ms: of a quarter second of stereo.
+        notes: what went wrong on the way.
+    """
+
+    address: str
+    name: str = ""
+    failure: str = ""
+    load_s: float = math.nan
+    used: int = 0
+    excluded: int = 0
+    reset: str = ""
+    fresh: float = math.nan
+    aba: float = math.nan
+    leak: float = math.nan
+    repeat: float = math.nan
+    random: float = math.nan
+    latency: float = math.nan
+    ratio: float = math.nan
+    render_ms: float = math.nan
+    notes: str = ""
+
+    @property
+    def format(self) -> str:
+        """Such as "vst3"."""
+        return self.address.partition(":")[0]
+
+    @property
+    def error(self) -> float:
+        """The worst of purity; nan if it was not measured."""
+        errors = [self.fresh, self.aba, self.leak, self.repeat, self.random]
+        return math.nan if any(map(math.isnan, errors)) else max(errors)
+
+    @property
+    def pure(self) -> bool:
+        """Whether nothing but its inputs is heard in a render."""
+        return self.error <= PURE
+
+    @property
+    def reason(self) -> str:
+        """Why it is not pure, in words; empty if it is."""
+        if self.failure or self.pure:
+            return self.failure
+        if math.isnan(self.error):
+            return self.notes or "not measured"
+        if self.random > PURE:
+            return f"differs from fresh to fresh ({self.random:.1e})"
+        if self.repeat > PURE:
+            return f"differs from render to render ({self.repeat:.1e})"
+        which = max(("leak", "aba", "fresh"), key=lambda name: getattr(self, name))
+        words = {
+            "leak": "loud audio is left in silence",
+            "aba": "remembers settings",
+            "fresh": "used differs from fresh",
+        }
+        return f"{words[which]} ({self.error:.1e})"
+
+
+def installed(formats: Sequence[str]) -> list[str]:
+    """Addresses of what is installed in these formats. Raises ParameterError on an unknown one."""
+    if unknown := [f for f in formats if f not in FORMATS]:
+        raise ParameterError(f"There is no format {unknown[0]!r}; write any of {', '.join(FORMATS)}, with commas.")
+    found = {
+        "vst3": lambda: [f"vst3:{path}" for path in vst3.installed()],
+        "ladspa": ladspa.installed,
+        "vst2": lambda: [f"vst2:{path}" for folder in dawdreamer.vst2_path() for path in sorted(folder.glob("*.so"))],
+        "lv2": lambda: [f"lv2:{uri}" for uri in _lv2()],
+    }
+    return [address for f in formats for address in found[f]()]
+
+
+def _lv2() -> list[str]:
+    """The URIs of the plugins that the bundles' manifests declare."""
+    uris: set[str] = set()
+    for folder in dawdreamer.lv2_path():
+        for path in folder.glob("*/manifest.ttl"):
+            text = re.sub(r"(?m)^\s*#.*$", "", path.read_text(errors="replace"))
+            prefixes = dict(re.findall(r"@prefix\s+(\S*):\s+<([^>]*)>", text))
+            for full, prefix, rest in re.findall(r"(?:<([^>]+)>|(\w*):(\S+))\s+a\s+[^.;]*\blv2:Plugin\b", text):
+                uris.add(full or prefixes.get(prefix, "") + rest)
+    return sorted(uri for uri in uris if re.match(r"[A-Za-z][\w+.-]*:", uri))
+
+
+def measure(address: str, deadline: float) -> Hosted:
+    """One effect, in a process of its own that must say something every `deadline` seconds."""
+    told: dict[str, Any] = {}
+    failure = ""
+    try:
+        told = aside.ask(_WORKER, {"address": address}, deadline, told.update)
+    except aside.Failed as error:
+        failure = f"it {error}"
+    except aside.Refused as error:
+        failure = error.args[1]
+    fields = {
+        name: told[name]
+        for name in ("name", "load_s", "used", "excluded", "reset", "ratio", "render_ms")
+        if name in told
+    }
+    for ours, theirs in (("fresh", "fresh_error"), ("aba", "aba_error"), ("leak", "leak"), ("repeat", "repeat_error")):
+        fields[ours] = told.get(theirs, math.nan)
+    fields |= {"random": told.get("random_error", math.nan), "latency": told.get("latency_measured", math.nan)}
+    return Hosted(address, failure=failure, notes="; ".join(told.get("notes", ())), **fields)
+
+
+def survey(
+    addresses: Sequence[str],
+    deadline: float,
+    log: Path | None,
+    progress: Callable[[int, int, str], None],
+    at_once: int = 2,
+) -> Iterator[Hosted]:
+    """Measures effects, a few at once, each in its own process; what the log holds is not measured again.
+
+    Args:
+        addresses: of the effects.
+        deadline: seconds of silence after which an effect is given up.
+        log: file of one JSON line for each effect, which grows as they are measured.
+        progress: called with effects done, all effects, and the last one's address.
+        at_once: processes.
+    """
+    known = {hosted.address: hosted for hosted in read_log(log)} if log else {}
+    done = 0
+    for address in addresses:
+        if address in known:
+            done += 1
+            yield known[address]
+    left = [address for address in addresses if address not in known]
+    executor = ThreadPoolExecutor(at_once)
+    try:
+        for future in as_completed(executor.submit(measure, address, deadline) for address in left):
+            hosted = future.result()
+            if log:
+                with log.open("a") as file:
+                    file.write(json.dumps(dataclasses.asdict(hosted)) + "\n")
+            done += 1
+            progress(done, len(addresses), hosted.address)
+            yield hosted
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def read_log(log: Path) -> list[Hosted]:
+    """What was measured before; lines that are damaged count as not measured."""
+    found = []
+    for line in log.read_text().splitlines() if log.exists() else ():
+        try:
+            found.append(Hosted(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return found
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What is to say of one format.
+
+    Args:
+        format: such as "vst3".
+        found, loaded, pure: effects that there are, that render, and of those, that are pure.
+        ratio: median time of a render over that of the bare host.
+        excluded: parameters left out, and all.
+    """
+
+    format: str
+    found: int
+    loaded: int
+    pure: int
+    ratio: float
+    excluded: tuple[int, int]
+
+
+def summarise(hosted: Sequence[Hosted]) -> list[Summary]:
+    """One summary for each format, and one for all."""
+    summaries = []
+    for name in [*dict.fromkeys(h.format for h in hosted), "all"]:
+        own = [h for h in hosted if name in (h.format, "all")]
+        fit = [h for h in own if not h.failure]
+        ratios = sorted(h.ratio for h in fit if not math.isnan(h.ratio))
+        excluded = sum(h.excluded for h in fit), sum(h.excluded + h.used for h in fit)
+        middle = ratios[len(ratios) // 2] if ratios else math.nan
+        summaries.append(Summary(name, len(own), len(fit), sum(h.pure for h in fit), middle, excluded))
+    return summaries

@@ -1,0 +1,231 @@
+"""The measurements that a profile consists of, each on a subject: an effect and a time that it may take."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import time
+from collections.abc import Callable
+from typing import Any, final
+
+import numpy as np
+
+from blackbox_fx.audio import Audio, is_finite
+from blackbox_fx.effects.base import Effect, Settings
+from blackbox_fx.errors import BlackBoxError
+from blackbox_fx.profiling.signals import RATE, apart, music, rms
+
+Values = dict[str, Any]
+_FLOOR = 1e-4  # of the peak: 80 dB below it
+_SHORT, _LONG = 0.25, 1.0  # seconds of a clip
+
+
+class NotFinite(Exception):
+    """The effect gave NaN or infinity."""
+
+
+@final
+class Subject:
+    """An effect that is measured.
+
+    Args:
+        effect: the effect.
+        budget: seconds that all of it should take.
+
+    Attributes:
+        cost: seconds of computing for a clip of `_SHORT` seconds.
+        settings: random settings, as many as there is time for.
+    """
+
+    def __init__(self, effect: Effect, budget: float) -> None:
+        self.effect, self.budget = effect, budget
+        self.notes: list[str] = []
+        self.began = began = time.perf_counter()
+        effect.open()
+        self.open_ms = 1e3 * (time.perf_counter() - began)
+        self.audio = music(_SHORT)
+        self.render({}, self.audio)
+        self.cost = min(self._timed(self.audio) for _ in range(2))
+        self.count = int(np.clip(budget / 8 / self.cost, 3, 24))
+        if self.count < 8:
+            self.notes.append(f"a render of {_SHORT} s takes {self.cost:.2g} s: {self.count} settings instead of 24")
+        rows = effect.space.sample(self.count, np.random.default_rng(0))
+        self.settings = [effect.space.decode(row) for row in rows]
+
+    def _timed(self, audio: Audio) -> float:
+        began = time.perf_counter()
+        self.render({}, audio)
+        return max(1e-6, time.perf_counter() - began)
+
+    def render(self, settings: Settings, audio: Audio | None = None, effect: Effect | None = None) -> Audio:
+        """The output; raises NotFinite where `Effect.render` refuses it."""
+        used = effect or self.effect
+        x = self.audio if audio is None else audio
+        with np.errstate(all="ignore"):
+            y = np.asarray(used._process(x, [used.space.complete(settings)], x.shape[1], RATE), np.float32)
+        if not is_finite(y):
+            raise NotFinite(f"it gave NaN or infinity at {settings}")
+        return y
+
+    def fresh(self) -> Effect:
+        """The effect as it comes from its recipe."""
+        return pickle.loads(pickle.dumps(self.effect))
+
+    def finite(self, count: int) -> list[Settings]:
+        """Random settings at which the output is finite, as many as there are of those that are tried."""
+        found: list[Settings] = []
+        for values in self.settings[: 4 * count]:
+            with contextlib.suppress(NotFinite):
+                self.render(values)
+                found.append(values)
+            if len(found) == count:
+                break
+        return found
+
+    def tried(self, most: int = 2) -> list[Settings]:
+        """The defaults, and some of the random settings."""
+        return [self.effect.defaults, *(self.finite(most) if self.effect.space.width else ())]
+
+
+def speed(s: Subject) -> Values:
+    """Speed and overhead."""
+    long = music(_LONG)
+    seconds = min(s._timed(long) for _ in range(2 if s.cost > 0.3 else 4))
+    short = sorted(s._timed(s.audio[:, :64]) for _ in range(3 if s.cost > 0.3 else 15))
+    return {"realtime": _LONG / seconds, "overhead_ms": 1e3 * short[len(short) // 2], "open_ms": s.open_ms}
+
+
+def purity(s: Subject) -> Values:
+    """What a render depends on beside its inputs."""
+    several = s.finite(6)
+    if len(several) < 2:
+        raise NotFinite("it gives NaN or infinity at nearly all settings")
+    a, b = several[:2]
+    first, again = s.render(a), s.render(a)
+    s.render(b, 0.01 * s.audio[:, : s.audio.shape[1] // 2])
+    back = s.render(a)
+    fresh, other = s.fresh(), s.fresh()
+    silence = np.zeros_like(s.audio)
+    quiet = s.render(a, silence, fresh)
+    wet, second = s.render(a, None, fresh), s.render(a, None, other)
+    s.render(a)
+    leak = apart(quiet, s.render(a, silence))
+    errors = {"repeat_error": apart(first, again), "aba_error": apart(again, back), "random_error": apart(wet, second)}
+    # in two orders over many settings: what one of them leaves shows in another
+    once = [s.render(v) for v in several]
+    twice = [s.render(v) for v in several[::-1]][::-1]
+    errors["aba_error"] = max([errors["aba_error"], *map(apart, once, twice)])
+    return errors | {"fresh_error": max(apart(wet, first), apart(wet, back)), "leak": leak}
+
+
+def cutting(s: Subject) -> Values:
+    """Whether it matters how a clip was cut."""
+    half = s.audio.shape[1] // 2
+    found: Values = {"automatable": s.effect.automatable}
+    values = (s.finite(1) or [s.effect.defaults])[0]
+    whole = s.render(values)
+    found["cut_error"] = apart(whole[:, : half - 2048], s.render(values, s.audio[:, :half])[:, : half - 2048])
+    if s.effect.automatable:
+        hop = 2048
+        blocks = [s.effect.space.complete(values)] * -(-s.audio.shape[1] // hop)
+        found["chunk_error"] = apart(whole, np.asarray(s.effect._process(s.audio, blocks, hop, RATE)))
+    return found
+
+
+def latency(s: Subject) -> Values:
+    """The latency that is left after what is reported was compensated: the first strong arrival of a burst."""
+    start, size = 2000, 4096
+    rng = np.random.default_rng(2)
+    burst = np.zeros((2, RATE // 2), np.float32)
+    burst[:, start : start + size] = 0.3 * rng.standard_normal(size) * np.hanning(size)
+    found = []
+    for values in s.tried():
+        heard = (s.render(values, burst).astype(np.float64) - s.render(values, 0 * burst)).mean(axis=0)
+        spectra = np.fft.rfft(heard), np.fft.rfft(burst[0].astype(np.float64))
+        strength = np.abs(np.fft.irfft(spectra[0] * np.conj(spectra[1])))[: len(heard) // 2]
+        if strength.max() > 0:
+            found.append(int(np.flatnonzero(strength >= 0.7 * strength.max())[0]))
+    reported = int(getattr(s.effect, "latency", 0) or 0)
+    return {"latency_reported": reported, "latency_measured": float(min(found)) if found else float("nan")}
+
+
+def tail(s: Subject) -> Values:
+    """How long it sounds, and what comes out of silence."""
+    seconds = float(np.clip(0.5 * s.budget / 8 / s.cost * _SHORT, 1.0, 10.0))
+    lengths, peaks = [], []
+    for values in s.tried():
+        audio = np.zeros((2, int((seconds + _SHORT) * RATE)), np.float32)
+        quiet = s.render(values, audio)
+        audio[:, : s.audio.shape[1]] = s.audio
+        wet = s.render(values, audio)
+        peaks.append(float(np.abs(quiet).max()))
+        loud = np.abs(wet - quiet).max(axis=0)
+        last = np.flatnonzero(loud > _FLOOR * max(loud.max(), 1e-9))
+        lengths.append(max(0.0, (last[-1] + 1 if len(last) else 0) / RATE - _SHORT))
+    if max(lengths) > seconds - 0.05:
+        s.notes.append(f"the tail is longer than the {seconds:.1f} s that were listened to")
+    return {"tail_seconds": max(lengths), "silence_peak": max(peaks)}
+
+
+def gain(s: Subject) -> Values:
+    """Largest gain and non-finite output over random settings."""
+    gains, bad = [0.0], 0
+    level = rms(s.audio)
+    for values in s.settings:
+        try:
+            gains.append(rms(s.render(values)) / level)
+        except NotFinite:
+            bad += 1
+    return {"largest_gain": max(gains), "non_finite": bad / len(s.settings)}
+
+
+def traits(s: Subject) -> Values:
+    """How far it is from linear, time-invariant and memoryless."""
+    worst = {"linear": 0.0, "time_invariant": 0.0, "memoryless": 0.0}
+    rng = np.random.default_rng(3)
+    other = music(_SHORT, seed=5)
+    shift = 1237
+    order = rng.permutation(s.audio.shape[1])
+    for values in s.tried(7):
+        try:
+            y, z = s.render(values).astype(np.float64), s.render(values, other).astype(np.float64)
+            base = s.render(values, 0 * s.audio)
+            both = s.render(values, (0.8 * s.audio - 0.6 * other).astype(np.float32))
+            late = s.render(values, np.pad(s.audio, ((0, 0), (shift, 0)))[:, : s.audio.shape[1]])
+            mixed = s.render(values, s.audio[:, order])
+        except NotFinite:
+            continue
+        size = max(rms(y - base), 1e-9)
+        sum_of = 0.8 * (y - base) - 0.6 * (z - base)
+        errors = {
+            "linear": rms(both - base - sum_of) / max(rms(sum_of), 1e-9),
+            "time_invariant": rms(late[:, shift:] - y[:, :-shift]) / size,
+            "memoryless": rms(mixed - y[:, order]) / size,
+        }
+        worst = {name: max(worst[name], error) for name, error in errors.items()}
+    return worst
+
+
+SECTIONS: dict[str, Callable[[Subject], Values]] = {
+    "speed": speed,
+    "purity": purity,
+    "cutting": cutting,
+    "latency": latency,
+    "tail and silence": tail,
+    "gain": gain,
+    "traits": traits,
+}
+
+
+def reset_of(effect: Effect) -> str:
+    """What is done before each render, as far as the effect says it."""
+    return str(getattr(effect, "reset", ""))
+
+
+def safely(s: Subject, section: Callable[[Subject], Values], name: str) -> Values:
+    """What a section measured; a failure of the effect is a note."""
+    try:
+        return section(s)
+    except (BlackBoxError, NotFinite) as error:
+        s.notes.append(f"{name}: {' '.join(str(error).split())}")
+        return {}

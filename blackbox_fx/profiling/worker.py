@@ -1,0 +1,51 @@
+"""Measures an effect in the process that `aside.ask` starts."""
+
+from __future__ import annotations
+
+import base64
+import math
+import pickle
+import time
+from collections.abc import Callable
+from typing import Any
+
+from blackbox_fx import aside
+from blackbox_fx.profiling import check, curves, sensitivity
+from blackbox_fx.profiling.measures import SECTIONS, Subject, safely
+
+
+def _measure(question: dict[str, Any], effect: Any, tell: Callable[[Any], None]) -> None:
+    began, budget = time.perf_counter(), question["budget"]
+    tell({"begin": "opening"})
+    subject = Subject(effect, budget)
+    sections: dict[str, Callable[[Subject], dict[str, Any]]] = {
+        **SECTIONS,
+        "parameters": lambda s: {"parameters": sensitivity.parameters(s, began + budget)},
+        "plots": lambda s: {"plots": curves.curves(s)},
+    }
+    for name in question["sections"]:
+        tell({"begin": name})
+        values = safely(subject, sections[name], name)
+        tell({"done": name, "values": _plain(values), "notes": subject.notes, "settings": subject.count})
+        subject.notes = []
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinity as None, so that what is told is JSON."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check(question: dict[str, Any], effect: Any, tell: Callable[[Any], None]) -> None:
+    for found in check.run(effect, question["seconds"]):
+        tell([found.name, found.passed, found.value, found.allowed])
+
+
+def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> None:
+    effect = pickle.loads(base64.b64decode(question["recipe"]))  # from the parent, which made it
+    {"measure": _measure, "check": _check}[question["what"]](question, effect, tell)
+
+
+if __name__ == "__main__":
+    aside.answer(_reply)

@@ -1,0 +1,89 @@
+"""Work in a process of its own: answers, and every way not to give one."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from blackbox_fx import aside
+
+HEAD = "import os, signal, sys, time\nfrom blackbox_fx import aside\n"
+
+
+def program(folder, body):
+    path = folder / "program.py"
+    path.write_text(HEAD + "def reply(question, tell):\n    " + body + "\naside.answer(reply)\n")
+    return str(path)
+
+
+def test_it_tells_and_answers(tmp_path):
+    heard = []
+    body = "print('noise'); [tell(k) for k in range(3)]; os.system('echo more'); return {'got': question}"
+    assert aside.ask(program(tmp_path, body), [1, "a"], 20, heard.append) == {"got": [1, "a"]}
+    assert heard == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crashes with SIGSEGV"),
+        ("os.abort()", "crashes with SIGABRT"),
+        ("os._exit(3)", "ends the process"),
+        ("os.close(int(sys.argv[1])); os._exit(0)", "ends the process"),
+    ],
+)
+def test_a_crash_is_said(body, cause, tmp_path):
+    with pytest.raises(aside.Failed, match=cause):
+        aside.ask(program(tmp_path, body), None, 20)
+
+
+def test_a_hang_ends_with_all_that_it_started(tmp_path):
+    body = (
+        f"import subprocess; open({str(tmp_path / 'pid')!r}, 'w').write(str(subprocess.Popen(['sleep', '600']).pid));"
+    )
+    with pytest.raises(aside.Failed, match="does not answer within 2 seconds"):
+        aside.ask(program(tmp_path, body + " time.sleep(600)"), None, 2)
+    child = int((tmp_path / "pid").read_text())
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+                return
+        except FileNotFoundError:
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("what it started is still there")
+
+
+def test_a_child_that_holds_on_does_not_hold_up(tmp_path):
+    body = "import subprocess; subprocess.Popen(['sleep', '600'], pass_fds=[int(sys.argv[1])]); os._exit(1)"
+    with pytest.raises(aside.Failed, match="ends the process"):
+        aside.ask(program(tmp_path, body), None, 20)
+
+
+def test_a_reason_is_passed_on(tmp_path):
+    with pytest.raises(aside.Refused) as caught:
+        aside.ask(program(tmp_path, "raise ValueError('no\\nsuch')"), None, 20)
+    assert caught.value.args == ("ValueError", "no such")
+
+
+def test_what_is_kept_comes_back_unless_damaged(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert aside.kept("things", {"a": 1}) is None
+    aside.keep("things", {"a": 1}, [1, 2])
+    assert aside.kept("things", {"a": 1}) == [1, 2] and aside.kept("things", {"a": 2}) is None
+    (file,) = tmp_path.rglob("*.json")
+    file.write_text(json.dumps({"key": {"a": 3}, "answer": 4}))
+    assert aside.kept("things", {"a": 1}) is None and not caplog.records
+    file.write_text("{")
+    assert aside.kept("things", {"a": 1}) is None and "measured anew" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    aside.keep("things", 1, 2)
+    assert "not kept" in caplog.text

@@ -1,0 +1,141 @@
+"""The checker: it passes what is right, and fails what is wrong, one promise at a time."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from blackbox_fx import check_effect
+from blackbox_fx.effects import function, load
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.profiling.check import _CHECKS, table
+from blackbox_fx.space import Continuous, Space
+
+# what is known of those that do not honour everything
+KNOWN = {
+    "pedalboard:MP3Compressor": {"sample rates"},  # it takes 32 to 48 kHz
+    "twin:gain_pan": {"mono and stereo"},  # always two channels out
+    # where memory lies is heard in it, about -85 dB
+    "vst3:ZamTube": {"repeats", "used equals fresh", "A after B is A", "silence after loud", "cut or whole"}
+    | {"changes in mid-clip"},
+}
+
+
+def test_every_effect_honours_what_it_promises(request, effect):
+    name = request.node.callspec.id
+    report = check_effect(effect, 0.05)
+    assert {check.name for check in report.failed} <= KNOWN.get(name, set()), report.failed
+    assert len(report.checks) == len(_CHECKS) == len(table(report.checks))
+
+
+class Wrong(Effect):
+    """An effect that breaks one promise."""
+
+    def __init__(self, promise):
+        super().__init__("wrong", Space({"gain": Continuous(0.1, 2, 1)}))
+        self.promise = promise
+        self.automatable = promise in ("cut or whole", "changes in mid-clip")
+        self.state = 0.0
+        self.count = itertools.count(1) if promise in ("repeats", "threads") else None
+
+    @property
+    def defaults(self):
+        return {"gain": 9.0} if self.promise == "defaults inside the space" else super().defaults
+
+    def __getstate__(self):
+        if self.promise == "pickles":
+            raise TypeError("no")
+        return super().__getstate__()
+
+    def _process(self, audio, blocks, hop, sample_rate):
+        promise, gain = self.promise, blocks[0]["gain"]
+        if promise == "input left alone":
+            audio *= 0.5
+        wet = audio * np.float32(gain)
+        if promise == "shape and type":
+            return wet[:, 1:]
+        if promise == "finite" and gain not in (0.1, 1.0, 2.0):
+            return wet * np.nan
+        if promise == "edges of the space" and gain == 2.0:
+            return wet * np.inf
+        if promise == "mono and stereo" and len(audio) == 1:
+            return wet[[0, 0]]
+        if promise == "short and odd lengths" and audio.shape[1] == 7:
+            raise ValueError("odd")
+        if promise == "sample rates" and sample_rate == 8000:
+            raise ValueError("slow")
+        if promise == "repeats":
+            wet = wet + 0.01 * next(self.count)
+        if promise == "used equals fresh":
+            wet, self.state = wet + self.state, 0.1
+        if promise == "A after B is A":
+            wet, self.state = wet + 0.1 * (self.state not in (0.0, gain)), gain
+        if promise == "silence after loud":
+            wet, self.state = wet + self.state, self.state + 0.01 * float(np.abs(audio).max())
+        if promise == "cut or whole" and len(blocks) > 1:
+            wet[:, hop] += 0.1
+        if promise == "changes in mid-clip" and len({b["gain"] for b in blocks}) > 1:
+            wet[:, 0] += 0.1
+        return wet
+
+
+class Lossy(Continuous.__mro__[1]):
+    """A parameter that does not come back."""
+
+    kind = "continuous"
+    default = 0.5
+    unit_step = 0.0
+
+    def decode(self, u):
+        return float(u[0]) / 2
+
+    def encode(self, value):
+        return np.array([value])
+
+    def check(self, name, value):
+        return value
+
+    def sample(self, n, rng):
+        return rng.random((n, 1))
+
+    def describe(self):
+        return "lossy"
+
+
+@pytest.mark.parametrize("promise", [name for name in _CHECKS if name not in ("threads", "unknown names refused")])
+def test_each_promise_is_seen_broken(promise):
+    effect = Wrong(promise)
+    if promise == "space round trip":
+        effect.space = Space({"gain": Lossy()})
+    report = check_effect(effect, 0.4)
+    assert promise in {check.name for check in report.failed} and not report.passed
+
+
+def test_unknown_names_that_are_taken_are_seen(monkeypatch):
+    effect = Wrong("")
+    assert check_effect(effect, 0.3).passed
+    monkeypatch.setattr(effect.space, "complete", lambda values: effect.space.defaults | dict(values))
+    assert "unknown names refused" in {check.name for check in check_effect(effect, 0.1).failed}
+
+
+def test_threads_that_disturb_each_other_are_seen():
+    import threading
+    import time
+
+    inside = []
+
+    def slow(audio, sample_rate, gain):
+        inside.append(threading.get_ident())
+        time.sleep(0.02)
+        others = len(set(inside)) - 1
+        inside.remove(threading.get_ident())
+        return audio * gain + others
+
+    effect = function(slow, Space({"gain": Continuous(0, 1, 1)}))
+    assert {check.name for check in check_effect(effect, 0.05).failed} == {"threads"}
+
+
+def test_a_function_that_is_wrong_in_many_ways_is_a_table_and_no_error():
+    report = check_effect(function(lambda x, sr: 1 / 0, Space(), name="bad"), 0.05)
+    assert not report.passed and "ZeroDivisionError" in " ".join(row[2] for row in table(report.checks))
+    assert check_effect(load("pedalboard:Gain"), 0.05).passed
