@@ -1,0 +1,184 @@
+"""Malformed calls: each gets one clear sentence, and leaves nothing behind."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import blackbox_fx as bfx
+from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from tests.cases import RATE, SPACE, mixed, music
+
+GAIN = bfx.Space({"gain_db": bfx.Continuous(-20, 10, 0, "dB")})
+SOX = "command:sox {in} {out} bass {gain_db}"
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def script(folder, text):
+    path = write(folder, "script.sh", f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def truncated(folder):
+    binary = next(Path("/usr/lib/vst3/ZamCompX2.vst3").rglob("*.so"))
+    home = folder / "Cut.vst3/Contents/x86_64-linux"
+    home.mkdir(parents=True)
+    (home / "Cut.so").write_bytes(binary.read_bytes()[:50_000])
+    return folder / "Cut.vst3"
+
+
+def render(effect, audio=None, values={}, rate=RATE, hop=None):
+    effect = bfx.load(effect) if isinstance(effect, str) else effect
+    return effect.render(music(0.05) if audio is None else audio, values, rate, hop)
+
+
+def command(text, **options):
+    return bfx.load(f"command:{text}", **options)
+
+
+# a call of a folder to make files in, the error, and words of its sentence
+LOADING = {
+    "a number": (lambda _: bfx.load(3), EffectError, "3"),
+    "nothing": (lambda _: bfx.load(""), EffectError, "kind:name"),
+    "no kind": (lambda _: bfx.load("Compressor"), EffectError, "kind:name"),
+    "an unknown kind": (lambda _: bfx.load("au:Compressor"), EffectError, "au:Compressor"),
+    "a kind alone": (lambda _: bfx.load("ladspa:"), EffectError, "name"),
+    "an unknown option": (lambda _: bfx.load("vst3:ZamCompX2", speed=3), EffectError, "speed"),
+    "a built-in misspelt": (lambda _: bfx.load("pedalboard:Compresor"), EffectError, "Compressor"),
+    "a built-in in small letters": (lambda _: bfx.load("pedalboard:reverb"), EffectError, "Reverb"),
+    "no such vst3:": (lambda _: bfx.load("vst3:/no/such.vst3"), EffectError, "/no/such.vst3"),
+    "a vst3:ZamCompX2 misspelt": (lambda _: bfx.load("vst3:ZamComX2"), EffectError, "ZamCompX2"),
+    "text as vst3": (lambda d: bfx.load(f"vst3:{write(d, 'a.vst3', 'hello')}"), EffectError, "a.vst3"),
+    "an empty folder as vst3": (lambda d: bfx.load(f"vst3:{write(d, 'b.vst3/x', '').parent}"), EffectError, "b.vst3"),
+    "a truncated vst3": (lambda d: bfx.load(f"vst3:{truncated(d)}"), EffectError, "Cut.vst3"),
+    "no such vst2:": (lambda _: bfx.load("vst2:Nothing"), EffectError, "Nothing"),
+    "a vst2:MVerb in small letters": (lambda _: bfx.load("vst2:mverb"), EffectError, "MVerb"),
+    "text as vst2:": (lambda d: bfx.load(f"vst2:{write(d, 'a.so', 'hello')}"), EffectError, "a.so"),
+    "no such lv2:": (lambda _: bfx.load("lv2:urn:nobody:nothing"), EffectError, "urn:nobody:nothing"),
+    "no such ladspa": (lambda _: bfx.load("ladspa:nothing_at_all"), EffectError, "nothing_at_all"),
+    "ladspa in other letters": (lambda _: bfx.load("ladspa:SC4"), EffectError, "sc4"),
+    "text as ladspa": (lambda d: bfx.load(f"ladspa:{write(d, 'a.so', 'hello')}:x"), EffectError, "a.so"),
+    "ladspa label missing": (lambda _: bfx.load("ladspa:/usr/lib/ladspa/sc4_1882.so:x"), EffectError, "sc4"),
+    "no such faust:": (lambda _: bfx.load("faust:/no/such.dsp"), EffectError, "/no/such.dsp"),
+    "faust: that does not compile": (lambda _: bfx.load("faust:x", code="process = nothing;"), EffectError, "nothing"),
+    "empty faust:": (lambda _: bfx.load("faust:x", code=""), EffectError, "faust:x"),
+    "faust: of one in, two out": (lambda _: bfx.load("faust:x", code="process = _ <: _, _;"), EffectError, "outputs"),
+    "faust: with an empty range": (
+        lambda _: bfx.load("faust:x", code='process = *(hslider("g", 1, 2, 2, 0.1));'),
+        (EffectError, ParameterError),
+        "faust:x",
+    ),
+    "no such program": (lambda _: command("no-such-program {in} {out}"), EffectError, "no-such-program"),
+    "a program without a file": (lambda _: command("cp {in} out.wav"), ParameterError, "{out}"),
+    "a placeholder without a parameter": (lambda _: bfx.load(SOX), ParameterError, "space"),
+    "a parameter without a placeholder": (lambda _: command("cp {in} {out}", space=GAIN), ParameterError, "gain_db"),
+    "an open quotation mark": (lambda _: command("cp '{in} {out}"), ParameterError, "Cannot split"),
+    "a space that is none": (lambda _: command("cp {in} {out}", space={"gain_db": 3}), ParameterError, "Space"),
+    "an empty rack": (lambda _: bfx.Rack([]), (EffectError, ParameterError), "effect"),
+    "a rack of names": (lambda _: bfx.Rack(["Gain"]), (EffectError, ParameterError), "Gain"),
+    "a function that is none": (lambda _: bfx.function(3, SPACE), (EffectError, ParameterError), "3"),
+}
+RENDERING = {
+    "one dimension": (lambda _: render("pedalboard:Gain", music()[0]), AudioError, "channel"),
+    "no samples": (lambda _: render("pedalboard:Gain", np.zeros((2, 0))), AudioError, "sample"),
+    "whole numbers": (lambda _: render("pedalboard:Gain", np.zeros((2, 9), int)), AudioError, "int"),
+    "NaN": (lambda _: render("pedalboard:Gain", np.full((1, 9), np.nan)), AudioError, "NaN"),
+    "infinity": (lambda _: render("pedalboard:Gain", np.full((1, 9), np.inf)), AudioError, "infinity"),
+    "a word for audio": (lambda _: render("pedalboard:Gain", "drums.wav"), AudioError, "str"),
+    "64 channels into two": (lambda _: render("vst3:ZamCompX2", np.zeros((64, 999))), EffectError, "64"),
+    "64 channels into ladspa": (lambda _: render("ladspa:tap_reverb", np.zeros((64, 999))), EffectError, "64"),
+    "no sample rate": (lambda _: render("pedalboard:Gain", rate=0), AudioError, "sample"),
+    "a negative sample rate": (lambda _: render("pedalboard:Gain", rate=-44100), AudioError, "-44100"),
+    "a sample rate that is no number": (lambda _: render("pedalboard:Gain", rate=float("nan")), AudioError, "nan"),
+    "an unknown parameter": (
+        lambda _: render("vst3:ZamCompX2", values={"treshold_db": 1}),
+        ParameterError,
+        "threshold_db",
+    ),
+    "a value out of range": (lambda _: render("vst3:ZamCompX2", values={"ratio": 99}), ParameterError, "99"),
+    "a word for a number": (lambda _: render("vst3:ZamCompX2", values={"ratio": "high"}), ParameterError, "high"),
+    "NaN for a number": (lambda _: render("vst3:ZamCompX2", values={"ratio": float("nan")}), ParameterError, "ratio"),
+    "an unknown option": (lambda _: render(bfx.function(mixed, SPACE), values={"kind": "mid"}), ParameterError, "band"),
+    "values that are none": (lambda _: render("pedalboard:Gain", values=3), ParameterError, "int"),
+    "no hop": (lambda _: render("pedalboard:Gain", values=[{}], hop=0), ParameterError, "hop"),
+    "too few blocks": (lambda _: render("pedalboard:Gain", values=[{}], hop=100), ParameterError, "block"),
+    "a program that fails": (
+        lambda d: render(command(f"{script(d, 'echo broken >&2; exit 3')} {{in}} {{out}}")),
+        EffectError,
+        "broken",
+    ),
+    "a program that writes nothing": (lambda _: render(command("true {in} {out}")), EffectError, "wrote no file"),
+    "a program that writes no audio": (
+        lambda d: render(command(f"{script(d, 'echo hello > $2')} {{in}} {{out}}")),
+        EffectError,
+        "no audio",
+    ),
+    "a program that hangs": (
+        lambda _: render(command("env X={in}{out} sleep 60", seconds=0.3)),
+        EffectError,
+        "0.3 s",
+    ),
+    "a program that drops a channel": (
+        lambda _: render(command("sox {in} {out} remix 1")),
+        EffectError,
+        "channels",
+    ),
+    "a function that fails": (
+        lambda _: render(bfx.function(lambda audio, sample_rate: 1 / 0, bfx.Space(), name="f")),
+        EffectError,
+        "ZeroDivisionError",
+    ),
+    "a function that shortens": (
+        lambda _: render(bfx.function(lambda audio, sample_rate: audio[:, 1:], bfx.Space(), name="f")),
+        EffectError,
+        "shape",
+    ),
+    "a function that gives NaN": (
+        lambda _: render(bfx.function(lambda audio, sample_rate: audio * np.nan, bfx.Space(), name="f")),
+        EffectError,
+        "NaN",
+    ),
+}
+
+
+@pytest.fixture
+def clean(tmp_path, monkeypatch):
+    """Sees that no file and no process stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    before = set(psutil.Process().children(recursive=True))
+    yield tmp_path
+    assert not list((tmp_path / "temporary").iterdir())
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.mark.parametrize("name", [*LOADING, *RENDERING])
+def test_mistakes(name, clean):
+    call, error, words = (LOADING | RENDERING)[name]
+    with pytest.raises(error) as caught:
+        call(clean)
+    text = str(caught.value)
+    assert words in text
+    assert "\n" not in text and 20 < len(text) < 400 and text.endswith(".")
+
+
+@pytest.mark.parametrize("rate", [8000, 192_000])
+@pytest.mark.parametrize("length", [1, 2, 511, 4099])
+@pytest.mark.parametrize("name", ["pedalboard:Reverb", "vst3:ZamCompX2", "ladspa:tap_reverb"])
+def test_odd_clips_are_no_mistakes(name, length, rate, clean):
+    for channels in (1, 2):
+        x = music(0.2, channels)[:, :length]
+        assert render(name, x, rate=rate).shape == x.shape
+
+
+def test_there_are_forty_and_more():
+    assert len(LOADING) + len(RENDERING) >= 40
