@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import cloudpickle
 import numpy as np
 import pedalboard
 import pytest
@@ -179,6 +180,13 @@ def test_rack_lets_a_member_stand_still():
     assert rack.render(LOUD, ramp, RATE, 5000).shape == LOUD.shape
     with pytest.raises(EffectError, match="PitchShift cannot change"):
         rack.render(LOUD, [{"pitch.semitones": k} for k in range(count)], RATE, 5000)
+
+
+def test_a_copy_that_travelled_has_the_same_fingerprint(effect):
+    copy = pickle.loads(cloudpickle.dumps(effect))
+    assert pickle.loads(cloudpickle.dumps(copy)).fingerprint == copy.fingerprint == effect.fingerprint
+    if effect.space.free:
+        assert effect.only().fingerprint != effect.fingerprint
 
 
 def test_function_pickles_by_value():

@@ -258,3 +258,15 @@ def test_lv2_addresses_are_read_from_manifests(tmp_path, monkeypatch):
     monkeypatch.setenv("LV2_PATH", str(tmp_path))
     assert {"lv2:urn:full", "lv2:urn:x:short"} <= set(hosts.installed(["lv2"]))
     assert "lv2:urn:preset" not in hosts.installed(["lv2"])
+
+
+def test_misbehaving_plugins_are_known_by_their_profile(misbehave):
+    """What a plugin does wrong, and nothing else, stands in its profile."""
+    bad = load(f"vst3:{misbehave}").fix(count=8)
+    good, remembers, smooths, lies, noisy = (profile(bad.fix(mode=m)) for m in (0, 6, 7, 9, 10))
+    for right in (good, smooths, lies):
+        assert right.purity_error == 0 and right.cut_error == 0
+    assert good.linear < 1e-6 and good.memoryless < 1e-6 and good.latency_measured == 0 and good.realtime > 20
+    assert lies.latency_measured == -64 and smooths.latency_measured == 0
+    assert remembers.repeat_error > 0.01 and remembers.leak > 0.01 and remembers.random_error == 0
+    assert min(noisy.repeat_error, noisy.fresh_error, noisy.silence_peak) > 5e-3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 import contextlib
 import hashlib
+import pickle
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, final
@@ -94,7 +96,9 @@ class Effect(abc.ABC):
         """A name for what this effect is, for files that keep what was measured of it."""
         nameless = self._with(self.space)
         nameless.address = None
-        return hashlib.blake2b(cloudpickle.dumps(nameless) + self._version(), digest_size=12).hexdigest()
+        # pickled once more: of a copy, other strings may be the same object, which shows in the bytes
+        copy = pickle.loads(cloudpickle.dumps(nameless))
+        return hashlib.blake2b(cloudpickle.dumps(copy) + self._version(), digest_size=12).hexdigest()
 
     def _version(self) -> bytes:
         """Of what renders, as far as the recipe does not say it."""
@@ -187,7 +191,7 @@ class Effect(abc.ABC):
         return {k: v for k, v in self.__dict__.items() if k != "_shared"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update({sys.intern(name): value for name, value in state.items()})
         self._shared = _Native()
 
     def __repr__(self) -> str:

@@ -133,7 +133,10 @@ def cutting(s: Subject) -> Values:
 
 
 def latency(s: Subject) -> Values:
-    """The latency that is left after what is reported was compensated: the first strong arrival of a burst."""
+    """The latency that is left after what is reported was compensated: the first strong arrival of a burst.
+
+    Below 0 if more is reported than there is.
+    """
     start, size = 2000, 4096
     rng = np.random.default_rng(2)
     burst = np.zeros((2, RATE // 2), np.float32)
@@ -142,9 +145,10 @@ def latency(s: Subject) -> Values:
     for values in s.tried():
         heard = (s.render(values, burst).astype(np.float64) - s.render(values, 0 * burst)).mean(axis=0)
         spectra = np.fft.rfft(heard), np.fft.rfft(burst[0].astype(np.float64))
-        strength = np.abs(np.fft.irfft(spectra[0] * np.conj(spectra[1])))[: len(heard) // 2]
+        around = np.roll(np.abs(np.fft.irfft(spectra[0] * np.conj(spectra[1]))), start)
+        strength = around[: start + len(heard) // 2]
         if strength.max() > 0:
-            found.append(int(np.flatnonzero(strength >= 0.7 * strength.max())[0]))
+            found.append(int(np.flatnonzero(strength >= 0.7 * strength.max())[0]) - start)
     reported = int(getattr(s.effect, "latency", 0) or 0)
     return {"latency_reported": reported, "latency_measured": float(min(found)) if found else float("nan")}
 

@@ -55,7 +55,8 @@ class Profile:
         chunk_error: between a clip rendered in one and in pieces with constant settings; nan if not automatable.
         automatable: whether settings may change in mid-clip.
         latency_reported: samples, which are compensated.
-        latency_measured: samples that remain: the first arrival, by correlation.
+        latency_measured: samples that remain: the first arrival, by correlation; below 0 if the plugin reports more
+            than it has.
         tail_seconds: until 80 dB below the loudest, after the audio ends.
         silence_peak: the largest sample that comes out of silence.
         largest_gain: the largest ratio of rms out to in, over random settings.
