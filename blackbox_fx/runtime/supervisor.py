@@ -21,6 +21,7 @@ _AHEAD = 2  # renders given to a worker at a time: the next is there when one is
 _UNKNOWN, _LEAST, _GENEROUS = 60.0, 20.0, 30.0  # see `Known.deadline`
 _LEAST_CPU = 600.0  # seconds of computing after which a render ends, whose parent did not
 _BEFORE = {OPENING: "while it was opened", STARTING: "before it was opened"}
+_CORES = os.cpu_count() or 1
 _CRASHING = 0.5  # seconds in which a process that crashed is gone
 
 
@@ -156,7 +157,7 @@ class Round:
             raise self._errors[0]
 
     def _order(self) -> dict[str, Any]:
-        return {**self.task, "cpu": max(_LEAST_CPU, 2 * self.deadline * (os.cpu_count() or 1))}
+        return {**self.task, "cpu": max(_LEAST_CPU, 2 * self.deadline * _CORES)}
 
     def _work(self) -> None:
         while True:
