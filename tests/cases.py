@@ -30,6 +30,7 @@ from blackbox_fx.estimators import (
 )
 from blackbox_fx.runtime import Inline, Processes, Threads
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
+from tests.trouble import mixed
 
 RATE = 44100
 
@@ -65,13 +66,6 @@ def music(seconds=1.0, channels=2, seed=0):
     beat = np.exp(-((t * 4) % 1) * 8)
     x = 0.12 * tones * (0.3 + beat) + 0.02 * rng.standard_normal((channels, n))
     return x.astype(np.float32)
-
-
-def mixed(audio, sample_rate, gain_db, freq_hz, drive, order, on, kind):
-    """Smooth in every continuous and integer parameter; kind and on switch."""
-    y = np.tanh(audio * drive) / drive * 10 ** (gain_db / 20)
-    y = y * (1 + 0.1 * order) * (1.3 if on else 0.8) * {"low": 0.5, "band": 1.0, "high": 1.2}[kind]
-    return y + 0.01 * np.log(freq_hz) * audio
 
 
 def scaled(audio, params, sample_rate):

@@ -64,7 +64,12 @@ def test_what_is_known_is_measured(measured):
 
 def test_parameters_are_measured(measured):
     p = measured.parameters
-    assert measured.dead == ("dead",) and p["dead"].step != p["dead"].step
+    assert (
+        measured.dead == ("dead",)
+        and "gain" in measured.alive
+        and "dead" not in measured.alive
+        and p["dead"].step != p["dead"].step
+    )
     assert p["gain"].monotone and p["gain"].smoothness > 0.9 and p["gain"].step == 1e-6
     assert p["gain"].sensitivity > 0.2 and p["gain"].settings == 8
     assert p["fine"].step == pytest.approx(1e-2) and 1e-6 < p["fine"].most < 1e-2

@@ -18,6 +18,7 @@ from blackbox_fx.errors import AudioError, EffectError, ParameterError, RenderTi
 from blackbox_fx.runtime import Inline, Job, Processes, Threads
 from blackbox_fx.space import Integer, Space
 from tests.cases import EFFECTS, RATE, SPACE, mixed, music
+from tests.trouble import misbehave
 
 SHARED = Path("/dev/shm")
 AUDIO = np.stack([music(0.2, seed=k) for k in range(3)])
@@ -26,25 +27,6 @@ WEIGHT = np.random.default_rng(0).standard_normal(AUDIO.shape).astype(np.float32
 
 def job(effect, n=7, audio=AUDIO):
     return Job(effect, audio, effect.space.sample(n, 0), np.arange(n) % len(audio), RATE)
-
-
-def misbehave(audio, sample_rate, mode, sleep_ms=0):
-    import ctypes
-    import os
-    import time
-
-    time.sleep(sleep_ms / 1000)
-    if mode == 1:
-        ctypes.string_at(0)
-    if mode == 2:
-        os.abort()
-    if mode == 3:
-        time.sleep(60)
-    if mode == 4:
-        raise ValueError("no such mode")
-    if mode == 5:
-        return audio * np.nan
-    return audio * 0.5
 
 
 BAD = function(misbehave, Space({"mode": Integer(0, 5, 0)}))

@@ -1,8 +1,12 @@
 """Effects that tests send to workers; they import nothing slow."""
 
+import ctypes
 import os
 import resource
+import time
 from pathlib import Path
+
+import numpy as np
 
 from blackbox_fx.effects.base import Effect
 
@@ -27,4 +31,26 @@ def environment_of(audio, sample_rate):
     lines = [f"{k}={v}" for k, v in os.environ.items()]
     limits = [resource.getrlimit(k) for k in (resource.RLIMIT_CORE, resource.RLIMIT_CPU)]
     Path(os.environ["XDG_SEEN"]).write_text("\n".join([*lines, f"core {limits[0]}", f"cpu {limits[1][0]}"]))
+    return audio * 0.5
+
+
+def mixed(audio, sample_rate, gain_db, freq_hz, drive, order, on, kind):
+    """Smooth in every continuous and integer parameter; kind and on switch."""
+    y = np.tanh(audio * drive) / drive * 10 ** (gain_db / 20)
+    y = y * (1 + 0.1 * order) * (1.3 if on else 0.8) * {"low": 0.5, "band": 1.0, "high": 1.2}[kind]
+    return y + 0.01 * np.log(freq_hz) * audio
+
+
+def misbehave(audio, sample_rate, mode, sleep_ms=0):
+    time.sleep(sleep_ms / 1000)
+    if mode == 1:
+        ctypes.string_at(0)
+    if mode == 2:
+        os.abort()
+    if mode == 3:
+        time.sleep(60)
+    if mode == 4:
+        raise ValueError("no such mode")
+    if mode == 5:
+        return audio * np.nan
     return audio * 0.5

@@ -110,6 +110,11 @@ class Profile:
         """Parameters that change nothing."""
         return tuple(name for name, p in self.parameters.items() if not p.alive)
 
+    @property
+    def alive(self) -> tuple[str, ...]:
+        """Parameters that change something: `effect.only(*profile(effect).alive)` leaves the others out."""
+        return tuple(name for name, p in self.parameters.items() if p.alive)
+
     def to_json(self) -> dict[str, Any]:
         """Everything as what JSON can hold, nan as null."""
         return _plain(dataclasses.asdict(self))
