@@ -167,13 +167,12 @@ def require_same_effects(folder: Path, console: Console) -> None:
         return
     try:
         then = json.loads(path.read_text())
-        found = [presets.difference(then.get(name, {}), record) for name, record in now.items()]
+        found = [presets.difference(then[name], now[name]) for name in then.keys() & now.keys()]
+        found += [f"other effects ({', '.join(then)})"] * (then.keys() != now.keys())
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"Cannot read {path} ({error}); train into another folder.") from error
     if changes := [said for said in found if said]:
-        raise DataError(
-            f"{folder} holds a run with {changes[0]}; train into another folder, or go back to what it had."
-        )
+        raise DataError(f"{folder} holds a run with {changes[0]}; go back to it, or train into another folder.")
 
 
 def is_finished(folder: Path) -> bool:

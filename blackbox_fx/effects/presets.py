@@ -198,6 +198,8 @@ def _wrong_vstpreset(content: bytes) -> str:
         format_, offset = struct.unpack_from("<i32xq", content, 4)
         if format_ != 1:
             return f"its format is {format_}, known is 1"
+        if offset < 48:
+            return "its list of contents is nowhere"
         mark, count = struct.unpack_from("<4si", content, offset)
         chunks = [struct.unpack_from("<4sqq", content, offset + 8 + 20 * k) for k in range(count)]
     except (struct.error, OverflowError):
