@@ -161,6 +161,7 @@ def require_same_effects(folder: Path, console: Console) -> None:
         DataError: the folder holds the checkpoint of a run with other effects, or with other versions of them.
     """
     now = {name: presets.record(m.effect) for name, m in console.named_modules() if isinstance(m, BlackBox)}
+    now["gain_pan"] = presets.record(console.gain_pan.effect())
     path = folder / "effects.json"
     if checkpoint.read_state(folder) is None:
         checkpoint.write_text(path, json.dumps(now, indent=1))

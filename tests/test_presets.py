@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -84,6 +84,8 @@ def test_a_control_gives_the_number_that_was_meant():
 
 
 @settings(max_examples=200)
+@example(b'{"format": 1, "effect": "dry", "values": {"n": 1e999}}')
+@example(b'{"format": 1, "effect": "dry", "values": {"gain": 1%s}}' % (b"0" * 400))
 @given(
     st.binary(max_size=200)
     | st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda x: st.lists(x, max_size=3))
@@ -241,6 +243,8 @@ def vst3_presets(tmp_path_factory):
         (".vstpreset", lambda x, y: x[:40] + struct.pack("<q", 2**62) + x[48:], "cut short"),
         (".vstpreset", lambda x, y: x[:40] + struct.pack("<q", -9) + x[48:], "list of contents is nowhere"),
         (".vstpreset", lambda x, y: x[:40] + struct.pack("<q", 0) + x[48:], "list of contents is nowhere"),
+        (".vstpreset", lambda x, y: x[:-34] + struct.pack("<q", 999) + x[-26:], "list of contents is wrong"),
+        (".vstpreset", lambda x, y: x.replace(b"Comp", b"Prog"), "list of contents is wrong"),
         (".state", lambda x, y: y, "is a preset of vst3:ZamEQ2.vst3, not of vst3:ZamCompX2.vst3"),
         (".state", lambda x, y: x[:-30], "not the one that was written"),
         (".state", lambda x, y: x.partition(b"\n")[2], "damaged"),
@@ -325,9 +329,10 @@ def test_commands_write_convert_and_render_presets(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.wav", "out.wav", "warm.json", "warm.vstpreset"]
 
 
-def console(plugin, **held):
+def console(plugin, gain_db=(-24, 12), **held):
     rack = bfx.Rack({"comp": plugin.fix(**held).only("ratio"), "gain": load("pedalboard:Gain")})
-    return bfx.Console(bfx.BlackBox(rack, bfx.SPSA(), pool=bfx.Inline(), sample_rate=RATE), None)
+    layer = bfx.BlackBox(rack, bfx.SPSA(), pool=bfx.Inline(), sample_rate=RATE)
+    return bfx.Console(layer, None, gain_db=gain_db)
 
 
 def checkpointed(folder):
@@ -351,20 +356,25 @@ def test_a_run_records_its_effects_and_is_not_resumed_with_others(tmp_path):
         (console(first, knee_db=2), "other held values of vst3:ZamCompX2"),
         (console(first.within(ratio=(2, 8)), knee_db=3), "other free parameters or ranges of vst3:ZamCompX2"),
         (console(load("vst3:ZamComp"), knee_db=3), "vst3:ZamCompX2.vst3 instead of vst3:ZamComp.vst3"),
-        (bfx.Console(None, None), r"other effects \(strip\)"),
+        (console(first, gain_db=(-6, 6), knee_db=3), "other free parameters or ranges of twin:gain_pan"),
+        (bfx.Console(None, None), r"other effects \(strip, gain_pan\)"),
     ):
         with pytest.raises(DataError, match=f"holds a run with {words}.*; go back to it, or train"):
             require_same_effects(tmp_path, other)
-    for name, value, words in (
-        ("host", "pedalboard 0.1", r"another host of .*\(pedalboard 0.1, now pedalboard 0.9"),
-        ("version", "x", "another version of vst3:ZamCompX2"),
-        ("fingerprint", "x", "another vst3:ZamCompX2"),
+    for changes, words in (
+        ({"host": "pedalboard 0.1", "fingerprint": "x"}, r"another host of .*\(pedalboard 0.1, now pedalboard 0.9"),
+        ({"version": "x"}, "another version of vst3:ZamCompX2"),
+        ({"fingerprint": "x"}, "another vst3:ZamCompX2"),
     ):
         record = json.loads(before)
-        record["strip"]["members"]["comp"][name] = value
+        record["strip"]["members"]["comp"] |= changes
         (tmp_path / "effects.json").write_text(json.dumps(record))
         with pytest.raises(DataError, match=words):
             require_same_effects(tmp_path, console(first, knee_db=3))
+    record = json.loads(before)
+    record["gain_pan"]["host"] = "blackbox_fx 0.0"  # which is no matter where the effect is the same
+    (tmp_path / "effects.json").write_text(json.dumps(record))
+    require_same_effects(tmp_path, console(first, knee_db=3))
     for text in ("", "[]", '{"strip": 1}'):
         (tmp_path / "effects.json").write_text(text)
         with pytest.raises(DataError, match=r"effects\.json"):

@@ -110,7 +110,8 @@ class Effect(abc.ABC):
 
         Args:
             path: ending in ".json", or in one of `states`: a VST3 plugin also has ".vstpreset", which other hosts read,
-                and ".state", the bytes that pedalboard calls raw_state. Only JSON holds every value exactly.
+                and ".state", a line of JSON before the bytes that pedalboard calls raw_state. Only JSON holds every
+                value exactly.
             values: physical values by parameter name; what is left out stands at `defaults`.
 
         Raises:

@@ -90,13 +90,14 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             return said
     if then.get("effect") != now["effect"]:
         return f"{then.get('effect')} instead of {now['effect']}"
-    if then.get("host") != now["host"]:
+    other = then.get("fingerprint") != now["fingerprint"]
+    if other and then.get("host") != now["host"]:
         return f"another host of {now['effect']} ({then.get('host')}, now {now['host']})"
     changes = {"version": "another version", "held": "other held values", "free": "other free parameters or ranges"}
     for name, words in changes.items():
         if then.get(name) != now[name]:
             return f"{words} of {now['effect']}"
-    return "" if then.get("fingerprint") == now["fingerprint"] else f"another {now['effect']}"
+    return f"another {now['effect']}" if other else ""
 
 
 def _header(effect: Effect) -> dict[str, Any]:
