@@ -331,7 +331,7 @@ def test_commands_write_convert_and_render_presets(tmp_path):
 
 def console(plugin, gain_db=(-24, 12), **held):
     rack = bfx.Rack({"comp": plugin.fix(**held).only("ratio"), "gain": load("pedalboard:Gain")})
-    layer = bfx.BlackBox(rack, bfx.SPSA(), pool=bfx.Inline(), sample_rate=RATE)
+    layer = bfx.BlackBox(rack, bfx.FiniteDifference(), audio_rule=bfx.Identity(), pool=bfx.Inline(), sample_rate=RATE)
     return bfx.Console(layer, None, gain_db=gain_db)
 
 
