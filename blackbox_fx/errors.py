@@ -3,7 +3,7 @@
 - BlackBoxError
     - ParameterError      an unknown parameter name, or a value outside its range (also a ValueError)
     - AudioError          audio of the wrong shape, type, length or sample rate, or not finite (also a ValueError)
-    - DataError           a folder, song or checkpoint that cannot be used (also a ValueError)
+    - DataError           a folder, song, preset or checkpoint that cannot be used (also a ValueError)
     - EffectError         an effect that cannot be loaded, or that failed while rendering
         - MissingHost     the Python package that hosts this kind of effect is not installed
         - NotFinite       an effect returned NaN or infinity
@@ -25,7 +25,7 @@ class AudioError(BlackBoxError, ValueError):
 
 
 class DataError(BlackBoxError, ValueError):
-    """A folder, song or checkpoint that cannot be used."""
+    """A folder, song, preset or checkpoint that cannot be used."""
 
 
 class EffectError(BlackBoxError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import logging
 import time
 import tomllib
@@ -18,9 +19,10 @@ from torch import Tensor
 
 from blackbox_fx import checkpoint
 from blackbox_fx.data.clips import Clips, Source
+from blackbox_fx.effects import presets
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.graph import Console, join
-from blackbox_fx.layer import trouble
+from blackbox_fx.layer import BlackBox, trouble
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.models.engineer import HiddenEngineer
 from blackbox_fx.models.mixer import LogMel, MixNet
@@ -152,6 +154,28 @@ def require_same_run(folder: Path, recipe: MixRecipe) -> None:
         raise DataError(f"{folder} holds a run with other settings; train into another folder, or use its recipe.toml.")
 
 
+def require_same_effects(folder: Path, console: Console) -> None:
+    """Writes what the effects of a console are and where they stand to effects.json in the folder of a run.
+
+    Raises:
+        DataError: the folder holds the checkpoint of a run with other effects, or with other versions of them.
+    """
+    now = {name: presets.record(m.effect) for name, m in console.named_modules() if isinstance(m, BlackBox)}
+    now["gain_pan"] = presets.record(console.gain_pan.effect())
+    path = folder / "effects.json"
+    if checkpoint.read_state(folder) is None:
+        checkpoint.write_text(path, json.dumps(now, indent=1))
+        return
+    try:
+        then = json.loads(path.read_text())
+        found = [presets.difference(then[name], now[name]) for name in then.keys() & now.keys()]
+        found += [f"other effects ({', '.join(then)})"] * (then.keys() != now.keys())
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"Cannot read {path} ({error}); train into another folder.") from error
+    if changes := [said for said in found if said]:
+        raise DataError(f"{folder} holds a run with {changes[0]}; go back to it, or train into another folder.")
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a folder holds a run that has made all its steps and written its page."""
     state = checkpoint.read_state(folder)
@@ -176,19 +200,20 @@ def fit(
         console: what it operates.
         train: excerpts to learn from.
         recipe: settings of the run.
-        folder: of its checkpoints.
+        folder: of its checkpoints, and of effects.json, which says what the effects are and where they stand.
         progress: called with the steps done, their number, and a word.
 
     Returns:
         The loss of every step, also in curve.csv.
 
     Raises:
-        DataError: a checkpoint of another recipe, or a damaged one.
+        DataError: a checkpoint of another recipe or of other effects, or a damaged one.
     """
     distance = MultiResolutionSTFT()
     model = torch.nn.ModuleDict({"network": network, "console": console})
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     require_same_run(folder, recipe)
+    require_same_effects(folder, console)
     kept = {"recipe": dataclasses.asdict(recipe), "excerpts": [e.name for e in train]}
     state = checkpoint.load(folder, model, optimizer) or {"step": 0, "losses": [], "seconds": 0.0, **kept}
     if state["excerpts"] != kept["excerpts"]:

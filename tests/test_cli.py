@@ -28,7 +28,7 @@ def call(*arguments):
 
 def test_help_names_every_command():
     shown = call("--help").stdout
-    for command in ("demo", "effects", "inspect", "check", "render", "train", "bench"):
+    for command in ("demo", "effects", "inspect", "check", "render", "preset", "train", "bench"):
         assert command in shown
 
 

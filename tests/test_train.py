@@ -58,6 +58,7 @@ def test_resuming_gives_the_same_losses_as_never_stopping(songs, tmp_path):
         "checkpoint-6.safetensors",
         "checkpoint.json",
         "curve.csv",
+        "effects.json",
         "recipe.toml",
     ]
     assert MixRecipe.read(tmp_path / "cut/recipe.toml") == RECIPE

@@ -16,6 +16,7 @@ from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
 
 Address = Annotated[str, typer.Argument(help="Such as pedalboard:Compressor, vst3:/path/to/Plugin.vst3 or ladspa:sc4.")]
+Preset = Annotated[Path | None, typer.Option("--preset", help="Settings to begin with; --set goes above them.")]
 Impulse = Annotated[Path | None, typer.Option("--impulse", help="Impulse response, for pedalboard:Convolution.")]
 
 
@@ -38,14 +39,14 @@ def render(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Audio file to read.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Audio file to write; the ending sets the format.")],
     settings: Annotated[list[str], typer.Option("--set", help="name=value, in physical units; may be repeated.")] = [],
+    preset: Preset = None,
     impulse: Impulse = None,
 ) -> None:
     """Render a file through an effect."""
     from blackbox_fx.audio import read, write
 
     loaded = load_effect(effect, impulse)
-    values = parse_settings(loaded.space, settings)
-    values = loaded.space.complete(values)
+    values = loaded.space.complete(choose(loaded, preset, settings))
     audio, rate = read(source)
     if target.exists() and target.samefile(source):
         raise EffectError(f"OUT is the same file as IN ({source}); name another.")
@@ -69,6 +70,12 @@ def _supervised(effect: Effect, audio: Audio, rate: float) -> Audio:
 
     job = Job(effect, check_audio(audio)[None], np.zeros((1, 0)), np.zeros(1, np.int64), rate)
     return shared_pool().map(job)[0]
+
+
+def choose(effect: Effect, preset: Path | None, settings: Sequence[str]) -> dict[str, Any]:
+    """The values of a preset, and above them those of the command line."""
+    parsed = parse_settings(effect.space, settings)
+    return parsed if preset is None else {**effect.load_preset(preset), **parsed}
 
 
 def parse_settings(space: Space, settings: Sequence[str]) -> dict[str, Any]:

@@ -110,9 +110,11 @@ def _run(songs: Sequence[Source], unseen: Sequence[Source], out: Path, recipe: M
     from blackbox_fx.lab.mix import MixStudy
     from blackbox_fx.report.mix import write_mix_page
     from blackbox_fx.runtime import Threads
+    from blackbox_fx.train import require_same_effects
 
     with Threads(os.cpu_count() or 1) as pool:
         study = MixStudy(songs, unseen, recipe, pool, device)
+        require_same_effects(out, study.engineer.console)
         with show.bar("rendering targets") as progress:
             study.prepare(progress)
         with show.bar("training") as progress:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import abc
 import contextlib
 import hashlib
+import os
 import pickle
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, final
 
 import cloudpickle
@@ -45,11 +47,13 @@ class Effect(abc.ABC):
         native: whether it runs foreign code that can take the process with it; such effects render in worker processes
             unless told otherwise.
         address: what `load` made it of; None if that took options, or it was made otherwise.
+        states: endings of the preset files of its own that it can write and read, besides ".json".
     """
 
     automatable: bool = False
     native: bool = False
     address: str | None = None
+    states: tuple[str, ...] = ()
 
     def __init__(self, name: str, space: Space) -> None:
         self.name = name
@@ -103,6 +107,55 @@ class Effect(abc.ABC):
     def _version(self) -> bytes:
         """Of what renders, as far as the recipe does not say it."""
         return b""
+
+    @final
+    def save_preset(self, path: str | os.PathLike[str], values: Mapping[str, Any] = {}) -> None:
+        """Writes settings to a file, whole or not at all.
+
+        Args:
+            path: ending in ".json", or in one of `states`: a VST3 plugin also has ".vstpreset", which other hosts read,
+                and ".state", a line of JSON before the bytes that pedalboard calls raw_state. Only JSON holds every
+                value exactly.
+            values: physical values by parameter name; what is left out stands at `defaults`.
+
+        Raises:
+            DataError: another ending, or a file that cannot be written.
+            ParameterError: an unknown name, or a value outside its range.
+            EffectError: the plugin crashes, hangs or refuses, in a process of its own.
+        """
+        from blackbox_fx.effects import presets
+
+        presets.save(self, path, values)
+
+    @final
+    def load_preset(self, path: str | os.PathLike[str]) -> Settings:
+        """The settings in a file, to render at, or to hold: `effect.fix(effect.load_preset("warm.vstpreset"))`.
+
+        The effect itself does not change. A plugin's own file is read by the plugin, in a process of its own; a warning
+        says if it holds more than parameters, and if JSON was saved with another version of the effect.
+
+        Args:
+            path: what `save_preset` wrote, or a ".vstpreset" from elsewhere.
+
+        Returns:
+            Physical values by parameter name: all of them, or those that the JSON has.
+
+        Raises:
+            DataError: a file that cannot be read, is damaged, or belongs to another effect.
+            ParameterError: an unknown name, or a value outside its range.
+            EffectError: the plugin crashes, hangs or refuses the file.
+        """
+        from blackbox_fx.effects import presets
+
+        return presets.load(self, path)
+
+    def _write_state(self, ending: str, settings: Settings) -> bytes:
+        """The plugin's own state at these settings, for each ending in `states`."""
+        raise NotImplementedError(ending)
+
+    def _read_state(self, path: Path, content: bytes) -> tuple[Settings, float]:
+        """The settings in what a file of one of these endings holds, and how far its sound is from that at them."""
+        raise NotImplementedError(path)
 
     @final
     def fix(self, values: Mapping[str, Any] = {}, **named: Any) -> Self:

@@ -47,7 +47,8 @@ class Plugin(DawDreamer, abc.ABC):
     the texts that the plugin shows, and are 0 to 1 in unit "raw" where these are no numbers on a linear or logarithmic
     scale. Latency is compensated, as the plugin reports it once the settings are made; settings cannot change in
     mid-clip. A mono plugin renders each channel by itself; a stereo plugin gets mono audio twice and returns its left;
-    of one with more channels, the first two are used and the others get silence.
+    of one with more channels, the first two are used and the others get silence. Presets are JSON only: to load
+    a state, dawdreamer opens a window, and with some LV2 plugins it crashes.
 
     Attributes:
         excluded: why parameters are left out, by name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 from collections.abc import Sequence
@@ -13,14 +14,14 @@ import numpy as np
 
 from blackbox_fx import aside
 from blackbox_fx.audio import Audio
-from blackbox_fx.effects import overrides, vst3_reader
+from blackbox_fx.effects import overrides, vst3_reader, vst3_state
 from blackbox_fx.effects.base import Effect, Settings
 from blackbox_fx.effects.native import reseed, same_arithmetic, say_reload
 from blackbox_fx.effects.texts import parameter_from_texts, python_name, raw_value
-from blackbox_fx.errors import EffectError
+from blackbox_fx.errors import DataError, EffectError
 from blackbox_fx.space import Space
 
-_DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured
+_DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured, or given a state
 _FORMAT = 1
 _LOADS = 8  # of a plugin of which its host believes otherwise than was measured
 
@@ -81,6 +82,7 @@ class VST3(Effect):
     """
 
     native = True
+    states = tuple(vst3_state.KINDS)
 
     def __init__(self, path: str | os.PathLike[str], parameters: str | os.PathLike[str] | None = None) -> None:
         self.path = str(_find(path))
@@ -159,6 +161,27 @@ class VST3(Effect):
     def _version(self) -> bytes:
         """The plugin's own files and its host."""
         return f"{version('pedalboard')} {aside.digest(*self._binaries())}".encode()
+
+    def _write_state(self, ending: str, settings: Settings) -> bytes:
+        raws = [(self.index[name], raw_value(self.ranges[name], value)) for name, value in settings.items()]
+        try:
+            answer = self._ask_state({"ending": ending, "raws": raws})
+        except (aside.Failed, aside.Refused) as error:
+            raise EffectError(f"{self.name} gives no {ending} (it {error.args[-1]}); write .json.") from error
+        return base64.b64decode(answer["content"])
+
+    def _read_state(self, path: Path, content: bytes) -> tuple[Settings, float]:
+        question = {"ending": path.suffix, "content": base64.b64encode(content).decode(), "index": self.index}
+        try:
+            answer = self._ask_state(question | {"ranges": Space(self.ranges).to_json()})
+        except aside.Failed as error:
+            raise EffectError(f"{self.name} cannot read {path} (it {error}); save it anew.") from error
+        except aside.Refused as error:
+            raise DataError(f"{path} does not fit {self.name} ({error.args[1]}); check the file.") from error
+        return answer["values"], max(0.0, answer["apart"] - 4 * answer["noise"])
+
+    def _ask_state(self, question: dict[str, Any]) -> dict[str, Any]:
+        return aside.ask(vst3_state.__file__, question | {"path": self.path, "channels": self.channels}, _DEADLINE)
 
     def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         if self.channels == 1:
