@@ -107,7 +107,7 @@ class LADSPA(Effect):
     Inputs called side chain hear that mean, too. Plugins with more inputs or outputs are refused.
 
     Args:
-        name: the label of an installed plugin, or "/path/file.so:label".
+        name: the label of an installed plugin, or "/path/file.so:label"; of a file that holds one, its path will do.
 
     Raises:
         EffectError: no such file or label, no LADSPA library, or not an effect.

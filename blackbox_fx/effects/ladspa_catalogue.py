@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -23,11 +22,12 @@ from typing import Any, final
 import platformdirs
 
 from blackbox_fx.effects import ladspa_abi
-from blackbox_fx.errors import EffectError
+from blackbox_fx.errors import EffectError, did_you_mean
 
 _log = logging.getLogger("blackbox_fx")
 _DEADLINE = 10.0  # seconds that a library may take to load and to tell what it holds
 _FORMAT = 1
+_NAMED = 10  # labels in an error
 # names of audio inputs that listen to what another signal does
 _SIDE_CHAIN = re.compile(r"side.?chain", re.IGNORECASE)
 
@@ -70,6 +70,9 @@ def search_path() -> list[Path]:
     given = os.environ.get("LADSPA_PATH")
     if given:
         return [Path(folder) for folder in given.split(os.pathsep) if folder]
+    if sys.platform == "darwin":
+        folders = [Path.home() / "Library/Audio/Plug-Ins/LADSPA", Path("/Library/Audio/Plug-Ins/LADSPA")]
+        return [*folders, Path.home() / ".ladspa", Path("/usr/local/lib/ladspa")]
     system = Path("/usr/lib")
     usual = [Path.home() / ".ladspa", Path("/usr/local/lib/ladspa"), system / "ladspa", Path("/usr/lib64/ladspa")]
     return usual + sorted(system.glob("*-*/ladspa"))  # such as /usr/lib/x86_64-linux-gnu
@@ -94,40 +97,43 @@ def installed() -> list[str]:
 
 
 def find(name: str) -> tuple[Path, str, Layout]:
-    """The library, label and ports of "label" or "/path/file.so:label".
+    """The library, label and ports of "label", "/path/file.so:label", or "/path/file.so" if it holds a single one.
 
     Raises:
         EffectError: no such library or label, a library that cannot be loaded, or a plugin that is no effect.
     """
     file, colon, label = name.rpartition(":")
-    if colon:
+    if "/" in label or label.endswith(".so"):
+        path = _library(name)
+        contents = _read(path, retry=True)
+        if len(contents) != 1:
+            raise EffectError(f"{name!r} says no label; write ladspa:{name}:label, and it has {_some(contents)}.")
+        [(label, layout)] = contents.items()
+    elif colon:
         path = _library(file)
         contents = _read(path, retry=True)
         if label not in contents:
-            raise EffectError(f"{path} has no plugin {label!r}; {_near(label, contents)}.")
+            question = did_you_mean(label, contents)
+            raise EffectError(f"{path} has no plugin {label!r}{question}; it has {_some(contents)}.")
         layout = contents[label]
-    elif "/" in name or name.endswith(".so"):
-        raise EffectError(
-            f"{name!r} says no label; write ladspa:/path/file.so:label, or ladspa:label if it is installed."
-        )
     else:
         known = _installed()
         found = [(path, contents[label]) for path, contents in known if label in contents]
         if not found:
             labels = [label for _, contents in known for label in contents]
             where = ", ".join(map(str, search_path()))
-            raise EffectError(f"No LADSPA plugin {label!r} is installed in {where}; {_near(label, labels)}.")
+            question = did_you_mean(label, labels)
+            hint = "`blackbox-fx effects` lists them" if labels else "install some, or name their folder in LADSPA_PATH"
+            raise EffectError(f"No LADSPA plugin {label!r}{question} is installed in {where}; {hint}.")
         path, layout = found[0]
     if layout.refusal:
         raise EffectError(f"ladspa:{label} {layout.refusal}.")
     return path, label, layout
 
 
-def _near(label: str, labels: Collection[str]) -> str:
-    near = difflib.get_close_matches(label, labels, 3, 0.5) or sorted(labels)[:20]
-    if not near:
-        return "install some, or name their folder in LADSPA_PATH"
-    return f"did you mean {' or '.join(near)}?" if len(near) <= 3 else f"there are {', '.join(near)}"
+def _some(labels: Collection[str]) -> str:
+    first = ", ".join(sorted(labels)[:_NAMED]) or "none"
+    return first if len(labels) <= _NAMED else f"{first} and {len(labels) - _NAMED} more"
 
 
 def _library(file: str) -> Path:
