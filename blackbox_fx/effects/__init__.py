@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.function import function
 from blackbox_fx.effects.rack import Rack
 from blackbox_fx.errors import EffectError, did_you_mean
 
-__all__ = ["HOSTS", "Effect", "Rack", "function", "load"]
+if TYPE_CHECKING:
+    from blackbox_fx.effects.scanning import Scanned, installed, scan
+
+__all__ = ["HOSTS", "Effect", "Rack", "Scanned", "function", "installed", "load", "scan"]
 
 HOSTS = {
     "pedalboard": ("blackbox_fx.effects.pedalboard", "Builtin"),
@@ -31,6 +34,12 @@ _EXAMPLES = {
     "faust": "faust:program.dsp",
     "command": "'command:sox {in} {out} reverse'",
 }
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Scanned", "installed", "scan"):
+        return getattr(import_module("blackbox_fx.effects.scanning"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(address: str, **options: Any) -> Effect:
@@ -70,7 +79,7 @@ def load(address: str, **options: Any) -> Effect:
     if not colon or kind not in HOSTS:
         question = did_you_mean(kind, HOSTS) if colon else ""
         raise EffectError(f"Unknown effect {address!r}{question}; write kind:name with a kind of {', '.join(HOSTS)}.")
-    if not rest.strip():
+    if not rest:
         raise EffectError(f"{address!r} says no name; write {kind}:name, such as {_EXAMPLES[kind]}.")
     module, name = HOSTS[kind]
     host = getattr(import_module(module), name)

@@ -162,7 +162,9 @@ class Effect(abc.ABC):
         except (Exception, SystemExit) as error:
             reason = " ".join(str(error).split()).rstrip(".")[:200] or "it says no more"
             how = f"{type(error).__name__} ({reason})"
-            raise EffectError(f"{self.name} failed at {self._shown(blocks[0])} with {how}; check it there.") from error
+            raise EffectError(
+                f"{self.name} failed at {self._shown(blocks[0])} with {how}; mend it, or narrow its parameters."
+            ) from error
         if y.shape != x.shape:
             raise EffectError(f"{self.name} returned shape {y.shape} for audio of shape {x.shape}; both must be equal.")
         if not is_finite(y):

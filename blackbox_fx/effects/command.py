@@ -70,7 +70,8 @@ class Command(Effect):
     The files are WAV, 32-bit float, in a private folder that is removed after the render. The program sees PATH, HOME,
     library and plugin paths and nothing else of the environment (write `env NAME=value program ...` for more), counts
     in a locale with decimal points, and runs in the current folder. Output that is longer than the input is cut, what
-    is shorter is padded with silence; where more than a tenth is missing, a warning says so, once. Rendering is as pure as the program is.
+    is shorter is padded with silence; where more than a tenth is missing, a warning says so, once. Rendering is as pure
+    as the program is.
 
     Args:
         command: the program and its arguments; the program is found in PATH now, and named by its whole path later.

@@ -16,6 +16,7 @@ from blackbox_fx import aside
 from blackbox_fx.effects import overrides
 from blackbox_fx.effects.base import Settings
 from blackbox_fx.effects.engine import DawDreamer, dawdreamer, names
+from blackbox_fx.effects.lv2_bundles import bundles
 from blackbox_fx.effects.native import say_reload
 from blackbox_fx.effects.texts import count_steps, parameter_from_texts, raw_value
 from blackbox_fx.errors import EffectError, MissingHost, did_you_mean
@@ -240,16 +241,21 @@ class LV2(Plugin):
         super().__init__(f"lv2:{uri}", uri, reset, sample_rate, parameters)
 
     def _learn(self, choose: bool) -> None:
-        self._learn_aside(choose)
+        try:
+            self._learn_aside(choose)
+        except MissingHost:
+            raise
+        except EffectError as error:
+            known = bundles(lv2_path())
+            if self.target in known:
+                raise
+            question, where = did_you_mean(self.target, known), ", ".join(map(str, lv2_path()))
+            raise EffectError(
+                f"No LV2 plugin {self.target}{question} is installed in {where}; `blackbox-fx effects` lists them."
+            ) from error
 
     def _version(self) -> bytes:
         """The libraries of the bundle, where its manifest names the plugin, and the host."""
-        manifests = [path for folder in lv2_path() for path in sorted(folder.glob("*/manifest.ttl"))]
-        bundle = next((path.parent for path in manifests if self._is_in(path.read_text(errors="replace"))), None)
+        bundle = bundles(lv2_path()).get(self.target)
         libraries = sorted(bundle.glob("*.so")) if bundle else []
         return super()._version() + b"".join(path.read_bytes() for path in libraries)
-
-    def _is_in(self, manifest: str) -> bool:
-        prefixes = re.findall(r"@prefix\s+(\S*:)\s+<([^>]*)>", manifest)
-        short = [prefix + self.target.removeprefix(iri) for prefix, iri in prefixes if self.target.startswith(iri)]
-        return f"<{self.target}>" in manifest or bool(set(short) & set(manifest.split()))

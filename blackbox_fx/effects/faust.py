@@ -138,7 +138,9 @@ class Faust(DawDreamer):
         try:
             processor.compile()
         except RuntimeError as error:
-            raise EffectError(f"Cannot compile {self.name} ({self._complaint(str(error))}); check it there.") from error
+            raise EffectError(
+                f"Cannot compile {self.name} ({self._complaint(str(error))}); mend the program."
+            ) from error
         return processor
 
     def _complaint(self, text: str) -> str:

@@ -84,16 +84,18 @@ def installed() -> list[str]:
     Libraries that are read for the first time are loaded in a process of their own, a second or two for a hundred;
     those that crash or hang there are left out with a warning.
     """
-    addresses: list[str] = []
+    return [address for address, _, layout in listed() if not layout.refusal]
+
+
+def listed() -> list[tuple[str, Path, Layout]]:
+    """Address, library and ports of the installed LADSPA plugins, as in `installed`; not all of them are effects."""
+    found: list[tuple[str, Path, Layout]] = []
     seen: set[str] = set()
     for path, contents in _installed():
-        addresses += [
-            f"ladspa:{path}:{label}" if label in seen else f"ladspa:{label}"
-            for label, layout in contents.items()
-            if not layout.refusal
-        ]
+        for label, layout in contents.items():
+            found.append((f"ladspa:{path}:{label}" if label in seen else f"ladspa:{label}", path, layout))
         seen.update(contents)
-    return sorted(addresses)
+    return sorted(found, key=lambda plugin: plugin[0])
 
 
 def find(name: str) -> tuple[Path, str, Layout]:

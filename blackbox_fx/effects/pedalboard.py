@@ -143,9 +143,9 @@ class Builtin(Effect):
         self, name: str, impulse_response: str | os.PathLike[str] | Any = None, impulse_rate: float | None = None
     ) -> None:
         if name not in BUILTINS:
-            raise EffectError(
-                f"pedalboard has no built-in {name!r}{did_you_mean(name, BUILTINS)}; known are {', '.join(BUILTINS)}."
-            )
+            question = did_you_mean(name, BUILTINS)
+            hint = "`blackbox-fx effects` lists them" if question else f"known are {', '.join(BUILTINS)}"
+            raise EffectError(f"pedalboard has no built-in {name!r}{question}; {hint}.")
         super().__init__(f"pedalboard:{name}", Space(BUILTINS[name]))
         self.builtin = name
         self.automatable = name not in _NOT_AUTOMATABLE
