@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -109,7 +109,7 @@ def installed(kinds: Collection[str] = KINDS, match: str = "") -> dict[str, list
     return {kind: [e.address for e in entries if not e.why] for kind, entries in _listed(kinds, match).items()}
 
 
-def scan(kinds: Collection[str] = KINDS, match: str = "", workers: int = 2) -> Iterator[Scanned]:
+def scan(kinds: Collection[str] = KINDS, match: str = "", workers: int = 2) -> Generator[Scanned, None, None]:
     """Reads what is installed, each in a process that may crash or hang; those that were read before come first.
 
     What was read is kept in the user's cache until the file or its host changes, and why something cannot be used for
