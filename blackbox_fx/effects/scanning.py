@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import queue
 import threading
 import time
@@ -160,14 +161,19 @@ def scan(kinds: Collection[str] = KINDS, match: str = "", workers: int = 2) -> G
             future.result()
 
 
-def _key(entry: _Entry) -> dict[str, Any]:
-    hosts = []
+@functools.cache
+def _hosts() -> list[str]:
+    found = []
     for package in ("pedalboard", "dawdreamer"):
         try:
-            hosts.append(version(package))
+            found.append(version(package))
         except PackageNotFoundError:
-            hosts.append("")
-    return {"format": _FORMAT, "address": entry.address, "files": aside.digest(*entry.files), "hosts": hosts}
+            found.append("")
+    return found
+
+
+def _key(entry: _Entry) -> dict[str, Any]:
+    return {"format": _FORMAT, "address": entry.address, "files": aside.digest(*entry.files), "hosts": _hosts()}
 
 
 def _known(entry: _Entry) -> Scanned | None:
