@@ -21,6 +21,7 @@ from typing import Any, final
 
 import platformdirs
 
+from blackbox_fx import sandbox
 from blackbox_fx.effects import ladspa_abi
 from blackbox_fx.errors import EffectError, did_you_mean
 
@@ -190,17 +191,33 @@ def _read(path: Path, retry: bool = False) -> Contents:
 def _ask(path: Path) -> tuple[dict[str, Any], bool]:
     """Loads a library in a process of its own; its answer, and whether that is how it always ends."""
     command = [sys.executable, "-I", "-S", ladspa_abi.__file__, str(path)]
+    folder = sandbox.make_folder()
     try:
         with tempfile.TemporaryFile() as file:  # a pipe would stay open as long as what the library starts
-            ended = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.DEVNULL, timeout=_DEADLINE
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.DEVNULL,
+                env=sandbox.environment(folder),
+                start_new_session=True,
             )
+            try:
+                code = process.wait(_DEADLINE)
+            finally:
+                sandbox.end_all(folder, process.pid)
+                process.wait()
             file.seek(0)
             said = file.read()
     except subprocess.TimeoutExpired:
         return {"error": f"it does not end loading within {_DEADLINE:g} seconds"}, True
-    if ended.returncode < 0:
-        return {"error": f"it crashes on loading with {signal.Signals(-ended.returncode).name}"}, True
+    finally:
+        sandbox.clear(folder)
+    if code < 0:
+        known = -code in set(signal.Signals)
+        return {
+            "error": f"it crashes on loading with {signal.Signals(-code).name if known else f'signal {-code}'}"
+        }, True
     try:
         answer = json.loads(said)
         return answer, "plugins" in answer  # what it depends on may be installed later
