@@ -35,7 +35,13 @@ class Refused(Exception):
     """The name of an error and its text, as the process itself gave them instead of an answer."""
 
 
-def ask(file: str, question: Any, deadline: float, heard: Callable[[Any], None] | None = None) -> Any:
+def ask(
+    file: str,
+    question: Any,
+    deadline: float,
+    heard: Callable[[Any], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Any:
     """What a Python file answers to a question, in a process of its own.
 
     Args:
@@ -43,9 +49,10 @@ def ask(file: str, question: Any, deadline: float, heard: Callable[[Any], None] 
         question: anything JSON can hold.
         deadline: seconds within which the process must say something, again and again until it has answered.
         heard: called with each thing that it tells before the answer.
+        stop: ends the process when it is set.
 
     Raises:
-        Failed: the process crashed, hung, or ended without an answer.
+        Failed: the process crashed, hung, was stopped, or ended without an answer.
         Refused: it gave a reason instead.
     """
     ours, theirs = os.pipe()
@@ -66,7 +73,7 @@ def ask(file: str, question: Any, deadline: float, heard: Callable[[Any], None] 
         os.close(theirs)
         theirs = -1
         try:
-            for kind, content in _lines(ours, process, deadline):
+            for kind, content in _lines(ours, process, deadline, stop):
                 if kind == "told":
                     if heard:
                         heard(content)
@@ -85,11 +92,15 @@ def ask(file: str, question: Any, deadline: float, heard: Callable[[Any], None] 
             os.close(theirs)
 
 
-def _lines(pipe: int, process: subprocess.Popen[bytes], deadline: float) -> Iterator[tuple[str, Any]]:
+def _lines(
+    pipe: int, process: subprocess.Popen[bytes], deadline: float, stop: threading.Event | None
+) -> Iterator[tuple[str, Any]]:
     """What the process says, until it ends. Raises Failed if it says nothing for too long."""
     rest, since = b"", time.monotonic()
     while True:
         ended = process.poll() is not None
+        if stop and stop.is_set():
+            raise Failed("was stopped")
         if select.select([pipe], [], [], 0 if ended else _LOOK)[0]:
             piece = os.read(pipe, 65536)
             *lines, rest = (rest + piece).split(b"\n")

@@ -40,8 +40,10 @@ def check_audio(audio: Any, what: str = "audio") -> Audio:
         x = np.asarray(audio)
     except (ValueError, TypeError, RuntimeError) as error:
         raise AudioError(f"{what} is no array (channel, time) ({_reason(error)}).") from error
+    if x.dtype.kind in "OSU":
+        raise AudioError(f"{what} must be an array (channel, time), got {type(audio).__name__}; read files first.")
     if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 1:
-        raise AudioError(f"{what} must have shape (channel, time) with at least one of each, got {x.shape}.")
+        raise AudioError(f"{what} must be (channel, time) with at least one channel and sample, got shape {x.shape}.")
     if x.shape[0] > 64 and x.shape[1] <= 8:
         raise AudioError(f"{what} has shape {x.shape}, which looks like (time, channel); pass its transpose.")
     if not np.issubdtype(x.dtype, np.floating):

@@ -11,6 +11,9 @@
     - RenderTimeout       a render outlived its deadline, twice at the same job (also a TimeoutError)
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class BlackBoxError(Exception):
     """Base of all errors of this package."""
@@ -46,3 +49,12 @@ class WorkerDied(BlackBoxError):
 
 class RenderTimeout(BlackBoxError, TimeoutError):
     """A render outlived its deadline, twice at the same job."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question about known names that are spelt like this one, in any case, as " (did you mean A or B?)", or ""."""
+    spelt: dict[str, str] = {}
+    for other in known:
+        spelt.setdefault(other.lower(), other)
+    near = [spelt[word] for word in difflib.get_close_matches(name.lower(), spelt, 3, 0.6)]
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -23,10 +23,12 @@ from typing import Any, cast, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from blackbox_fx.errors import ParameterError
+from blackbox_fx.errors import ParameterError, did_you_mean
 from blackbox_fx.parameters import KINDS, Array, Choice, Continuous, Integer, Parameter, Toggle, Value
 
 __all__ = ["Choice", "Continuous", "Integer", "Parameter", "Space", "Toggle", "Value"]
+
+_NAMED = 20  # parameters in an error
 
 
 @final
@@ -62,8 +64,12 @@ class Space:
         """Raises ParameterError unless all names are known."""
         unknown = [n for n in names if n not in self.parameters]
         if unknown:
-            known = ", ".join(self.parameters) or "none"
-            raise ParameterError(f"Unknown parameter {', '.join(map(repr, unknown))}; known are {known}.")
+            names = list(self.parameters)
+            known = ", ".join(names[:_NAMED]) or "none"
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            question = did_you_mean(unknown[0], names)
+            wrong = ", ".join(map(repr, unknown))
+            raise ParameterError(f"Unknown parameter {wrong}{question}; known are {known}{more}.")
 
     @property
     def defaults(self) -> dict[str, Value]:

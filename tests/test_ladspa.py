@@ -24,6 +24,7 @@ from tests.cases import RATE, music
 LOUD, QUIET = music(0.5), 0.01 * music(0.4, seed=1)
 LOUD *= np.abs(np.cos(np.linspace(0, 20, LOUD.shape[1], dtype=np.float32))) ** 8  # crosses every threshold
 AMP = "/usr/lib/ladspa/amp_1181.so"
+CAPS = "/usr/lib/ladspa/caps.so"
 # these draw random numbers from the C library, whose generator all threads share; with settings where it is heard
 RANDOM = {
     "Scape": {},
@@ -261,13 +262,13 @@ def test_side_chains_hear_the_mean():
     [
         ("tap_revrb", "did you mean tap_reverb"),
         ("Sc4", "did you mean sc4"),
-        ("zzzzzzzz", "there are"),
+        ("zzzzzzzz", "blackbox-fx effects"),
         ("sine_fcac", "no audio input"),
         ("peak", "no audio output"),
         ("bf2cube", "4 audio inputs and 8 outputs"),
-        (AMP, "says no label"),
-        ("amp_1181.so", "says no label"),
-        (f"{AMP}:", "has no plugin ''; did you mean amp?"),
+        (CAPS, "says no label"),
+        ("amp_1181.so", "No such LADSPA library"),
+        (f"{AMP}:", "has no plugin ''; it has amp."),
         (f"{AMP}:amq", "did you mean amp"),
         (":amp", "No such LADSPA library: ''"),
         ("/no/such/file.so:amp", "No such LADSPA library"),
@@ -284,6 +285,10 @@ def test_mistakes_get_one_clear_sentence(address, words):
     with pytest.raises(EffectError) as caught:
         load(f"ladspa:{address}")
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_of_one_plugin_needs_no_label():
+    assert load(f"ladspa:{AMP}").name == "ladspa:amp"
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
 import blackbox_fx as bfx
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
@@ -182,3 +183,57 @@ def test_odd_clips_are_no_mistakes(name, length, rate, clean):
 
 def test_there_are_forty_and_more():
     assert len(LOADING) + len(RENDERING) >= 40
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (
+            'import("stdfaust.lib");\n\nprocess = fi.lowpas(2, 1000);\n',
+            "line 3: undefined symbol lowpas in process = fi",
+        ),
+        ("x = 3\nprocess = _;", "line 2: syntax error, unexpected IDENT in process = _"),
+        ('import("nothing.lib"); process = _;', "unable to open file nothing.lib"),
+    ],
+)
+def test_faust_errors_name_the_users_line_and_no_path_of_ours(program, words):
+    with pytest.raises(EffectError) as caught:
+        bfx.load("faust:x", code=program)
+    assert words in str(caught.value) and "site-packages" not in str(caught.value)
+
+
+def test_near_names_are_suggested_for_lv2():
+    with pytest.raises(EffectError, match=r"No LV2 plugin urn:dragonfly:plat \(did you mean urn:dragonfly:plate"):
+        bfx.load("lv2:urn:dragonfly:plat")
+
+
+def test_nan_is_not_blamed_on_parameters_alone():
+    effect = bfx.function(lambda audio, sample_rate: audio * np.nan, bfx.Space(), name="f")
+    with pytest.raises(EffectError, match="8000 Hz; try 44100 Hz, or narrow"):
+        render(effect, rate=8000)
+
+
+def test_many_settings_are_shown_as_far_as_they_moved():
+    many = bfx.Space({f"parameter_{k}": bfx.Continuous(0, 1, 0) for k in range(99)})
+    effect = bfx.function(lambda audio, sample_rate, **values: audio * np.nan, many, name="f")
+    with pytest.raises(EffectError) as caught:
+        render(effect, values={f"parameter_{k}": 0.5 for k in range(7, 20)})
+    assert "'parameter_7': 0.5" in str(caught.value) and "5 more are not" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_program_that_writes_too_little_says_so_once(caplog):
+    effect = command("sox {in} {out} trim 0 0.01")
+    wet = [render(effect) for _ in range(2)]
+    assert not wet[0][:, 441:].any() and np.array_equal(*wet)
+    assert [r.message for r in caplog.records if "1764 of 2205 samples" in r.message] == [caplog.records[0].message]
+
+
+def test_threads_open_a_plugin_where_they_are_called():
+    effect = bfx.load("vst3:ZamCompX2")
+    layer = bfx.BlackBox(effect, pool=bfx.Threads(1), sample_rate=RATE)
+    row = effect.space.encode({})
+    with torch.no_grad():
+        wet = layer(torch.from_numpy(music(0.05))[None], torch.from_numpy(row).float()[None])
+    assert np.abs(wet[0].numpy() - render(effect)).max() < 1e-6
+    layer.pool.close()

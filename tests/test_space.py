@@ -125,7 +125,7 @@ def test_fix_only_within():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: SPACE.complete({"gian_db": 0}), "'gian_db'; known are gain_db"),
+        (lambda: SPACE.complete({"gian_db": 0}), "'gian_db' (did you mean gain_db?); known are gain_db"),
         (lambda: SPACE.complete({"gain_db": 11}), "[-20, 10] dB"),
         (lambda: SPACE.complete({"gain_db": "loud"}), "must be a number"),
         (lambda: SPACE.complete({"gain_db": float("nan")}), "outside"),

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.columns import Columns
+from rich.console import Group
+from rich.text import Text
 
 from blackbox_fx.audio import Audio, check_audio
 from blackbox_fx.cli import show
-from blackbox_fx.effects import Effect, ladspa, load, vst3
-from blackbox_fx.effects.pedalboard import BUILTINS
+from blackbox_fx.effects import Effect, load
+from blackbox_fx.effects.scanning import KINDS, Scanned, installed
+from blackbox_fx.effects.scanning import scan as scan_effects
 from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
 
@@ -26,12 +30,57 @@ def load_effect(address: str, impulse: Path | None, parameters: Path | None = No
     return load(address, **{name: value for name, value in options.items() if value is not None})
 
 
-def effects() -> None:
-    """List the effects that can be loaded."""
-    rows = [(f"pedalboard:{name}", str(len(parameters))) for name, parameters in BUILTINS.items()]
-    rows += [(f"vst3:{path}", "-") for path in vst3.installed()]
-    rows += [(address, "-") for address in ladspa.installed()]
-    show.table("Effects", ("address", "parameters"), rows, numbers=1)
+def effects(
+    scan: Annotated[bool, typer.Option("--scan", help="Read each, in a process that may crash or hang.")] = False,
+    of: Annotated[str, typer.Option("--of", help="Kinds, such as vst3,lv2.")] = ",".join(KINDS),
+    match: Annotated[str, typer.Option("--match", help="What the address has in it, in any case.")] = "",
+) -> None:
+    """List the effects that are installed, by what to write for them."""
+    kinds = [kind.strip() for kind in of.split(",")]
+    listed = installed(kinds, match)
+    if not scan:
+        for kind, addresses in listed.items():
+            show.out.print(f"[bold]{kind}[/]: {len(addresses)}")
+            # one to a line where a program reads it
+            shown = [Text(address, no_wrap=True, overflow="fold") for address in addresses]
+            show.out.print(Columns(shown, column_first=True) if show.out.is_terminal else Group(*shown), soft_wrap=True)
+        show.out.print("Load one with bfx.load(address); --scan reads what each is.", highlight=False)
+        return
+    found: list[Scanned] = []
+    stopped = False
+    reading = scan_effects(kinds, match)
+    with show.bar("effects") as progress:
+        total = sum(map(len, listed.values()))
+        try:
+            for effect in reading:
+                found.append(effect)
+                progress(len(found), max(total, len(found)), effect.address)
+        except KeyboardInterrupt:
+            stopped = True
+            reading.close()  # with the processes that it started
+    for kind in listed:
+        _show_scanned(kind, [f for f in found if f.kind == kind])
+    if stopped:
+        show.err.print(
+            f"stopped after {len(found)} of {total}; what was read is kept, so the next scan goes on from here"
+        )
+        raise typer.Exit(130)
+
+
+def _show_scanned(kind: str, found: Sequence[Scanned]) -> None:
+    """A table of the effects of a kind, and one of what cannot be used."""
+
+    def number(value: int | None) -> str:
+        return "-" if value is None else str(value)
+
+    usable = sorted((f for f in found if not f.why), key=lambda f: f.address)
+    refused = sorted((f for f in found if f.why), key=lambda f: f.address)
+    if usable:
+        rows = [(show.plain(f.address), *map(number, (f.channels, f.parameters, f.latency))) for f in usable]
+        show.table(f"{kind}: {len(rows)}", ("address", "channels", "parameters", "latency"), rows, numbers=3)
+    if refused:
+        rows = [(show.plain(f.address), show.plain(f.why)) for f in refused]
+        show.table(f"{kind}: {len(rows)} that cannot be used", ("address", "why"), rows)
 
 
 def render(

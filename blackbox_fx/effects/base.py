@@ -21,6 +21,8 @@ from blackbox_fx.errors import AudioError, EffectError, NotFinite, ParameterErro
 from blackbox_fx.space import Space, Value
 
 Settings = dict[str, Value]
+_USUAL_RATES = (44_100, 48_000)
+_SHOWN = 8  # parameters in an error
 
 
 class _Native:
@@ -215,12 +217,27 @@ class Effect(abc.ABC):
         except (AudioError, EffectError, ParameterError):
             raise
         except (Exception, SystemExit) as error:
-            raise EffectError(f"{self.name} failed at {blocks[0]} with {type(error).__name__}: {error}") from error
+            reason = " ".join(str(error).split()).rstrip(".")[:200] or "it says no more"
+            how = f"{type(error).__name__} ({reason})"
+            raise EffectError(
+                f"{self.name} failed at {self._shown(blocks[0])} with {how}; mend it, or narrow its parameters."
+            ) from error
         if y.shape != x.shape:
             raise EffectError(f"{self.name} returned shape {y.shape} for audio of shape {x.shape}; both must be equal.")
         if not is_finite(y):
-            raise NotFinite(f"{self.name} returned NaN or infinity at {blocks[0]}; narrow the range of its parameters.")
+            advice = "narrow the range of its parameters"
+            advice = advice if rate in _USUAL_RATES else f"try {_USUAL_RATES[0]} Hz, or {advice}"
+            where = f"{self._shown(blocks[0])} and {rate:g} Hz"
+            raise NotFinite(f"{self.name} returned NaN or infinity at {where}; {advice}.")
         return y
+
+    def _shown(self, settings: Settings) -> str:
+        """Settings for an error: all, or of many those that are not at their defaults."""
+        if len(settings) <= _SHOWN:
+            return str(settings)
+        moved = {name: value for name, value in settings.items() if value != self.defaults[name]}
+        first = dict(list(moved.items())[:_SHOWN])
+        return f"{first} ({len(moved) - len(first)} more are not at their defaults)"
 
     def _blocks(self, values: Any, hop: int | None, length: int) -> tuple[list[Settings], int]:
         if hop is None:

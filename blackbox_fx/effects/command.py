@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import shlex
 import shutil
@@ -25,6 +26,9 @@ from blackbox_fx.space import Space, Value
 _FILES = ("in", "out")
 # all that a program learns of the environment, beside TMPDIR and a locale in which numbers have a point
 _ENVIRONMENT = ("PATH", "HOME", "LD_LIBRARY_PATH", "LADSPA_PATH", "LV2_PATH", "VST_PATH")
+_log = logging.getLogger("blackbox_fx")
+_MISSING = 0.1  # of the samples; when more are missing, that is said, once for each program
+_SAID: set[str] = set()
 _SHOWN = 300  # characters of what a failing program printed
 
 
@@ -66,7 +70,8 @@ class Command(Effect):
     The files are WAV, 32-bit float, in a private folder that is removed after the render. The program sees PATH, HOME,
     library and plugin paths and nothing else of the environment (write `env NAME=value program ...` for more), counts
     in a locale with decimal points, and runs in the current folder. Output that is longer than the input is cut, what
-    is shorter is padded with silence. Rendering is as pure as the program is.
+    is shorter is padded with silence; where more than a tenth is missing, a warning says so, once. Rendering is as pure
+    as the program is.
 
     Args:
         command: the program and its arguments; the program is found in PATH now, and named by its whole path later.
@@ -104,14 +109,17 @@ class Command(Effect):
 
     def _check_names(self) -> None:
         used = {name for pieces in self.arguments for _, name in pieces if name is not None}
-        known = ", ".join([*_FILES, *self.space.parameters])
         for name in self.space.parameters:
             if name in _FILES:
                 raise ParameterError(f"A parameter of {self.name} is called {name!r}, which is a file; rename it.")
             if name not in used:
                 raise ParameterError(f"{name} is not used by {self.name}; write {{{name}}} where its value goes.")
         for name in sorted(used - {*_FILES, *self.space.parameters}):
-            raise ParameterError(f"Unknown placeholder {{{name}}} in {self.name}; known are {known}.")
+            if self.space.parameters:
+                known = ", ".join([*_FILES, *self.space.parameters])
+                raise ParameterError(f"Unknown placeholder {{{name}}} in {self.name}; known are {known}.")
+            example = f"space=bfx.Space({{{name!r}: bfx.Continuous(0, 1)}})"
+            raise ParameterError(f"{self.name} has {{{name}}} but no space that says its range; add {example}, say.")
         for name in _FILES:
             if name not in used:
                 raise ParameterError(f"{self.name} has no {{{name}}}; write it where the name of that file goes.")
@@ -129,6 +137,10 @@ class Command(Effect):
             self._execute(folder, blocks[0])
             wet = self._read(folder / "out.wav", len(audio), round(sample_rate))[:, self.latency_samples :]
         missing = audio.shape[1] - wet.shape[1]
+        if missing > _MISSING * audio.shape[1] and self.name not in _SAID:
+            _SAID.add(self.name)
+            part = f"{missing} of {audio.shape[1]} samples"
+            _log.warning("%s wrote too little: %s were missing, and silence was put there.", self.name, part)
         return np.pad(wet, ((0, 0), (0, missing))) if missing > 0 else wet[:, : audio.shape[1]]
 
     def _execute(self, folder: Path, settings: Settings) -> None:

@@ -6,6 +6,7 @@ import abc
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,9 +16,10 @@ from blackbox_fx import aside
 from blackbox_fx.effects import overrides
 from blackbox_fx.effects.base import Settings
 from blackbox_fx.effects.engine import DawDreamer, dawdreamer, names
+from blackbox_fx.effects.lv2_bundles import bundles
 from blackbox_fx.effects.native import say_reload
 from blackbox_fx.effects.texts import count_steps, parameter_from_texts, raw_value
-from blackbox_fx.errors import EffectError, MissingHost
+from blackbox_fx.errors import EffectError, MissingHost, did_you_mean
 from blackbox_fx.space import Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may take to be loaded and measured
@@ -32,11 +34,27 @@ def _folders(variable: str, *folders: str) -> list[Path]:
 
 def vst2_path() -> list[Path]:
     """The folders where VST2 plugins are installed on this system, in order."""
+    if sys.platform == "darwin":
+        return _folders("VST_PATH", "~/Library/Audio/Plug-Ins/VST", "/Library/Audio/Plug-Ins/VST")
     return _folders("VST_PATH", "~/.vst", "/usr/local/lib/vst", "/usr/lib/vst")
+
+
+def vst2_name(path: Path) -> str:
+    """What a VST2 plugin is called: "MVerb" for "MVerb-vst.so"."""
+    return path.stem.removesuffix("-vst")
+
+
+def installed_vst2() -> list[Path]:
+    """The libraries in the folders of VST2 plugins, sorted; none is loaded, and some may be no plugins."""
+    found = {p for folder in vst2_path() if folder.is_dir() for p in folder.rglob("*") if p.suffix in _ENDINGS}
+    return sorted(p for p in found if not any(parent.suffix in _ENDINGS for parent in p.parents))
 
 
 def lv2_path() -> list[Path]:
     """The folders where LV2 bundles are installed on this system, in order."""
+    if sys.platform == "darwin":
+        usual = ("~/Library/Audio/Plug-Ins/LV2", "/Library/Audio/Plug-Ins/LV2", "~/.lv2", "/usr/local/lib/lv2")
+        return _folders("LV2_PATH", *usual)
     return _folders("LV2_PATH", "~/.lv2", "/usr/local/lib/lv2", "/usr/lib/lv2", "/usr/lib/x86_64-linux-gnu/lv2")
 
 
@@ -94,7 +112,7 @@ class Plugin(DawDreamer, abc.ABC):
             try:
                 read = aside.ask(str(Path(__file__).with_name("dawdreamer_reader.py")), question, _DEADLINE)
             except aside.Failed as error:
-                raise EffectError(f"Cannot load {self.name} (it {error}); check the plugin.") from error
+                raise EffectError(f"Cannot load {self.name} (it {error}); check {self.target}.") from error
             except aside.Refused as error:
                 raise {"MissingHost": MissingHost}.get(error.args[0], EffectError)(error.args[1]) from error
             aside.keep("dawdreamer", key, read)
@@ -112,7 +130,10 @@ class Plugin(DawDreamer, abc.ABC):
         return {name: getattr(self, name) for name in names} | {"space": ranges.to_json()}
 
     def _make(self, engine: Any) -> Any:
-        return engine.make_plugin_processor("effect", self.target)
+        try:
+            return engine.make_plugin_processor("effect", self.target)
+        except RuntimeError as error:
+            raise RuntimeError(f"{str(error).strip().rstrip('.')}: {self.target}") from error
 
     def _latency(self, processor: Any) -> int:
         return processor.get_latency_samples()
@@ -169,7 +190,7 @@ class VST2(Plugin):
         parameters: str | os.PathLike[str] | None = None,
     ) -> None:
         found = self._find(path)
-        super().__init__(f"vst2:{found.stem.removesuffix('-vst')}", str(found), reset, sample_rate, parameters)
+        super().__init__(f"vst2:{vst2_name(found)}", str(found), reset, sample_rate, parameters)
 
     def _learn(self, choose: bool) -> None:
         self._learn_aside(choose)
@@ -184,7 +205,10 @@ class VST2(Plugin):
             if candidate.exists() and candidate.suffix in _ENDINGS:
                 return candidate.resolve()
         where = ", ".join(map(str, vst2_path()))
-        raise EffectError(f"No such VST2 plugin: {path}; give its path, or its name if it is installed in {where}.")
+        question = did_you_mean(given.stem, [vst2_name(found) for found in installed_vst2()])
+        raise EffectError(
+            f"No such VST2 plugin: {path}{question}; give its path, or its name if it is installed in {where}."
+        )
 
     def _version(self) -> bytes:
         """The plugin's own files and its host."""
@@ -218,16 +242,21 @@ class LV2(Plugin):
         super().__init__(f"lv2:{uri}", uri, reset, sample_rate, parameters)
 
     def _learn(self, choose: bool) -> None:
-        self._learn_aside(choose)
+        try:
+            self._learn_aside(choose)
+        except MissingHost:
+            raise
+        except EffectError as error:
+            known = bundles(lv2_path())
+            if self.target in known:
+                raise
+            question, where = did_you_mean(self.target, known), ", ".join(map(str, lv2_path()))
+            raise EffectError(
+                f"No LV2 plugin {self.target}{question} is installed in {where}; `blackbox-fx effects` lists them."
+            ) from error
 
     def _version(self) -> bytes:
         """The libraries of the bundle, where its manifest names the plugin, and the host."""
-        manifests = [path for folder in lv2_path() for path in sorted(folder.glob("*/manifest.ttl"))]
-        bundle = next((path.parent for path in manifests if self._is_in(path.read_text(errors="replace"))), None)
+        bundle = bundles(lv2_path()).get(self.target)
         libraries = sorted(bundle.glob("*.so")) if bundle else []
         return super()._version() + b"".join(path.read_bytes() for path in libraries)
-
-    def _is_in(self, manifest: str) -> bool:
-        prefixes = re.findall(r"@prefix\s+(\S*:)\s+<([^>]*)>", manifest)
-        short = [prefix + self.target.removeprefix(iri) for prefix, iri in prefixes if self.target.startswith(iri)]
-        return f"<{self.target}>" in manifest or bool(set(short) & set(manifest.split()))

@@ -183,7 +183,8 @@ class DawDreamer(Effect, abc.ABC):
             raise EffectError(f"Cannot load {self.name} ({reason}); check its address and what it needs.") from error
         inputs = processor.get_num_input_channels()
         if not (inputs and processor.get_num_output_channels()):
-            raise EffectError(f"{self.name} does not turn audio into audio; it cannot be used as an effect.")
+            lacks = "gives no audio" if inputs else "takes no audio, as an instrument"
+            raise EffectError(f"{self.name} does not turn audio into audio: it {lacks}; choose an effect.")
         player = engine.make_playback_processor("player", np.zeros((inputs, block), np.float32))
         engines[sample_rate, block] = _Loaded(engine, player, processor)
         engines[sample_rate, block].connect()

@@ -20,6 +20,7 @@ from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Tog
 
 # a slider of more positions than this has a step only for the mouse
 _FEW = 33
+_PREPENDED = 3  # lines that the host puts before a program
 _LABEL = r'"((?:[^"\\]|\\.)*)"'
 _WIDGETS = re.compile(
     rf"open(?P<box>\w+)Box\({_LABEL}\)|(?P<close>closeBox)\(\)|declare\(&(?P<of>\w+), {_LABEL}, {_LABEL}\)"
@@ -122,6 +123,8 @@ class Faust(DawDreamer):
         self.code, self.folder = _source(path) if code is None else (code, "")
         self.addresses: dict[str, str] = {}
         self.menus: dict[str, dict[str, float]] = {}
+        if not self.code.strip():
+            raise EffectError(f"faust:{Path(path).stem} is empty; write a program, such as process = _ * 0.5;.")
         super().__init__(f"faust:{Path(path).stem}", reset, sample_rate)
 
     def _learn(self, choose: bool) -> None:
@@ -132,8 +135,26 @@ class Faust(DawDreamer):
         if self.folder:
             processor.faust_libraries_paths = [self.folder]
         processor.set_dsp_string(self.code)
-        processor.compile()
+        try:
+            processor.compile()
+        except RuntimeError as error:
+            raise EffectError(
+                f"Cannot compile {self.name} ({self._complaint(str(error))}); mend the program."
+            ) from error
         return processor
+
+    def _complaint(self, text: str) -> str:
+        """What the compiler says, with the line of the program in place of those of the host, and of no paths of it."""
+        text = " ".join(text.split("Check the faustlibraries path")[0].split()).removeprefix(
+            "FaustProcessor::compile(): "
+        )
+        text = re.sub(r" ?: ERROR : |^ERROR : |\?\?\?\?:-1", ": ", text).replace(" : ", " ").strip(" :.")
+        found = re.match(r"dawdreamer:(\d+): (.*)", text)
+        if not found:
+            return text
+        number, lines = int(found[1]) - _PREPENDED, self.code.splitlines()
+        shown = f" in {lines[number - 1].strip():.80}" if 0 < number <= len(lines) else ""
+        return f"line {number}: {found[2]}{shown}"
 
     def _read(self, processor: Any) -> Space:
         inputs, outputs = processor.get_num_input_channels(), processor.get_num_output_channels()

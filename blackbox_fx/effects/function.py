@@ -10,6 +10,7 @@ import numpy as np
 
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects.base import Effect, Settings
+from blackbox_fx.errors import ParameterError
 from blackbox_fx.space import Space
 
 
@@ -42,6 +43,9 @@ def function(fn: Callable[..., Any], space: Space, name: str | None = None) -> F
         space: its parameters.
         name: for tables and errors; the function's own name if not given.
 
+    Raises:
+        ParameterError: fn cannot be called, or space is no Space.
+
     >>> import numpy as np
     >>> from blackbox_fx.space import Continuous, Space
     >>> drive = function(lambda x, sr, drive_db: np.tanh(x * 10 ** (drive_db / 20)),
@@ -49,4 +53,8 @@ def function(fn: Callable[..., Any], space: Space, name: str | None = None) -> F
     >>> drive.render(np.full((1, 2), 0.1), {"drive_db": 20.0}).round(4).tolist()
     [[0.7616000175476074, 0.7616000175476074]]
     """
+    if not callable(fn):
+        raise ParameterError(f"fn must be a function of audio, sample_rate and parameters by name, got {fn!r:.80}.")
+    if not isinstance(space, Space):
+        raise ParameterError(f"space must be a Space of parameters, such as bfx.Space({{...}}), got {space!r:.80}.")
     return Function(fn, space, name or getattr(fn, "__name__", "function"))

@@ -107,7 +107,10 @@ class LADSPA(Effect):
     Inputs called side chain hear that mean, too. Plugins with more inputs or outputs are refused.
 
     Args:
-        name: the label of an installed plugin, or "/path/file.so:label".
+        name: the label of an installed plugin, or "/path/file.so:label"; of a file that holds one, its path will do.
+
+    Attributes:
+        latency: samples that the plugin reports at 44.1 kHz and its defaults.
 
     Raises:
         EffectError: no such file or label, no LADSPA library, or not an effect.
@@ -132,7 +135,13 @@ class LADSPA(Effect):
                 self.standing[control.port] = control.kind
         self.space = Space({name: c.kind for name, c in self.controls.items() if isinstance(c.kind, Parameter)})
         self.latency_port = next((port for port, text in meters.items() if text.strip("_ ").lower() == "latency"), None)
-        self.automatable = self.latency_port is None or not self._latency()
+        self.latency = 0 if self.latency_port is None else self._latency()
+        self.automatable = not self.latency
+
+    @property
+    def channels(self) -> int:
+        """Of the audio that goes through at once, 1 or 2."""
+        return len(self.ports[1])
 
     def _open(self) -> Any:
         try:

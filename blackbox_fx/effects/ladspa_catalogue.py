@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -22,12 +21,14 @@ from typing import Any, final
 
 import platformdirs
 
+from blackbox_fx import sandbox
 from blackbox_fx.effects import ladspa_abi
-from blackbox_fx.errors import EffectError
+from blackbox_fx.errors import EffectError, did_you_mean
 
 _log = logging.getLogger("blackbox_fx")
 _DEADLINE = 10.0  # seconds that a library may take to load and to tell what it holds
 _FORMAT = 1
+_NAMED = 10  # labels in an error
 # names of audio inputs that listen to what another signal does
 _SIDE_CHAIN = re.compile(r"side.?chain", re.IGNORECASE)
 
@@ -70,6 +71,9 @@ def search_path() -> list[Path]:
     given = os.environ.get("LADSPA_PATH")
     if given:
         return [Path(folder) for folder in given.split(os.pathsep) if folder]
+    if sys.platform == "darwin":
+        folders = [Path.home() / "Library/Audio/Plug-Ins/LADSPA", Path("/Library/Audio/Plug-Ins/LADSPA")]
+        return [*folders, Path.home() / ".ladspa", Path("/usr/local/lib/ladspa")]
     system = Path("/usr/lib")
     usual = [Path.home() / ".ladspa", Path("/usr/local/lib/ladspa"), system / "ladspa", Path("/usr/lib64/ladspa")]
     return usual + sorted(system.glob("*-*/ladspa"))  # such as /usr/lib/x86_64-linux-gnu
@@ -81,53 +85,58 @@ def installed() -> list[str]:
     Libraries that are read for the first time are loaded in a process of their own, a second or two for a hundred;
     those that crash or hang there are left out with a warning.
     """
-    addresses: list[str] = []
+    return [address for address, _, layout in listed() if not layout.refusal]
+
+
+def listed() -> list[tuple[str, Path, Layout]]:
+    """Address, library and ports of the installed LADSPA plugins, as in `installed`; not all of them are effects."""
+    found: list[tuple[str, Path, Layout]] = []
     seen: set[str] = set()
     for path, contents in _installed():
-        addresses += [
-            f"ladspa:{path}:{label}" if label in seen else f"ladspa:{label}"
-            for label, layout in contents.items()
-            if not layout.refusal
-        ]
+        for label, layout in contents.items():
+            found.append((f"ladspa:{path}:{label}" if label in seen else f"ladspa:{label}", path, layout))
         seen.update(contents)
-    return sorted(addresses)
+    return sorted(found, key=lambda plugin: plugin[0])
 
 
 def find(name: str) -> tuple[Path, str, Layout]:
-    """The library, label and ports of "label" or "/path/file.so:label".
+    """The library, label and ports of "label", "/path/file.so:label", or "/path/file.so" if it holds a single one.
 
     Raises:
         EffectError: no such library or label, a library that cannot be loaded, or a plugin that is no effect.
     """
     file, colon, label = name.rpartition(":")
-    if colon:
+    if "/" in label or label.endswith(".so"):
+        path = _library(name)
+        contents = _read(path, retry=True)
+        if len(contents) != 1:
+            raise EffectError(f"{name!r} says no label; write ladspa:{name}:label, and it has {_some(contents)}.")
+        [(label, layout)] = contents.items()
+    elif colon:
         path = _library(file)
         contents = _read(path, retry=True)
         if label not in contents:
-            raise EffectError(f"{path} has no plugin {label!r}; {_near(label, contents)}.")
+            question = did_you_mean(label, contents)
+            raise EffectError(f"{path} has no plugin {label!r}{question}; it has {_some(contents)}.")
         layout = contents[label]
-    elif "/" in name or name.endswith(".so"):
-        raise EffectError(
-            f"{name!r} says no label; write ladspa:/path/file.so:label, or ladspa:label if it is installed."
-        )
     else:
         known = _installed()
         found = [(path, contents[label]) for path, contents in known if label in contents]
         if not found:
             labels = [label for _, contents in known for label in contents]
             where = ", ".join(map(str, search_path()))
-            raise EffectError(f"No LADSPA plugin {label!r} is installed in {where}; {_near(label, labels)}.")
+            question = did_you_mean(label, labels)
+            hint = "`blackbox-fx effects` lists them" if labels else "install some, or name their folder in LADSPA_PATH"
+            raise EffectError(f"No LADSPA plugin {label!r}{question} is installed in {where}; {hint}.")
         path, layout = found[0]
     if layout.refusal:
         raise EffectError(f"ladspa:{label} {layout.refusal}.")
     return path, label, layout
 
 
-def _near(label: str, labels: Collection[str]) -> str:
-    near = difflib.get_close_matches(label, labels, 3, 0.5) or sorted(labels)[:20]
-    if not near:
-        return "install some, or name their folder in LADSPA_PATH"
-    return f"did you mean {' or '.join(near)}?" if len(near) <= 3 else f"there are {', '.join(near)}"
+def _some(labels: Collection[str]) -> str:
+    first = ", ".join(sorted(labels)[:_NAMED]) or "none"
+    return first if len(labels) <= _NAMED else f"{first} and {len(labels) - _NAMED} more"
 
 
 def _library(file: str) -> Path:
@@ -182,17 +191,33 @@ def _read(path: Path, retry: bool = False) -> Contents:
 def _ask(path: Path) -> tuple[dict[str, Any], bool]:
     """Loads a library in a process of its own; its answer, and whether that is how it always ends."""
     command = [sys.executable, "-I", "-S", ladspa_abi.__file__, str(path)]
+    folder = sandbox.make_folder()
     try:
         with tempfile.TemporaryFile() as file:  # a pipe would stay open as long as what the library starts
-            ended = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.DEVNULL, timeout=_DEADLINE
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.DEVNULL,
+                env=sandbox.environment(folder),
+                start_new_session=True,
             )
+            try:
+                code = process.wait(_DEADLINE)
+            finally:
+                sandbox.end_all(folder, process.pid)
+                process.wait()
             file.seek(0)
             said = file.read()
     except subprocess.TimeoutExpired:
         return {"error": f"it does not end loading within {_DEADLINE:g} seconds"}, True
-    if ended.returncode < 0:
-        return {"error": f"it crashes on loading with {signal.Signals(-ended.returncode).name}"}, True
+    finally:
+        sandbox.clear(folder)
+    if code < 0:
+        known = -code in set(signal.Signals)
+        return {
+            "error": f"it crashes on loading with {signal.Signals(-code).name if known else f'signal {-code}'}"
+        }, True
     try:
         answer = json.loads(said)
         return answer, "plugins" in answer  # what it depends on may be installed later

@@ -11,7 +11,7 @@ import numpy as np
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, read
 from blackbox_fx.effects.base import Effect, Settings
-from blackbox_fx.errors import EffectError, ParameterError
+from blackbox_fx.errors import EffectError, ParameterError, did_you_mean
 from blackbox_fx.space import Choice, Continuous, Parameter, Space, Toggle
 
 
@@ -143,7 +143,9 @@ class Builtin(Effect):
         self, name: str, impulse_response: str | os.PathLike[str] | Any = None, impulse_rate: float | None = None
     ) -> None:
         if name not in BUILTINS:
-            raise EffectError(f"pedalboard has no built-in {name!r}; known are {', '.join(BUILTINS)}.")
+            question = did_you_mean(name, BUILTINS)
+            hint = "`blackbox-fx effects` lists them" if question else f"known are {', '.join(BUILTINS)}"
+            raise EffectError(f"pedalboard has no built-in {name!r}{question}; {hint}.")
         super().__init__(f"pedalboard:{name}", Space(BUILTINS[name]))
         self.builtin = name
         self.automatable = name not in _NOT_AUTOMATABLE

@@ -40,9 +40,9 @@ class Rack(Effect):
 
     def __init__(self, effects: Mapping[str, Effect] | Sequence[Effect], name: str = "rack") -> None:
         given = list(effects.values() if isinstance(effects, Mapping) else effects)
-        wrong = [type(e).__name__ for e in given if not isinstance(e, Effect)]
+        wrong = [f"{e!r:.80}" for e in given if not isinstance(e, Effect)]
         if wrong or not given:
-            raise EffectError(f"A Rack needs one or more effects, got {wrong[0] if wrong else 'none'}; see bfx.load.")
+            raise EffectError(f"A Rack needs one or more effects, got {wrong[0] if wrong else 'none'}; use bfx.load.")
         if not isinstance(effects, Mapping):
             effects = dict(zip(label([e.name for e in effects]), effects, strict=True))
         self.members = dict(effects)

@@ -18,7 +18,7 @@ from blackbox_fx.effects import overrides, vst3_reader, vst3_state
 from blackbox_fx.effects.base import Effect, Settings
 from blackbox_fx.effects.native import reseed, same_arithmetic, say_reload
 from blackbox_fx.effects.texts import parameter_from_texts, python_name, raw_value
-from blackbox_fx.errors import DataError, EffectError
+from blackbox_fx.errors import DataError, EffectError, did_you_mean
 from blackbox_fx.space import Space
 
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured, or given a state
@@ -49,7 +49,10 @@ def _find(path: str | os.PathLike[str]) -> Path:
                 if candidate.exists():
                     return candidate
     where = ", ".join(map(str, search_path()))
-    raise EffectError(f"No such VST3 plugin: {path}; give its path, or its name if it is installed in {where}.")
+    question = did_you_mean(given.stem, [found.stem for found in installed()])
+    raise EffectError(
+        f"No such VST3 plugin: {path}{question}; give its path, or its name if it is installed in {where}."
+    )
 
 
 @final
@@ -147,8 +150,10 @@ class VST3(Effect):
         except Exception as error:
             reason = " ".join(str(error).split())
             if "main thread" in reason:
+                once = "" if self.reset == "reload" else "call effect.open() there first, or "
+                when = "for each render " if self.reset == "reload" else ""
                 raise EffectError(
-                    f"{self.name} can only be loaded on the main thread; give the layer Processes()."
+                    f"{self.name} is loaded {when}on the main thread only; {once}give the layer Processes()."
                 ) from error
             raise self._unusable(reason) from error
         return plugin

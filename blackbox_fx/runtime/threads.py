@@ -45,8 +45,8 @@ class Threads(Pool):
     """Renders in threads of this process: quickest for hosts that release the GIL meanwhile, as pedalboard does.
 
     A thread cannot be stopped from outside, so there is no deadline here, and a plugin that crashes takes the process
-    with it: use `Processes` for what you do not trust. VST3 plugins take turns here, and some cannot run
-    outside the main thread at all: use `Processes` for them too.
+    with it: use `Processes` for what you do not trust. VST3 plugins take turns here and are opened
+    in the calling thread, which must be the main one; some cannot run in others at all: use `Processes` for them.
 
     Args:
         workers: number of threads.
@@ -59,12 +59,16 @@ class Threads(Pool):
         self._pid = os.getpid()
 
     def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+        job.effect.open()  # here, since some open on the main thread only
+
         def one(n: int) -> None:
             out[n] = job.render(n)
 
         self._run(one, len(job))
 
     def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
+        job.effect.open()
+
         def one(n: int) -> None:
             out[n] = job.project(n, weight, stretch)
 

@@ -1,0 +1,28 @@
+"""What effects are, by their addresses: `aside.ask` runs this file in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from blackbox_fx import aside
+from blackbox_fx.effects import load
+from blackbox_fx.errors import BlackBoxError, MissingHost
+
+
+def _read(address: str) -> dict[str, Any]:
+    try:
+        effect: Any = load(address)
+    except BlackBoxError as error:
+        return {"why": str(error), "lasts": not isinstance(error, MissingHost)}
+    parameters = len(effect.space.parameters)
+    return {"channels": effect.channels, "parameters": parameters, "latency": effect.latency, "why": "", "lasts": True}
+
+
+def _reply(addresses: list[str], tell: Callable[[Any], None]) -> None:
+    for address in addresses:
+        tell(_read(address))
+
+
+if __name__ == "__main__":
+    aside.answer(_reply)
