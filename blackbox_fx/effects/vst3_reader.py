@@ -264,29 +264,6 @@ def examine(make: Callable[[], Any], tell: Callable[[Any], None]) -> dict[str, A
         for p in marked:
             p["why"] = "is remembered after it was set back"
     return answer
-    tell("loaded")
-    # some take long to set or reset, so one in doubt is tried together with the reset
-    alone = bench.doubts[0] if len(bench.doubts) == 1 else None
-    other = np.random.default_rng(0).random(len(bench.own)).tolist()
-    answer["automatable"] = bench.try_reset(other if alone is None else _moved(bench.defaults, alone))
-    answer["reset"], answer["latency"] = bench.reset, bench.plugin.reported_latency_samples
-    tell("reset")
-    if alone is not None and _apart(bench.first, bench.last) > _ACTS:
-        alive, tried = {alone}, {alone}
-    else:
-        alive, tried = bench.alive(tell), set[int]()
-    for k, p in enumerate(bench.own):
-        if k in bench.doubts and k not in alive:
-            p["why"] = f"changes nothing at {BASES} random settings"
-        elif k not in tried and bench.moves_others(k):
-            p["why"] = "moves others"
-            bench.plugin = make()
-    tell("tried")
-    if _apart(bench.first, bench.render(bench.defaults)) > _EQUAL if not tried else False:
-        for k, p in enumerate(bench.own):
-            if not p["why"] and bench.remembers(k):
-                p["why"] = "is remembered after it was set back"
-    return answer
 
 
 def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
