@@ -125,7 +125,7 @@ def test_train_on_a_folder_of_stems(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("inspect", "pedalboard:Compresor"), "known are"),
+        (("inspect", "pedalboard:Compresor"), "did you mean"),
         (("inspect", "vst3:/no/such.vst3"), "No such VST3"),
         (("inspect", "pedalboard:Gain", "--html", "page.txt"), "--html takes"),
         (("inspect", "vst3:ZamCompX2", "--parameters", "none.toml"), "none.toml"),
