@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 import shutil
@@ -46,7 +47,20 @@ def search_path() -> list[str]:
 
 def make_folder() -> Path:
     """A new folder for the temporary files and the output of one worker of this process."""
+    _sweep()
     return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+
+
+@functools.cache
+def _sweep() -> None:
+    """Removes, once, the folders of processes that were killed before they could."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        with contextlib.suppress(PermissionError):
+            try:
+                os.kill(int(pid), 0)
+            except (ProcessLookupError, ValueError):
+                clear(folder)
 
 
 def limit() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -101,6 +102,13 @@ def misbehave(tmp_path_factory):
         inside.mkdir(parents=True)
         shutil.copy(library, inside / f"{name}.so")
     return folder / "misbehave.vst3"
+
+
+@pytest.fixture(autouse=True)
+def subnormal():
+    """Sees that no library turns subnormal numbers off for the tests that follow."""
+    yield
+    assert np.float64(5e-324) * 1.0 != 0
 
 
 @pytest.fixture

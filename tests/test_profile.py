@@ -275,3 +275,9 @@ def test_misbehaving_plugins_are_known_by_their_profile(misbehave):
     assert lies.latency_measured == -64 and smooths.latency_measured == 0
     assert remembers.repeat_error > 0.01 and remembers.leak > 0.01 and remembers.random_error == 0
     assert min(noisy.repeat_error, noisy.fresh_error, noisy.silence_peak) > 5e-3
+
+
+def test_too_few_settings_call_nothing_dead():
+    few, many, moved = (ParameterProfile(0, most, 0, 0, None, n) for most, n in ((0, 1), (0, 8), (0.1, 1)))
+    found = Profile("x", parameters={"few": few, "many": many, "moved": moved})
+    assert found.dead == ("many",) and found.alive == ("few", "moved")

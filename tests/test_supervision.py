@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -318,3 +319,15 @@ def test_a_short_soak_comes_out_right():
     found = soak(renders=48, share=0.1, seconds=0.1, deadline=1.0)
     assert found.counters.renders == found.wanted == 48 and not found.wrong and not found.left
     assert found.counters.restarts > 0 and not found.clean_counters.trouble
+
+
+def test_folders_of_processes_that_were_killed_are_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    old, mine = (tmp_path / f"{sandbox.PREFIX}{pid}-x" for pid in (ended.pid, os.getpid()))
+    for folder in (old, mine):
+        (folder / "inside").mkdir(parents=True)
+    sandbox._sweep.cache_clear()
+    new = sandbox.make_folder()
+    assert not old.exists() and mine.exists() and new.exists()

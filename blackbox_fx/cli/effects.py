@@ -21,6 +21,7 @@ from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Tog
 
 Address = Annotated[str, typer.Argument(help="Such as pedalboard:Compressor, vst3:/path/to/Plugin.vst3 or ladspa:sc4.")]
 Preset = Annotated[Path | None, typer.Option("--preset", help="Settings to begin with; --set goes above them.")]
+Own = Annotated[Path | None, typer.Option("--parameters", help="TOML file that overrides what a plugin tells.")]
 Impulse = Annotated[Path | None, typer.Option("--impulse", help="Impulse response, for pedalboard:Convolution.")]
 
 
@@ -40,6 +41,8 @@ def effects(
     listed = installed(kinds, match)
     if not scan:
         for kind, addresses in listed.items():
+            if not addresses:
+                continue
             show.out.print(f"[bold]{kind}[/]: {len(addresses)}")
             # one to a line where a program reads it
             shown = [Text(address, no_wrap=True, overflow="fold") for address in addresses]
@@ -67,6 +70,9 @@ def effects(
         raise typer.Exit(130)
 
 
+_RAW: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
+
+
 def _show_scanned(kind: str, found: Sequence[Scanned]) -> None:
     """A table of the effects of a kind, and one of what cannot be used."""
 
@@ -75,6 +81,10 @@ def _show_scanned(kind: str, found: Sequence[Scanned]) -> None:
 
     usable = sorted((f for f in found if not f.why), key=lambda f: f.address)
     refused = sorted((f for f in found if f.why), key=lambda f: f.address)
+    if not show.out.is_terminal:  # for programs
+        for f in (*usable, *refused):
+            show.out.print(f.address, *map(number, (f.channels, f.parameters, f.latency)), f.why, sep="\t", **_RAW)
+        return
     if usable:
         rows = [(show.plain(f.address), *map(number, (f.channels, f.parameters, f.latency))) for f in usable]
         show.table(f"{kind}: {len(rows)}", ("address", "channels", "parameters", "latency"), rows, numbers=3)
@@ -90,11 +100,12 @@ def render(
     settings: Annotated[list[str], typer.Option("--set", help="name=value, in physical units; may be repeated.")] = [],
     preset: Preset = None,
     impulse: Impulse = None,
+    parameters: Own = None,
 ) -> None:
     """Render a file through an effect."""
     from blackbox_fx.audio import read, write
 
-    loaded = load_effect(effect, impulse)
+    loaded = load_effect(effect, impulse, parameters)
     values = loaded.space.complete(choose(loaded, preset, settings))
     audio, rate = read(source)
     if target.exists() and target.samefile(source):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from blackbox_fx.cli import show
-from blackbox_fx.cli.effects import Address, Impulse, Preset, choose, load_effect
+from blackbox_fx.cli.effects import Address, Impulse, Own, Preset, choose, load_effect
 
 
 def preset(
@@ -19,9 +19,10 @@ def preset(
     settings: Annotated[list[str], typer.Option("--set", help="name=value, in physical units; may be repeated.")] = [],
     source: Preset = None,
     impulse: Impulse = None,
+    parameters: Own = None,
 ) -> None:
     """Write settings of an effect to a file, or with --preset another file in another format."""
-    loaded = load_effect(effect, impulse)
+    loaded = load_effect(effect, impulse, parameters)
     values = loaded.space.complete(choose(loaded, source, settings))
     loaded.save_preset(target, values)
     moved = [name for name, value in values.items() if value != loaded.defaults[name]]

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blackbox_fx.cli import show
-from blackbox_fx.cli.effects import Address, Impulse, load_effect
+from blackbox_fx.cli.effects import Address, Impulse, Own, load_effect
 from blackbox_fx.errors import DataError
 
 if TYPE_CHECKING:
     from blackbox_fx.effects import Effect
     from blackbox_fx.profiling import Check, Profile
-
-Parameters = Annotated[Path | None, typer.Option("--parameters", help="TOML file that says otherwise of parameters.")]
 
 
 def _text(value: Any) -> str:
@@ -31,7 +29,7 @@ def inspect(
     html: Annotated[Path | None, typer.Option("--html", help="Page with plots to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The profile as JSON, and nothing else.")] = False,
     impulse: Impulse = None,
-    parameters: Parameters = None,
+    parameters: Own = None,
 ) -> None:
     """Show the parameters of an effect, and what it is like: measured once, about ten seconds, then remembered."""
     from blackbox_fx.profiling import plots, profile
@@ -72,7 +70,7 @@ def _parameters(loaded: Effect) -> None:
     for name, why in excluded.items():
         by_reason.setdefault(why, []).append(name)
     for why, names in by_reason.items():
-        show.out.print(f"Left out, {why}: {', '.join(names)}.", markup=False, highlight=False, soft_wrap=True)
+        show.out.print(f"Left out: {', '.join(names)} ({why}).", markup=False, highlight=False, soft_wrap=True)
 
 
 def _profile(found: Profile) -> None:
@@ -83,7 +81,7 @@ def _profile(found: Profile) -> None:
         (
             name,
             f"{p.sensitivity:.2g}",
-            f"{p.most:.2g}" if p.alive else "dead",
+            "dead" if p.alive is False else f"{p.most:.2g}",
             f"{p.step:.2g}".replace("nan", "-"),
             f"{p.smoothness:.2f}".replace("nan", "-"),
             {True: "yes", False: "no", None: "-"}[p.monotone],
@@ -105,7 +103,7 @@ def check(
     effect: Address,
     seconds: Annotated[float, typer.Option(min=0.05, max=10, help="Length of the clip.")] = 0.5,
     impulse: Impulse = None,
-    parameters: Parameters = None,
+    parameters: Own = None,
 ) -> None:
     """Try whether an effect keeps every promise; exit status 1 if one is broken."""
     from blackbox_fx.profiling import check_aside

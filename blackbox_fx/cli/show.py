@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 out = Console()
 err = Console(stderr=True)
@@ -18,7 +18,8 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], nu
     """Prints a table; the last `numbers` columns are set flush right."""
     grid = Table(title=title, title_justify="left", title_style="bold")
     for k, heading in enumerate(headings):
-        grid.add_column(heading, justify="right" if k >= len(headings) - numbers else "left")
+        flush = "right" if k >= len(headings) - numbers else "left"
+        grid.add_column(heading, justify=flush, overflow="fold")
     for row in rows:
         grid.add_row(*row)
     out.print(grid)
@@ -38,8 +39,8 @@ def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
     )
-    with Progress(*columns, console=err) as progress:
+    with Progress(*columns, console=err, transient=True, expand=True) as progress:
         task = progress.add_task(title, total=None, words="")
         yield lambda done, total, words: progress.update(task, completed=done, total=total, words=words)

@@ -174,7 +174,7 @@ def rows(found: Profile) -> list[tuple[str, str, str]]:
         ("automatable", "yes" if found.automatable else "no", "settings may change in mid-clip"),
         ("latency", f"{found.latency_reported}", "samples reported, which are compensated"),
         ("latency left", number(found.latency_measured), "samples to the first arrival"),
-        ("tail", number(found.tail_seconds, " s"), "to -80 dB"),
+        ("tail", number(found.tail_seconds, " s"), "to -80 dB, as far as was listened"),
         ("silence", error(found.silence_peak), "peak that comes out of silence"),
         ("largest gain", number(found.largest_gain), f"rms out over in, {found.settings} random settings"),
         ("not finite", number(100 * found.non_finite, " %"), "of random settings give NaN or infinity"),

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, final
 
+_ENOUGH = 4  # settings at which a parameter changes nothing, until it is called dead
+
 
 @final
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +34,9 @@ class ParameterProfile:
     settings: int
 
     @property
-    def alive(self) -> bool:
-        """Whether it changes anything."""
-        return self.most > 1e-6
+    def alive(self) -> bool | None:
+        """Whether it changes anything; None if it did not, but was moved at a few settings only."""
+        return True if self.most > 1e-6 else False if self.settings >= _ENOUGH else None
 
 
 @final
@@ -107,13 +109,13 @@ class Profile:
 
     @property
     def dead(self) -> tuple[str, ...]:
-        """Parameters that change nothing."""
-        return tuple(name for name, p in self.parameters.items() if not p.alive)
+        """Parameters that changed nothing at any of four settings or more."""
+        return tuple(name for name, p in self.parameters.items() if p.alive is False)
 
     @property
     def alive(self) -> tuple[str, ...]:
-        """Parameters that change something: `effect.only(*profile(effect).alive)` leaves the others out."""
-        return tuple(name for name, p in self.parameters.items() if p.alive)
+        """All but the dead: `effect.only(*profile(effect).alive)` leaves those out."""
+        return tuple(name for name, p in self.parameters.items() if p.alive is not False)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as what JSON can hold, nan as null."""

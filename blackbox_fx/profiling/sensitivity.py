@@ -30,6 +30,11 @@ def _moved(row: NDArray[np.float64], where: slice, parameter: Parameter) -> NDAr
     return other
 
 
+def _defaults(s: Subject) -> NDArray[np.float64]:
+    """(1, width): where the parameters stand when nothing is said."""
+    return s.effect.space.encode({n: s.effect.defaults[n] for n in s.effect.space.free})[None]
+
+
 def _render(s: Subject, row: NDArray[np.float64]) -> Audio | None:
     try:
         return s.render(s.effect.space.decode(row))
@@ -46,7 +51,7 @@ def parameters(s: Subject, until: float) -> dict[str, dict[str, Any]]:
             at least.
     """
     space = s.effect.space
-    rows = space.sample(max(1, min(8, s.count)), np.random.default_rng(4))
+    rows = np.concatenate([_defaults(s), space.sample(max(1, min(8, s.count)) - 1, np.random.default_rng(4))])
     changes: dict[str, list[float]] = {name: [] for name in space.free}
     best: dict[str, tuple[float, NDArray[np.float64]]] = {}
     noise = 0.0
@@ -71,7 +76,7 @@ def parameters(s: Subject, until: float) -> dict[str, dict[str, Any]]:
                 best[name] = (change, row)
     tried = max((len(c) for c in changes.values()), default=0)
     if tried < len(rows):
-        s.notes.append(f"sensitivity was measured at {tried} settings instead of {len(rows)}")
+        s.notes.append(f"sensitivity was measured at {tried} of {len(rows)} settings")
     found = {
         name: {
             "sensitivity": float(np.median(c)) if c else 0.0,

@@ -32,7 +32,7 @@ def parameter_table(found: Profile, space: Space) -> list[tuple[str, ...]]:
     for name, p in found.parameters.items():
         way = "-" if p.monotone is None else "yes" if p.monotone else "no"
         told = space.parameters[name].describe() if name in space.parameters else ""
-        most = _short(p.most) if p.alive else "dead"
+        most = "dead" if p.alive is False else _short(p.most)
         table.append((name, told, _short(p.sensitivity), most, _short(p.step), _short(p.smoothness), way))
     return table
 
