@@ -6,6 +6,7 @@ The process runs one Python file, which calls `answer`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -21,9 +22,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from blackbox_fx import sandbox
+from blackbox_fx import places, sandbox
 
 _log = logging.getLogger("blackbox_fx")
+_LARGE = 64 * 2**20  # bytes of a file that is not read as a whole
 _LOOK = 0.2  # seconds between looks at a process that says nothing
 
 
@@ -58,7 +60,7 @@ def ask(
     ours, theirs = os.pipe()
     folder = sandbox.make_folder()
     try:
-        with tempfile.TemporaryFile() as asked, (folder / sandbox.LOG).open("wb") as printed:
+        with tempfile.TemporaryFile() as asked, (folder / sandbox.LOG).open("ab") as printed:
             asked.write(json.dumps(question).encode())
             asked.seek(0)
             process = subprocess.Popen(
@@ -133,6 +135,7 @@ def answer(reply: Callable[[Any, Callable[[Any], None]], Any]) -> None:
             raises is given as the reason why there is none.
     """
     sandbox.limit()
+    sandbox.follow(os.getppid(), Path(os.environ["TMPDIR"]))
     pipe = int(sys.argv[1])
 
     def say(kind: str, content: Any) -> None:
@@ -147,20 +150,39 @@ def answer(reply: Callable[[Any, Callable[[Any], None]], Any]) -> None:
     os._exit(0)  # without what plugins do on exit
 
 
-def digest(*files: Path) -> str:
-    """A name for the contents of these files. Raises OSError if one cannot be read."""
+def digest(*paths: Path) -> str:
+    """A name for what these files, and all files in these folders, are called and hold.
+
+    Of files above 64 MiB, size and time of change stand for what they hold. Read once as long as sizes and times stay.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    files = []
+    for path in paths:
+        files += [(path.name, path)] if not path.is_dir() else []
+        files += [(str(p.relative_to(path)), p) for p in sorted(path.rglob("*")) if p.is_file()]
+    stats = [path.stat() for _, path in files]
+    marks = [(str(p), name, s.st_size, s.st_mtime_ns) for (name, p), s in zip(files, stats, strict=True)]
+    return _digest(tuple(marks))
+
+
+@functools.lru_cache(1024)
+def _digest(marks: tuple[tuple[str, str, int, int], ...]) -> str:
     found = hashlib.blake2b(digest_size=16)
-    for file in files:
-        with file.open("rb") as opened:
+    for path, name, size, changed in marks:
+        found.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
+        if size > _LARGE:
+            found.update(f"{changed}".encode())
+            continue
+        with Path(path).open("rb") as opened:
             found.update(hashlib.file_digest(opened, "blake2b").digest())
     return found.hexdigest()
 
 
 def _cache(folder: str, key: Any) -> Path:
-    import platformdirs
-
     name = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=12).hexdigest()
-    return Path(platformdirs.user_cache_dir("blackbox_fx")) / folder / f"{name}.json"
+    return places.cache() / folder / f"{name}.json"
 
 
 def kept(folder: str, key: Any) -> Any:
@@ -171,7 +193,7 @@ def kept(folder: str, key: Any) -> Any:
         return data["answer"] if data["key"] == json.loads(json.dumps(key)) else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         _log.warning("Cannot read %s (%s); what it held is measured anew.", path, error)
         return None
 

@@ -10,11 +10,12 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import final
 
-import platformdirs
+from blackbox_fx import places
 
 PREFIX = "blackbox_fx-worker-"
 LOG = "output.txt"  # in the worker's own folder
@@ -27,6 +28,7 @@ _PREFIXES = ("LC_", "XDG_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "KMP_", "NUMB
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 # arrays of up to 32 MiB, the most that glibc takes here, stay in the heap: fresh pages cost more than rendering
 _HEAP = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_TOP_PAD_": str(2**24)}
+POLL = 0.25  # seconds between looks at whether the parent lives
 _SETTLED = 4  # renders after which an effect that was opened has the memory that it needs
 _SHOWN = 2000  # characters of a worker's output in an error
 _KEPT = 2**18  # bytes of a worker's output that are kept once it has ended
@@ -152,13 +154,32 @@ def end_all(folder: Path, group: int) -> None:
 def clear(folder: Path) -> None:
     """Removes the folder of a worker that has ended; its output goes to the log."""
     with contextlib.suppress(OSError):
-        _keep((folder / LOG).read_bytes()[-_KEPT:])
+        _keep(_end(folder / LOG, _KEPT))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def follow(parent: int, folder: Path) -> None:
+    """Ends this process, in whose folder it works, with its parent; meanwhile its output is kept short."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+            shorten(folder)
+        leave(folder)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def leave(folder: Path) -> None:
+    """Ends all that was started in a worker's folder, and this process."""
+    end_all(folder, os.getpgrp())
+    clear(folder)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def log_path() -> Path:
     """The file that gets what workers and their plugins printed; a full one is renamed to `plugins.log.1`."""
-    return platformdirs.user_cache_path("blackbox_fx") / "plugins.log"
+    return places.cache() / "plugins.log"
 
 
 def _keep(output: bytes) -> None:
@@ -172,10 +193,16 @@ def _keep(output: bytes) -> None:
         file.write(time.strftime("-- worker, ended %Y-%m-%d %H:%M:%S\n").encode() + output.rstrip() + b"\n")
 
 
+def _end(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read(size)
+
+
 def last_words(folder: Path) -> str:
     """The end of what a worker printed, at most 20 lines."""
     try:
-        text = (folder / LOG).read_bytes()[-_SHOWN:].decode(errors="replace")
+        text = _end(folder / LOG, _SHOWN).decode(errors="replace")
     except OSError:
         return ""
     return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-20:])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blackbox_fx import aside
+from blackbox_fx import aside, places, sandbox
 
 HEAD = "import os, signal, sys, time\nfrom blackbox_fx import aside\n"
 
@@ -87,3 +87,27 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch, capl
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     aside.keep("things", 1, 2)
     assert "not kept" in caplog.text
+
+
+def test_what_a_process_prints_is_bounded(tmp_path):
+    """Neither the file nor what is read of it grows without end."""
+    program = tmp_path / "prints.py"
+    program.write_text(
+        "import os, time\nfrom blackbox_fx import aside, sandbox\n"
+        "def reply(question, tell):\n"
+        "    for _ in range(40):\n        os.write(1, b'x' * 2**20); time.sleep(0.02)\n"
+        "    time.sleep(0.6)\n"
+        "    return os.path.getsize(os.path.join(os.environ['TMPDIR'], sandbox.LOG))\n"
+        "aside.answer(reply)\n"
+    )
+    assert aside.ask(str(program), None, 30) < 2**24
+    assert sandbox.log_path().stat().st_size < 2**22
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch):
+    def nobody(*_):
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", nobody)
+    monkeypatch.setattr("pathlib.Path.home", nobody)
+    assert "blackbox_fx" in places.cache().name and places.home().is_dir()

@@ -334,3 +334,64 @@ def test_jobs_with_more_parameters_than_a_socket_holds():
     work = Job(effect, audio, effect.space.sample(3000, 0), np.zeros(3000, int), RATE)
     with Processes(2) as pool:
         assert np.array_equal(pool.map(work), Inline().map(work))
+
+
+def ahead_in(pool, renders=20):
+    """A layer's output whose gradient is being rendered ahead, and its parameters."""
+    import torch
+
+    import blackbox_fx as bfx
+
+    effect = function(
+        lambda x, sr, g: (__import__("time").sleep(0.02), x * g)[1], bfx.Space({"g": bfx.Continuous(0, 1)})
+    )
+    layer = bfx.BlackBox(effect, bfx.FiniteDifference(), pool=pool)
+    params = torch.full((renders, 1), 0.3, requires_grad=True)
+    return layer(torch.ones(renders, 1, 50), params), params
+
+
+def test_closing_a_pool_ends_what_renders_ahead_and_the_gradient_comes_all_the_same():
+    with Processes(2) as pool:
+        wet, params = ahead_in(pool)
+    time.sleep(0.3)
+    assert not len(pool._team)
+    wet.sum().backward()
+    assert np.allclose(params.grad, 50, rtol=1e-3)
+    pool.close()
+
+
+def test_a_fork_renders_anew_what_was_ahead_and_may_close_its_pool():
+    code = f"""
+    import os, sys, time
+    sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+    from blackbox_fx.runtime import Processes
+    from tests.test_runtime import ahead_in
+    pool = Processes(2)
+    wet, params = ahead_in(pool)
+    if os.fork() == 0:
+        wet.sum().backward()
+        ok = abs(params.grad - 50).max() < 0.1
+        pool.close()
+        os._exit(0 if ok else 3)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+    """
+    shown = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    assert shown.stdout.split() == ["0"], shown.stderr
+    assert "another worker takes over" not in shown.stderr  # nor at the end, with renders under way
+
+
+def test_an_effect_that_forks_does_not_answer_twice():
+    def forks(audio, sample_rate):
+        import os
+        import sys
+
+        if os.fork() == 0:
+            sys.exit(0)
+        return audio * 0.5
+
+    half = function(lambda x, sr: x * 0.25, Space())
+    with Processes(2) as pool:
+        for _ in range(3):
+            assert (pool.map(Job(function(forks, Space()), AUDIO, np.zeros((8, 0)), np.arange(8) % 3, RATE)) != 0).any()
+            work = Job(half, AUDIO, np.zeros((8, 0)), np.arange(8) % 3, RATE)
+            assert np.array_equal(pool.map(work), Inline().map(work))

@@ -133,7 +133,7 @@ def test_the_command_groups_and_counts(few):
     shown = CliRunner().invoke(app, ["effects", "--of", "ladspa,pedalboard"]).stdout.splitlines()
     assert "ladspa: 2" in shown and "ladspa:sc4" in shown and "pedalboard:Gain" in shown
     scanned = CliRunner().invoke(app, ["effects", "--scan", "--of", "ladspa"]).stdout
-    assert "ladspa: 2" in scanned and "that cannot be used" in scanned
+    assert "ladspa:sc4\t2\t7\t0\t\n" in scanned and "no audio input" in scanned
     assert "'au'" in CliRunner().invoke(app, ["effects", "--of", "au"]).exception.args[0]
 
 
@@ -144,4 +144,4 @@ def test_ctrl_c_shows_what_was_read(monkeypatch):
 
     monkeypatch.setattr("blackbox_fx.cli.effects.scan_effects", interrupted)
     done = CliRunner().invoke(app, ["effects", "--scan", "--of", "pedalboard"])
-    assert done.exit_code == 130 and "pedalboard: 1" in done.stdout and "stopped after 1 of 24" in done.stderr
+    assert done.exit_code == 130 and "pedalboard:Gain\t-\t1" in done.stdout and "stopped after 1 of 24" in done.stderr

@@ -15,6 +15,7 @@ ORDER = [
     ["parameters"],
     ["space"],
     ["audio"],
+    ["places"],
     ["sandbox"],
     ["aside"],
     ["effects"],
@@ -36,7 +37,19 @@ ORDER = [
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-NO_TORCH = {"errors", "parameters", "space", "audio", "sandbox", "aside", "effects", "runtime", "profiling", "data"}
+NO_TORCH = {name for names in ORDER[: ORDER.index(["dsp"])] for name in names} | {"data"}
+    "errors",
+    "parameters",
+    "space",
+    "audio",
+    "places",
+    "sandbox",
+    "aside",
+    "effects",
+    "runtime",
+    "profiling",
+    "data",
+}
 
 
 def imports(source):

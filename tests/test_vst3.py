@@ -1,6 +1,7 @@
 """VST3: which parameters are the plugin's own, what is left of earlier renders, latency, and a user's file."""
 
 import pickle
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -238,3 +239,18 @@ def test_a_bad_file_gets_one_clear_sentence(text, words, tmp_path):
     assert words in str(caught.value) and "mine.toml" in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(EffectError, match="No such file"):
         load("vst3:ZamCompX2", parameters=tmp_path / "none.toml")
+
+
+def test_plugins_with_one_binary_are_told_apart_and_a_changed_file_is_seen(misbehave, tmp_path):
+    first, second = tmp_path / "one.vst3", tmp_path / "two.vst3"
+    for path in (first, second):
+        shutil.copytree(misbehave, path)
+        (path / "Contents/Resources").mkdir()
+        (path / "Contents/Resources/which.txt").write_text(path.stem)
+    one, two = load(f"vst3:{first}"), load(f"vst3:{second}")
+    assert one.digest != two.digest and one.fingerprint != two.fingerprint
+    assert load(f"vst3:{first}").fingerprint == one.fingerprint
+    (first / "Contents/Resources/which.txt").write_text("another version")
+    with pytest.raises(EffectError, match="changed on disk"):
+        one.render(np.zeros((2, 100), np.float32), {}, 44100)
+    load(f"vst3:{first}").render(np.zeros((2, 100), np.float32), {}, 44100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
@@ -27,7 +28,11 @@ class Function(Effect):
         return np.array(self.fn(audio.copy(), sample_rate, **blocks[0]), dtype=np.float32)
 
     def __getstate__(self) -> dict[str, Any]:
-        # by value, so that lambdas and functions of a notebook reach worker processes
+        # by value, so that lambdas and functions of a notebook reach worker processes; in a process that
+        # `multiprocessing` spawned, the script is a module that they do not have
+        script = sys.modules.get("__mp_main__")
+        if script is not None:
+            cloudpickle.register_pickle_by_value(script)
         return super().__getstate__() | {"fn": cloudpickle.dumps(self.fn)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

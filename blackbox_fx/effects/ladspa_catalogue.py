@@ -19,9 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, final
 
-import platformdirs
-
-from blackbox_fx import sandbox
+from blackbox_fx import places, sandbox
 from blackbox_fx.effects import ladspa_abi
 from blackbox_fx.errors import EffectError, did_you_mean
 
@@ -72,10 +70,10 @@ def search_path() -> list[Path]:
     if given:
         return [Path(folder) for folder in given.split(os.pathsep) if folder]
     if sys.platform == "darwin":
-        folders = [Path.home() / "Library/Audio/Plug-Ins/LADSPA", Path("/Library/Audio/Plug-Ins/LADSPA")]
-        return [*folders, Path.home() / ".ladspa", Path("/usr/local/lib/ladspa")]
+        folders = [places.home() / "Library/Audio/Plug-Ins/LADSPA", Path("/Library/Audio/Plug-Ins/LADSPA")]
+        return [*folders, places.home() / ".ladspa", Path("/usr/local/lib/ladspa")]
     system = Path("/usr/lib")
-    usual = [Path.home() / ".ladspa", Path("/usr/local/lib/ladspa"), system / "ladspa", Path("/usr/lib64/ladspa")]
+    usual = [places.home() / ".ladspa", Path("/usr/local/lib/ladspa"), system / "ladspa", Path("/usr/lib64/ladspa")]
     return usual + sorted(system.glob("*-*/ladspa"))  # such as /usr/lib/x86_64-linux-gnu
 
 
@@ -227,7 +225,7 @@ def _ask(path: Path) -> tuple[dict[str, Any], bool]:
 
 def _cache(key: dict[str, Any]) -> Path:
     name = hashlib.blake2b(key["path"].encode(), digest_size=12).hexdigest()
-    return Path(platformdirs.user_cache_dir("blackbox_fx")) / "ladspa" / f"{name}.json"
+    return places.cache() / "ladspa" / f"{name}.json"
 
 
 def _load(key: dict[str, Any]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
-from blackbox_fx import aside
+from blackbox_fx import aside, places
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects import overrides, vst3_reader, vst3_state
 from blackbox_fx.effects.base import Effect, Settings
@@ -22,13 +22,14 @@ from blackbox_fx.errors import DataError, EffectError, did_you_mean
 from blackbox_fx.space import Space
 
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured, or given a state
+_TOLD = {"channels", "latency", "reset", "automatable", "parameters"}
 _FORMAT = 1
 _LOADS = 8  # of a plugin of which its host believes otherwise than was measured
 
 
 def search_path() -> list[Path]:
     """The folders where VST3 plugins are installed on this system, in order."""
-    home = Path.home()
+    home = places.home()
     if sys.platform == "darwin":
         return [home / "Library/Audio/Plug-Ins/VST3", Path("/Library/Audio/Plug-Ins/VST3")]
     return [home / ".vst3", Path("/usr/local/lib/vst3"), Path("/usr/lib/vst3")]
@@ -118,11 +119,13 @@ class VST3(Effect):
 
     def _read(self) -> dict[str, Any]:
         try:
-            key = {"format": _FORMAT, "files": aside.digest(*self._binaries()), "host": version("pedalboard")}
+            self.digest = aside.digest(Path(self.path))
+            # a bridge has one and the same binary for all its plugins
+            key = {"format": _FORMAT, "path": self.path, "files": self.digest, "host": version("pedalboard")}
         except OSError as error:
             raise EffectError(f"Cannot read {self.path} ({error.strerror}); check the file.") from error
         read = aside.kept("vst3", key)
-        if read is None:
+        if not isinstance(read, dict) or not read.keys() >= _TOLD:
             try:
                 read = aside.ask(vst3_reader.__file__, {"path": self.path}, _DEADLINE)
             except aside.Failed as error:
@@ -140,6 +143,8 @@ class VST3(Effect):
         return [self._load()]
 
     def _load(self) -> Any:
+        if aside.digest(Path(self.path)) != self.digest:
+            raise EffectError(f"{self.path} has changed on disk since it was loaded; load it anew.")
         try:
             with same_arithmetic():
                 plugin = vst3_reader.load(self.path)
@@ -158,14 +163,9 @@ class VST3(Effect):
             raise self._unusable(reason) from error
         return plugin
 
-    def _binaries(self) -> list[Path]:
-        path = Path(self.path)
-        found = [path] if path.is_file() else (p for p in path.rglob("*") if p.suffix in (".so", ".dll", ""))
-        return sorted(p for p in found if p.is_file())
-
     def _version(self) -> bytes:
         """The plugin's own files and its host."""
-        return f"{version('pedalboard')} {aside.digest(*self._binaries())}".encode()
+        return f"{version('pedalboard')} {self.digest}".encode()
 
     def _write_state(self, ending: str, settings: Settings) -> bytes:
         raws = [(self.index[name], raw_value(self.ranges[name], value)) for name, value in settings.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
 import weakref
@@ -21,7 +22,7 @@ _PART = 10e-3  # seconds that a part should take: beside it, the pause is short,
 class Ahead:
     """A job that a thread hands to its pool part by part, so that other jobs can go in between.
 
-    It stops once it is no longer wanted: when nothing refers to this object.
+    It stops once it is no longer wanted: when nothing refers to this object, or the pool is closed.
 
     Args:
         pool: where it renders; `Processes` or `Threads`.
@@ -30,13 +31,15 @@ class Ahead:
     """
 
     def __init__(self, pool: Pool, job: Job, part: int) -> None:
-        self._job = job
+        self._pool, self._job, self._pid = pool, job, os.getpid()
         self._outputs = np.empty(job.output_shape, np.float32)
         self._errors: list[BaseException] = []
-        stop = threading.Event()
-        arguments = (pool, job, part, self._outputs, self._errors, stop)
+        self._done = threading.Event()
+        self.stop = stop = threading.Event()
+        arguments = (pool, job, part, self._outputs, self._errors, stop, self._done)
         self._thread = threading.Thread(target=_render, args=arguments, name="blackbox_fx-ahead", daemon=True)
         self._finalizer = weakref.finalize(self, stop.set)
+        pool._aheads.add(self)
         self._thread.start()
 
     @staticmethod
@@ -47,11 +50,15 @@ class Ahead:
     def project(self, weight: NDArray[np.float32], stretch: int | None) -> NDArray[np.float64]:
         """What `Pool.project` gives for the job. Raises what the pool raised.
 
-        Waits for what is not rendered yet, as long as the pool's own deadlines allow.
+        Waits for what is not rendered yet, as long as the pool's own deadlines allow. Where the pool was closed
+        meanwhile, and in a forked child, all is rendered now.
         """
-        self._thread.join()
+        if self._pid == os.getpid():
+            self._thread.join()
         if self._errors:
             raise self._errors[0]
+        if self._pid != os.getpid() or not self._done.is_set():
+            return self._pool.project(self._job, weight, stretch)
         pairs = zip(self._job.rows, self._outputs, strict=True)
         found = np.array([inner(weight[row], output, stretch) for row, output in pairs], np.float64)
         found[self._job.failed] = 0.0
@@ -64,7 +71,13 @@ class Ahead:
 
 
 def _render(
-    pool: Pool, job: Job, part: int, outputs: NDArray[np.float32], errors: list[BaseException], stop: threading.Event
+    pool: Pool,
+    job: Job,
+    part: int,
+    outputs: NDArray[np.float32],
+    errors: list[BaseException],
+    stop: threading.Event,
+    done: threading.Event,
 ) -> None:
     try:
         start = 0
@@ -77,5 +90,8 @@ def _render(
             if time.perf_counter() - began < _PART / 2:
                 part *= 2
             time.sleep(_PAUSE)
+        if start >= len(job):
+            done.set()
     except BaseException as error:  # whatever it is, it is raised where the outputs are wanted
-        errors.append(error)
+        if not stop.is_set():
+            errors.append(error)

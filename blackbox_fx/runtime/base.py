@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import weakref
 from typing import Any, Self, final
 
 import numpy as np
@@ -109,7 +110,16 @@ class Pool(abc.ABC):
         self._tally.reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_tally"}
+        return {name: value for name, value in vars(self).items() if name not in ("_tally", "_aheads")}
+
+    @functools.cached_property
+    def _aheads(self) -> weakref.WeakSet[Any]:
+        """What renders ahead here; `close` stops it."""
+        return weakref.WeakSet()
+
+    def _stop_aheads(self) -> None:
+        for ahead in list(self._aheads):
+            ahead.stop.set()
 
     @functools.cached_property
     def _tally(self) -> Tally:

@@ -62,7 +62,9 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         # a worker that no longer reads must not hold up the parent, whose deadline then ends it
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(START_DEADLINE), 0))
-        with theirs, (self.folder / sandbox.LOG).open("ab") as output:
+        with contextlib.ExitStack() as failed, theirs, (self.folder / sandbox.LOG).open("ab") as output:
+            failed.callback(sandbox.clear, self.folder)
+            failed.callback(ours.close)
             command = [sys.executable, "-u", "-P", "-m", "blackbox_fx.runtime.worker"]
             self.process = subprocess.Popen(
                 [*command, str(theirs.fileno()), str(shared), str(os.getpid()), str(self.folder), str(memory_mb)],
@@ -73,6 +75,7 @@ class WorkerProcess:
                 start_new_session=True,
                 env=sandbox.environment(self.folder),
             )
+            failed.pop_all()
         self.connection = Connection(ours.detach())
         self.effects: collections.OrderedDict[str, None] = collections.OrderedDict()
         self.pending: collections.deque[int] = collections.deque()

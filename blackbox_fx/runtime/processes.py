@@ -23,6 +23,7 @@ from blackbox_fx.runtime.quarantine import Quarantine
 from blackbox_fx.runtime.supervisor import Known, Round, Team
 from blackbox_fx.runtime.threads import check_workers
 
+_MOMENT = 2.0  # seconds
 _KNOWN = 256  # effects of which a pool remembers what it has learnt
 
 
@@ -91,7 +92,13 @@ class Processes(Pool):
         self._known: collections.OrderedDict[str, Known] = collections.OrderedDict()
         self._quarantine = Quarantine()
         # a forked child must not end its parent's workers
-        self._finalizer = weakref.finalize(self, _end, self._team, self._arenas, self._pid)
+        self._finalizer = weakref.finalize(self, _end_soon, self._lock, self._team, self._arenas, self._pid)
+
+    def _restart_if_forked(self) -> None:
+        if self._pid != os.getpid():
+            for arena in self._arenas:
+                arena.close()
+            self._start()
 
     @property
     def restarts(self) -> int:
@@ -111,10 +118,7 @@ class Processes(Pool):
         weight: tuple[NDArray[np.float32], int | None] | None,
         deliver: Callable[[int, Any, Arena, dict[str, Any]], None],
     ) -> None:
-        if self._pid != os.getpid():
-            for arena in self._arenas:
-                arena.close()
-            self._start()
+        self._restart_if_forked()
         key, recipe = _recipe(job.effect)
         with self._lock:
             if not self._arenas:
@@ -150,6 +154,8 @@ class Processes(Pool):
 
     def close(self) -> None:
         """Ends the workers, frees the shared memory, and lifts the quarantine."""
+        self._restart_if_forked()
+        self._stop_aheads()
         with self._lock:
             _end(self._team, self._arenas, self._pid)
             self._quarantine.lift()
@@ -200,6 +206,13 @@ def _place(
         **dict(zip(inputs, slots, strict=True)),
         **places,
     }
+
+
+def _end_soon(lock: threading.Lock, team: Team, arenas: list[Arena], pid: int) -> None:
+    """What is done once nothing refers to a pool, or the program ends: what still renders has a moment to finish."""
+    if pid == os.getpid():
+        lock.acquire(timeout=_MOMENT)
+        _end(team, arenas, pid)
 
 
 def _end(team: Team, arenas: list[Arena], pid: int) -> None:

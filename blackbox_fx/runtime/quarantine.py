@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import platformdirs
 
+from blackbox_fx import places
 from blackbox_fx.audio import write
 from blackbox_fx.errors import AudioError, BlackBoxError
 from blackbox_fx.runtime.base import Job
@@ -30,7 +30,7 @@ def settings(job: Job, n: int) -> Any:
 
 def folder() -> Path:
     """Where reports go: a .json each, and the dry audio beside it. The newest 50 are kept."""
-    return platformdirs.user_cache_path("blackbox_fx") / "quarantine"
+    return places.cache() / "quarantine"
 
 
 @final

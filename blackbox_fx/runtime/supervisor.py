@@ -60,6 +60,7 @@ class Team:
         self._members: list[WorkerProcess] = []
         self._spares: list[WorkerProcess] = []  # at most one
         self._lossy = False
+        self.is_closing = False
 
     def __iter__(self) -> Iterator[WorkerProcess]:
         return iter(list(self._members))
@@ -81,9 +82,9 @@ class Team:
 
     def dismiss(self, worker: WorkerProcess, patience: float = 0.0) -> None:
         """Ends a worker; see `WorkerProcess.stop`."""
-        self._members.remove(worker)
         self._lossy = True
         worker.stop(patience)
+        self._members.remove(worker)
 
     def dismiss_busy(self) -> None:
         """Ends those that were asked for something: they would answer into the next job."""
@@ -93,11 +94,12 @@ class Team:
 
     def close(self) -> None:
         """Ends all."""
+        self.is_closing = True
         for worker in [*self._members, *self._spares]:
             worker.stop()
         self._members.clear()
         self._spares.clear()
-        self._lossy = False
+        self._lossy = self.is_closing = False
 
 
 @final
@@ -175,7 +177,8 @@ class Round:
             patience = min(w.time_left(self.deadline) for w in busy.values())
             answered = wait(list(busy), max(patience, 0.0))
             for connection, worker in busy.items():
-                if connection in answered:
+                # while one was replaced, others may have answered
+                if connection in answered or (worker.time_left(self.deadline) < 0 and connection.poll(0)):
                     head = worker.pending[0]
                     answer = worker.answer()
                     if answer is None:
@@ -216,6 +219,8 @@ class Round:
 
     def _lose(self, worker: WorkerProcess, n: int, kind: str, error: NotFinite | None = None) -> None:
         """Replaces a worker that crashed, hung or gave NaN at its n-th render, which is tried again, or given up."""
+        if self.team.is_closing:
+            raise WorkerDied("The pool was closed while it rendered; keep it open until all is done.")
         left, limit = [m for m in worker.pending if m >= 0 and m != n], self.deadline if n >= 0 else START_DEADLINE
         self.team.dismiss(worker, _CRASHING if kind == "crashes" else 0.0)
         self._todo.extendleft(reversed(left))

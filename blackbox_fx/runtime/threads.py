@@ -97,6 +97,7 @@ class Threads(Pool):
 
     def close(self) -> None:
         """Ends the threads once their current renders are done."""
+        self._stop_aheads()
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:

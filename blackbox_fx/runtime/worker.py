@@ -13,7 +13,6 @@ import os
 import pickle
 import signal
 import sys
-import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -30,25 +29,9 @@ from blackbox_fx.runtime.arena import Arena
 from blackbox_fx.runtime.base import Job, inner
 from blackbox_fx.runtime.process import OPENING, STARTING, Answer
 
-_POLL = 0.25  # seconds between looks at whether the parent lives
 _OPENING_CPU = 600  # seconds of computing that opening an effect may take
 _TRUSTED = 3  # outputs without life that proved genuine, after which one in _SELDOM is looked at
 _SELDOM = 64
-
-
-def _follow_parent(parent: int, folder: Path) -> None:
-    # a closed socket tells an idle worker; this tells one that is busy
-    while os.getppid() == parent:
-        time.sleep(_POLL)
-        sandbox.shorten(folder)
-    _leave(folder)
-
-
-def _leave(folder: Path) -> None:
-    """Ends all that was started here, and this process."""
-    sandbox.end_all(folder, os.getpgrp())
-    sandbox.clear(folder)
-    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _portable(error: BaseException) -> BlackBoxError:
@@ -84,8 +67,11 @@ class _Server:
 
     def serve(self, connection: Connection) -> None:
         """Answers messages until the connection closes."""
+        own = os.getpid()
 
         def send(answer: Answer) -> None:
+            if os.getpid() != own:  # an effect forked, and its child came back from the render
+                os._exit(0)
             connection.send_bytes(pickle.dumps(answer))  # `send` takes several times as long
 
         send(Answer(STARTING))
@@ -120,7 +106,7 @@ class _Server:
         sandbox.allow_cpu(self._task["cpu"])
         try:
             value, stale = (self._failures[key], False) if key in self._failures else self._render(n, key)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             value = _portable(error)
         return Answer(n, value, time.perf_counter() - began, stale, self._growth.rendered(), key)
 
@@ -156,11 +142,13 @@ def main() -> None:
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     sandbox.limit()
-    threading.Thread(target=_follow_parent, args=(parent, folder), daemon=True).start()
+    sandbox.follow(parent, folder)
     try:
         _Server(Arena(shared), sandbox.Growth(memory_mb * 2**20)).serve(Connection(socket))
     except (EOFError, ConnectionError):
-        time.sleep(10 * _POLL)  # a parent that lives ends its workers itself, and one that ended is noticed meanwhile
+        # a parent that lives ends its workers itself, and one that ended is noticed meanwhile
+        time.sleep(10 * sandbox.POLL)
+        sandbox.leave(folder)
     except BaseException:
         traceback.print_exc()
     finally:

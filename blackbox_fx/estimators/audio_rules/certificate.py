@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, final
 
-import platformdirs
+from blackbox_fx import places
 
 _log = logging.getLogger("blackbox_fx")
 _FORMAT = 1
@@ -47,7 +47,7 @@ class Certificate:
 
 
 def _path(key: str) -> Path:
-    return Path(platformdirs.user_cache_dir("blackbox_fx")) / "audio_rules" / f"{key}.json"
+    return places.cache() / "audio_rules" / f"{key}.json"
 
 
 def load(key: str) -> Certificate | None:
