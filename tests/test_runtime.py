@@ -343,7 +343,7 @@ def ahead_in(pool, renders=20):
     import blackbox_fx as bfx
 
     effect = function(
-        lambda x, sr, g: (__import__("time").sleep(0.02), x * g)[1], bfx.Space({"g": bfx.Continuous(0, 1)})
+        lambda x, sr, g: (__import__("time").sleep(0.02), x * g)[1], bfx.Space({"g": bfx.Continuous(0, 1, 0.5)})
     )
     layer = bfx.BlackBox(effect, bfx.FiniteDifference(), pool=pool)
     params = torch.full((renders, 1), 0.3, requires_grad=True)

@@ -38,18 +38,6 @@ ORDER = [
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 NO_TORCH = {name for names in ORDER[: ORDER.index(["dsp"])] for name in names} | {"data"}
-    "errors",
-    "parameters",
-    "space",
-    "audio",
-    "places",
-    "sandbox",
-    "aside",
-    "effects",
-    "runtime",
-    "profiling",
-    "data",
-}
 
 
 def imports(source):

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import blackbox_fx as bfx
-from blackbox_fx import sandbox
+from blackbox_fx import aside, sandbox
 from blackbox_fx.effects import function, load
 from blackbox_fx.errors import EffectError, NotFinite, ParameterError, RenderTimeout, WorkerDied
 from blackbox_fx.layer import trouble
@@ -122,7 +122,8 @@ def test_misbehaving_plugins_print_to_the_log_and_not_to_the_terminal(bad, capfd
 def test_misbehaving_plugins_that_do_not_open_raise_whatever_the_policy(bad, misbehave, monkeypatch, name, error):
     monkeypatch.setattr("blackbox_fx.runtime.process.START_DEADLINE", 2.0)
     broken = copy.copy(bad)
-    broken.__setstate__({"path": str(misbehave.with_name(f"{name}.vst3"))})
+    path = misbehave.with_name(f"{name}.vst3")
+    broken.__setstate__({"path": str(path), "digest": aside.digest(path)})
     with Processes(1, on_failure="skip") as pool:
         with pytest.raises(error, match="while it was opened, twice"):
             pool.map(job(broken, GOOD))

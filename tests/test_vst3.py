@@ -245,6 +245,8 @@ def test_plugins_with_one_binary_are_told_apart_and_a_changed_file_is_seen(misbe
     first, second = tmp_path / "one.vst3", tmp_path / "two.vst3"
     for path in (first, second):
         shutil.copytree(misbehave, path)
+        (binary,) = path.rglob("*.so")
+        binary.rename(binary.with_stem(path.stem))
         (path / "Contents/Resources").mkdir()
         (path / "Contents/Resources/which.txt").write_text(path.stem)
     one, two = load(f"vst3:{first}"), load(f"vst3:{second}")

@@ -70,9 +70,6 @@ def effects(
         raise typer.Exit(130)
 
 
-_RAW: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
-
-
 def _show_scanned(kind: str, found: Sequence[Scanned]) -> None:
     """A table of the effects of a kind, and one of what cannot be used."""
 
@@ -83,7 +80,7 @@ def _show_scanned(kind: str, found: Sequence[Scanned]) -> None:
     refused = sorted((f for f in found if f.why), key=lambda f: f.address)
     if not show.out.is_terminal:  # for programs
         for f in (*usable, *refused):
-            show.out.print(f.address, *map(number, (f.channels, f.parameters, f.latency)), f.why, sep="\t", **_RAW)
+            typer.echo("\t".join([f.address, *map(number, (f.channels, f.parameters, f.latency)), f.why]))
         return
     if usable:
         rows = [(show.plain(f.address), *map(number, (f.channels, f.parameters, f.latency))) for f in usable]
