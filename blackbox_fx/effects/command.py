@@ -29,6 +29,7 @@ _ENVIRONMENT = ("PATH", "HOME", "LD_LIBRARY_PATH", "LADSPA_PATH", "LV2_PATH", "V
 _log = logging.getLogger("blackbox_fx")
 _MISSING = 0.1  # of the samples; when more are missing, that is said, once for each program
 _SAID: set[str] = set()
+_KILLED = 10.0  # seconds in which a program that is killed is gone
 _SHOWN = 300  # characters of what a failing program printed
 
 
@@ -167,7 +168,7 @@ class Command(Effect):
             finally:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                process.wait(_KILLED)
         if status == 0:
             return
         said = _last_words(folder / "errors.txt")

@@ -117,10 +117,6 @@ class Pool(abc.ABC):
         """What renders ahead here; `close` stops it."""
         return weakref.WeakSet()
 
-    def _stop_aheads(self) -> None:
-        for ahead in list(self._aheads):
-            ahead.stop.set()
-
     @functools.cached_property
     def _tally(self) -> Tally:
         return Tally()
@@ -163,8 +159,10 @@ class Pool(abc.ABC):
     def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
         """Fills out, (n,) or (n, stretches), with the inner products of a job that is not empty."""
 
-    def close(self) -> None:  # noqa: B027 most pools hold nothing
-        """Frees what the pool holds."""
+    def close(self) -> None:
+        """Frees what the pool holds, and stops what renders ahead in it."""
+        for ahead in list(self._aheads):
+            ahead.stop.set()
 
     @final
     def __enter__(self) -> Self:

@@ -155,7 +155,7 @@ class Processes(Pool):
     def close(self) -> None:
         """Ends the workers, frees the shared memory, and lifts the quarantine."""
         self._restart_if_forked()
-        self._stop_aheads()
+        super().close()
         with self._lock:
             _end(self._team, self._arenas, self._pid)
             self._quarantine.lift()

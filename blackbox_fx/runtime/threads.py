@@ -97,7 +97,7 @@ class Threads(Pool):
 
     def close(self) -> None:
         """Ends the threads once their current renders are done."""
-        self._stop_aheads()
+        super().close()
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
