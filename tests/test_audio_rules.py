@@ -26,7 +26,7 @@ from blackbox_fx.estimators import (
 )
 from blackbox_fx.estimators.audio_rules import certificate, trial
 from blackbox_fx.estimators.audio_rules.ballistics import Times, identify
-from blackbox_fx.estimators.audio_rules.base import Modelled, visit
+from blackbox_fx.estimators.audio_rules.base import Modelled, Site, visit
 from blackbox_fx.estimators.audio_rules.dynamics import _Level
 from blackbox_fx.estimators.audio_rules.modulated_delay import _DryWet, _Line
 from blackbox_fx.estimators.audio_rules.moving_filter import _Moving
@@ -287,6 +287,18 @@ def test_equations_that_give_the_very_output_outrank_probes(share, names, monkey
     call, g = site(load("pedalboard:Distortion"))
     found = trial.choose(*trial.make_trial(call, g, random=True))
     assert [rule.split("(")[0] for rule in found.rules] == names
+
+
+def test_where_no_model_predicts_anything_a_wire_is_the_answer():
+    rng = np.random.default_rng(0)
+    u, g, noise = rng.standard_normal((3, 1, 44100))
+    probe, wire, lost, good = trial.ranking_probe(1e-3), Wire(), Gain(0.02 * noise), Gain(np.full_like(u, 0.1))
+    here = Site(u, u, 44100, {probe: (u, 0.1 * u)})  # a wire predicts it worse than nothing does, and points along it
+    assert trial.rank(wire, here, (probe,), g) < trial.rank(lost, here, (probe,), g) < 0.55
+    assert trial.best([lost, wire], here, probe, g) is wire
+    assert trial.best([lost, wire, good], here, probe, g) is good
+    lost.exact = True
+    assert trial.best([lost, wire], here, probe, g) is lost
 
 
 def test_one_more_render_chooses_between_rules_that_share_theirs():

@@ -15,6 +15,7 @@ from torch import Tensor
 from blackbox_fx.errors import EffectError
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site, visit
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
+from blackbox_fx.estimators.audio_rules.operators import Wire
 from blackbox_fx.estimators.audio_rules.pointwise import Pointwise
 from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise, Swell
@@ -35,6 +36,7 @@ _MOSTLY = 0.5  # of the settings at which a model must be exact to be taken with
 _TRIVIAL = 0.998  # score of a wire where an effect does next to nothing
 _ABLE, _SLACK = 0.05, 0.02  # below the best mean, and below the best of such rules at any setting
 _TOGETHER = 3  # rules that may share their probes
+_NOTHING = 0.55  # score of a model that says little more than silence does, which scores 0.5
 
 
 def correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -67,10 +69,16 @@ def rank(model: Model, site: Site, probes: Sequence[Probe], g: Signal) -> float:
 
 
 def best(models: Sequence[Model], site: Site, probe: Probe, g: Signal) -> Model:
-    """The model that is exact, else the one that predicts a probe best; the only one, if there is but one."""
+    """The model that is exact, else the one that predicts a probe best; the only one, if there is but one.
+
+    Where none predicts it at all, a wire, if it is among them: what is fitted there points anywhere.
+    """
     if len(models) == 1:
         return models[0]
-    return max(models, key=lambda model: (model.exact, rank(model, site, (probe,), g)))
+    scores = [(model.exact, rank(model, site, (probe,), g)) for model in models]
+    exact, score = max(scores)
+    wire = next((model for model in models if isinstance(model, Wire)), None)
+    return wire if wire and not exact and score < _NOTHING else models[scores.index((exact, score))]
 
 
 def union(rules: Sequence[Modelled]) -> tuple[Probe, ...]:
