@@ -30,6 +30,7 @@ ORDER = [
     ["graph"],
     ["data"],
     ["checkpoint"],
+    ["proxy"],
     ["models"],
     ["train"],
     ["lab"],

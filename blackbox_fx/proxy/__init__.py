@@ -1,0 +1,1 @@
+"""Neural proxies: nets that imitate effects, trained, scored and kept."""

@@ -1,0 +1,89 @@
+"""A trained imitation of an effect."""
+
+from __future__ import annotations
+
+import warnings
+from typing import final
+
+from torch import Tensor, nn
+
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import ParameterError
+from blackbox_fx.layer import check_inputs
+from blackbox_fx.proxy.nets.base import ProxyNet
+from blackbox_fx.space import Space
+
+
+@final
+class Proxy(nn.Module):
+    """A net that imitates an effect, and what it imitates.
+
+    It is called as every differentiable stand-in of this library, `proxy(audio, params, sample_rate)`, and so it goes
+    wherever one is asked for: `ControlVariate(SPSA(), proxy)`, `GuidedES(guide=proxy)`, `Surrogate(proxy)`,
+    `Autodiff(proxy)`.
+
+    Args:
+        net: made for the columns of the space.
+        space: of the effect, with the same free parameters.
+        effect: its name.
+        fingerprint: of the effect, see `Effect.fingerprint`.
+
+    Shape:
+        - audio: (batch, channel, time), floating point
+        - params: (batch, width) in [0, 1]
+        - output: (batch, channel, time), float32
+
+    Raises:
+        ParameterError: a net for another number of columns; params outside [0, 1]; another sample rate.
+        AudioError: audio of a wrong shape, NaN or infinity.
+    """
+
+    def __init__(self, net: ProxyNet, space: Space, effect: str, fingerprint: str) -> None:
+        super().__init__()
+        if net.width != space.width:
+            raise ParameterError(f"The net takes {net.width} columns of params, the effect has {space.width}.")
+        self.net, self.space, self.effect, self.fingerprint = net, space, effect, fingerprint
+
+    @property
+    def sample_rate(self) -> float:
+        """At which it was trained, in Hz."""
+        return self.net.sample_rate
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A name for every column of params."""
+        return self.space.columns
+
+    @property
+    def width(self) -> int:
+        """How many columns params has."""
+        return self.space.width
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, audio: Tensor, params: Tensor, sample_rate: float
+    ) -> Tensor:
+        """Imitates the effect; see the class for shapes and errors."""
+        check_inputs(audio, params, self.columns)
+        return self.net(audio.float(), params.float(), sample_rate)
+
+    def require(self, effect: Effect) -> None:
+        """Warns if this is the proxy of another effect, or another version of it.
+
+        Raises:
+            ParameterError: an effect with other columns of params.
+        """
+        if effect.space.columns != self.columns:
+            raise ParameterError(
+                f"The proxy takes the columns {', '.join(self.columns)}; {effect.name} has "
+                f"{', '.join(effect.space.columns)}: use the effect that it was trained on, with the same parameters."
+            )
+        if effect.fingerprint != self.fingerprint:
+            warnings.warn(
+                f"The proxy was trained on {self.effect}, and {effect.name} here is another effect, another version of "
+                "it or has other ranges; score it on this one, or train it anew.",
+                stacklevel=3,
+            )
+
+    def extra_repr(self) -> str:
+        """The effect and its parameters."""
+        return f"{self.effect}({', '.join(self.space.free)}), sample_rate={self.sample_rate:g}"

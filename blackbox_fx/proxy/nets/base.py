@@ -1,0 +1,65 @@
+"""What a net that imitates an effect is."""
+
+from __future__ import annotations
+
+import abc
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from blackbox_fx.errors import ParameterError
+
+
+class ProxyNet(nn.Module, abc.ABC):
+    """A differentiable imitation of an effect: audio and a row of params in, audio out.
+
+    Channels are treated alike and each by itself.
+
+    Args:
+        width: columns of params.
+        sample_rate: in Hz; a net is good for one.
+
+    Shape:
+        - audio: (batch, channel, time), float32
+        - params: (batch, width) in [0, 1]
+        - output: (batch, channel, time)
+    """
+
+    def __init__(self, width: int, sample_rate: float) -> None:
+        super().__init__()
+        self.width, self.sample_rate = width, float(sample_rate)
+
+    @final
+    def forward(self, audio: Tensor, params: Tensor, sample_rate: float) -> Tensor:
+        """The imitated output. Raises ParameterError at another sample rate than the net's own."""
+        if sample_rate != self.sample_rate:
+            raise ParameterError(
+                f"This proxy was trained at {self.sample_rate:g} Hz and cannot be used at {sample_rate:g} Hz; resample "
+                "the audio, or train one at that rate."
+            )
+        batch, channels, time = audio.shape
+        # the parameters of an effect are those of its default, in [-1, 1] as tanh and SiLU like them
+        rows = (2 * params - 1).to(audio).repeat_interleave(channels, 0)
+        return self._imitate(audio.reshape(batch * channels, time), rows).reshape(audio.shape)
+
+    @abc.abstractmethod
+    def _imitate(self, x: Tensor, p: Tensor) -> Tensor:
+        """The output, (items, time), for x (items, time) and p (items, width) in [-1, 1]."""
+
+
+def mlp(width: int, hidden: int, out: int) -> nn.Sequential:
+    """Two hidden layers."""
+    return nn.Sequential(
+        nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, out)
+    )
+
+
+def start_at(layer: nn.Sequential, bias: Tensor | float, scale: float = 0.1) -> nn.Sequential:
+    """Makes an MLP begin near a constant, whatever its input."""
+    last = layer[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.weight.mul_(scale)
+        last.bias.copy_(torch.as_tensor(bias).expand_as(last.bias))
+    return layer

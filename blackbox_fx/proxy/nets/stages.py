@@ -1,0 +1,186 @@
+"""Stages of effects as differentiable signal processing, steered by parameters."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blackbox_fx.proxy.nets.base import mlp, start_at
+
+_LN10_20 = math.log(10) / 20
+_LOWEST_HZ = 20.0
+
+
+def fast_length(n: int) -> int:
+    """The next length of 2^k, 3 2^k or 5 2^k, for fast transforms."""
+    return min(m << max(0, math.ceil(math.log2(n / m))) for m in (1, 3, 5))
+
+
+def convolve(x: Tensor, response: Tensor) -> Tensor:
+    """Causal convolution of (items, time) with (items, taps), by FFT; as long as x."""
+    n = fast_length(x.shape[-1] + response.shape[-1] - 1)
+    return torch.fft.irfft(torch.fft.rfft(x, n) * torch.fft.rfft(response, n), n)[..., : x.shape[-1]]
+
+
+def log_grid(bins: int, knots: int, sample_rate: float) -> Tensor:
+    """(knots, bins): linear interpolation on a logarithmic axis of frequency, constant below 20 Hz."""
+    hz = torch.linspace(0, sample_rate / 2, bins)
+    place = torch.log(hz.clamp_min(_LOWEST_HZ) / _LOWEST_HZ) / math.log(sample_rate / 2 / _LOWEST_HZ) * (knots - 1)
+    return (1 - (place[None] - torch.arange(knots)[:, None]).abs()).clamp_min(0)
+
+
+@final
+class Filter(nn.Module):
+    """A filter whose magnitude, at knots on a logarithmic axis, is predicted from the parameters; minimum phase.
+
+    Args:
+        width: of the parameters.
+        sample_rate: in Hz.
+        taps: of its impulse response.
+        knots: of its magnitude.
+        hidden: units of the predicting network.
+    """
+
+    grid: Tensor
+    fold: Tensor
+
+    def __init__(self, width: int, sample_rate: float, taps: int = 4096, knots: int = 96, hidden: int = 128) -> None:
+        super().__init__()
+        self.taps, size = taps, 2 * taps
+        self.register_buffer("grid", log_grid(size // 2 + 1, knots, sample_rate), persistent=False)
+        fold = torch.zeros(size)
+        fold[0], fold[1 : size // 2], fold[size // 2] = 1, 2, 1
+        self.register_buffer("fold", fold, persistent=False)
+        self.magnitude = start_at(mlp(width, hidden, knots), 0.0)
+
+    def decibels(self, p: Tensor) -> Tensor:
+        """The magnitude at the knots, (items, knots), in dB."""
+        return 20 * self.magnitude(p)
+
+    def response(self, p: Tensor) -> Tensor:
+        """The impulse response, (items, taps)."""
+        # the cepstrum of a minimum-phase response is that of its log magnitude, folded onto positive time
+        size = 2 * self.taps
+        cepstrum = torch.fft.irfft(_LN10_20 * self.decibels(p) @ self.grid, size) * self.fold
+        return torch.fft.irfft(torch.exp(torch.fft.rfft(cepstrum)), size)[..., : self.taps]
+
+    def forward(self, x: Tensor, p: Tensor) -> Tensor:
+        """Filters x (items, time) as p (items, width) says."""
+        return convolve(x, self.response(p))
+
+
+@final
+class Gain(nn.Module):
+    """A gain that follows the level: a static curve, then a small recurrent network, at a frame rate.
+
+    What it sees of a frame are rms and peak in dB, and means of the power over longer and longer times.
+
+    Args:
+        width: of the parameters.
+        sample_rate: in Hz.
+        hop: samples per frame.
+        hidden: units of the recurrent network.
+    """
+
+    decays: Tensor
+
+    def __init__(self, width: int, sample_rate: float, hop: int = 64, hidden: int = 32) -> None:
+        super().__init__()
+        self.hop = hop
+        seconds = torch.tensor([0.006, 0.025, 0.1, 0.4])
+        self.register_buffer("decays", torch.exp(-hop / sample_rate / seconds), persistent=False)
+        features = 2 + len(seconds)
+        self.embed = nn.Sequential(nn.Linear(width, 64), nn.SiLU(), nn.Linear(64, hidden), nn.SiLU())
+        self.static = nn.Sequential(nn.Linear(features + hidden, 64), nn.SiLU(), nn.Linear(64, hidden), nn.SiLU())
+        self.gru = nn.GRU(2 * hidden, hidden, batch_first=True)
+        self.out = start_at(nn.Sequential(nn.Linear(3 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1)), 0.0)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(items, frames, features), about -1 to 1."""
+        frames = F.pad(x, (0, -x.shape[-1] % self.hop)).unflatten(-1, (-1, self.hop))
+        power = frames.square().mean(-1)
+        peak = frames.abs().amax(-1).square()
+        time = torch.arange(power.shape[-1], device=x.device)
+        kernels = (1 - self.decays[:, None]) * self.decays[:, None] ** time
+        n = fast_length(2 * len(time))
+        slow = torch.fft.irfft(torch.fft.rfft(power, n)[:, None] * torch.fft.rfft(kernels, n), n)[..., : len(time)]
+        levels = torch.cat([power[:, None], peak[:, None], slow.clamp_min(0)], dim=1)
+        return (10 * torch.log10(levels + 1e-8) / 30 + 1).transpose(1, 2)
+
+    def decibels(self, x: Tensor, p: Tensor) -> Tensor:
+        """The gain of every frame, (items, frames), in dB."""
+        features, steer = self.features(x), self.embed(p)
+        steer = steer[:, None].expand(-1, features.shape[1], -1)
+        static = self.static(torch.cat([features, steer], dim=-1))
+        state = self.gru(torch.cat([static, steer], dim=-1))[0]
+        return 20 * self.out(torch.cat([state, static, steer], dim=-1))[..., 0]
+
+    def forward(self, x: Tensor, p: Tensor) -> Tensor:
+        """X (items, time), times the gain between the frames' ends."""
+        log_gain = _LN10_20 * self.decibels(x, p)
+        frames = F.interpolate(log_gain[:, None], scale_factor=self.hop, mode="linear", align_corners=False)[:, 0]
+        return x * torch.exp(frames[:, : x.shape[-1]])
+
+
+@final
+class Curve(nn.Module):
+    """A memoryless curve, a x + sum of w tanh(s x + b), whose numbers are predicted from the parameters.
+
+    Args:
+        width: of the parameters.
+        steps: how many tanh.
+    """
+
+    def __init__(self, width: int, steps: int = 8) -> None:
+        super().__init__()
+        self.steps = steps
+        slopes = torch.linspace(0, math.log(300), steps)
+        start = torch.cat([torch.ones(1), torch.zeros(steps), slopes, torch.zeros(steps)])
+        self.predict = start_at(mlp(width, 64, 3 * steps + 1), start)
+
+    def forward(self, x: Tensor, p: Tensor) -> Tensor:
+        """The curve of p (items, width), applied to x (items, time); 0 stays 0."""
+        a, w, s, b = self.predict(p).split([1, *[self.steps] * 3], dim=1)
+        y = a * x
+        for w_k, s_k, b_k in zip(w.T, s.exp().T, b.T, strict=True):
+            y = y + w_k[:, None] * (torch.tanh(s_k[:, None] * x + b_k[:, None]) - torch.tanh(b_k)[:, None])
+        return y
+
+
+@final
+class Tail(nn.Module):
+    """A late reverberation: one learned response, of which bands of frequency fade faster or slower and louder.
+
+    Args:
+        width: of the parameters.
+        sample_rate: in Hz.
+        seconds: length of the response.
+        bands: octaves and so on, equally wide on a logarithmic axis.
+    """
+
+    masks: Tensor
+
+    def __init__(self, width: int, sample_rate: float, seconds: float, bands: int = 6) -> None:
+        super().__init__()
+        self.length, self.sample_rate = round(seconds * sample_rate), sample_rate
+        self.size = fast_length(self.length)
+        self.register_buffer("masks", log_grid(self.size // 2 + 1, bands, sample_rate), persistent=False)
+        self.carrier = nn.Parameter(torch.randn(self.length) / math.sqrt(self.length))
+        self.predict = start_at(mlp(width, 64, 2 * bands + 1), 0.0)
+
+    def response(self, p: Tensor) -> Tensor:
+        """The impulse response, (items, length), without the direct sound."""
+        loud, fade, _ = self.predict(p).split([len(self.masks), len(self.masks), 1], dim=1)
+        carriers = torch.fft.irfft(torch.fft.rfft(self.carrier, self.size) * self.masks, self.size)[:, : self.length]
+        time = torch.arange(self.length, device=p.device) / self.sample_rate
+        fading = torch.exp(-5 * fade[:, :, None] * time + loud[:, :, None].clamp(-12, 6))
+        return torch.einsum("bt,ibt->it", carriers, fading)
+
+    def forward(self, x: Tensor, p: Tensor) -> Tensor:
+        """What is to be added to the direct sound of x (items, time), and the level of that."""
+        direct = 1 + self.predict(p)[:, -1:]
+        return direct * x + convolve(x, self.response(p))

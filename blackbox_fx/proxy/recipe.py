@@ -1,0 +1,108 @@
+"""What a proxy is made of: the effect, the net, and how it is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+from blackbox_fx.effects import Effect, Rack, load
+from blackbox_fx.errors import ParameterError
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ProxyRecipe:
+    """Settings of the training of a proxy, kept beside it as recipe.toml.
+
+    Args:
+        effect: address, as `load` takes it, or several in series.
+        fix: parameters held at a value, by name.
+        only: names of the parameters that stay free; all if empty.
+        within: narrower ranges, (low, high) by name.
+        net: kind and arguments, see `make_net`; if empty, they follow from what the effect is measured to be.
+        sample_rate: in Hz.
+        seconds: length of a clip.
+        batch: clips per step.
+        minutes: of training, at most.
+        steps: of training, at most; 0 for as many as there is time for.
+        learning_rate: at first; it falls to a fiftieth along a cosine.
+        seed: of everything random.
+
+    Raises:
+        ParameterError: an unknown name or a value that is not allowed.
+    """
+
+    effect: str | tuple[str, ...]
+    fix: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    within: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    net: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sample_rate: float = 44100
+    seconds: float = 1.5
+    batch: int = 8
+    minutes: float = 10
+    steps: int = 0
+    learning_rate: float = 4e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, like = getattr(self, field.name), field.default
+            if isinstance(like, (int, float)):
+                kinds = (int, float) if isinstance(like, float) or field.name in ("sample_rate", "minutes") else (int,)
+                fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
+                if not fits or (value == 0 and like != 0):
+                    raise ParameterError(f"{field.name} must be a positive number, got {value!r}.")
+        for name in ("fix", "within", "net"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ParameterError(f"{name} must be a table of names and values, got {getattr(self, name)!r}.")
+        for name in ("effect", "only"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or name == "only":
+                if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+                    raise ParameterError(f"{name} must be a list of names, got {value!r}.")
+                object.__setattr__(self, name, tuple(value))
+
+    def load_effect(self) -> Effect:
+        """The effect with the free parameters that the recipe leaves.
+
+        Raises:
+            EffectError, ParameterError: as `load`, `fix`, `within` and `only` do.
+        """
+        effect = load(self.effect) if isinstance(self.effect, str) else Rack([load(e) for e in self.effect])
+        effect = effect.fix(self.fix).within({k: tuple(v) for k, v in self.within.items()})
+        return effect.only(*self.only) if self.only else effect
+
+    @classmethod
+    def read(cls, path: Path) -> ProxyRecipe:
+        """The recipe of a TOML file. Raises ParameterError if there is none."""
+        try:
+            values = tomllib.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ParameterError(f"Cannot read the recipe {path} ({error}); it must be TOML.") from error
+        return cls.make(values)
+
+    @classmethod
+    def make(cls, values: Mapping[str, Any]) -> ProxyRecipe:
+        """A recipe of named values."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise ParameterError(f"A recipe has no setting {unknown[0]!r}; known are {', '.join(known)}.")
+        if "effect" not in values:
+            raise ParameterError("A recipe needs an effect, such as effect = 'pedalboard:Compressor'.")
+        return cls(**values)
+
+    def to_toml(self) -> str:
+        """The text that `read` reads back."""
+        values = dataclasses.asdict(self)
+        tables = {name: table for name, table in values.items() if isinstance(table, Mapping)}
+        lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items() if name not in tables]
+        for name, table in tables.items():
+            if table:
+                lines += [f"\n[{name}]\n", *(f"{json.dumps(k)} = {json.dumps(v)}\n" for k, v in table.items())]
+        return "".join(lines)

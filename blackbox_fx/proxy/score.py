@@ -1,0 +1,95 @@
+"""How good a proxy is: as sound, and as a gradient, on clips and settings that it never saw."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blackbox_fx.estimators import Call, FiniteDifference
+from blackbox_fx.estimators.autodiff import Differentiable, surrogate_vjp
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.proxy.material import Batch, Material
+
+_ACTIVE = 0.02  # of the median length of the gradient; below, the effect does nothing at that setting
+_STEP = 0.02  # of the central differences, on the [0, 1] axis
+
+Progress = Callable[[int, int, str], None]
+
+
+def esr(wet: Tensor, target: Tensor) -> Tensor:
+    """Error-to-signal ratio of every item, (batch,): power of the difference over that of the target."""
+    error, power = (x.square().sum(dim=(1, 2)) for x in (wet - target, target))
+    return error / power.clamp_min(1e-9)
+
+
+def best_gain(audio: Tensor, target: Tensor) -> Tensor:
+    """Audio with the gain for every item that brings it nearest to the target: an oracle."""
+    product, power = ((a * audio).sum(dim=(1, 2), keepdim=True) for a in (target, audio))
+    return audio * product / power.clamp_min(1e-9)
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Exam:
+    """Held-out renders, with the true gradients there.
+
+    Attributes:
+        batch: clips, settings and renders.
+        cotangents: of the loss to the effect at another setting, at the real output, (batch, 1, time).
+        gradients: of that loss with respect to params, by central differences of the effect, (batch, width).
+    """
+
+    material: Material
+    batch: Batch
+    cotangents: Tensor
+    gradients: NDArray[np.float64]
+
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        """Items at which the effect does something: (batch,)."""
+        lengths = np.linalg.norm(self.gradients, axis=1)
+        return lengths > _ACTIVE * max(float(np.median(lengths)), 1e-12)
+
+    def call(self) -> Call:
+        """The forward pass of all items."""
+        material = self.material
+        return Call(material.effect, material.pool, material.clips.sample_rate, *self.batch)
+
+    def cosines(self, proxy: Differentiable) -> NDArray[np.float64]:
+        """Of the proxy's parameter gradient to the true one, at the real output; (active items,)."""
+        call, found = self.call(), []
+        for k in np.flatnonzero(self.active):
+            item = Call(call.effect, call.pool, call.sample_rate, *(part[k : k + 1] for part in self.batch))
+            found.append(surrogate_vjp(proxy, item, self.cotangents[k : k + 1])[0].numpy())
+        true = self.gradients[self.active]
+        lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(true, axis=1)
+        return (np.array(found) * true).sum(axis=1) / np.maximum(lengths, 1e-30)
+
+    @torch.no_grad()
+    def imitate(self, proxy: Differentiable) -> Tensor:
+        """The proxy's outputs."""
+        rate = self.material.clips.sample_rate
+        parts = zip(self.batch.audio.split(1), self.batch.params.split(1), strict=True)
+        return torch.cat([proxy(audio, params, rate) for audio, params in parts])
+
+
+def make_exam(material: Material) -> Exam:
+    """Renders the first two batches of a material, the second as targets, and differences the effect."""
+    batch = material.batch(0)
+    rng = np.random.default_rng([material.seed, 1])
+    others = torch.from_numpy(material.settings(len(batch.audio), rng)).float()
+    call = Call(material.effect, material.pool, material.clips.sample_rate, batch.audio, others, batch.audio)
+    targets = torch.from_numpy(call.respond(batch.audio.numpy(), np.arange(len(others))))
+    wet = batch.wet.clone().requires_grad_()
+    loss = MultiResolutionSTFT()
+    torch.stack([loss(w[None], t[None]) for w, t in zip(wet, targets, strict=True)]).sum().backward()
+    assert wet.grad is not None
+    here = Call(material.effect, material.pool, material.clips.sample_rate, *batch)
+    gradients = FiniteDifference(_STEP).vjp(here, wet.grad).double().numpy()
+    return Exam(material, batch, wet.grad, gradients)
