@@ -68,8 +68,9 @@ class Exam:
             item = Call(call.effect, call.pool, call.sample_rate, *(part[k : k + 1] for part in self.batch))
             found.append(surrogate_vjp(proxy, item, self.cotangents[k : k + 1])[0].numpy())
         true = self.gradients[self.active]
-        lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(true, axis=1)
-        return (np.array(found) * true).sum(axis=1) / np.maximum(lengths, 1e-30)
+        imitated = np.array(found).reshape(true.shape)
+        lengths = np.linalg.norm(imitated, axis=1) * np.linalg.norm(true, axis=1)
+        return (imitated * true).sum(axis=1) / np.maximum(lengths, 1e-30)
 
     @torch.no_grad()
     def imitate(self, proxy: Differentiable) -> Tensor:
