@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from blackbox_fx.profiling import Profile as Profile
     from blackbox_fx.profiling import check_effect as check_effect
     from blackbox_fx.profiling import profile as profile
+    from blackbox_fx.proxy.store import load_proxy as load_proxy
     from blackbox_fx.runtime import Inline as Inline
     from blackbox_fx.runtime import Processes as Processes
     from blackbox_fx.runtime import Threads as Threads
@@ -99,6 +100,7 @@ _HOMES = {
     "graph": ["Chain", "Console", "Mix"],
     "layer": ["BlackBox"],
     "profiling": ["Profile", "check_effect", "profile"],
+    "proxy.store": ["load_proxy"],
     "runtime": ["Inline", "Processes", "Threads"],
     "space": ["Choice", "Continuous", "Integer", "Space", "Toggle"],
 }
