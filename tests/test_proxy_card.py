@@ -382,3 +382,80 @@ def test_mutated_weights_are_weights_or_one_error(kept, data):
         assert all(torch.isfinite(p).all() for p in proxy.parameters())
     except DataError as error:
         assert "\n" not in str(error) and "\x1b" not in str(error)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub that is a folder."""
+    from huggingface_hub import hub_mixin
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from blackbox_fx.proxy import hub
+
+    class Api:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, repo_id, private, exist_ok):
+            (tmp_path / repo_id).mkdir(parents=True)
+            return type("Url", (), {"repo_id": repo_id})
+
+        def upload_folder(self, *, repo_id, folder_path, **options):
+            shutil.copytree(folder_path, tmp_path / repo_id, dirs_exist_ok=True)
+            return f"hub/{repo_id}"
+
+    def download(repo_id, filename, **options):
+        path = tmp_path / repo_id / filename
+        if not path.exists():
+            raise LocalEntryNotFoundError(f"{filename} is not in {repo_id}")
+        link = tmp_path / f"cache-{filename}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+        return str(link)
+
+    monkeypatch.setattr(hub_mixin, "HfApi", Api)
+    monkeypatch.setattr(hub_mixin, "hf_hub_download", lambda repo_id, filename, **_: download(repo_id, filename))
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    return hub
+
+
+def test_a_proxy_goes_to_the_hub_and_back(hub, kept, tmp_path):
+    assert hub.HubProxy.open(kept).push_to_hub("me/comp") == "hub/me/comp"
+    there = tmp_path / "me/comp"
+    assert sorted(p.name for p in there.iterdir()) == sorted(["README.md", "config.json", RECIPE, WEIGHTS, CARD])
+    page = (there / "README.md").read_text()
+    assert "library_name: blackbox_fx" in page and "- pedalboard" in page and "| proxy | 0.02 ± 0.003 |" in page
+    assert "threshold\\_db" in page
+    back = hub.HubProxy.from_pretrained("me/comp")
+    assert back.card == read_card(kept)
+    for name, tensor in load_proxy(kept).state_dict().items():
+        assert torch.equal(back.proxy.state_dict()[name], tensor)
+    assert hub.HubProxy.from_pretrained(there).card == back.card
+
+
+def test_what_the_hub_gives_is_distrusted(hub, kept, tmp_path):
+    hub.HubProxy.open(kept).push_to_hub("me/comp")
+    there = tmp_path / "me/comp"
+    (there / "config.json").write_text("[1]")
+    with pytest.raises(DataError, match=r"Cannot get a proxy from 'me/comp'"):
+        hub.HubProxy.from_pretrained("me/comp")
+    (there / "config.json").write_text('{"files": {"card.json": ""}, "proxy": 1}')
+    assert hub.HubProxy.from_pretrained("me/comp").card == read_card(kept)
+    put_weights(there, pickle.dumps(Bomb()))
+    with pytest.raises(DataError, match="is a pickle"):
+        hub.HubProxy.from_pretrained("me/comp")
+    (there / WEIGHTS).unlink()
+    with pytest.raises(DataError, match=r"weights.safetensors is not in me/comp"):
+        hub.HubProxy.from_pretrained("me/comp")
+    with pytest.raises(DataError, match="Cannot get a proxy from 'me/nothing'"):
+        hub.HubProxy.from_pretrained("me/nothing")
+
+
+def test_without_the_package_the_line_to_install_it_is_shown(monkeypatch):
+    import importlib
+    import sys
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "blackbox_fx.proxy.hub", raising=False)
+    with pytest.raises(DataError, match=r"pip install 'blackbox_fx\[hub\]'"):
+        importlib.import_module("blackbox_fx.proxy.hub")

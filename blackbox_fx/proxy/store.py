@@ -142,8 +142,8 @@ def find_proxy(name: str | os.PathLike[str]) -> Path:
     known = [entry.name for entry in list_proxies()]
     text = os.fspath(name)
     raise DataError(
-        f"There is no proxy {shown(text)}{did_you_mean(text, known)}; known are {', '.join(known) or 'none'}: give one of "
-        "these, or a folder that `blackbox-fx proxy train` wrote."
+        f"There is no proxy {shown(text)}{did_you_mean(text, known)}; known are "
+        f"{', '.join(known) or 'none'}: give one of these, or a folder that `blackbox-fx proxy train` wrote."
     )
 
 
