@@ -44,6 +44,7 @@ def test_reads_back_what_it_wrote(tmp_path_factory, **values):
         ({"effect": "a", "seed": True}, "seed must be"),
         ({"effect": "a", "minutes": math.inf}, "minutes must be a number above 0, got inf"),
         ({"effect": "a", "learning_rate": 0}, "learning_rate must be a number above 0"),
+        ({"effect": "a", "slopes": -1}, "slopes must be a number, 0 or more, got -1"),
         ({"effect": "a", "fix": {"x": None}}, "'x' of fix must be a number"),
         ({"effect": "a", "fix": ["x"]}, "fix must be a table"),
         ({"effect": "a", "within": {"x": 3}}, "'x' of within must be two finite numbers"),

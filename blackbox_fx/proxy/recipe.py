@@ -53,7 +53,7 @@ class ProxyRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "seconds", "minutes", "learning_rate", "batch", "steps", "seed"):
+        for name in ("sample_rate", "seconds", "minutes", "slopes", "learning_rate", "batch", "steps", "seed"):
             self._check_number(name, getattr(self, name))
         for name in ("fix", "within", "net"):
             table = getattr(self, name)
@@ -72,11 +72,13 @@ class ProxyRecipe:
                 object.__setattr__(self, name, tuple(value))
 
     def _check_number(self, name: str, value: Any) -> None:
-        whole, zero = name in ("batch", "steps", "seed"), name in ("steps", "seed")
+        whole, zero = name in ("batch", "steps", "seed"), name in ("steps", "seed", "slopes")
         low, high = (0 if zero else 1 if whole else 0.0), 2**53 if whole else math.inf
         fits = _is_number(value) and (not whole or value == int(value)) and low <= value < high and (value or zero)
         if not fits:
-            allowed = f"a whole number, {low} or more" if whole else "a number above 0"
+            allowed = (
+                f"a whole number, {low} or more" if whole else "a number, 0 or more" if zero else "a number above 0"
+            )
             raise ParameterError(f"{name} must be {allowed}, got {value!r}.")
         if whole:
             object.__setattr__(self, name, int(value))

@@ -225,9 +225,11 @@ def _audio_gradient(proxy: Differentiable, exam: Exam) -> AudioGradient:
         call = exam.call()
         call = Call(call.effect, call.pool, call.sample_rate, *(part[k : k + 1] for part in exam.batch))
         dry = call.audio.clone().requires_grad_()
-        v = exam.cotangents[k].numpy().astype(np.float64)
+        g = exam.cotangents[k : k + 1]
+        g = g if g.any() else call.output  # parameters that do nothing give no distance to another setting
+        v = g[0].numpy().astype(np.float64)
         wet = proxy(dry, call.params, call.sample_rate)
-        (grad,) = torch.autograd.grad(wet, dry, exam.cotangents[k : k + 1])
+        (grad,) = torch.autograd.grad(wet, dry, g)
         truth = AudioTruth(call, v, exam.material.seed + int(k), _TRIED)
         us = rng.standard_normal((_DIRECTIONS, *v.shape))
         answers = truth(us)
