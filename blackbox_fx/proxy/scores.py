@@ -29,7 +29,7 @@ _SONGS, _SHORTEST_SONG = 8, 4.0
 _STORED = 100  # settings of a look-up table
 _AT, _DIRECTIONS, _TRIED = 4, 24, 6  # items and directions of the audio gradient, and directions that choose a step
 _SILENCE_LUFS, _BLOCK_S = -70.0, 0.4  # of the gate of loudness
-_TIMED_S, _TIMES = 6.0, 5  # seconds of audio, how often
+_TIMED_S, _TIMES = 3.0, 5  # seconds of audio, how often
 
 
 def quiet(done: int, total: int, words: str) -> None:

@@ -34,7 +34,7 @@ def gradient_table(scores: Scores) -> Table:
 
 def pm(value: float, error: float) -> str:
     """A value and its standard error."""
-    return f"{value:.3g} ± {error:.1g}"
+    return f"{value:.3g} ± {error:.1g}" if error < 9.5 else f"{value:.0f} ± {error:.0f}"
 
 
 def comparison(kept: Scores, found: Scores) -> Table:

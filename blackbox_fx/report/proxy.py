@@ -17,13 +17,13 @@ from blackbox_fx.estimators.base import to_numpy
 from blackbox_fx.proxy.card import Card
 from blackbox_fx.proxy.material import Batch, Material
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.score import Exam, esr
+from blackbox_fx.proxy.score import Exam, best_gain, esr
 from blackbox_fx.proxy.table import gradient_table, score_table
 from blackbox_fx.report import plot
 from blackbox_fx.report.html import Section, write_page
 from blackbox_fx.report.plot import BLUE, GREY, INK, ORANGE
 
-_HEARD, _HEARD_S = 3, 4.0  # clips to listen to, and seconds of each
+_HEARD, _OF, _HEARD_S = 3, 12, 4.0  # clips to listen to, of how many, and seconds of each
 _BANDS, _FRAME_S = 60, 0.02
 _FLOOR = 1e-10  # of power
 
@@ -78,7 +78,7 @@ def write_proxy_page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path
         ),
         Section(
             "What it does to a clip",
-            "The effect and the proxy at the settings of the clips below: gain by frequency, level out by level in, "
+            f"Of {_OF} held-out clips and settings, the {_HEARD} to which the effect does most besides a gain: gain by frequency, level out by level in, "
             f"and level over time, in frames of {1000 * _FRAME_S:g} ms.",
             images=[plot.save(behaviour(heard, rate), folder / "behaviour.svg")],
         ),
@@ -107,7 +107,9 @@ def write_proxy_page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path
 
 def _hear(proxy: Proxy, exam: Exam) -> list[Heard]:
     old = exam.material
-    batch = Material(old.effect, old.clips.songs, old.pool, _HEARD_S, _HEARD, old.seed).batch(0)
+    batch = Material(old.effect, old.clips.songs, old.pool, _HEARD_S, _OF, old.seed).batch(0)
+    changed = esr(best_gain(batch.audio, batch.wet), batch.wet)
+    batch = Batch(*(part[changed.argsort(descending=True)[:_HEARD]] for part in batch))
     with torch.no_grad():
         imitated = proxy(batch.audio, batch.params, old.clips.sample_rate)
     ratios = esr(imitated, batch.wet).tolist()
@@ -125,7 +127,7 @@ def _settings(batch: Batch, proxy: Proxy) -> list[str]:
 
 
 def _players(folder: Path, clip: Heard, number: int, rate: float) -> list[tuple[str, str]]:
-    sounds = {"dry": clip.dry, "effect": clip.wet, "proxy": clip.imitated, "difference": clip.imitated - clip.wet}
+    sounds = {"dry": clip.dry, "effect": clip.wet, "proxy": clip.imitated}
     # one gain for all of them, so that they stay comparable
     peak = max(float(np.abs(x).max()) for x in sounds.values())
     for name, x in sounds.items():
@@ -167,7 +169,7 @@ def _response(dry: Wave, wet: Wave, rate: float) -> tuple[Wave, Wave]:
     edges = np.geomspace(30, 0.48 * rate, _BANDS + 1)
     index = np.digitize(hz, edges)
     before, after = (np.bincount(index, np.square(np.abs(np.fft.rfft(x))), _BANDS + 2)[1:-1] for x in (dry, wet))
-    there = before > 1e-8 * before.max()
+    there = before > 1e-5 * before.max()
     ratio = 10 * np.log10(np.maximum(after, 1e-12 * after.max() + _FLOOR) / np.maximum(before, _FLOOR))
     return np.sqrt(edges[:-1] * edges[1:]), np.where(there, ratio, np.nan)
 
