@@ -312,6 +312,24 @@ def test_names_are_looked_up_in_order(kept, homes, tmp_path, monkeypatch):
             load_proxy(name)
 
 
+def test_shipped_proxies_are_small_and_load():
+    for entry in list_proxies():
+        if entry.shipped:
+            assert not entry.problem and (entry.folder / WEIGHTS).stat().st_size <= 2**20
+            assert load_proxy(entry.folder).width == entry.card.space.width
+            assert store.read_recipe(entry.folder).sample_rate == entry.card.sample_rate
+
+
+def test_shipped_proxies_are_found_in_a_clone_and_in_an_installed_package(root, kept, tmp_path, monkeypatch):
+    assert store.shipped_folder() == root / "proxies"
+    installed = tmp_path / "site-packages" / "blackbox_fx"
+    monkeypatch.setattr(bfx, "__file__", str(installed / "__init__.py"))
+    shutil.copytree(kept, installed / "shipped_proxies" / "my-comp")
+    (tmp_path / "site-packages" / "proxies").mkdir()  # of somebody else
+    monkeypatch.setattr(places, "data", lambda: tmp_path / "data")
+    assert load_proxy("my-comp").width == 4 and list_proxies()[0].shipped
+
+
 def test_a_proxy_of_another_effect_says_so(kept):
     proxy = load_proxy(kept)
     proxy.require(bfx.load("pedalboard:Compressor"))

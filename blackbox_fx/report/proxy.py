@@ -78,8 +78,8 @@ def write_proxy_page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path
         ),
         Section(
             "What it does to a clip",
-            f"Of {_OF} held-out clips and settings, the {_HEARD} to which the effect does most besides a gain: gain by frequency, level out by level in, "
-            f"and level over time, in frames of {1000 * _FRAME_S:g} ms.",
+            f"Of {_OF} held-out clips and settings, the {_HEARD} to which the effect does most besides a gain: gain by "
+            f"frequency, level out by level in, and level over time, in frames of {1000 * _FRAME_S:g} ms.",
             images=[plot.save(behaviour(heard, rate), folder / "behaviour.svg")],
         ),
     ]
