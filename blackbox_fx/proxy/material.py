@@ -81,14 +81,14 @@ class Material:
         rng = np.random.default_rng([self.seed, number])
         audio = np.stack([self._clip(number * self.size + k, rng) for k in range(self.size)])
         rows = self.settings(self.size, rng)
-        if self.paired:
-            half = self.size // 2
+        half = self.size // 2 if self.paired else 0
+        if half:
             audio[half : 2 * half] = audio[:half]
             rows[half : 2 * half] = self._nearby(rows[:half], rng)
         job = Job(self.effect, audio, rows, np.arange(self.size), self.clips.sample_rate)
         wet = self.pool.map(job)
         sound = ~job.failed
-        if self.paired:
+        if half:
             sound[:half] = sound[half : 2 * half] = sound[:half] & sound[half : 2 * half]
         self.skipped += int(job.failed.sum())
         if not sound.any():
