@@ -20,7 +20,7 @@ from blackbox_fx.proxy.store import CARD, RECIPE, read_card, save_proxy
 from blackbox_fx.report import proxy as report
 from tests.test_proxy_card import SCORES, SOUND
 
-NET = {"kind": "structured", "filters": 1, "gain": False, "curve": False, "hidden": 16}
+NET = {"kind": "structured", "filters": 1, "gain": False, "curve": False}
 SECONDS = 0.25
 calls = []
 

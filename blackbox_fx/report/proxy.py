@@ -72,7 +72,8 @@ def write_proxy_page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path
         Section(
             "As a gradient",
             "Pulled back through the proxy from the real effect's output, beside central differences of the effect. "
-            "Each dot is one parameter at one setting, over the length of the true gradient there.",
+            "Each dot is one parameter at one setting, over the length of the true gradient there; what lies beyond "
+            "1.5 stands at the edge.",
             table=gradient_table(card.scores),
             images=[plot.save(gradients(proxy, exam), folder / "gradients.svg")] if exam.active.any() else [],
         ),
@@ -84,7 +85,7 @@ def write_proxy_page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path
         ),
     ]
     for k, clip in enumerate(heard):
-        text = f"{clip.settings}. Error-to-signal ratio {clip.ratio:.2g}."
+        text = f"{clip.settings}. Error-to-signal ratio {clip.ratio:.3g}."
         sections.append(Section(f"Listen, clip {k + 1}", text, players=_players(folder, clip, k + 1, rate)))
     if curve := _curve(folder):
         sections.append(Section("Training", images=[plot.save(curve, folder / "curve.svg")]))
