@@ -97,6 +97,20 @@ class Material:
             )
         return Batch(*(torch.from_numpy(part[sound]) for part in (audio, rows.astype(np.float32), wet)))
 
+    def ringing(self, seconds: float, settings: int = 16) -> Tensor:
+        """Of some settings, the impulse response that rings longest, (time,).
+
+        Raises:
+            EffectError, WorkerDied, RenderTimeout: the effect failed.
+        """
+        rate = self.clips.sample_rate
+        impulse = np.zeros((1, 1, round(seconds * rate)), np.float32)
+        impulse[..., 0] = 1
+        rows = self.settings(settings, np.random.default_rng(self.seed))
+        wet = self.pool.map(Job(self.effect, impulse, rows, np.zeros(settings, np.int64), rate))[:, 0]
+        late = np.square(wet[:, wet.shape[1] // 2 :]).sum(axis=1)
+        return torch.from_numpy(wet[int(np.argmax(late))])
+
     def _nearby(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Rows with every number moved, and switches and choices as they are."""
         space, moved = self.effect.space, rows.copy()

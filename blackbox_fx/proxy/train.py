@@ -15,7 +15,7 @@ from blackbox_fx.data.composer import compose
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.profiling import profile
 from blackbox_fx.proxy import weights
-from blackbox_fx.proxy.card import Card, Original, Training
+from blackbox_fx.proxy.card import Card, Training, make_card
 from blackbox_fx.proxy.choose import choose_net
 from blackbox_fx.proxy.fit import Course, fit, flushed
 from blackbox_fx.proxy.material import Material
@@ -29,6 +29,7 @@ from blackbox_fx.runtime import Inline, Processes
 Progress = Callable[[int, int, str], None]
 
 _SONGS, _SONG_S = 64, 6.0
+_RINGING_S = 2.0
 _LOOKED_AT = 16  # renders by which the best is told
 _ASIDE = 1_000_000_000  # seed of those
 
@@ -99,6 +100,7 @@ def train_proxy(
     with Processes(1, on_failure="skip") if effect.native else Inline() as pool:
         arguments = effect, songs[:-aside] or songs, pool, recipe.seconds, recipe.batch, recipe.seed
         material = Material(*arguments, paired=recipe.slopes > 0)
+        net.meet(material.ringing(_RINGING_S))
         looked_at = Material(effect, songs[-aside:], pool, recipe.seconds, _LOOKED_AT, _ASIDE).batch(0)
         course = fit(net, material, looked_at, recipe, out, progress)
         if course.skipped or course.unstable:
@@ -110,7 +112,5 @@ def train_proxy(
             exam = held_out(effect, pool, rate, recipe.seconds)
             scores, plain = measure(proxy, exam, progress), baselines(exam)
     spent = Training(course.seconds, course.steps, recipe.batch, torch.get_num_threads(), recipe.seed, course.waited)
-    size = sum(weight.numel() for weight in net.parameters())
-    original = Original.of(effect, found)
-    card = Card(original, effect.space, rate, "separate", net_config, size, spent, scores, plain, {})
+    card = make_card(effect, proxy, net_config, spent, scores, plain, found=found)
     return Trained(proxy, save_proxy(out, proxy, recipe, card), course)

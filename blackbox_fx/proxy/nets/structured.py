@@ -55,6 +55,14 @@ class Structured(ProxyNet):
         self.after = Filter(width, sample_rate) if filters > 1 else None
         self.tail = Tail(width, sample_rate, tail_seconds) if tail_seconds else None
 
+    @torch.no_grad()
+    def meet(self, response: Tensor) -> None:
+        """Starts the reverberation from an impulse response of the effect, (time,)."""
+        if self.tail is not None:
+            late = response[1 : self.tail.length + 1]
+            self.tail.carrier.zero_()
+            self.tail.carrier[1 : len(late) + 1] = late[: self.tail.length - 1]
+
     def _imitate(self, x: Tensor, p: Tensor) -> Tensor:
         if self.before is not None:
             x = self.before(x, p)
