@@ -36,7 +36,7 @@ def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, stat
         folder: where; created if missing.
         module: whose state_dict is kept, generators included.
         optimizer: whose state is kept.
-        state: anything JSON can hold; must have "step".
+        state: anything JSON can hold; must have "step", "recipe", "losses" and "seconds".
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"module.{k}": v.contiguous() for k, v in module.state_dict().items()}
@@ -61,9 +61,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         state = json.loads(path.read_text())
-        version, *_ = (
-            state[name] for name in ("version", "tensors", "step", "recipe", "excerpts", "losses", "seconds")
-        )
+        version, *_ = (state[name] for name in ("version", "tensors", "step", "recipe", "losses", "seconds"))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(f"{path} is damaged ({error}); remove it, or train into another folder.") from error
     if version != _VERSION:

@@ -18,6 +18,7 @@ class MultiResolutionSTFT(nn.Module):
 
     Args:
         windows: window lengths in samples.
+        overlap: windows over each sample.
 
     Shape:
         - wet, target: (batch, channel, time)
@@ -31,14 +32,14 @@ class MultiResolutionSTFT(nn.Module):
         Reiss, 2020).
     """
 
-    def __init__(self, windows: tuple[int, ...] = (512, 1024, 2048)) -> None:
+    def __init__(self, windows: tuple[int, ...] = (512, 1024, 2048), overlap: int = 4) -> None:
         from auraloss.freq import STFTLoss
 
         super().__init__()
         if not windows or min(windows) < 16:
             raise ParameterError(f"windows must be one or more lengths of at least 16 samples, got {windows!r}.")
         self.windows = tuple(windows)
-        self.scales = nn.ModuleList(STFTLoss(n, n // 4, n) for n in windows)
+        self.scales = nn.ModuleList(STFTLoss(n, n // overlap, n) for n in windows)
 
     def forward(self, wet: Tensor, target: Tensor, scale: int | None = None) -> Tensor:
         """The distance; with `scale`, at that one resolution alone, which is unbiased if drawn uniformly."""

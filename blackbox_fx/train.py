@@ -216,7 +216,7 @@ def fit(
     require_same_effects(folder, console)
     kept = {"recipe": dataclasses.asdict(recipe), "excerpts": [e.name for e in train]}
     state = checkpoint.load(folder, model, optimizer) or {"step": 0, "losses": [], "seconds": 0.0, **kept}
-    if state["excerpts"] != kept["excerpts"]:
+    if state.get("excerpts") != kept["excerpts"]:
         raise DataError(
             f"{folder} holds a run on other songs; train into another folder, or on the songs it began with."
         )

@@ -16,9 +16,11 @@ from blackbox_fx.data.clips import Clips, Source
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import EffectError
 from blackbox_fx.runtime import Job, Pool
+from blackbox_fx.space import Choice, Toggle
 
 _PEAK_DB = (-24.0, 0.0)  # of clips
 _EDGE = 0.06  # of a range, beyond either end, that is drawn and cut off: so much more often is an end drawn
+_NEARBY = 0.08  # on the [0, 1] axis
 _DEADLINE_S = 300.0  # for a batch
 
 
@@ -40,7 +42,8 @@ class Batch(NamedTuple):
 class Material:
     """Endless batches of which each is fixed by the seed and its number.
 
-    A clip is one track of a song at a random level. Settings are uniform, with the ends of the ranges among them.
+    A clip is one track of a song at a random level. Settings are uniform, with the ends of the ranges among them. Where
+    the pool skips renders that fail, batches are smaller by those.
 
     Args:
         effect: what renders.
@@ -49,13 +52,25 @@ class Material:
         seconds: length of a clip.
         batch: clips.
         seed: of clips and settings.
+        paired: whether every second item is the clip before it, at settings nearby.
+
+    Attributes:
+        skipped: renders that failed.
     """
 
     def __init__(
-        self, effect: Effect, songs: Sequence[Source], pool: Pool, seconds: float, batch: int, seed: int
+        self,
+        effect: Effect,
+        songs: Sequence[Source],
+        pool: Pool,
+        seconds: float,
+        batch: int,
+        seed: int,
+        paired: bool = False,
     ) -> None:
-        self.effect, self.pool, self.size, self.seed = effect, pool, batch, seed
+        self.effect, self.pool, self.size, self.seed, self.paired = effect, pool, batch, seed, paired
         self.clips = Clips(songs, seconds, 1, seed)
+        self.skipped = 0
 
     def batch(self, number: int) -> Batch:
         """The batch of a number, 0 or more.
@@ -66,9 +81,31 @@ class Material:
         rng = np.random.default_rng([self.seed, number])
         audio = np.stack([self._clip(number * self.size + k, rng) for k in range(self.size)])
         rows = self.settings(self.size, rng)
+        if self.paired:
+            half = self.size // 2
+            audio[half : 2 * half] = audio[:half]
+            rows[half : 2 * half] = self._nearby(rows[:half], rng)
         job = Job(self.effect, audio, rows, np.arange(self.size), self.clips.sample_rate)
         wet = self.pool.map(job)
-        return Batch(torch.from_numpy(audio), torch.from_numpy(rows).float(), torch.from_numpy(wet))
+        sound = ~job.failed
+        if self.paired:
+            sound[:half] = sound[half : 2 * half] = sound[:half] & sound[half : 2 * half]
+        self.skipped += int(job.failed.sum())
+        if not sound.any():
+            raise EffectError(
+                f"{self.effect.name} failed at all {self.size} settings of a batch; narrow the range of its parameters."
+            )
+        return Batch(*(torch.from_numpy(part[sound]) for part in (audio, rows.astype(np.float32), wet)))
+
+    def _nearby(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Rows with every number moved, and switches and choices as they are."""
+        space, moved = self.effect.space, rows.copy()
+        for name, columns in space.slices.items():
+            if not isinstance(space.parameters[name], (Choice, Toggle)):
+                here = rows[:, columns]
+                step = _NEARBY * rng.choice([-1.0, 1.0], here.shape)
+                moved[:, columns] = np.where((here + step < 0) | (here + step > 1), here - step, here + step)
+        return space.snap(moved)
 
     def settings(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Random rows, (n, width)."""

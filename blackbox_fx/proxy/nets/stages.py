@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blackbox_fx.dsp.kernels import one_at_a_time
 from blackbox_fx.proxy.nets.base import mlp, start_at
 
 _LN10_20 = math.log(10) / 20
@@ -75,55 +76,55 @@ class Filter(nn.Module):
 
 @final
 class Gain(nn.Module):
-    """A gain that follows the level: a static curve, then a small recurrent network, at a frame rate.
+    """A gain that follows the level, as compressors, gates and expanders have it.
 
-    What it sees of a frame are rms and peak in dB, and means of the power over longer and longer times.
+    The level rises with one time constant and falls with another; a curve of dB over dB with a few bends gives the
+    gain; and the gain, too, falls and rises with times of its own. All times, bends and slopes are predicted from the
+    parameters.
 
     Args:
         width: of the parameters.
         sample_rate: in Hz.
-        hop: samples per frame.
-        hidden: units of the recurrent network.
+        bends: of the curve.
+        hop: samples for which one gain is computed.
     """
 
-    decays: Tensor
-
-    def __init__(self, width: int, sample_rate: float, hop: int = 64, hidden: int = 32) -> None:
+    def __init__(self, width: int, sample_rate: float, bends: int = 3, hop: int = 4) -> None:
         super().__init__()
-        self.hop = hop
-        seconds = torch.tensor([0.006, 0.025, 0.1, 0.4])
-        self.register_buffer("decays", torch.exp(-hop / sample_rate / seconds), persistent=False)
-        features = 2 + len(seconds)
-        self.embed = nn.Sequential(nn.Linear(width, 64), nn.SiLU(), nn.Linear(64, hidden), nn.SiLU())
-        self.static = nn.Sequential(nn.Linear(features + hidden, 64), nn.SiLU(), nn.Linear(64, hidden), nn.SiLU())
-        self.gru = nn.GRU(2 * hidden, hidden, batch_first=True)
-        self.out = start_at(nn.Sequential(nn.Linear(3 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1)), 0.0)
-
-    def features(self, x: Tensor) -> Tensor:
-        """(items, frames, features), about -1 to 1."""
-        frames = F.pad(x, (0, -x.shape[-1] % self.hop)).unflatten(-1, (-1, self.hop))
-        power = frames.square().mean(-1)
-        peak = frames.abs().amax(-1).square()
-        time = torch.arange(power.shape[-1], device=x.device)
-        kernels = (1 - self.decays[:, None]) * self.decays[:, None] ** time
-        n = fast_length(2 * len(time))
-        slow = torch.fft.irfft(torch.fft.rfft(power, n)[:, None] * torch.fft.rfft(kernels, n), n)[..., : len(time)]
-        levels = torch.cat([power[:, None], peak[:, None], slow.clamp_min(0)], dim=1)
-        return (10 * torch.log10(levels + 1e-8) / 30 + 1).transpose(1, 2)
+        self.sample_rate, self.bends, self.hop = sample_rate, bends, hop
+        # seconds of the level and of the gain; where the curve bends, how much and how softly, in dB; its gain
+        times = torch.log(torch.tensor([0.001, 0.02, 0.001, 0.005]))
+        bends_at = torch.linspace(-50, -10, bends) / 20
+        start = torch.cat([times, bends_at, torch.full((bends,), 0.1), torch.zeros(bends), torch.zeros(1)])
+        self.predict = start_at(mlp(width, 64, len(start)), start)
+        self.direct = nn.Linear(width, len(start), bias=False)
+        nn.init.zeros_(self.direct.weight)
 
     def decibels(self, x: Tensor, p: Tensor) -> Tensor:
-        """The gain of every frame, (items, frames), in dB."""
-        features, steer = self.features(x), self.embed(p)
-        steer = steer[:, None].expand(-1, features.shape[1], -1)
-        static = self.static(torch.cat([features, steer], dim=-1))
-        state = self.gru(torch.cat([static, steer], dim=-1))[0]
-        return 20 * self.out(torch.cat([state, static, steer], dim=-1))[..., 0]
+        """The gain of every hop, (items, hops), in dB."""
+        steer = self.predict(p) + self.direct(p)
+        times, places, slopes, widths, makeup = steer.split([4, *[self.bends] * 3, 1], dim=1)
+        rise, fall, down, up = times.exp().unbind(1)
+        level = ballistics(x.abs().clamp_min(1e-7), rise, fall, self.sample_rate)[:, :: self.hop]
+        over = (torch.log10(level)[..., None] - places[:, None]) / (soft := widths.exp()[:, None] * 0.1)
+        gain = 20 * (makeup - (nn.functional.softplus(over) * soft * slopes[:, None]).sum(-1))
+        return ballistics(gain, up, down, self.sample_rate / self.hop)
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
-        """X (items, time), times the gain between the frames' ends."""
-        log_gain = _LN10_20 * self.decibels(x, p)
-        frames = F.interpolate(log_gain[:, None], scale_factor=self.hop, mode="linear", align_corners=False)[:, 0]
-        return x * torch.exp(frames[:, : x.shape[-1]])
+        """X (items, time), times the gain, joined by lines."""
+        log_gain = (_LN10_20 * self.decibels(x, p))[:, None]
+        between = F.interpolate(log_gain, scale_factor=self.hop, mode="linear", align_corners=False)[:, 0]
+        return x * torch.exp(between[:, : x.shape[-1]])
+
+
+def ballistics(x: Tensor, rise: Tensor, fall: Tensor, rate: float) -> Tensor:
+    """Follows x (items, time), beginning there, with time constants in seconds (items,) for rising and falling."""
+    from torchcomp.core import compressor_core
+
+    fast, slow = (-torch.expm1(-1 / (rate * seconds.clamp_min(1e-6))) for seconds in (rise, fall))
+    with one_at_a_time:
+        # torchcomp follows a gain, whose attack is its fall
+        return compressor_core(x, x[:, 0], slow, fast)
 
 
 @final

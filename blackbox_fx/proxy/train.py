@@ -1,0 +1,287 @@
+"""Trains a proxy: the effect renders clips while the net learns from those before."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import copy
+import csv
+import dataclasses
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blackbox_fx import checkpoint
+from blackbox_fx.errors import BlackBoxError, DataError
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.proxy.material import Batch, Feed, Material
+from blackbox_fx.proxy.nets import ProxyNet
+from blackbox_fx.proxy.recipe import ProxyRecipe
+from blackbox_fx.proxy.score import esr
+
+Progress = Callable[[int, int, str], None]
+
+_LOOKS = 20  # at held-out renders, over the whole training
+_PATIENCE = 8  # looks without improvement after which it ends
+_WARM_UP = 20  # steps
+_SAVE_S = 30.0
+_STALLED_S = 300.0  # that one step may take
+_CLIP = 1.0  # largest norm of the gradient
+_STFT = 0.5  # its weight beside the error-to-signal ratio
+_STILL = 1e-3  # mean squared change of a log spectrum that counts as one
+_FLOOR = 1e-3  # of magnitudes in it
+_UNITS = 1000  # of progress
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a net did on held-out renders during its training.
+
+    Args:
+        step, seconds: when.
+        esr, stft: error-to-signal ratio and `MultiResolutionSTFT`, means over items.
+    """
+
+    step: int
+    seconds: float
+    esr: float
+    stft: float
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """What a training was.
+
+    Args:
+        steps, seconds: made and spent, of which
+        waited: seconds, for renders.
+        looks: at held-out renders.
+        skipped: renders that failed.
+    """
+
+    steps: int
+    seconds: float
+    waited: float
+    looks: tuple[Look, ...]
+    skipped: int
+
+
+@final
+class Loss(nn.Module):
+    """What a proxy is trained on: error-to-signal ratio, and spectra at one random resolution.
+
+    Args:
+        slopes: weight of how far changes of the log spectrum, from the first half of a batch to the second, differ from
+            those of the effect, relative to them.
+    """
+
+    def __init__(self, slopes: float) -> None:
+        super().__init__()
+        self.stft = MultiResolutionSTFT(overlap=2)
+        self.slopes = slopes
+
+    def forward(self, wet: Tensor, batch: Batch, draw: np.random.Generator) -> Tensor:
+        """A scalar, for wet (batch, 1, time)."""
+        scale = int(draw.integers(len(self.stft.windows)))
+        loss = esr(wet, batch.wet).mean() + _STFT * self.stft(wet, batch.wet, scale)
+        if not self.slopes:
+            return loss
+        window = self.stft.windows[scale]
+        here, true = (self._change(x, window) for x in (wet, batch.wet))
+        error = (here - true).square().mean(dim=(1, 2)) / true.square().mean(dim=(1, 2)).clamp_min(_STILL)
+        return loss + self.slopes * error.mean()
+
+    def _change(self, audio: Tensor, window: int) -> Tensor:
+        half = len(audio) // 2
+        shape = torch.hann_window(window, device=audio.device)
+        spectra = torch.stft(audio[: 2 * half, 0], window, window // 2, window=shape, return_complex=True).abs()
+        first, second = torch.log(spectra + _FLOOR).split(half)
+        return second - first
+
+
+@contextlib.contextmanager
+def flushed() -> Iterator[None]:
+    """Treats subnormal numbers as zero meanwhile: fading tails of them slow a step down tenfold."""
+    was = float(torch.tensor(1e-40) * 1) == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was)
+
+
+@final
+class _Watch:
+    """Interrupts the main thread if no step ends for too long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.rang = seconds, False
+        self._last = time.monotonic()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        if threading.current_thread() is threading.main_thread():
+            self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+
+    def step(self) -> None:
+        """A step has ended."""
+        self._last = time.monotonic()
+
+    def _look(self) -> None:
+        while not self._done.wait(min(1.0, self.seconds / 4)):
+            if time.monotonic() - self._last > self.seconds:
+                self.rang = True
+                _thread.interrupt_main()
+                return
+
+
+def fit(
+    net: ProxyNet,
+    material: Material,
+    held_out: Batch,
+    recipe: ProxyRecipe,
+    folder: Path,
+    progress: Progress | None = None,
+    stalled: float = _STALLED_S,
+) -> Course:
+    """Trains a net until the recipe's time or steps are used up, or it no longer improves; leaves it at its best.
+
+    An interrupted training goes on from the folder's checkpoint, which is written twice a minute.
+
+    Args:
+        net: at first with random weights.
+        material: of the effect.
+        held_out: renders by which the best is told.
+        recipe: settings.
+        folder: for checkpoints and losses.csv.
+        progress: called with parts of the budget used, all parts, and a few words.
+        stalled: seconds that a step may take.
+
+    Raises:
+        DataError: a checkpoint of another recipe, or a damaged one.
+        EffectError, WorkerDied, RenderTimeout: the effect failed.
+        BlackBoxError: a step took too long.
+    """
+    run = _Run(net, material, held_out, recipe, folder)
+    with flushed(), _Watch(stalled) as watch, Feed(material, run.step) as feed:
+        try:
+            while run.used < 1 and not run.settled:
+                run.learn(feed.get())
+                watch.step()
+                if progress:
+                    progress(round(_UNITS * min(run.used, 1)), _UNITS, f"step {run.step}, loss {run.recent:.3f}")
+        except KeyboardInterrupt:
+            run.save()
+            if watch.rang:
+                raise BlackBoxError(
+                    f"A step of training took more than {stalled:g} s; run it again to go on from step {run.step}, on "
+                    "a machine with less to do."
+                ) from None
+            raise
+        run.waited += feed.waited
+    run.look()
+    run.save()
+    net.load_state_dict(run.best.state_dict())
+    return Course(run.step, run.seconds, run.waited, tuple(run.looks), material.skipped)
+
+
+@final
+class _Run:
+    """The state of a training."""
+
+    def __init__(self, net: ProxyNet, material: Material, held_out: Batch, recipe: ProxyRecipe, folder: Path) -> None:
+        self.net, self.best = net, copy.deepcopy(net)
+        self.recipe, self.folder, self.held_out = recipe, folder, held_out
+        self.rate = material.clips.sample_rate
+        self.loss = Loss(recipe.slopes)
+        self.optimizer = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+        self.kept: dict[str, Any] = {"recipe": recipe.to_toml()}
+        state = checkpoint.load(folder, self._module, self.optimizer) or {}
+        if state and state["recipe"] != self.kept["recipe"]:
+            raise DataError(f"{folder} holds a training by another recipe; train into another folder.")
+        self.step: int = state.get("step", 0)
+        self.losses: list[float] = state.get("losses", [])
+        self.waited: float = state.get("waited", 0.0)
+        self.looks = [Look(**look) for look in state.get("looks", [])]
+        self.began = self.saved = time.monotonic()
+        self.began -= state.get("seconds", 0.0)
+
+    @property
+    def _module(self) -> nn.Module:
+        return nn.ModuleDict({"net": self.net, "best": self.best})
+
+    @property
+    def seconds(self) -> float:
+        """Since it began, without interruptions."""
+        return time.monotonic() - self.began
+
+    @property
+    def used(self) -> float:
+        """Of the budget."""
+        steps = self.step / self.recipe.steps if self.recipe.steps else 0.0
+        return max(steps, self.seconds / (60 * self.recipe.minutes))
+
+    @property
+    def recent(self) -> float:
+        """The loss of the last steps."""
+        return float(np.mean(self.losses[-20:]))
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last looks have not improved on those before."""
+        worth = [look.esr + _STFT * look.stft for look in self.looks]
+        return len(worth) > _PATIENCE and min(worth[-_PATIENCE:]) > min(worth[:-_PATIENCE])
+
+    def learn(self, batch: Batch) -> None:
+        """One step."""
+        draw = np.random.default_rng([self.recipe.seed, self.step])
+        fall = 0.02 + 0.49 * (1 + np.cos(np.pi * min(self.used, 1)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * fall * min(1.0, (self.step + 1) / _WARM_UP)
+        loss = self.loss(self.net(batch.audio, batch.params, self.rate), batch, draw)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), _CLIP)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.losses.append(float(loss.detach()))
+        self.step += 1
+        if self.used * _LOOKS >= len(self.looks) + 1:
+            self.look()
+        if time.monotonic() - self.saved > _SAVE_S:
+            self.save()
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """Sees how the net does on the held-out renders, and keeps it if it never did better."""
+        items = zip(self.held_out.audio.split(1), self.held_out.params.split(1), strict=True)
+        wet = torch.cat([self.net(audio, params, self.rate) for audio, params in items])
+        ratio = float(esr(wet, self.held_out.wet).mean())
+        self.looks.append(Look(self.step, self.seconds, ratio, float(self.loss.stft(wet, self.held_out.wet))))
+        worth = [look.esr + _STFT * look.stft for look in self.looks]
+        if worth[-1] <= min(worth):
+            self.best.load_state_dict(self.net.state_dict())
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        done = {"step": self.step, "losses": self.losses, "seconds": self.seconds, "waited": self.waited}
+        done["looks"] = [dataclasses.asdict(look) for look in self.looks]
+        checkpoint.save(self.folder, self._module, self.optimizer, done | self.kept)
+        table = io.StringIO()
+        csv.writer(table).writerows([("step", "loss"), *enumerate(self.losses, 1)])
+        checkpoint.write_text(self.folder / "losses.csv", table.getvalue())
+        self.saved = time.monotonic()
