@@ -33,6 +33,7 @@ for command in (
     lab.multiplexed,
     lab.optimise,
     lab.discrete,
+    lab.proxies,
     hosts.soak,
     hosts.crashes,
 ):

@@ -16,9 +16,9 @@ from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
 from blackbox_fx.estimators.stochastic import check_count
 from blackbox_fx.layer import BlackBox
-from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.proxy.material import Batch
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.score import esr
+from blackbox_fx.proxy.train import Loss, flushed
 
 _SILENCE = 1e-4
 _CLIP = 1.0
@@ -89,7 +89,7 @@ class Refresh:
         if not weights:
             raise ParameterError("All weights of the proxy are frozen; call proxy.requires_grad_() before.")
         self._adam = torch.optim.Adam(weights, learning_rate, betas=(0.9, 0.99))
-        self._distance = MultiResolutionSTFT()
+        self._loss = Loss(slopes=0)
         self._ring = collections.deque[_Clip](maxlen=check_count("capacity", capacity))
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class Refresh:
             row = params[item].to("cpu", torch.float32, copy=True)
             both = torch.stack([audio[item, :, : self.length], wet[item, :, : self.length]])
             for dry, out in both.to("cpu", torch.float32, copy=True).unbind(1):
-                if float(dry.abs().max()) < _SILENCE or len(dry) < max(self._distance.windows):
+                if float(dry.abs().max()) < _SILENCE or len(dry) < max(self._loss.stft.windows):
                     self.left += 1
                     continue
                 self._ring.append(_Clip(dry, row, out))
@@ -158,10 +158,9 @@ class Refresh:
         audio, wet = (torch.stack([x[:length] for x in xs])[:, None].to(device) for xs in _columns(drawn))
         params = torch.stack([clip.params for clip in drawn]).to(device)
         weights = self._adam.param_groups[0]["params"]
-        with torch.enable_grad():
+        with torch.enable_grad(), flushed():
             output = check_output(self.proxy(audio, params, self.proxy.sample_rate), audio)
-            scale = int(rng.integers(len(self._distance.windows)))
-            loss = esr(output, wet).mean() + 0.5 * self._distance(output, wet, scale=scale)
+            loss = self._loss(output, Batch(audio, params, wet), rng)
             slopes = torch.autograd.grad(loss, weights, allow_unused=True)
         for weight, slope in zip(weights, slopes, strict=True):
             weight.grad = None if slope is None else check_gradient(slope)
