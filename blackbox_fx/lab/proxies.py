@@ -13,24 +13,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from blackbox_fx.effects import Effect
 from blackbox_fx.estimators import SPSA, Call, ControlVariate, FiniteDifference, Identity
+from blackbox_fx.estimators.autodiff import surrogate_vjp
 from blackbox_fx.lab.case import RATE, Progress, draw_settings, quiet
 from blackbox_fx.lab.counting import count, effects_in
 from blackbox_fx.lab.sample import Interval, geometric, interval
-from blackbox_fx.lab.tasks import Examples, Task, make_material
+from blackbox_fx.lab.tasks import Examples, Task
 from blackbox_fx.layer import BlackBox
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.proxy.hybrid import Hybrid
-from blackbox_fx.proxy.material import Batch
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.refresh import Refresh
-from blackbox_fx.proxy.score import Exam, esr
+from blackbox_fx.proxy.score import esr
 
 Make = Callable[[Effect, Proxy, torch.Generator], nn.Module]
 
-_LOOKS = 12
+_LOOKS = 8
 _RESAMPLES = 1000
 
 
@@ -87,6 +88,8 @@ class Attempt:
 class Proxies:
     """Every way on every task, with the same number of renders; what was run stays if it is interrupted.
 
+    The loss is `MultiResolutionSTFT` to the sound of the hidden settings; in training, at one random resolution a step.
+
     Plain and half train alike, through the proxy alone, and make no renders; they get as many steps as full. So their
     settings are the same, and what differs is what is delivered: the proxy's sound, or the effect's.
 
@@ -115,9 +118,9 @@ class Proxies:
                 else:
                     self.attempts.append(self.attempt(way, task, self.seed * 1000 + k))
 
-    def _loss(self, wet: Tensor, target: Tensor) -> Tensor:
+    def _loss(self, wet: Tensor, target: Tensor, scale: int | None = None) -> Tensor:
         pairs = zip(wet.split(1), target.split(1), strict=True)
-        return torch.stack([self._distance(w, t) for w, t in pairs]).mean()
+        return torch.stack([self._distance(w, t, scale) for w, t in pairs]).mean()
 
     @torch.no_grad()
     def _judge(self, layer: nn.Module, learner: nn.Module, by: Examples) -> float:
@@ -134,7 +137,8 @@ class Proxies:
         points = [(0.0, self._judge(real, learner, task.unseen))]
         while used + dearest <= self.renders:
             pick = rng.choice(len(task.train.audio), task.batch, replace=False)
-            loss = self._loss(layer(task.train.audio[pick], learner(task.train.heard[pick])), task.train.target[pick])
+            wet = layer(task.train.audio[pick], learner(task.train.heard[pick]))
+            loss = self._loss(wet, task.train.target[pick], int(rng.integers(len(self._distance.windows))))
             optimizer.zero_grad()
             loss.backward()
             optimizer.param_groups[0]["lr"] = task.learning_rate * 0.5 * (1 + math.cos(math.pi * used / self.renders))
@@ -164,18 +168,18 @@ class Proxies:
             the median error-to-signal ratio of each, then the mean cosine of the parameter gradient of each to central
             differences of the effect, for the loss to other settings.
         """
-        material = make_material(task.effect, 0.1, 1, seed)  # for its pool
-        audio, effect = task.unseen.audio, task.effect
+        audio, effect, real = task.unseen.audio, task.effect, BlackBox(task.effect, sample_rate=RATE)
         with torch.no_grad():
             params = learner(task.unseen.heard)
             others = torch.from_numpy(draw_settings(effect, len(audio), seed + 1)).float()
-            wet, target = (BlackBox(effect, sample_rate=RATE)(audio, rows) for rows in (params, others))
+            wet, target = real(audio, params), real(audio, others)
+            ratios = [float(esr(proxy(audio, params, RATE), wet).median()) for proxy in proxies]
         at = wet.clone().requires_grad_()
         (g,) = torch.autograd.grad(len(at) * self._loss(at, target), at)
-        truth = FiniteDifference(0.02).vjp(Call(effect, material.pool, RATE, audio, params, wet), g).double().numpy()
-        exam = Exam(material, Batch(audio, params, wet), g, truth)
-        ratios = [float(esr(exam.imitate(proxy), wet).median()) for proxy in proxies]
-        return (*ratios, *(float(exam.cosines(proxy).mean()) for proxy in proxies))
+        call = Call(effect, real.pool, RATE, audio, params, wet)
+        true = FiniteDifference(0.02).vjp(call, g)
+        found = [cosine_similarity(surrogate_vjp(proxy, call, g), true.double()) for proxy in proxies]
+        return (*ratios, *(float(cosines.mean()) for cosines in found))
 
     def of(self, way: str) -> list[Attempt]:
         """The attempts of a way, by task."""

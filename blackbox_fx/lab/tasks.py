@@ -27,7 +27,7 @@ from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.train import fit
 from blackbox_fx.runtime import Inline, shared_pool
 
-_SONGS, _SONG_S = 12, 6.0
+_SONGS, _SONG_S = 6, 4.0
 
 
 @final
