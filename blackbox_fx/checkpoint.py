@@ -20,10 +20,11 @@ _VERSION = 1
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file under a temporary name and renames it."""
-    _write(path, text.encode())
+    write_bytes(path, text.encode())
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(content)
     temporary.replace(path)
@@ -43,7 +44,7 @@ def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, stat
     for index, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entries.items()}
     name = f"checkpoint-{state['step']}.safetensors"
-    _write(folder / name, to_bytes(tensors))
+    write_bytes(folder / name, to_bytes(tensors))
     write_text(folder / "checkpoint.json", json.dumps({"version": _VERSION, "tensors": name, **state}))
     for old in folder.glob("checkpoint-*.safetensors"):
         if old.name != name:

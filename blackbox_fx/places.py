@@ -17,6 +17,14 @@ def cache() -> Path:
         return Path(tempfile.gettempdir()) / f"blackbox_fx-cache-{os.getuid()}"
 
 
+def data() -> Path:
+    """The folder for what a user keeps; for a user without a home, one for temporary files."""
+    try:
+        return platformdirs.user_data_path("blackbox_fx")
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"blackbox_fx-data-{os.getuid()}"
+
+
 def home() -> Path:
     """The user's home, or the root of the file system."""
     try:

@@ -147,6 +147,7 @@ def test_exported_names():
         "expected_loss",
         "function",
         "load",
+        "load_proxy",
         "profile",
     ]
     for name in blackbox_fx.__all__:

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from blackbox_fx.cli import bench, effects, hosts, lab, mix, presets, profile, show
+from blackbox_fx.cli import bench, effects, hosts, lab, mix, presets, profile, proxy, show
 from blackbox_fx.errors import BlackBoxError
 
 app = typer.Typer(
@@ -18,11 +18,16 @@ app = typer.Typer(
 )
 train = typer.Typer(help="Train networks.", no_args_is_help=True)
 measure = typer.Typer(help="Measure, on this machine.", no_args_is_help=True)
+proxies = typer.Typer(help="Neural proxies of effects.", no_args_is_help=True)
 app.add_typer(train, name="train")
+app.add_typer(proxies, name="proxy")
 app.add_typer(measure, name="bench")
 for command in (mix.demo, effects.effects, profile.inspect, profile.check, effects.render, presets.preset):
     app.command()(command)
 train.command("mix")(mix.train_mix)
+proxies.command("train")(proxy.train)
+proxies.command("score")(proxy.score)
+proxies.command("list")(proxy.listing)
 for command in (
     bench.overhead,
     bench.audio,

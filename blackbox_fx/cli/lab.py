@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -217,6 +216,7 @@ def proxies(
     """Find hidden settings through a proxy, half, full, refreshed, as control variate, and by SPSA."""
     from blackbox_fx.lab.proxies import Proxies
     from blackbox_fx.lab.tasks import clip_tasks, network_tasks, train_here
+    from blackbox_fx.proxy.store import find_proxy, load_proxy, read_recipe
     from blackbox_fx.report.proxies import proxies_table, refresh_line, write_proxies_page
 
     kinds = {"clip": clip_tasks, "network": network_tasks}
@@ -228,8 +228,7 @@ def proxies(
         with show.bar("training a proxy") as progress:
             proxy = train_here(loaded, training, seed, progress)
     else:
-        store = import_module("blackbox_fx.proxy.store")
-        loaded, proxy = store.read_recipe(store.find_proxy(effect)).load_effect(), store.load_proxy(effect)
+        loaded, proxy = read_recipe(find_proxy(effect)).load_effect(), load_proxy(effect)
     study = Proxies(proxy, renders, seed)
     with _measuring("trainings") as progress:
         study.run(kinds[task](loaded, tasks, seconds, seed), progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
 import multiprocessing
 import os
@@ -20,7 +19,7 @@ from torch import Tensor
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.estimators import AudioRule, Call, FiniteDifference, Verified
 from blackbox_fx.estimators.audio_rules.trial import correlation
-from blackbox_fx.estimators.base import to_numpy
+from blackbox_fx.estimators.truth import AudioTruth
 from blackbox_fx.graph import Chain
 from blackbox_fx.lab.case import RATE, Progress, draw_settings, music
 from blackbox_fx.layer import BlackBox
@@ -33,8 +32,6 @@ SINGLE = (
 )
 FLANGER = {"centre_delay_ms": (1.0, 4.0), "depth": (0.0, 0.3), "rate_hz": (0.1, 2.0)}
 PLUGINS = ("ZamCompX2", "ZamEQ2", "ZamGEQ31", "ZamDelay", "ZaMaximX2", "ZaMultiCompX2", "ZamGateX2", "ZamTube")
-_SIZES = (1e-5, 1e-4, 1e-3, 4e-3)  # of the clip's root mean square
-_TRIED = 16  # directions that choose one
 _AT_ONCE = 40
 _DEADLINE = 3600.0  # seconds, for a process to score one more effect
 
@@ -187,33 +184,6 @@ def _meet(layer: Any, whole: Effect, clip: Tensor, seed: int) -> None:
         _gradient(layer, clip, row, target)
 
 
-@final
-class _Truth:
-    """The answers <v, J u> of an effect to directions u, by central differences of the size that rounding and curvature
-    leave most alike.
-
-    Attributes:
-        agreement: correlation of the answers at that size and the next larger one.
-    """
-
-    def __init__(self, call: Call, v: np.ndarray, seed: int) -> None:
-        self._call, self._v, self._x = call, v, to_numpy(call.audio)[0].astype(np.float64)
-        us = np.random.default_rng(seed).standard_normal((_TRIED, *v.shape))
-        seen = [self._answers(us, size) for size in _SIZES]
-        alike = [correlation(a, b) for a, b in itertools.pairwise(seen)]
-        self._size, self.agreement = _SIZES[int(np.argmax(alike))], max(alike)
-
-    def _answers(self, us: np.ndarray, size: float) -> np.ndarray:
-        step = size * np.sqrt(np.mean(np.square(self._x)))
-        inputs = np.concatenate([self._x + step * us, self._x - step * us]).astype(np.float32)
-        up, down = np.split(self._call.respond(inputs, np.zeros(len(inputs), np.int64)).astype(np.float64), 2)
-        return np.einsum("ct,nct->n", self._v, up - down) / (2 * step)
-
-    def __call__(self, us: np.ndarray) -> np.ndarray:
-        """For directions (n, channel, time)."""
-        return self._answers(us, self._size)
-
-
 def _score(
     kind: str,
     name: str,
@@ -229,7 +199,9 @@ def _score(
     job = Job(whole, clip[None].numpy(), rows[1:], np.zeros(1, np.int64), RATE)
     target = torch.from_numpy(pool.map(job)[0])
     gradient, v = (g.numpy() for g in _gradient(layer, clip, row, target))
-    truth = _Truth(Call(whole, pool, RATE, clip[None], torch.from_numpy(row[None]).float(), clip[None]), v, seed + 1)
+    truth = AudioTruth(
+        Call(whole, pool, RATE, clip[None], torch.from_numpy(row[None]).float(), clip[None]), v, seed + 1
+    )
     rng = np.random.default_rng(seed)
     columns: list[tuple[float, float, float]] = []  # true, found, wire
     first = 0.0

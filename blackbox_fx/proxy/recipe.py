@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,22 +53,35 @@ class ProxyRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, like = getattr(self, field.name), field.default
-            if isinstance(like, (int, float)):
-                kinds = (int, float) if isinstance(like, float) or field.name in ("sample_rate", "minutes") else (int,)
-                fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
-                if not fits or (value == 0 and like != 0):
-                    raise ParameterError(f"{field.name} must be a positive number, got {value!r}.")
+        for name in ("sample_rate", "seconds", "minutes", "slopes", "learning_rate", "batch", "steps", "seed"):
+            self._check_number(name, getattr(self, name))
         for name in ("fix", "within", "net"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise ParameterError(f"{name} must be a table of names and values, got {getattr(self, name)!r}.")
+            table = getattr(self, name)
+            if not isinstance(table, Mapping):
+                raise ParameterError(f"{name} must be a table of names and values, got {table!r}.")
+            for key, value in table.items():
+                pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
+                if not isinstance(key, str) or not (pair if name == "within" else _is_plain(value)):
+                    allowed = "two finite numbers, low and high" if name == "within" else "a number, a text or on/off"
+                    raise ParameterError(f"{key!r} of {name} must be {allowed}, got {value!r}.")
         for name in ("effect", "only"):
             value = getattr(self, name)
             if not isinstance(value, str) or name == "only":
                 if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
                     raise ParameterError(f"{name} must be a list of names, got {value!r}.")
                 object.__setattr__(self, name, tuple(value))
+
+    def _check_number(self, name: str, value: Any) -> None:
+        whole, zero = name in ("batch", "steps", "seed"), name in ("steps", "seed", "slopes")
+        low, high = (0 if zero else 1 if whole else 0.0), 2**53 if whole else math.inf
+        fits = _is_number(value) and (not whole or value == int(value)) and low <= value < high and (value or zero)
+        if not fits:
+            allowed = (
+                f"a whole number, {low} or more" if whole else "a number, 0 or more" if zero else "a number above 0"
+            )
+            raise ParameterError(f"{name} must be {allowed}, got {value!r}.")
+        if whole:
+            object.__setattr__(self, name, int(value))
 
     def load_effect(self) -> Effect:
         """The effect with the free parameters that the recipe leaves.
@@ -84,7 +98,7 @@ class ProxyRecipe:
         """The recipe of a TOML file. Raises ParameterError if there is none."""
         try:
             values = tomllib.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ParameterError(f"Cannot read the recipe {path} ({error}); it must be TOML.") from error
         return cls.make(values)
 
@@ -103,8 +117,20 @@ class ProxyRecipe:
         """The text that `read` reads back."""
         values = dataclasses.asdict(self)
         tables = {name: table for name, table in values.items() if isinstance(table, Mapping)}
-        lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items() if name not in tables]
+        lines = [f"{name} = {_toml(value)}\n" for name, value in values.items() if name not in tables]
         for name, table in tables.items():
             if table:
-                lines += [f"\n[{name}]\n", *(f"{json.dumps(k)} = {json.dumps(v)}\n" for k, v in table.items())]
+                lines += [f"\n[{name}]\n", *(f"{_toml(k)} = {_toml(v)}\n" for k, v in table.items())]
         return "".join(lines)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (bool, str)) or _is_number(value)
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # where JSON and TOML differ

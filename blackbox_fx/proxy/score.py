@@ -61,15 +61,19 @@ class Exam:
         material = self.material
         return Call(material.effect, material.pool, material.clips.sample_rate, *self.batch)
 
-    def cosines(self, proxy: Differentiable) -> NDArray[np.float64]:
-        """Of the proxy's parameter gradient to the true one, at the real output; (active items,)."""
+    def imitated_gradients(self, proxy: Differentiable) -> NDArray[np.float64]:
+        """The proxy's parameter gradients from the real output; (active items, width)."""
         call, found = self.call(), []
         for k in np.flatnonzero(self.active):
             item = Call(call.effect, call.pool, call.sample_rate, *(part[k : k + 1] for part in self.batch))
             found.append(surrogate_vjp(proxy, item, self.cotangents[k : k + 1])[0].numpy())
-        true = self.gradients[self.active]
+        return np.array(found).reshape(-1, self.gradients.shape[1])
+
+    def cosines(self, proxy: Differentiable) -> NDArray[np.float64]:
+        """Of the proxy's parameter gradient to the true one, at the real output; (active items,)."""
+        found, true = self.imitated_gradients(proxy), self.gradients[self.active]
         lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(true, axis=1)
-        return (np.array(found) * true).sum(axis=1) / np.maximum(lengths, 1e-30)
+        return (found * true).sum(axis=1) / np.maximum(lengths, 1e-30)
 
     @torch.no_grad()
     def imitate(self, proxy: Differentiable) -> Tensor:

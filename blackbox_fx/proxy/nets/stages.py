@@ -35,39 +35,80 @@ def log_grid(bins: int, knots: int, sample_rate: float) -> Tensor:
 
 
 @final
+class Steer(nn.Module):
+    """Numbers that follow from the parameters: an MLP beside a straight line, from a given start.
+
+    Args:
+        width: of the parameters.
+        start: (numbers,).
+        hidden: units of the MLP.
+    """
+
+    start: Tensor
+
+    def __init__(self, width: int, start: Tensor, hidden: int = 64) -> None:
+        super().__init__()
+        self.register_buffer("start", start, persistent=False)
+        self.bend = start_at(mlp(width, hidden, len(start)), 0.0)
+        self.line = nn.Linear(width, len(start), bias=False)
+        nn.init.zeros_(self.line.weight)
+
+    def forward(self, p: Tensor) -> Tensor:
+        """(items, numbers), for p (items, width)."""
+        # a line is learned by few weights: scaled, it keeps up with the many of the MLP
+        return self.start + self.bend(p) + 4 * self.line(p)
+
+
+@final
 class Filter(nn.Module):
-    """A filter whose magnitude, at knots on a logarithmic axis, is predicted from the parameters; minimum phase.
+    """Second-order sections in series, and a smooth minimum-phase magnitude for what they leave.
+
+    A section is a state-variable filter whose low, band and high outputs are mixed: any filter of second order.
 
     Args:
         width: of the parameters.
         sample_rate: in Hz.
-        taps: of its impulse response.
-        knots: of its magnitude.
-        hidden: units of the predicting network.
+        sections: of second order.
+        knots: of the magnitude, on a logarithmic axis of frequency.
+        size: samples of the impulse response.
+
+    References:
+        "Differentiable IIR filters for machine learning applications" (Kuznetsov, Parker and Esqueda, 2020).
     """
 
     grid: Tensor
     fold: Tensor
+    tangent: Tensor
 
-    def __init__(self, width: int, sample_rate: float, taps: int = 4096, knots: int = 96, hidden: int = 128) -> None:
+    def __init__(self, width: int, sample_rate: float, sections: int = 4, knots: int = 24, size: int = 8192) -> None:
         super().__init__()
-        self.taps, size = taps, 2 * taps
+        self.size, self.sections, self.sample_rate = size, sections, sample_rate
         self.register_buffer("grid", log_grid(size // 2 + 1, knots, sample_rate), persistent=False)
         fold = torch.zeros(size)
         fold[0], fold[1 : size // 2], fold[size // 2] = 1, 2, 1
         self.register_buffer("fold", fold, persistent=False)
-        self.magnitude = start_at(mlp(width, hidden, knots), 0.0)
-
-    def decibels(self, p: Tensor) -> Tensor:
-        """The magnitude at the knots, (items, knots), in dB."""
-        return 20 * self.magnitude(p)
+        bins = torch.arange(size // 2 + 1) / size
+        self.register_buffer("tangent", torch.tan(math.pi * bins.clamp_max(0.4999)), persistent=False)
+        self.magnitude = Steer(width, torch.zeros(knots))
+        places = torch.logspace(math.log2(100), math.log2(8000), sections, base=2).log()
+        start = torch.cat([places, *torch.zeros(3, sections), torch.ones(sections)])
+        self.section = Steer(width, start)
 
     def response(self, p: Tensor) -> Tensor:
-        """The impulse response, (items, taps)."""
+        """The impulse response, (items, size)."""
         # the cepstrum of a minimum-phase response is that of its log magnitude, folded onto positive time
-        size = 2 * self.taps
-        cepstrum = torch.fft.irfft(_LN10_20 * self.decibels(p) @ self.grid, size) * self.fold
-        return torch.fft.irfft(torch.exp(torch.fft.rfft(cepstrum)), size)[..., : self.taps]
+        cepstrum = torch.fft.irfft(self.magnitude(p) @ self.grid, self.size) * self.fold
+        return torch.fft.irfft(torch.exp(torch.fft.rfft(cepstrum)) * self._sections(p), self.size)
+
+    def _sections(self, p: Tensor) -> Tensor:
+        """The response of all sections, (items, bins)."""
+        place, damping, low, high, band = self.section(p)[..., None].split(self.sections, dim=1)
+        hz = place.exp().clamp(10.0, 0.49 * self.sample_rate)
+        s = torch.complex(torch.zeros_like(self.tangent), self.tangent) / torch.tan(math.pi * hz / self.sample_rate)
+        ring = 2 * damping.exp() * s
+        # in decibels, as it were; the band also with the other sign, for all-pass filters
+        low, high, band = low.exp(), high.exp(), band.sinh() / math.sinh(1)
+        return ((low + band * ring + high * s * s) / (1 + ring + s * s)).prod(1)
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """Filters x (items, time) as p (items, width) says."""
@@ -96,14 +137,11 @@ class Gain(nn.Module):
         times = torch.log(torch.tensor([0.001, 0.02, 0.001, 0.005]))
         bends_at = torch.linspace(-50, -10, bends) / 20
         start = torch.cat([times, bends_at, torch.full((bends,), 0.1), torch.zeros(bends), torch.zeros(1)])
-        self.predict = start_at(mlp(width, 64, len(start)), start)
-        self.direct = nn.Linear(width, len(start), bias=False)
-        nn.init.zeros_(self.direct.weight)
+        self.predict = Steer(width, start)
 
     def decibels(self, x: Tensor, p: Tensor) -> Tensor:
         """The gain of every hop, (items, hops), in dB."""
-        steer = self.predict(p) + self.direct(p)
-        times, places, slopes, widths, makeup = steer.split([4, *[self.bends] * 3, 1], dim=1)
+        times, places, slopes, widths, makeup = self.predict(p).split([4, *[self.bends] * 3, 1], dim=1)
         rise, fall, down, up = times.exp().unbind(1)
         level = ballistics(x.abs().clamp_min(1e-7), rise, fall, self.sample_rate)[:, :: self.hop]
         over = (torch.log10(level)[..., None] - places[:, None]) / (soft := widths.exp()[:, None] * 0.1)
@@ -141,7 +179,7 @@ class Curve(nn.Module):
         self.steps = steps
         slopes = torch.linspace(0, math.log(300), steps)
         start = torch.cat([torch.ones(1), torch.zeros(steps), slopes, torch.zeros(steps)])
-        self.predict = start_at(mlp(width, 64, 3 * steps + 1), start)
+        self.predict = Steer(width, start)
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """The curve of p (items, width), applied to x (items, time); 0 stays 0."""
@@ -171,7 +209,7 @@ class Tail(nn.Module):
         self.size = fast_length(self.length)
         self.register_buffer("masks", log_grid(self.size // 2 + 1, bands, sample_rate), persistent=False)
         self.carrier = nn.Parameter(torch.randn(self.length) / math.sqrt(self.length))
-        self.predict = start_at(mlp(width, 64, 2 * bands + 1), 0.0)
+        self.predict = Steer(width, torch.zeros(2 * bands + 1))
 
     def response(self, p: Tensor) -> Tensor:
         """The impulse response, (items, length), without the direct sound."""

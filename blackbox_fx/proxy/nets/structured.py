@@ -27,7 +27,6 @@ class Structured(ProxyNet):
         bands: bands of frequency with gains of their own.
         curve: whether there is a curve.
         tail_seconds: length of the reverberation, 0 for none.
-        hidden: units that predict a filter.
 
     Raises:
         ParameterError: no stage at all, or a number that makes no sense.
@@ -42,7 +41,6 @@ class Structured(ProxyNet):
         bands: int = 1,
         curve: bool = True,
         tail_seconds: float = 0.0,
-        hidden: int = 128,
     ) -> None:
         super().__init__(width, sample_rate)
         if filters not in (0, 1, 2) or bands < 1 or tail_seconds < 0 or not (filters or gain or curve or tail_seconds):
@@ -50,11 +48,11 @@ class Structured(ProxyNet):
                 f"A structured net needs 0 to 2 filters, got {filters!r}, 1 or more bands, got {bands!r}, a tail of 0 "
                 f"seconds or more, got {tail_seconds!r}, and one stage at least."
             )
-        self.before = Filter(width, sample_rate, hidden=hidden) if filters else None
+        self.before = Filter(width, sample_rate) if filters else None
         self.gains = nn.ModuleList(Gain(width, sample_rate) for _ in range(bands if gain else 0))
         self.split = Split(width, sample_rate, bands) if bands > 1 else None
         self.curve = Curve(width) if curve else None
-        self.after = Filter(width, sample_rate, hidden=hidden) if filters > 1 else None
+        self.after = Filter(width, sample_rate) if filters > 1 else None
         self.tail = Tail(width, sample_rate, tail_seconds) if tail_seconds else None
 
     def _imitate(self, x: Tensor, p: Tensor) -> Tensor:

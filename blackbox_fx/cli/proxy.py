@@ -1,0 +1,216 @@
+"""Commands about neural proxies of effects: train, score, list."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import os
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blackbox_fx.cli import show
+from blackbox_fx.errors import DataError, ParameterError
+
+if TYPE_CHECKING:
+    from blackbox_fx.data.clips import Source
+    from blackbox_fx.effects import Effect
+    from blackbox_fx.proxy.card import Card
+    from blackbox_fx.proxy.model import Proxy
+    from blackbox_fx.proxy.recipe import ProxyRecipe
+    from blackbox_fx.proxy.score import Exam
+    from blackbox_fx.runtime import Pool
+
+
+_ITEMS = 24  # held-out clips
+
+
+class Net(enum.StrEnum):
+    """Kinds of nets."""
+
+    AUTO = "auto"
+    STRUCTURED = "structured"
+    TCN = "tcn"
+    RECURRENT = "recurrent"
+
+
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder of a proxy, or the name of one.")]
+Items = Annotated[int, typer.Option(min=2, max=1000, help="Held-out clips.")]
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the proxy; an unfinished training is resumed.")],
+    effect: Annotated[
+        list[str] | None, typer.Argument(help="Such as pedalboard:Compressor; several are one effect, in series.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file with settings; see recipe.toml of any proxy.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Of training; 10 if no recipe says more.")] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Of training, at most; 0 for no limit but time.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of weights, clips and settings.")] = None,
+    songs: Annotated[
+        Path | None, typer.Option(help="Folder with a folder of stems per song, instead of composed songs.")
+    ] = None,
+    net: Annotated[Net | None, typer.Option(help="Kind of net; auto for what suits the effect.")] = None,
+    only: Annotated[list[str], typer.Option("--only", help="A parameter that is free; may be repeated.")] = [],
+    held: Annotated[list[str], typer.Option("--set", help="name=value of a parameter that is held.")] = [],
+    within: Annotated[list[str], typer.Option("--within", help="name=low,high: a narrower range.")] = [],
+) -> None:
+    """Train a neural proxy of an effect, score it on held-out songs, and write a page to open."""
+    chosen = _recipe(effect or [], recipe, only, held, within)
+    given = {"minutes": minutes, "steps": steps, "seed": seed}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    chosen = dataclasses.replace(chosen, **changes)
+    if net is not None:
+        chosen = dataclasses.replace(chosen, net={} if net == Net.AUTO else {"kind": net.value})
+    loaded = chosen.load_effect()
+    own = None if songs is None else _songs(songs, chosen)
+    train_proxy = import_module("blackbox_fx.proxy.train").train_proxy
+    with show.bar("training") as progress:
+        trained = train_proxy(chosen, out, songs=own, progress=progress)
+    with _exam(loaded, chosen, _ITEMS) as exam:
+        page = _page(out, trained.proxy, trained.card, exam)
+    _scores(trained.card)
+    show.out.print(f"Open {page}", markup=False, soft_wrap=True)
+
+
+def _recipe(
+    effect: Sequence[str], path: Path | None, only: Sequence[str], held: Sequence[str], within: Sequence[str]
+) -> ProxyRecipe:
+    from blackbox_fx.cli.effects import parse_settings
+    from blackbox_fx.proxy.recipe import ProxyRecipe
+
+    named = effect[0] if len(effect) == 1 else tuple(effect)
+    if not named and path is None:
+        raise ParameterError("Name an effect, such as pedalboard:Compressor, or give --recipe.")
+    base = ProxyRecipe(named) if path is None else ProxyRecipe.read(path)
+    changes: dict[str, Any] = {"effect": named} if named else {}
+    if only:
+        changes["only"] = tuple(only)
+    if within:
+        changes["within"] = {**base.within, **dict(map(_range, within))}
+    if held:
+        bare = ProxyRecipe(named or base.effect).load_effect()
+        changes["fix"] = {**base.fix, **parse_settings(bare.space, held)}
+    return dataclasses.replace(base, **changes)
+
+
+def _range(text: str) -> tuple[str, tuple[float, float]]:
+    name, _, ends = text.partition("=")
+    try:
+        low, high = map(float, ends.split(","))
+    except ValueError:
+        raise ParameterError(f"--within takes name=low,high, got {text!r}.") from None
+    return name, (low, high)
+
+
+def _songs(folder: Path, recipe: ProxyRecipe) -> Sequence[Source]:
+    from blackbox_fx.data.folder import read_songs
+
+    found = read_songs(folder, round(recipe.sample_rate))
+    show.err.print(str(found), markup=False, soft_wrap=True)
+    for path, reason in found.skipped:
+        show.err.print(f"skipped {path}: {reason}", markup=False, soft_wrap=True)
+    return found.songs
+
+
+def score(
+    folder: Folder,
+    write: Annotated[bool, typer.Option("--write", help="Put the new scores on the card, and write the page.")] = False,
+    items: Items = _ITEMS,
+) -> None:
+    """Measure a proxy again, and show its card beside what was found."""
+    from blackbox_fx.checkpoint import write_text
+    from blackbox_fx.proxy.scores import baselines, measure
+    from blackbox_fx.proxy.store import CARD, find_proxy, open_proxy, read_card, read_recipe
+    from blackbox_fx.proxy.table import comparison
+
+    place = find_proxy(folder)
+    card, recipe, proxy = read_card(place), read_recipe(place), open_proxy(place)
+    effect = recipe.load_effect()
+    changed = effect.fingerprint != card.original.fingerprint
+    if changed:
+        told = f"{effect.name} here is not what the proxy was trained on, or another version of it"
+        if write:
+            raise DataError(f"{told}, so its card is not written; score it without --write, or train it anew.")
+        show.err.print(f"note: {told}.", markup=False, soft_wrap=True)
+    with _exam(effect, recipe, items) as exam:
+        with show.bar("measuring") as progress:
+            found = measure(proxy, exam, progress)
+        others = baselines(exam)
+        now = dataclasses.replace(card, scores=found, baselines=others)
+        table = comparison(card.scores, found)
+        show.table(f"{card.original.name}", table[0], table[1:], numbers=2)
+        _scores(now)
+        if write:
+            try:
+                write_text(place / CARD, now.to_json())
+                page = _page(place, proxy, now, exam)
+            except OSError as error:
+                raise DataError(f"Cannot write to {place} ({error.strerror}); copy the proxy elsewhere.") from error
+            show.out.print(f"Open {page}", markup=False, soft_wrap=True)
+
+
+def listing() -> None:
+    """List the proxies that load by name: your own, and those that come with the package."""
+    from blackbox_fx.proxy.store import list_proxies, own_folder
+
+    found = list_proxies()
+    rows: list[tuple[str, ...]] = []
+    for entry in found:
+        where = "shipped" if entry.shipped else "yours"
+        if entry.card is None:
+            rows.append((show.plain(entry.name), where, show.plain(entry.problem), *("-",) * 4))
+            continue
+        card, s = entry.card, entry.card.scores
+        cosine = "-" if s.parameters.mean is None else f"{s.parameters.mean:.3f}"
+        cells = (f"{s.sound.esr:.2g}", cosine, f"{s.audio.mean:.3f}", f"{s.realtime:.3g}")
+        rows.append((show.plain(entry.name), where, show.plain(card.original.name), *cells))
+    if rows:
+        headings = ("name", "", "imitates", "ESR", "cosine, parameters", "audio", "x real time")
+        show.table("Proxies", headings, rows, numbers=4)
+    else:
+        show.out.print("There are no proxies yet.")
+    show.out.print(
+        f"Load one with bfx.load_proxy(name). Your own go to {own_folder()}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _scores(card: Card) -> None:
+    from blackbox_fx.proxy.table import gradient_table, score_table
+
+    table = score_table(card.scores, card.baselines)
+    show.table(f"As sound, {card.scores.items} held-out clips", table[0], table[1:], numbers=4)
+    table = gradient_table(card.scores)
+    show.table("As a gradient", table[0], table[1:])
+    show.out.print(f"{card.scores.realtime:.3g} times real time on one core.", markup=False)
+
+
+def _page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path:
+    from blackbox_fx.report.proxy import write_proxy_page
+
+    return write_proxy_page(folder, proxy, card, exam)
+
+
+@contextlib.contextmanager
+def _exam(effect: Effect, recipe: ProxyRecipe, items: int) -> Iterator[Exam]:
+    from blackbox_fx.proxy.scores import held_out
+
+    with _pool(effect) as pool:
+        show.err.print(f"rendering {items} held-out clips")
+        yield held_out(effect, pool, recipe.sample_rate, recipe.seconds, items)
+
+
+@contextlib.contextmanager
+def _pool(effect: Effect) -> Iterator[Pool]:
+    from blackbox_fx.runtime import Processes, Threads
+
+    workers = os.cpu_count() or 1
+    with Processes(workers) if effect.native else Threads(workers) as pool:
+        yield pool

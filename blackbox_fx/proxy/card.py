@@ -1,0 +1,225 @@
+"""The card of a proxy: of which effect it is, how it was trained, and how good it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, final
+
+from blackbox_fx.audio import check_sample_rate
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import BlackBoxError, DataError
+from blackbox_fx.parameters import KINDS
+from blackbox_fx.profiling import Profile
+from blackbox_fx.proxy.model import Proxy
+from blackbox_fx.proxy.scores import Scores, Sound
+from blackbox_fx.proxy.strict import Wrong, build, parse, shown
+from blackbox_fx.space import Space
+
+VERSION = 1
+LIMIT = 2**22  # bytes of card.json
+_MADE_WITH = ("blackbox_fx", "pedalboard", "dawdreamer", "torch")
+_WIDEST = 100_000  # columns
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Original:
+    """The effect that a proxy imitates.
+
+    Attributes:
+        name: of the effect.
+        fingerprint: see `Effect.fingerprint`.
+        version: a name for the program or the plugin's file, which does not depend on ranges.
+        made_with: versions of what hosted it, by package.
+        latency_reported: samples that the effect reports, which are compensated.
+        latency_measured: samples that remain, by measurement; None where it was not measured.
+        tail_seconds: how long it sounds on; None where it was not measured.
+    """
+
+    name: str
+    fingerprint: str
+    version: str
+    made_with: Mapping[str, str]
+    latency_reported: int
+    latency_measured: float | None
+    tail_seconds: float | None
+
+    @classmethod
+    def of(cls, effect: Effect, found: Profile | None = None) -> Original:
+        """What an effect is, and what its profile says of its latency."""
+        versions: dict[str, str] = {}
+        for package in _MADE_WITH:
+            try:
+                versions[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        version = hashlib.blake2b(effect._version(), digest_size=12).hexdigest()
+        reported = 0 if found is None else found.latency_reported
+        measured, tail = (math.nan, math.nan) if found is None else (found.latency_measured, found.tail_seconds)
+        return cls(
+            effect.name,
+            effect.fingerprint,
+            version,
+            versions,
+            reported,
+            measured if math.isfinite(measured) else None,
+            tail if math.isfinite(tail) else None,
+        )
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What it took.
+
+    Attributes:
+        seconds, steps, batch, threads, seed: of the training; threads are those of torch.
+        waited_seconds: how much of it was spent waiting for renders.
+    """
+
+    seconds: float
+    steps: int
+    batch: int
+    threads: int
+    seed: int
+    waited_seconds: float
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a proxy is and how good it is, kept beside it as card.json.
+
+    Attributes:
+        original: the effect.
+        space: its parameters.
+        sample_rate: in Hz.
+        channels: "separate": each channel is treated alike and by itself.
+        net: kind and arguments, see `make_net`.
+        parameters: how many numbers the net has learnt.
+        training: what it took.
+        scores: on held-out clips and settings.
+        baselines: the same sound scores for what needs no net, by name.
+        tricks: what was tried in training, and what each brought.
+        sha256: of weights.safetensors, hexadecimal; "" as long as nothing is stored.
+
+    Raises:
+        DataError: a value that no proxy has.
+    """
+
+    original: Original
+    space: Space
+    sample_rate: float
+    channels: str
+    net: Mapping[str, str | int | float | bool]
+    parameters: int
+    training: Training
+    scores: Scores
+    baselines: Mapping[str, Sound]
+    tricks: Mapping[str, str | float]
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        check_sample_rate(self.sample_rate)
+        if self.channels != "separate":
+            raise DataError(f"channels must be 'separate', got {self.channels!r}.")
+        if not 0 <= self.space.width <= _WIDEST:
+            raise DataError(f"A proxy has at most {_WIDEST} columns of params, got {self.space.width}.")
+        if self.sha256 and not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise DataError(f"sha256 must be 64 hexadecimal digits, got {self.sha256[:80]!r}.")
+
+    def to_json(self) -> str:
+        """The text of card.json. Raises DataError if it holds NaN, infinity, or anything that `from_json` refuses."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain |= {name: dataclasses.asdict(getattr(self, name)) for name in ("original", "training", "scores")}
+        plain["baselines"] = {name: dataclasses.asdict(sound) for name, sound in self.baselines.items()}
+        plain["space"] = json.loads(self.space.to_json())
+        try:
+            text = json.dumps({"version": VERSION, **plain}, indent=1, allow_nan=False) + "\n"
+        except (ValueError, TypeError) as error:
+            raise DataError(f"The card of {self.original.name} cannot be kept ({error}).") from error
+        self.from_json(text.encode())
+        return text
+
+    @classmethod
+    def from_json(cls, content: bytes, what: str = "The card") -> Card:
+        """The card that `to_json` wrote.
+
+        Args:
+            content: of card.json.
+            what: names the card in errors.
+
+        Raises:
+            DataError: a card of a later release; a name that is missing, unknown or given twice; a value of another
+                type; anything that is no card.
+        """
+        if len(content) > LIMIT:
+            raise DataError(f"{what} has {len(content)} bytes, and at most {LIMIT} are read; get it again.")
+        data = parse(content, what)
+        try:
+            if not isinstance(data, dict):
+                raise Wrong("it must be a table of names and values")
+            version = build(int, data.pop("version", None), "version")
+            if version <= VERSION:
+                if version < 1:
+                    raise Wrong(f"version must be 1 or more, got {version}")
+                return build(cls, {**data, "space": _space(data.get("space"))})
+        except (Wrong, BlackBoxError) as error:
+            raise DataError(f"{what} is damaged ({str(error).rstrip('.')}); get it again, or train it anew.") from error
+        raise DataError(
+            f"{what} was written by a later release of blackbox_fx (it has version {version}, this release reads "
+            f"{VERSION}); update blackbox_fx, or train the proxy anew."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Listed:
+    parameters: Mapping[str, Any]
+    free: tuple[str, ...]
+
+
+def _space(data: Any) -> Space:
+    """What `Space.to_json` wrote."""
+    listed = build(_Listed, data, "space")
+    parameters: dict[str, Any] = {}
+    for name, told in listed.parameters.items():
+        where = f"space.parameters.{name[:40]}"
+        fields = dict(told) if isinstance(told, dict) else {}
+        kind = fields.pop("kind", None)
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise Wrong(f"{where}.kind must be one of {', '.join(KINDS)}, got {shown(kind)}")
+        parameters[name] = build(KINDS[kind], fields, where)
+    return Space(parameters, listed.free)
+
+
+def make_card(
+    effect: Effect,
+    proxy: Proxy,
+    net: Mapping[str, Any],
+    training: Training,
+    scores: Scores,
+    baselines: Mapping[str, Sound],
+    tricks: Mapping[str, str | float] = {},
+    found: Profile | None = None,
+) -> Card:
+    """The card of a proxy that is not stored yet.
+
+    Args:
+        effect: that it was trained on.
+        proxy: its weights as they will be stored, see `round_weights`.
+        net: kind and arguments, as `make_net` takes them.
+        training: what it took.
+        scores: see `measure`.
+        baselines: see `baselines`.
+        tricks: what was tried in training, and what each brought.
+        found: the profile of the effect, for its latency.
+    """
+    learnt = sum(parameter.numel() for parameter in proxy.net.parameters())
+    original = Original.of(effect, found)
+    return Card(original, proxy.space, proxy.sample_rate, "separate", net, learnt, training, scores, baselines, tricks)
