@@ -75,9 +75,9 @@ def test_page_and_files_have_what_the_study_has(study, tmp_path):
 
 
 def test_the_command_trains_a_proxy_where_none_is_named(tmp_path):
-    options = ["--only", "ratio", "--tasks", "1", "--renders", "3", "--seconds", "0.1", "--training", "1"]
+    options = ["--tasks", "1", "--renders", "3", "--seconds", "0.1", "--training", "1"]
     shown = CliRunner().invoke(app, ["bench", "proxies", "pedalboard:Compressor", *options], catch_exceptions=False)
-    assert all(word in shown.stdout for word in ("SPSA", "full, refreshed", "over half"))
+    assert shown.exit_code == 0 and "SPSA" in shown.stdout and "refreshed" in shown.stdout
     with pytest.raises(bfx.ParameterError, match="known are clip, network"):
         CliRunner().invoke(app, ["bench", "proxies", "pedalboard:Gain", "--task", "x"], catch_exceptions=False)
 

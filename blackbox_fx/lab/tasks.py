@@ -28,6 +28,8 @@ from blackbox_fx.proxy.train import fit
 from blackbox_fx.runtime import Inline, shared_pool
 
 _SONGS, _SONG_S = 6, 4.0
+_TRIES = 20
+_AUDIBLE = 1e-2  # of the peak
 
 
 @final
@@ -126,11 +128,20 @@ def _examples(effect: Effect, audio: Tensor, rows: NDArray[np.float64]) -> Examp
     return Examples(audio, hear(audio), target)
 
 
+def _audible(effect: Effect, clip: Tensor, seed: list[int]) -> Examples:
+    rng = np.random.default_rng(seed)
+    middle = _examples(effect, clip, np.full((1, effect.space.width), 0.5)).target
+    for _ in range(_TRIES):
+        found = _examples(effect, clip, draw_settings(effect, 1, int(rng.integers(2**31))))
+        if float((found.target - middle).abs().max()) > _AUDIBLE * float(middle.abs().max()):
+            return found
+    raise EffectError(f"{effect.name} gives the same sound at all settings of a clip; leave more parameters free.")
+
+
 def clip_tasks(effect: Effect, count: int, seconds: float, seed: int = 0) -> list[Task]:
     """Hidden settings of one clip each, to be found from the middle of every range."""
     audio = make_material(effect, seconds, count, seed + 3).batch(0).audio
-    rows = draw_settings(effect, len(audio), seed)
-    each = [_examples(effect, clip[None], row[None]) for clip, row in zip(audio, rows, strict=True)]
+    each = [_audible(effect, clip[None], [seed, k]) for k, clip in enumerate(audio)]
     return [Task(f"clip {k}", effect, e, e, 1, 0, 0.2) for k, e in enumerate(each)]
 
 
