@@ -232,7 +232,9 @@ def proxies(
     study = Proxies(proxy, renders, seed)
     with _measuring("trainings") as progress:
         study.run(kinds[task](loaded, tasks, seconds, seed), progress)
-    _table(f"Settings of {loaded.name}: loss of the effect / loss at the start", proxies_table(study))
+    _table(
+        f"Settings of {loaded.name}: loss of the effect / loss at the start", [row[:6] for row in proxies_table(study)]
+    )
     show.err.print(refresh_line(study), soft_wrap=True, highlight=False)
     if folder is not None:
         footer = f"{tasks} tasks of kind {task}, {renders} renders, clips of {seconds:g} s, seed {seed}."
