@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from blackbox_fx.profiling import Profile as Profile
     from blackbox_fx.profiling import check_effect as check_effect
     from blackbox_fx.profiling import profile as profile
+    from blackbox_fx.proxy.hybrid import Hybrid as Hybrid
+    from blackbox_fx.proxy.refresh import Refresh as Refresh
     from blackbox_fx.proxy.store import load_proxy as load_proxy
     from blackbox_fx.runtime import Inline as Inline
     from blackbox_fx.runtime import Processes as Processes
@@ -100,6 +102,8 @@ _HOMES = {
     "graph": ["Chain", "Console", "Mix"],
     "layer": ["BlackBox"],
     "profiling": ["Profile", "check_effect", "profile"],
+    "proxy.hybrid": ["Hybrid"],
+    "proxy.refresh": ["Refresh"],
     "proxy.store": ["load_proxy"],
     "runtime": ["Inline", "Processes", "Threads"],
     "space": ["Choice", "Continuous", "Integer", "Space", "Toggle"],

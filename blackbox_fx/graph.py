@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class _Group(nn.Module):
             members = dict(zip(label([_name(m) for m in members]), members, strict=True))
         if not members:
             raise EffectError(f"A {kind} needs one or more members, got none; see bfx.load.")
-        layers = [m for m in members.values() if isinstance(m, (BlackBox, _Group))]
+        layers: list[Any] = [m for m in members.values() if _is_layer(m)]
         rates = {m.sample_rate for m in layers} | (set() if sample_rate is None else {check_sample_rate(sample_rate)})
         if len(rates) > 1:
             raise AudioError(f"The members of a {kind} have sample rates {sorted(rates)} Hz; it needs one for all.")
@@ -66,9 +66,9 @@ class _Group(nn.Module):
                 member = BlackBox(member, own, audio_rule=rule, pool=pool, sample_rate=self.sample_rate)
             elif member is None and isinstance(self, Mix):
                 member = _Dry()
-            if not isinstance(member, (BlackBox, _Group, _Dry)):
+            if not _is_layer(member) and not isinstance(member, _Dry):
                 raise EffectError(
-                    f"{name} in a {kind} must be an effect, a BlackBox, a Chain or a Mix, got {member!r}."
+                    f"{name} in a {kind} must be an effect, a BlackBox, a Hybrid, a Chain or a Mix, got {member!r}."
                 )
             if not isinstance(name, str) or not name or "." in name or hasattr(self.members, name):
                 raise EffectError(f"A label of a {kind} must be a word without a dot, and not {name!r}.")
@@ -101,6 +101,12 @@ class _Group(nn.Module):
         return list(self.members.values())
 
 
+def _is_layer(member: Any) -> TypeGuard[nn.Module]:
+    """Whether it is a module that holds an effect and is called as a `BlackBox` is, or a group of such."""
+    own = isinstance(member, nn.Module) and isinstance(getattr(member, "effect", None), Effect)
+    return own or isinstance(member, _Group)
+
+
 def _name(member: Any) -> str:
     effect = getattr(member, "effect", member)
     return effect.name if isinstance(effect, Effect) else "dry" if member is None else type(member).__name__
@@ -115,7 +121,8 @@ class Chain(_Group):
     effect, whose parameters all share one estimate.
 
     Args:
-        members: effects, `BlackBox`es, `Chain`s or `Mix`es in the order of the signal; a mapping gives them labels.
+        members: effects, `BlackBox`es, `Hybrid`s, `Chain`s or `Mix`es in the order of the signal; a mapping gives them
+            labels.
         estimator: makes the estimator of each bare effect, such as `bfx.FiniteDifference` or `lambda: bfx.SPSA(2)`.
         audio_rule: makes the audio rule of each bare effect.
         pool: where bare effects render.

@@ -38,6 +38,7 @@ for command in (
     lab.multiplexed,
     lab.optimise,
     lab.discrete,
+    lab.proxies,
     hosts.soak,
     hosts.crashes,
 ):

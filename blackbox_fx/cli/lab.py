@@ -199,6 +199,48 @@ def optimise(
         _opened(write_race_page(folder, f"Settings of {loaded!r}", race, f"{renders} renders a run, seed {seed}."))
 
 
+def proxies(
+    effect: Annotated[str, typer.Argument(metavar="EFFECT", help="Or the name or folder of its proxy.")],
+    only: Only = [],
+    held: Set = [],
+    task: Annotated[
+        str, typer.Option(help="clip: settings of one clip each; network: a network for all clips.")
+    ] = "clip",
+    tasks: Annotated[int, typer.Option(min=1, help="Clips with hidden settings, or hidden rules.")] = 10,
+    renders: Annotated[int, typer.Option(min=3, help="For each training, backward passes included.")] = 90,
+    seconds: Seconds = 1.5,
+    training: Annotated[float, typer.Option(min=1, help="Seconds to train a proxy, where none is named.")] = 120.0,
+    seed: Seed = 0,
+    out: Out = None,
+) -> None:
+    """Find hidden settings through a proxy, half, full, refreshed, as control variate, and by SPSA."""
+    from blackbox_fx.lab.proxies import Proxies
+    from blackbox_fx.lab.tasks import clip_tasks, network_tasks, train_here
+    from blackbox_fx.proxy.store import find_proxy, load_proxy, read_recipe
+    from blackbox_fx.report.proxies import proxies_table, refresh_line, write_proxies_page
+
+    kinds = {"clip": clip_tasks, "network": network_tasks}
+    if task not in kinds:
+        raise ParameterError(f"Unknown task {task!r}; known are {', '.join(kinds)}.")
+    folder = make_folder(out)
+    if ":" in effect:
+        loaded = _effect(effect, only, held)
+        with show.bar("training a proxy") as progress:
+            proxy = train_here(loaded, training, seed, progress)
+    else:
+        loaded, proxy = read_recipe(find_proxy(effect)).load_effect(), load_proxy(effect)
+    study = Proxies(proxy, renders, seed)
+    with _measuring("trainings") as progress:
+        study.run(kinds[task](loaded, tasks, seconds, seed), progress)
+    _table(
+        f"Settings of {loaded.name}: loss of the effect / loss at the start", [row[:6] for row in proxies_table(study)]
+    )
+    show.err.print(refresh_line(study), soft_wrap=True, highlight=False)
+    if folder is not None:
+        footer = f"{tasks} tasks of kind {task}, {renders} renders, clips of {seconds:g} s, seed {seed}."
+        _opened(write_proxies_page(folder, f"Proxies of {loaded!r}", study, footer))
+
+
 def discrete(
     seeds: Annotated[int, typer.Option(min=1, help="Targets and wrong starts.")] = 20,
     steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 300,

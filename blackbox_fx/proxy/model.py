@@ -66,6 +66,10 @@ class Proxy(nn.Module):
         check_inputs(audio, params, self.columns)
         return self.net(audio.float(), params.float(), sample_rate)
 
+    def train(self, mode: bool = True) -> Proxy:
+        """Without effect: no net acts otherwise in evaluation, and recurrent ones on a GPU have no gradient there."""
+        return super().train(True)
+
     def require(self, effect: Effect) -> None:
         """Warns if this is the proxy of another effect, or another version of it.
 

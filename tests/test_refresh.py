@@ -1,0 +1,142 @@
+"""Proxies that go on learning from renders that are made anyway."""
+
+import copy
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import blackbox_fx as bfx
+from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.proxy.score import esr
+from tests.cases import RATE, music
+from tests.test_estimators import Counting
+from tests.test_hybrid import effect, imitation, inputs
+
+
+def made(**options):
+    pool, proxy = Counting(), imitation(effect())
+    refresh = bfx.Refresh(proxy, **options)
+    layer = bfx.Hybrid(effect(), proxy, pool=pool, refresh=refresh)
+    return layer, refresh, pool
+
+
+def test_the_renders_of_training_are_kept_as_they_were():
+    layer, refresh, _ = made(seconds=0.06, capacity=5)
+    audio, params = inputs(layer, 2, 2, seconds=0.08)
+    wet = layer(audio, params).detach()
+    assert len(refresh) == refresh.kept == 4
+    length = round(0.06 * RATE)
+    for k, clip in enumerate(refresh._ring):
+        item, channel = divmod(k, 2)
+        assert torch.equal(clip.audio, audio[item, channel, :length]) and torch.equal(clip.params, params[item])
+        assert torch.equal(clip.wet, wet[item, channel, :length])
+    audio.data.zero_()
+    assert refresh._ring[0].audio.any()  # a copy
+    layer(audio=inputs(layer, 2, 2, seconds=0.07)[0], params=params)
+    assert len(refresh) == 5 and refresh.kept == 8  # the oldest went
+
+
+def test_what_is_not_kept():
+    layer, refresh, _ = made()
+    audio, params = inputs(layer, seconds=0.06)
+    layer.eval()(audio, params)
+    assert not refresh.kept and not refresh.left
+    layer.train()(torch.zeros_like(audio), params)
+    layer(audio[..., :1000], params)
+    assert not refresh.kept and refresh.left == 8
+    refresh.keep(audio, params, audio, np.array([True, False]))
+    assert refresh.kept == 2 and torch.equal(refresh._ring[0].params, params[1])
+
+
+def test_it_learns_where_renders_are_made_and_makes_none():
+    layer, refresh, pool = made(learning_rate=5e-3)
+    audio, params = inputs(layer, 4, 1, seconds=0.1)
+    wet = layer(audio, params).detach()
+    rendered = len(pool.jobs)
+    before = esr(layer.proxy(audio, params, RATE), wet).mean()
+    losses = [refresh.step() for _ in range(15)]
+    after = esr(layer.proxy(audio, params, RATE), wet).mean()
+    assert after < 0.5 * before and min(losses[-3:]) < losses[0] and refresh.steps == 15
+    assert len(pool.jobs) == rendered == 1
+    assert all(w.grad is None for w in layer.proxy.parameters())
+
+
+def test_nothing_kept_is_no_step():
+    _, refresh, _ = made()
+    assert refresh.step() is None and refresh.steps == 0
+
+
+def test_any_layer_can_be_watched_until_it_is_not():
+    own = effect()
+    refresh = bfx.Refresh(imitation(own))
+    black_box = bfx.BlackBox(own, bfx.ControlVariate(bfx.SPSA(), refresh.proxy), sample_rate=RATE)
+    handle = refresh.watch(black_box)
+    audio, params = inputs(black_box, 2, 1, seconds=0.06)
+    black_box(audio.detach(), params).square().sum().backward()
+    assert refresh.kept == 2  # the renders of the backward pass stay where they are
+    handle.remove()
+    black_box(audio, params)
+    assert refresh.kept == 2
+
+
+def test_between_forward_and_backward_it_may_not_step():
+    layer, refresh, _ = made()
+    audio, params = inputs(layer, 2, 1, seconds=0.06)
+    wet = layer(audio, params)
+    refresh.step()
+    with pytest.raises(RuntimeError, match="inplace"):
+        wet.sum().backward()
+
+
+def test_it_goes_on_as_if_it_had_never_stopped():
+    layer, refresh, _ = made()
+    audio, params = inputs(layer, 2, 1, seconds=0.06)
+    layer(audio, params)
+    layer(audio[..., :2100], params)
+    refresh.step()
+    state = safetensors.torch.load(safetensors.torch.save(refresh.state_dict()))
+    other, resumed, _ = made()
+    other.load_state_dict(layer.state_dict())
+    resumed.load_state_dict(state)
+    twin = copy.deepcopy(layer)
+    for _ in range(2):
+        refresh.step(), resumed.step(), twin.refresh.step()
+    for weights in (other.state_dict(), twin.state_dict()):
+        assert all(map(torch.equal, weights.values(), layer.state_dict().values()))
+    assert (resumed.kept, resumed.left, resumed.steps) == (refresh.kept, refresh.left, refresh.steps) == (4, 0, 3)
+    twin(audio, params)
+    assert len(twin.refresh) == 6 and len(refresh) == 4  # each its own
+
+
+def test_the_same_seed_draws_the_same():
+    draws = []
+    for seed in (0, 0, 1):
+        layer, refresh, _ = made(seed=seed, batch=1)
+        layer(*inputs(layer, 4, 1, seconds=0.06))
+        draws.append([refresh.step() for _ in range(2)])
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_what_does_not_fit_is_said():
+    own = effect()
+    proxy = imitation(own)
+    for options in ({"learning_rate": 0}, {"batch": 0}, {"capacity": 1.5}, {"seconds": -1}, {"seed": -1}):
+        with pytest.raises(ParameterError, match=next(iter(options))):
+            bfx.Refresh(proxy, **options)
+    with pytest.raises(ParameterError, match="frozen"):
+        bfx.Refresh(imitation(own).requires_grad_(False))
+    refresh = bfx.Refresh(proxy)
+    with pytest.raises(ParameterError, match="44100 Hz"):
+        refresh.watch(bfx.BlackBox(own, sample_rate=48000))
+    with pytest.raises(ParameterError, match="same parameters"):
+        refresh.watch(bfx.BlackBox(bfx.load("pedalboard:Gain"), sample_rate=RATE))
+    for mode, of in (("half", proxy), ("full", imitation(own))):
+        with pytest.raises(ParameterError, match="same proxy"):
+            bfx.Hybrid(own, of, mode, refresh=refresh)
+    audio = torch.from_numpy(music(0.06, 1))[None]
+    refresh.keep(audio, torch.full((1, 3), 0.5), audio, np.zeros(1, bool))
+    next(proxy.parameters()).data.fill_(float("nan"))
+    with pytest.raises(AudioError, match="NaN"):
+        refresh.step()
