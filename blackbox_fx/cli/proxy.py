@@ -7,7 +7,6 @@ import dataclasses
 import enum
 import os
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,7 +67,8 @@ def train(
         chosen = dataclasses.replace(chosen, net={} if net == Net.AUTO else {"kind": net.value})
     loaded = chosen.load_effect()
     own = None if songs is None else _songs(songs, chosen)
-    train_proxy = import_module("blackbox_fx.proxy.train").train_proxy
+    from blackbox_fx.proxy.train import train_proxy
+
     with show.bar("training") as progress:
         trained = train_proxy(chosen, out, songs=own, progress=progress)
     with _exam(loaded, chosen, _ITEMS) as exam:
