@@ -51,8 +51,11 @@ if TYPE_CHECKING:
     from blackbox_fx.profiling import check_effect as check_effect
     from blackbox_fx.profiling import profile as profile
     from blackbox_fx.proxy.hybrid import Hybrid as Hybrid
+    from blackbox_fx.proxy.model import Proxy as Proxy
+    from blackbox_fx.proxy.recipe import ProxyRecipe as ProxyRecipe
     from blackbox_fx.proxy.refresh import Refresh as Refresh
     from blackbox_fx.proxy.store import load_proxy as load_proxy
+    from blackbox_fx.proxy.train import train_proxy as train_proxy
     from blackbox_fx.runtime import Inline as Inline
     from blackbox_fx.runtime import Processes as Processes
     from blackbox_fx.runtime import Threads as Threads
@@ -103,8 +106,11 @@ _HOMES = {
     "layer": ["BlackBox"],
     "profiling": ["Profile", "check_effect", "profile"],
     "proxy.hybrid": ["Hybrid"],
+    "proxy.model": ["Proxy"],
+    "proxy.recipe": ["ProxyRecipe"],
     "proxy.refresh": ["Refresh"],
     "proxy.store": ["load_proxy"],
+    "proxy.train": ["train_proxy"],
     "runtime": ["Inline", "Processes", "Threads"],
     "space": ["Choice", "Continuous", "Integer", "Space", "Toggle"],
 }

@@ -130,6 +130,8 @@ def test_exported_names():
         "Pointwise",
         "Processes",
         "Profile",
+        "Proxy",
+        "ProxyRecipe",
         "Rack",
         "Refresh",
         "RenderTimeout",
@@ -149,6 +151,7 @@ def test_exported_names():
         "load",
         "load_proxy",
         "profile",
+        "train_proxy",
     ]
     for name in blackbox_fx.__all__:
         assert getattr(blackbox_fx, name).__doc__

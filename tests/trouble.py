@@ -54,3 +54,9 @@ def misbehave(audio, sample_rate, mode, sleep_ms=0):
     if mode == 5:
         return audio * np.nan
     return audio * 0.5
+
+
+def fails_above(audio, sample_rate, gain):
+    if gain > 0.5:
+        raise ValueError("too loud")
+    return audio * gain

@@ -20,11 +20,11 @@ from blackbox_fx.lab.case import RATE, Progress, draw_settings, quiet
 from blackbox_fx.layer import BlackBox
 from blackbox_fx.profiling import profile
 from blackbox_fx.proxy.choose import choose_net
+from blackbox_fx.proxy.fit import fit
 from blackbox_fx.proxy.material import Material
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.train import fit
 from blackbox_fx.runtime import Inline, shared_pool
 
 _SONGS, _SONG_S = 6, 4.0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import copy
 import csv
 import dataclasses
 import io
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,10 +29,10 @@ from blackbox_fx.proxy.score import esr
 Progress = Callable[[int, int, str], None]
 
 _LOOKS = 20  # at held-out renders, over the whole training
-_PATIENCE = 8  # looks without improvement after which it ends
+_PATIENCE = 10  # looks without improvement after which it ends
 _WARM_UP = 20  # steps
 _SAVE_S = 30.0
-_STALLED_S = 300.0  # that one step may take
+STALLED_S = 300.0  # that one step may take
 _CLIP = 1.0  # largest norm of the gradient
 _STFT = 0.5  # its weight beside the error-to-signal ratio
 _STILL = 1e-3  # mean squared change of a log spectrum that counts as one
@@ -147,7 +147,7 @@ class _Watch:
         while not self._done.wait(min(1.0, self.seconds / 4)):
             if time.monotonic() - self._last > self.seconds:
                 self.rang = True
-                _thread.interrupt_main()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 return
 
 
@@ -158,7 +158,7 @@ def fit(
     recipe: ProxyRecipe,
     folder: Path,
     progress: Progress | None = None,
-    stalled: float = _STALLED_S,
+    stalled: float = STALLED_S,
 ) -> Course:
     """Trains a net until the recipe's time or steps are used up, or it no longer improves; leaves it at its best.
 
@@ -247,7 +247,7 @@ class _Run:
     def settled(self) -> bool:
         """Whether the last looks have not improved on those before."""
         worth = [look.esr + _STFT * look.stft for look in self.looks]
-        return len(worth) > _PATIENCE and min(worth[-_PATIENCE:]) > min(worth[:-_PATIENCE])
+        return len(worth) > _PATIENCE and min(worth[-_PATIENCE:]) >= min(worth[:-_PATIENCE])
 
     def learn(self, batch: Batch) -> None:
         """One step."""

@@ -16,9 +16,9 @@ from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
 from blackbox_fx.estimators.stochastic import check_count
 from blackbox_fx.layer import BlackBox
+from blackbox_fx.proxy.fit import Loss, flushed
 from blackbox_fx.proxy.material import Batch
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.train import Loss, flushed
 
 _SILENCE = 1e-4
 _CLIP = 1.0

@@ -1,0 +1,165 @@
+"""Nets that imitate effects: every kind, and every stage against what it stands for."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+
+from blackbox_fx.dsp.dynamics import compressor
+from blackbox_fx.errors import ParameterError
+from blackbox_fx.profiling import Profile
+from blackbox_fx.proxy.choose import choose_net
+from blackbox_fx.proxy.nets import NETS, make_net
+from blackbox_fx.proxy.nets.stages import Curve, Filter, Gain, Tail
+from blackbox_fx.proxy.nets.structured import Split
+from tests.cases import music
+
+RATE = 44100
+SMALL = {
+    "structured": {"bands": 2, "tail_seconds": 0.05},
+    "tcn": {"channels": 4, "blocks": 2},
+    "recurrent": {"hidden": 4},
+}
+
+
+def mono(n=8000, items=2):
+    return torch.from_numpy(np.stack([music(n / RATE, 1, seed)[:, :n] for seed in range(items)])).float()[:, 0]
+
+
+def start(stage, **numbers):
+    """Puts a stage where its parameters do not matter."""
+    with torch.no_grad():
+        for name, values in numbers.items():
+            steer = getattr(stage, name)
+            steer.start.copy_(torch.as_tensor(values))
+            for weight in steer.parameters():
+                weight.zero_()
+
+
+@pytest.mark.parametrize(("kind", "channels"), [*itertools.product(NETS, (1, 2))])
+def test_every_net_takes_any_batch_and_gives_gradients(kind, channels):
+    torch.manual_seed(0)
+    net = make_net({"kind": kind, **SMALL[kind]}, 3, RATE)
+    audio = mono(6000, 2 * channels).reshape(2, channels, -1).requires_grad_()
+    params = torch.rand(2, 3, requires_grad=True)
+    wet = net(audio, params, RATE)
+    assert wet.shape == audio.shape and bool(torch.isfinite(wet).all())
+    wet.square().sum().backward()
+    for grad in (audio.grad, params.grad):
+        assert bool(torch.isfinite(grad).all()) and bool((grad != 0).any(dim=-1).all())
+    alone = net(audio[1:, :1], params[1:], RATE)
+    torch.testing.assert_close(wet[1:, :1], alone, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ParameterError, match="44100 Hz"):
+        net(audio, params, 48000)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "kind None"),
+        ({"kind": "wavenet"}, "structured"),
+        ({"kind": "tcn", "depth": 2}, "'depth'"),
+        ({"kind": "tcn", "blocks": 2.0}, "blocks"),
+        ({"kind": "structured", "gain": 1}, "gain"),
+        ({"kind": "structured", "filters": 3}, "filters"),
+        ({"kind": "structured", "filters": 0, "gain": False, "curve": False}, "one stage"),
+    ],
+)
+def test_nets_that_cannot_be_made(config, message):
+    with pytest.raises(ParameterError, match=message):
+        make_net(config, 2, RATE)
+
+
+@pytest.mark.parametrize("kind", ["low", "high", "band", "allpass"])
+def test_a_section_is_the_filter_of_second_order_that_its_numbers_say(kind):
+    hz, damping = 1500.0, 0.4
+    mixed = {"low": (0, -40, 0), "high": (-40, 0, 0), "band": (-40, -40, 1), "allpass": (0, 0, -1)}[kind]
+    stage = Filter(1, RATE, sections=1)
+    start(stage, section=[math.log(hz), math.log(damping), *map(float, mixed)], magnitude=[0.0] * 24)
+    numerator = {"low": [0, 0, 1], "high": [1, 0, 0], "band": [0, 2 * damping, 0], "allpass": [1, -2 * damping, 1]}
+    warped = 2 * RATE * math.tan(math.pi * hz / RATE)
+    scale = np.array([1 / warped**2, 1 / warped, 1])
+    b, a = scipy.signal.bilinear(np.array(numerator[kind]) * scale, np.array([1, 2 * damping, 1]) * scale, RATE)
+    x = mono()
+    np.testing.assert_allclose(stage(x, torch.zeros(2, 1)).detach(), scipy.signal.lfilter(b, a, x.numpy()), atol=2e-5)
+
+
+def test_a_magnitude_is_reached_with_minimum_phase():
+    stage = Filter(1, RATE, sections=1, knots=24)
+    level = np.interp(np.arange(24), [0, 12, 23], [0.5, -1.0, 1.0])
+    start(stage, magnitude=level, section=[7.0, 0, 0, 0, 1])
+    response = stage.response(torch.zeros(1, 1))[0].detach().numpy()
+    found = np.log(np.abs(np.fft.rfft(response)))
+    np.testing.assert_allclose(found, level @ stage.grid.numpy(), atol=1e-3)
+    assert np.square(response[:2000]).sum() > 0.999 * np.square(response).sum()
+
+
+def test_a_gain_is_a_compressor_at_the_numbers_of_one():
+    stage = Gain(1, RATE, bends=1, hop=1)
+    threshold, ratio, attack, release = -30.0, 4.0, 5.0, 80.0
+    # one of 99.8 % of a step in so many ms, one of 63 % in so many s; no second smoothing, and a bend without a curve
+    seconds = [attack / 2000 / math.pi, release / 2000 / math.pi, 1e-7, 1e-7]
+    start(stage, predict=[*np.log(seconds), threshold / 20, 1 - 1 / ratio, -5.0, 0.0])
+    x = mono(20000)
+    true = compressor(
+        x[:, None],
+        RATE,
+        threshold_db=torch.full((2,), threshold),
+        ratio=torch.full((2,), ratio),
+        attack_ms=torch.full((2,), attack),
+        release_ms=torch.full((2,), release),
+        makeup_db=torch.zeros(2),
+    )[:, 0]
+    # the level begins at the first sample instead of at silence
+    torch.testing.assert_close(stage(x, torch.zeros(2, 1))[:, 2000:], true[:, 2000:], rtol=0.02, atol=2e-3)
+
+
+def test_bands_add_up_to_the_whole():
+    x = mono()
+    parts = Split(2, RATE, 3)(x, torch.rand(2, 2))
+    assert len(parts) == 3 and all(float(part.detach().square().sum()) > 0 for part in parts)
+    torch.testing.assert_close(sum(parts), x, rtol=0, atol=1e-5)
+
+
+def test_a_curve_keeps_silence_silent():
+    torch.manual_seed(0)
+    stage = Curve(2)
+    p = torch.randn(2, 2)
+    assert float(stage(torch.zeros(2, 50), p).detach().abs().max()) == 0
+    loud = stage(torch.linspace(-1, 1, 50).expand(2, 50), p).detach()
+    assert float(loud.diff(dim=1).abs().max()) > 0
+
+
+def test_a_reverberation_starts_from_the_response_it_met():
+    torch.manual_seed(0)
+    net = make_net({"kind": "structured", "filters": 0, "gain": False, "curve": False, "tail_seconds": 0.1}, 1, RATE)
+    response = torch.randn(9000) * torch.exp(-torch.arange(9000) / 2000)
+    net.meet(response)
+    assert isinstance(net.tail, Tail)
+    start(net.tail, predict=[0.0] * 13)
+    x = torch.zeros(1, 1, 6000)
+    x[..., 0] = 1
+    wet = net(x, torch.zeros(1, 1), RATE)[0, 0].detach()
+    torch.testing.assert_close(wet[1:4000], response[1:4000], rtol=0, atol=1e-4)
+    assert float(wet[0]) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("measured", "stages"),
+    [
+        ({"linear": 1.0, "memoryless": 1e-6, "tail_seconds": 0.0}, {"filters": 0, "gain": False}),
+        ({"linear": 1e-6, "memoryless": 1.0, "tail_seconds": 0.01}, {"filters": 1, "gain": False, "curve": False}),
+        (
+            {"linear": 1e-6, "memoryless": 1.0, "tail_seconds": 1.2},
+            {"filters": 1, "gain": False, "curve": False, "tail_seconds": 1.2},
+        ),
+        ({"linear": 1.0, "memoryless": 1.0, "tail_seconds": math.inf}, {}),
+    ],
+)
+def test_the_net_follows_from_the_profile(measured, stages):
+    config = choose_net(Profile("x", **measured))
+    assert config == {"kind": "structured", **stages}
+    make_net(config, 2, RATE)

@@ -1,0 +1,192 @@
+"""Training of proxies: it learns, resumes as if never stopped, and nothing in it is silent."""
+
+import dataclasses
+import functools
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import blackbox_fx as bfx
+from blackbox_fx.data import compose
+from blackbox_fx.errors import BlackBoxError, DataError, EffectError, ParameterError
+from blackbox_fx.profiling import profile
+from blackbox_fx.proxy import fit as fitting
+from blackbox_fx.proxy import train
+from blackbox_fx.proxy.fit import Loss, fit, flushed
+from blackbox_fx.proxy.material import Batch, Feed, Material
+from blackbox_fx.proxy.nets import make_net
+from blackbox_fx.proxy.recipe import ProxyRecipe
+from blackbox_fx.proxy.score import esr
+from blackbox_fx.runtime import Inline, Processes
+from tests.trouble import fails_above
+
+RATE = 44100
+RECIPE = ProxyRecipe(
+    "pedalboard:Gain",
+    within={"gain_db": (-12, 12)},
+    net={"kind": "structured", "filters": 0, "curve": False},
+    seconds=0.1,
+    batch=4,
+    minutes=1000,
+    steps=60,
+    learning_rate=5e-3,
+)
+
+
+@pytest.fixture(scope="module")
+def songs():
+    return [compose(seed, 2.0) for seed in range(2)]
+
+
+def material(songs, recipe=RECIPE, pool=None, effect=None, seed=0):
+    effect = recipe.load_effect() if effect is None else effect
+    return Material(effect, songs, pool or Inline(), recipe.seconds, recipe.batch, seed, paired=recipe.slopes > 0)
+
+
+def start(recipe=RECIPE):
+    torch.manual_seed(recipe.seed)
+    return make_net(recipe.net, 1, RATE)
+
+
+@torch.no_grad()
+def error(net, batch):
+    return float(esr(net(batch.audio, batch.params, RATE), batch.wet).mean())
+
+
+def weights(net):
+    return torch.cat([p.detach().ravel() for p in net.parameters()])
+
+
+@pytest.mark.parametrize("slopes", [0.0, 0.3])
+def test_a_net_learns_its_effect(slopes, songs, tmp_path):
+    recipe = dataclasses.replace(RECIPE, slopes=slopes)
+    held_out, net = material(songs, seed=9).batch(0), start()
+    before = error(net, held_out)
+    course = fit(net, material(songs, recipe), held_out, recipe, tmp_path)
+    after = error(net, held_out)
+    assert after < 0.2 * before
+    assert 40 < course.steps <= 60 and 0 <= course.waited < course.seconds and course.skipped == course.unstable == 0
+    assert after == pytest.approx(min(course.looks, key=lambda k: k.esr + 0.5 * k.stft).esr, rel=1e-3)
+    looks, losses = ((tmp_path / f"{name}.csv").read_text().splitlines() for name in ("exam", "losses"))
+    assert looks[0] == "step,seconds,esr,stft" and len(looks) == 1 + len(course.looks) >= 15
+    assert len(losses) == 1 + course.steps
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(songs, tmp_path):
+    recipe, held_out = dataclasses.replace(RECIPE, steps=8), material(songs, seed=9).batch(0)
+    whole, parts = start(), start()
+    fit(whole, material(songs), held_out, recipe, tmp_path / "whole")
+
+    def interrupt(done, total, words):
+        if "step 3" in words:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(parts, material(songs), held_out, recipe, tmp_path / "parts", interrupt)
+    again = make_net(recipe.net, 1, RATE)
+    course = fit(again, material(songs), held_out, recipe, tmp_path / "parts")
+    assert course.steps == 8 and torch.equal(weights(again), weights(whole))
+    with pytest.raises(DataError, match="another recipe"):
+        fit(start(), material(songs), held_out, dataclasses.replace(recipe, steps=9), tmp_path / "parts")
+
+
+def test_a_step_that_hangs_ends_the_training_with_what_it_has(songs, tmp_path):
+    held_out, net = material(songs, seed=9).batch(0), start()
+    slow = net.register_forward_pre_hook(
+        lambda *_: time.sleep(20) if net.training and torch.is_grad_enabled() else None
+    )
+    began = time.monotonic()
+    with pytest.raises(BlackBoxError, match="took more than"):
+        fit(net, material(songs), held_out, RECIPE, tmp_path, stalled=0.4)
+    slow.remove()
+    assert time.monotonic() - began < 15 and (tmp_path / "checkpoint.json").exists()
+
+
+def test_a_training_ends_when_it_no_longer_improves(songs, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "_PATIENCE", 3)
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e-30, steps=60)
+    course = fit(start(), material(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
+    assert course.steps < 60
+
+
+def test_steps_without_a_finite_gradient_are_left_out_and_counted(songs, tmp_path):
+    net, calls = start(), iter(range(10**6))
+    held_out, before = material(songs, seed=9).batch(0), weights(net)
+
+    def poison(grad):
+        return grad * float("nan") if next(calls) < 5 else grad
+
+    next(net.parameters()).register_hook(poison)
+    course = fit(net, material(songs), held_out, dataclasses.replace(RECIPE, steps=6), tmp_path)
+    assert course.unstable == 5 and bool(torch.isfinite(weights(net)).all()) and not torch.equal(weights(net), before)
+
+
+def test_time_ends_a_training(songs, tmp_path):
+    recipe = dataclasses.replace(RECIPE, minutes=0.02, steps=0)
+    course = fit(start(), material(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
+    assert course.seconds < 30 and course.steps > 0
+
+
+def test_subnormal_numbers_are_zero_meanwhile_and_only_then():
+    tiny = torch.tensor(1e-40)
+    with flushed():
+        assert float(tiny * 1) == 0
+    assert float(tiny * 1) != 0
+
+
+def test_batches_are_fixed_by_their_number_and_reach_the_ends(songs):
+    one, two = material(songs).batch(3), material(songs).batch(3)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(one.audio, material(songs).batch(4).audio)
+    rows = material(songs).settings(400, np.random.default_rng(0))
+    assert 0.02 < np.mean(rows == 0) < 0.1 and 0.02 < np.mean(rows == 1) < 0.1
+    effect = RECIPE.load_effect()
+    expected = effect.render(one.audio[1].numpy(), effect.space.decode(one.params[1].double().numpy()), RATE)
+    np.testing.assert_allclose(one.wet[1], expected, atol=1e-6)
+
+
+def test_pairs_are_one_clip_at_settings_nearby(songs):
+    batch = material(songs, dataclasses.replace(RECIPE, slopes=1.0)).batch(0)
+    assert torch.equal(batch.audio[:2], batch.audio[2:])
+    np.testing.assert_allclose((batch.params[2:] - batch.params[:2]).abs().numpy(), 0.08, atol=1e-6)
+
+
+def test_slopes_are_right_where_the_change_of_the_spectrum_is():
+    torch.manual_seed(0)
+    audio = torch.randn(4, 1, 6000)
+    wet = torch.cat([audio[:2], 2 * audio[:2]])
+    batch, draw = Batch(audio, torch.rand(4, 1), wet), functools.partial(np.random.default_rng, 0)
+    plain, sloped = Loss(0.0), Loss(1.0)
+    assert float(sloped(wet, batch, draw()) - plain(wet, batch, draw())) == pytest.approx(0, abs=1e-6)
+    still = torch.cat([audio[:2], audio[:2]])
+    assert float(sloped(still, batch, draw()) - plain(still, batch, draw())) == pytest.approx(1, abs=1e-3)
+
+
+def test_renders_that_fail_are_left_out_and_counted(songs):
+    space = bfx.Space({"gain": bfx.Continuous(0, 1, 0.5)}).within(gain=(0.1, 0.6))
+    with Processes(1, on_failure="skip") as pool:
+        some = material(songs, pool=pool, effect=bfx.function(fails_above, space))
+        batches = [some.batch(k) for k in range(4)]
+        assert 0 < some.skipped == 16 - sum(len(b.audio) for b in batches)
+        assert all(float(b.params.max()) <= 0.8 for b in batches)
+        none = material(songs, pool=pool, effect=bfx.function(fails_above, space.within(gain=(0.55, 0.6))))
+        with Feed(none) as feed, pytest.raises(EffectError, match="all 4 settings"):
+            feed.get()
+
+
+def test_from_a_recipe_to_a_proxy_that_loads_by_its_folder(songs, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "profile", functools.partial(profile, budget=0.2))
+    recipe = dataclasses.replace(RECIPE, net={}, steps=50, seconds=0.2)
+    words = []
+    trained = bfx.train_proxy(recipe, tmp_path, songs, progress=lambda done, total, said: words.append(said))
+    assert trained.card.net == {"kind": "structured", "filters": 0, "gain": False}  # memoryless, as was measured
+    assert ProxyRecipe.read(tmp_path / "recipe.toml").net == trained.card.net
+    proxy = bfx.load_proxy(tmp_path)
+    audio, params = torch.randn(1, 2, 3000), torch.rand(1, 1)
+    assert torch.equal(proxy(audio, params, RATE), trained.proxy(audio, params, RATE))
+    assert trained.card.scores.sound.esr < trained.card.baselines["dry"].esr
+    assert trained.card.training.steps == trained.course.steps == 50 and any("scoring" in said for said in words)
+    with pytest.raises(ParameterError, match="no free parameters"):
+        bfx.train_proxy(dataclasses.replace(recipe, within={}, fix={"gain_db": 0}), tmp_path / "x", songs)
