@@ -27,7 +27,7 @@ NET = {"kind": "structured", "filters": 0, "curve": True}
 ONE_SENTENCE = r"^[^\n\x1b]{20,600}\.$"
 SOUND = Sound(0.02, 0.003, 0.01, 0.2, 0.01, 0.5, 0.1)
 SCORES = Scores(
-    SOUND, ParameterGradient(None, None, None, None, 0, 24), AudioGradient(1, 0, 1, 0.9, 4, 24), 80, 24, 1.5
+    SOUND, ParameterGradient(None, None, None, None, 0, 24, 0), AudioGradient(1, 0, 1, 0.9, 4, 24), 80, 24, 1.5
 )
 
 

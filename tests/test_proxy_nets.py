@@ -101,7 +101,7 @@ def test_a_gain_is_a_compressor_at_the_numbers_of_one():
     stage = Gain(1, RATE, bends=1, hop=1)
     threshold, ratio, attack, release = -30.0, 4.0, 5.0, 80.0
     # one of 99.8 % of a step in so many ms, one of 63 % in so many s; no second smoothing, and a bend without a curve
-    seconds = [attack / 2000 / math.pi, release / 2000 / math.pi, 1e-7, 1e-7]
+    seconds = [attack / 2000 / math.pi, release / 2000 / math.pi, *[1e-7] * 4]
     start(stage, predict=[*np.log(seconds), threshold / 20, 1 - 1 / ratio, -5.0, 0.0])
     x = mono(20000)
     true = compressor(

@@ -118,7 +118,7 @@ def test_where_parameters_do_nothing_there_is_no_cosine():
     songs = [compose(HELD_OUT, 2)]
     exam = make_exam(Material(still, songs, Inline(), 0.5, 2, 0))
     found = measure(lambda a, p, r: a + 0 * p.sum(), exam).parameters
-    assert found == scores.ParameterGradient(None, None, None, None, 0, 2)
+    assert found == scores.ParameterGradient(None, None, None, None, 0, 2, 0)
     silent = dataclasses.replace(exam, gradients=exam.gradients * 0)
     assert measure(lambda a, p, r: a + 0 * p.sum(), silent).audio.mean == pytest.approx(1, abs=1e-3)
 

@@ -17,7 +17,8 @@ from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.proxy.material import Batch, Material
 
 _ACTIVE = 0.02  # of the median length of the gradient; below, the effect does nothing at that setting
-_STEP = 0.02  # of the central differences, on the [0, 1] axis
+_STEPS = (0.02, 0.005, 0.00125)  # of the central differences, on the [0, 1] axis
+_KNOWN = 0.9  # cosine of what neighbouring steps find; at a kink it is less, and there is no one gradient
 
 Progress = Callable[[int, int, str], None]
 
@@ -43,16 +44,27 @@ class Exam:
         batch: clips, settings and renders.
         cotangents: of the loss to the effect at another setting, at the real output, (batch, 1, time).
         gradients: of that loss with respect to params, by central differences of the effect, (batch, width).
+        alike: the least cosine of what the middle step finds to what a larger and a smaller one find, (batch,).
     """
 
     material: Material
     batch: Batch
     cotangents: Tensor
     gradients: NDArray[np.float64]
+    alike: NDArray[np.float64]
 
     @property
     def active(self) -> NDArray[np.bool_]:
-        """Items at which the effect does something: (batch,)."""
+        """Items at which the effect does something, and its gradient is known: (batch,)."""
+        return self._moving & (self.alike >= _KNOWN)
+
+    @property
+    def unknown(self) -> int:
+        """At how many items the effect does something, but its central differences depend on their step."""
+        return int((self._moving & ~self.active).sum())
+
+    @property
+    def _moving(self) -> NDArray[np.bool_]:
         lengths = np.linalg.norm(self.gradients, axis=1)
         return lengths > _ACTIVE * max(float(np.median(lengths)), 1e-12)
 
@@ -72,8 +84,7 @@ class Exam:
     def cosines(self, proxy: Differentiable) -> NDArray[np.float64]:
         """Of the proxy's parameter gradient to the true one, at the real output; (active items,)."""
         found, true = self.imitated_gradients(proxy), self.gradients[self.active]
-        lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(true, axis=1)
-        return (found * true).sum(axis=1) / np.maximum(lengths, 1e-30)
+        return _cosines(found, true)
 
     @torch.no_grad()
     def imitate(self, proxy: Differentiable) -> Tensor:
@@ -95,5 +106,10 @@ def make_exam(material: Material) -> Exam:
     torch.stack([loss(w[None], t[None]) for w, t in zip(wet, targets, strict=True)]).sum().backward()
     assert wet.grad is not None
     here = Call(material.effect, material.pool, material.clips.sample_rate, *batch)
-    gradients = FiniteDifference(_STEP).vjp(here, wet.grad).double().numpy()
-    return Exam(material, batch, wet.grad, gradients)
+    coarse, gradients, fine = (FiniteDifference(step).vjp(here, wet.grad).double().numpy() for step in _STEPS)
+    alike = np.minimum(_cosines(gradients, coarse), _cosines(gradients, fine))
+    return Exam(material, batch, wet.grad, gradients, alike)
+
+
+def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-30)

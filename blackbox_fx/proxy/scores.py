@@ -65,7 +65,8 @@ class ParameterGradient:
     Attributes:
         mean, error, median, low: over the active items; the standard error, and the quantile of 10 %. None if no item
             is active.
-        active, items: at how many of all items the effect does anything with its parameters.
+        active, items: at how many of all items the effect does anything with its parameters, and its gradient is known.
+        unknown: at how many more it does something, but its central differences depend on their step, as at a kink.
     """
 
     mean: float | None
@@ -74,6 +75,7 @@ class ParameterGradient:
     low: float | None
     active: int
     items: int
+    unknown: int
 
 
 @final
@@ -207,14 +209,16 @@ def measure(proxy: Differentiable, exam: Exam, progress: Progress = quiet) -> Sc
     speed = realtime(proxy, exam)
     progress(4, 4, "")
     items, _, length = wet.shape
-    return Scores(heard, _summary(cosines, items), audio, speed, items, length / exam.material.clips.sample_rate)
+    return Scores(
+        heard, _summary(cosines, items, exam.unknown), audio, speed, items, length / exam.material.clips.sample_rate
+    )
 
 
-def _summary(cosines: NDArray[np.float64], items: int) -> ParameterGradient:
+def _summary(cosines: NDArray[np.float64], items: int, unknown: int) -> ParameterGradient:
     if not len(cosines):
-        return ParameterGradient(None, None, None, None, 0, items)
+        return ParameterGradient(None, None, None, None, 0, items, unknown)
     low, median = np.quantile(cosines, [0.1, 0.5])
-    return ParameterGradient(*_mean(cosines), float(median), float(low), len(cosines), items)
+    return ParameterGradient(*_mean(cosines), float(median), float(low), len(cosines), items, unknown)
 
 
 def _audio_gradient(proxy: Differentiable, exam: Exam) -> AudioGradient:

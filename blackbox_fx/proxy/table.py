@@ -26,6 +26,7 @@ def gradient_table(scores: Scores) -> Table:
         table.append(("parameters", "-", "-", "-", f"none of {p.items} settings: the effect does nothing there"))
     else:
         where = f"{p.active} of {p.items} settings, where the effect is active"
+        where += f"; at {p.unknown} more its gradient is not known" if p.unknown else ""
         table.append(("parameters", pm(p.mean, p.error), f"{p.median:.3f}", f"{p.low:.3f}", where))
     where = f"{a.items} clips, {a.directions} directions each; a wire has {a.wire:.3f}"
     table.append(("audio", pm(a.mean, a.error), "-", "-", where))

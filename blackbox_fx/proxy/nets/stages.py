@@ -120,8 +120,8 @@ class Gain(nn.Module):
     """A gain that follows the level, as compressors, gates and expanders have it.
 
     The level rises with one time constant and falls with another; a curve of dB over dB with a few bends gives the
-    gain; and the gain, too, falls and rises with times of its own. All times, bends and slopes are predicted from the
-    parameters.
+    gain; and the gain, too, falls and rises with times of its own, twice, as in detectors that first hold a peak and
+    then smooth it. All times, bends and slopes are predicted from the parameters.
 
     Args:
         width: of the parameters.
@@ -133,20 +133,23 @@ class Gain(nn.Module):
     def __init__(self, width: int, sample_rate: float, bends: int = 3, hop: int = 4) -> None:
         super().__init__()
         self.sample_rate, self.bends, self.hop = sample_rate, bends, hop
-        # seconds of the level and of the gain; where the curve bends, how much and how softly, in dB; its gain
-        times = torch.log(torch.tensor([0.001, 0.02, 0.001, 0.005]))
+        # seconds of the level and, twice, of the gain; where the curve bends, how much and how softly; its gain
+        times = torch.log(torch.tensor([0.001, 0.02, 0.001, 0.005, 0.001, 0.001]))
         bends_at = torch.linspace(-50, -10, bends) / 20
         start = torch.cat([times, bends_at, torch.full((bends,), 0.1), torch.zeros(bends), torch.zeros(1)])
         self.predict = Steer(width, start)
 
     def decibels(self, x: Tensor, p: Tensor) -> Tensor:
         """The gain of every hop, (items, hops), in dB."""
-        times, places, slopes, widths, makeup = self.predict(p).split([4, *[self.bends] * 3, 1], dim=1)
-        rise, fall, down, up = times.exp().unbind(1)
-        level = ballistics(x.abs().clamp_min(1e-7), rise, fall, self.sample_rate)[:, :: self.hop]
+        times, places, slopes, widths, makeup = self.predict(p).split([6, *[self.bends] * 3, 1], dim=1)
+        rise, fall, *gains = times.exp().unbind(1)
+        level = ballistics(x.abs().clamp_min(1e-7), rise, fall, self.sample_rate)
+        level = F.max_pool1d(level, self.hop, ceil_mode=True)
         over = (torch.log10(level)[..., None] - places[:, None]) / (soft := widths.exp()[:, None] * 0.1)
         gain = 20 * (makeup - (nn.functional.softplus(over) * soft * slopes[:, None]).sum(-1))
-        return ballistics(gain, up, down, self.sample_rate / self.hop)
+        for down, up in (gains[:2], gains[2:]):
+            gain = ballistics(gain, up, down, self.sample_rate / self.hop)
+        return gain
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """X (items, time), times the gain, joined by lines."""
