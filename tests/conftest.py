@@ -30,6 +30,7 @@ NEEDED = (
     ("ladspa", "ladspa/cmt.so", "cmt"),
     ("ladspa", "ladspa/caps.so", "caps"),
     ("test_vst3", "vst3/ZamVerb.vst3", "zam-plugins"),
+    ("its_effect[zam", "vst3/ZamVerb.vst3", "zam-plugins"),
     ("vst2:", "vst/MVerb-vst.so", "dpf-plugins-vst"),
     ("vst2:Zam", "vst/ZamCompX2-vst.so", "zam-plugins"),
     ("lv2:urn:dragonfly", "lv2/DragonflyPlateReverb.lv2", "dragonfly-reverb-lv2"),

@@ -11,7 +11,7 @@ from blackbox_fx.cli.__main__ import app
 
 
 def test_the_example_runs(root):
-    example, tour, chain = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
+    example, tour, chain, proxy = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
     torch.manual_seed(0)
     names = {}
     exec(example, names)
@@ -21,6 +21,9 @@ def test_the_example_runs(root):
     names = {}
     exec(tour, names)
     assert names["comp"].space.columns == ("threshold_db", "ratio") and names["console"].track_width == 14
+    names = {}
+    exec(proxy, names)
+    assert (names["params"].grad != 0).any() and names["proxy"].columns == names["effect"].space.columns
     names = {}
     exec(chain, names)
     assert (names["params"].grad != 0).sum() >= 12 and (names["audio"].grad != 0).any()
@@ -33,7 +36,7 @@ def test_every_row_names_a_test(root):
 
 def test_every_command_exists(root):
     shown = re.findall(r"^blackbox-fx (.*?)(?:\s+#|$)", (root / "README.md").read_text(), re.M)
-    assert len(shown) == 24
+    assert len(shown) == 25
     for line in shown:
         command = [word for word in line.split() if word.isalpha() and word.islower()][:2]
         words = command if command[0] in ("train", "bench", "proxy") else command[:1]

@@ -39,6 +39,7 @@ for command in (
     lab.optimise,
     lab.discrete,
     lab.proxies,
+    proxy.nets,
     hosts.soak,
     hosts.crashes,
 ):

@@ -204,7 +204,7 @@ def _exam(effect: Effect, recipe: ProxyRecipe, items: int) -> Iterator[Exam]:
 
     with _pool(effect) as pool:
         show.err.print(f"rendering {items} held-out clips")
-        yield held_out(effect, pool, recipe.sample_rate, recipe.seconds, items)
+        yield held_out(effect, pool, recipe.sample_rate, items=items)
 
 
 @contextlib.contextmanager
@@ -214,3 +214,31 @@ def _pool(effect: Effect) -> Iterator[Pool]:
     workers = os.cpu_count() or 1
     with Processes(workers) if effect.native else Threads(workers) as pool:
         yield pool
+
+
+def nets(
+    name: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Proxies; all shipped ones if none.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Of training for each net.")] = 3.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, clips and settings.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for CSV.")] = None,
+) -> None:
+    """Train the net of each proxy, a TCN and an LSTM for the same time on the same clips and settings."""
+    from blackbox_fx.cli.lab import make_folder
+    from blackbox_fx.lab.nets import Nets, NetScore, net_table
+    from blackbox_fx.proxy.store import find_proxy, list_proxies, read_recipe
+    from blackbox_fx.report.gradients import write_csv
+
+    folder = make_folder(out)
+    chosen = name or [listed.name for listed in list_proxies() if listed.shipped]
+    found: list[NetScore] = []
+    try:
+        with show.bar("training") as progress:
+            for score in Nets({n: read_recipe(find_proxy(n)) for n in chosen}, minutes, seed).run(progress):
+                found.append(score)
+                rows = net_table(found)
+                if folder is not None:
+                    write_csv(folder / "nets.csv", [dict(zip(rows[0], row, strict=True)) for row in rows[1:]])
+    except KeyboardInterrupt:
+        show.err.print("stopped; this is what was trained so far")
+    if found:
+        show.table(f"{minutes:g} minutes of training each", rows[0], rows[1:], numbers=6)

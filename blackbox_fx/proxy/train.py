@@ -109,7 +109,7 @@ def train_proxy(
         proxy = Proxy(net.eval(), effect.space, effect.name, effect.fingerprint)
         progress(0, 1, "scoring")
         with flushed():
-            exam = held_out(effect, pool, rate, recipe.seconds)
+            exam = held_out(effect, pool, rate)
             scores, plain = measure(proxy, exam, progress), baselines(exam)
     spent = Training(course.seconds, course.steps, recipe.batch, torch.get_num_threads(), recipe.seed, course.waited)
     card = make_card(effect, proxy, net_config, spent, scores, plain, found=found)
