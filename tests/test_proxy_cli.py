@@ -59,9 +59,7 @@ def trainer():
 
 @pytest.fixture
 def no_page(monkeypatch):
-    monkeypatch.setattr(
-        report, "write_proxy_page", lambda folder, *_: shutil.copy(folder / CARD, folder / "index.html")
-    )
+    monkeypatch.setattr(report, "write_proxy_page", lambda folder, *_: (folder / "index.html").write_text("a page"))
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +132,11 @@ def test_score_shows_the_card_beside_new_numbers(trained, tmp_path, no_page):
     shown = call("proxy", "score", folder, "--items", 2)
     assert shown.exit_code == 0 and "on the card" in shown.stdout and "loudness_lu" in shown.stdout
     assert (folder / CARD).read_text() == before
-    shown = call("proxy", "score", folder, "--items", 2, "--write").stdout
+    shown = call("proxy", "score", folder, "--items", 2, "--write", "--page", tmp_path / "page").stdout
     again, old = read_card(folder), json.loads(before)
     assert again.scores != SCORES and f"{SCORES.sound.esr:.3g}" in shown and f"{again.scores.sound.esr:.3g}" in shown
     assert again.scores.items == 2 and "nearest of 100 stored settings" in again.baselines
-    assert (folder / "index.html").read_text() == (folder / CARD).read_text()
+    assert (tmp_path / "page" / "index.html").read_text() == "a page" and "Open" in shown
     assert again.sha256 == old["sha256"] and again.tricks == {"nothing": 0.0}
 
 

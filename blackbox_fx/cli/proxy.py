@@ -119,11 +119,13 @@ def _songs(folder: Path, recipe: ProxyRecipe) -> Sequence[Source]:
 
 def score(
     folder: Folder,
-    write: Annotated[bool, typer.Option("--write", help="Put the new scores on the card, and write the page.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Put the new scores on the card.")] = False,
+    page: Annotated[Path | None, typer.Option(help="Folder for a page with plots and sounds.")] = None,
     items: Items = _ITEMS,
 ) -> None:
     """Measure a proxy again, and show its card beside what was found."""
     from blackbox_fx.checkpoint import write_text
+    from blackbox_fx.cli.lab import make_folder
     from blackbox_fx.proxy.scores import baselines, measure
     from blackbox_fx.proxy.store import CARD, find_proxy, open_proxy, read_card, read_recipe
     from blackbox_fx.proxy.table import comparison
@@ -148,10 +150,10 @@ def score(
         if write:
             try:
                 write_text(place / CARD, now.to_json())
-                page = _page(place, proxy, now, exam)
             except OSError as error:
                 raise DataError(f"Cannot write to {place} ({error.strerror}); copy the proxy elsewhere.") from error
-            show.out.print(f"Open {page}", markup=False, soft_wrap=True)
+        if folder_of_page := make_folder(page):
+            show.out.print(f"Open {_page(folder_of_page, proxy, now, exam)}", markup=False, soft_wrap=True)
 
 
 def listing() -> None:
