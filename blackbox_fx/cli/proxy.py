@@ -237,10 +237,11 @@ def nets(
         with show.bar("training") as progress:
             for score in Nets({n: read_recipe(find_proxy(n)) for n in chosen}, minutes, seed).run(progress):
                 found.append(score)
-                rows = net_table(found)
                 if folder is not None:
-                    write_csv(folder / "nets.csv", [dict(zip(rows[0], row, strict=True)) for row in rows[1:]])
+                    headings, *rows = net_table(found)
+                    write_csv(folder / "nets.csv", [dict(zip(headings, row, strict=True)) for row in rows])
     except KeyboardInterrupt:
         show.err.print("stopped; this is what was trained so far")
     if found:
-        show.table(f"{minutes:g} minutes of training each", rows[0], rows[1:], numbers=6)
+        headings, *rows = net_table(found)
+        show.table(f"{minutes:g} minutes of training each", headings, rows, numbers=6)

@@ -152,7 +152,7 @@ class Gain(nn.Module):
         return gain
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
-        """X (items, time), times the gain, joined by lines."""
+        """Applies the gain, joined by lines, to x (items, time)."""
         log_gain = (_LN10_20 * self.decibels(x, p))[:, None]
         between = F.interpolate(log_gain, scale_factor=self.hop, mode="linear", align_corners=False)[:, 0]
         return x * torch.exp(between[:, : x.shape[-1]])
