@@ -361,7 +361,7 @@ def places_in(value, path=()):
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_a_mutated_card_is_a_card_or_one_error(kept, data):
     card = json.loads((kept / CARD).read_text())
     path = data.draw(st.sampled_from(list(places_in(card))[1:]))
@@ -386,7 +386,7 @@ def test_a_mutated_card_is_a_card_or_one_error(kept, data):
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_mutated_weights_are_weights_or_one_error(kept, data):
     content = bytearray((kept / WEIGHTS).read_bytes())
     header = 8 + struct.unpack("<Q", content[:8])[0]
