@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -26,6 +25,7 @@ from blackbox_fx.layer import BlackBox, trouble
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.models.engineer import HiddenEngineer
 from blackbox_fx.models.mixer import LogMel, MixNet
+from blackbox_fx.recipe import read_toml, require_known
 
 Progress = Callable[[int, int, str], None]
 
@@ -78,19 +78,12 @@ class MixRecipe:
     @classmethod
     def read(cls, path: Path) -> MixRecipe:
         """The recipe of a TOML file."""
-        try:
-            values = tomllib.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise ParameterError(f"Cannot read the recipe {path} ({error}); it must be TOML.") from error
-        return cls.make(values)
+        return cls.make(read_toml(path))
 
     @classmethod
     def make(cls, values: dict[str, Any]) -> MixRecipe:
         """A recipe of named values."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ParameterError(f"A recipe has no setting {unknown[0]!r}; known are {', '.join(known)}.")
+        require_known(cls, values)
         return cls(**values)
 
     def to_toml(self) -> str:

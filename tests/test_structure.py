@@ -30,6 +30,7 @@ ORDER = [
     ["graph"],
     ["data"],
     ["checkpoint"],
+    ["recipe"],
     ["proxy"],
     ["models"],
     ["train"],

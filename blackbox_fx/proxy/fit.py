@@ -10,7 +10,7 @@ import io
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
@@ -24,9 +24,7 @@ from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.proxy.material import Batch, Feed, Material
 from blackbox_fx.proxy.nets import ProxyNet
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.score import esr
-
-Progress = Callable[[int, int, str], None]
+from blackbox_fx.proxy.score import Progress, esr
 
 _LOOKS = 20  # at held-out renders, over the whole training
 _PATIENCE = 10  # looks without improvement after which it ends

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.errors import ParameterError
+from blackbox_fx.recipe import read_toml, require_known
 
 
 @final
@@ -96,19 +96,12 @@ class ProxyRecipe:
     @classmethod
     def read(cls, path: Path) -> ProxyRecipe:
         """The recipe of a TOML file. Raises ParameterError if there is none."""
-        try:
-            values = tomllib.loads(path.read_text())
-        except (OSError, ValueError, RecursionError) as error:
-            raise ParameterError(f"Cannot read the recipe {path} ({error}); it must be TOML.") from error
-        return cls.make(values)
+        return cls.make(read_toml(path))
 
     @classmethod
     def make(cls, values: Mapping[str, Any]) -> ProxyRecipe:
         """A recipe of named values."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in known]
-        if unknown:
-            raise ParameterError(f"A recipe has no setting {unknown[0]!r}; known are {', '.join(known)}.")
+        require_known(cls, values)
         if "effect" not in values:
             raise ParameterError("A recipe needs an effect, such as effect = 'pedalboard:Compressor'.")
         return cls(**values)

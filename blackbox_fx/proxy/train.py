@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -22,11 +22,10 @@ from blackbox_fx.proxy.material import Material
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.scores import baselines, held_out, measure
+from blackbox_fx.proxy.score import Progress
+from blackbox_fx.proxy.scores import baselines, held_out, measure, quiet
 from blackbox_fx.proxy.store import save_proxy
 from blackbox_fx.runtime import Inline, Processes
-
-Progress = Callable[[int, int, str], None]
 
 _SONGS, _SONG_S = 64, 6.0
 _RINGING_S = 2.0
@@ -34,10 +33,6 @@ _LOOKED_AT = 16  # renders by which the best is told
 _ASIDE = 1_000_000_000  # seed of those
 
 _log = logging.getLogger("blackbox_fx")
-
-
-def quiet(done: int, total: int, words: str) -> None:
-    """A progress that says nothing."""
 
 
 @final
@@ -89,8 +84,9 @@ def train_proxy(
     found = profile(effect)
     net_config = dict(recipe.net) or choose_net(found)
     recipe = dataclasses.replace(recipe, net=net_config)
-    torch.manual_seed(recipe.seed)
-    net = make_net(net_config, effect.space.width, rate)
+    with torch.random.fork_rng(devices=[]):  # a caller's own draws go on as they were
+        torch.manual_seed(recipe.seed)
+        net = make_net(net_config, effect.space.width, rate)
     if songs is None:
         songs = []
         for k in range(_SONGS):

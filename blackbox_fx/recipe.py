@@ -1,0 +1,27 @@
+"""What recipes share: settings of a run as a frozen dataclass, read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from blackbox_fx.errors import ParameterError
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The names and values of a recipe's file. Raises ParameterError if it cannot be read as TOML."""
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ParameterError(f"Cannot read the recipe {path} ({error}); it must be TOML.") from error
+
+
+def require_known(recipe: Any, values: Mapping[str, Any]) -> None:
+    """Raises ParameterError for a name that the dataclass of a recipe does not have."""
+    known = [field.name for field in dataclasses.fields(recipe)]
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        raise ParameterError(f"A recipe has no setting {unknown[0]!r}; known are {', '.join(known)}.")
