@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from blackbox_fx.errors import ParameterError
 
+_SMALLEST = 1e-8  # power, as in auraloss
+
 
 @final
 class MultiResolutionSTFT(nn.Module):
@@ -33,18 +35,39 @@ class MultiResolutionSTFT(nn.Module):
     """
 
     def __init__(self, windows: tuple[int, ...] = (512, 1024, 2048), overlap: int = 4) -> None:
-        from auraloss.freq import STFTLoss
-
         super().__init__()
         if not windows or min(windows) < 16:
             raise ParameterError(f"windows must be one or more lengths of at least 16 samples, got {windows!r}.")
         self.windows = tuple(windows)
-        self.scales = nn.ModuleList(STFTLoss(n, n // overlap, n) for n in windows)
+        self.scales = nn.ModuleList(_Resolution(n, n // overlap) for n in windows)
 
     def forward(self, wet: Tensor, target: Tensor, scale: int | None = None) -> Tensor:
         """The distance; with `scale`, at that one resolution alone, which is unbiased if drawn uniformly."""
-        # auraloss takes views, which strided slices do not allow
-        wet, target = wet.contiguous(), target.contiguous()
         if scale is not None:
             return self.scales[scale](wet, target)
         return torch.stack([distance(wet, target) for distance in self.scales]).mean()
+
+
+@final
+class _Resolution(nn.Module):
+    """auraloss's STFTLoss, without the phases that it computes in vain: a quarter of the time of small networks."""
+
+    window: Tensor
+
+    def __init__(self, window: int, hop: int) -> None:
+        from auraloss.freq import SpectralConvergenceLoss, STFTMagnitudeLoss
+
+        super().__init__()
+        self.hop = hop
+        self.register_buffer("window", torch.hann_window(window), persistent=False)
+        self.convergence, self.logarithmic = SpectralConvergenceLoss(), STFTMagnitudeLoss()
+
+    def forward(self, wet: Tensor, target: Tensor) -> Tensor:
+        here, there = self._magnitudes(wet), self._magnitudes(target)
+        return self.convergence(here, there).mean() + self.logarithmic(here, there)
+
+    def _magnitudes(self, audio: Tensor) -> Tensor:
+        """(items, bins, frames)."""
+        flat = audio.reshape(-1, audio.shape[-1])
+        spectrum = torch.stft(flat, len(self.window), self.hop, window=self.window, return_complex=True)
+        return (spectrum.real.square() + spectrum.imag.square()).clamp_min(_SMALLEST).sqrt()

@@ -14,6 +14,7 @@ from blackbox_fx.proxy.nets.base import mlp, start_at
 
 _LN10_20 = math.log(10) / 20
 _LOWEST_HZ = 20.0
+_SILENCE = 1e-7  # of levels, before the clip
 
 
 def fast_length(n: int) -> int:
@@ -119,9 +120,9 @@ class Filter(nn.Module):
 class Gain(nn.Module):
     """A gain that follows the level, as compressors, gates and expanders have it.
 
-    The level rises with one time constant and falls with another; a curve of dB over dB with a few bends gives the
-    gain; and the gain, too, falls and rises with times of its own, twice, as in detectors that first hold a peak and
-    then smooth it. All times, bends and slopes are predicted from the parameters.
+    The level rises with one time constant and falls with another; a curve of dB over dB with a few bends and jumps
+    gives the gain; and the gain, too, falls and rises with times of its own, twice, as in detectors that first hold a
+    peak and then smooth it. Before the clip is silence. All times and the curve are predicted from the parameters.
 
     Args:
         width: of the parameters.
@@ -130,42 +131,48 @@ class Gain(nn.Module):
         hop: samples for which one gain is computed.
     """
 
+    ramp: Tensor
+
     def __init__(self, width: int, sample_rate: float, bends: int = 3, hop: int = 4) -> None:
         super().__init__()
         self.sample_rate, self.bends, self.hop = sample_rate, bends, hop
         # seconds of the level and, twice, of the gain; where the curve bends, how much and how softly; its gain
         times = torch.log(torch.tensor([0.001, 0.02, 0.001, 0.005, 0.001, 0.001]))
         bends_at = torch.linspace(-50, -10, bends) / 20
-        start = torch.cat([times, bends_at, torch.full((bends,), 0.1), torch.zeros(bends), torch.zeros(1)])
+        start = torch.cat([times, bends_at, torch.zeros(3 * bends), torch.zeros(1)])
         self.predict = Steer(width, start)
+        self.register_buffer("ramp", torch.arange(1, hop + 1) / hop, persistent=False)
 
     def decibels(self, x: Tensor, p: Tensor) -> Tensor:
-        """The gain of every hop, (items, hops), in dB."""
-        times, places, slopes, widths, makeup = self.predict(p).split([6, *[self.bends] * 3, 1], dim=1)
+        """The gain in silence and of every hop, (items, 1 + hops), in dB."""
+        times, places, slopes, jumps, widths, makeup = self.predict(p).split([6, *[self.bends] * 4, 1], dim=1)
         rise, fall, *gains = times.exp().unbind(1)
-        level = ballistics(x.abs().clamp_min(1e-7), rise, fall, self.sample_rate)
-        level = F.max_pool1d(level, self.hop, ceil_mode=True)
-        over = (torch.log10(level)[..., None] - places[:, None]) / (soft := widths.exp()[:, None] * 0.1)
-        gain = 20 * (makeup - (nn.functional.softplus(over) * soft * slopes[:, None]).sum(-1))
+        silence = x.new_full((len(x), 1), _SILENCE)
+        level = ballistics(x.abs().clamp_min(_SILENCE), silence[:, 0], rise, fall, self.sample_rate)
+        level = torch.cat([silence, F.max_pool1d(level, self.hop, ceil_mode=True)], 1)
+        soft = widths.exp()[:, None] * 0.1
+        over = (torch.log10(level)[..., None] - places[:, None]) / soft
+        less = F.softplus(over) * (soft * slopes[:, None]) + torch.sigmoid(over) * jumps[:, None]
+        gain = 20 * (makeup - less.sum(-1))
         for down, up in (gains[:2], gains[2:]):
-            gain = ballistics(gain, up, down, self.sample_rate / self.hop)
+            gain = ballistics(gain, gain[:, 0], up, down, self.sample_rate / self.hop)
         return gain
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """Applies the gain, joined by lines, to x (items, time)."""
-        log_gain = (_LN10_20 * self.decibels(x, p))[:, None]
-        between = F.interpolate(log_gain, scale_factor=self.hop, mode="linear", align_corners=False)[:, 0]
-        return x * torch.exp(between[:, : x.shape[-1]])
+        gain = _LN10_20 * self.decibels(x, p)[..., None]
+        joined = gain[:, :-1] + gain.diff(dim=1) * self.ramp
+        return x * torch.exp(joined.flatten(1)[:, : x.shape[-1]])
 
 
-def ballistics(x: Tensor, rise: Tensor, fall: Tensor, rate: float) -> Tensor:
-    """Follows x (items, time), beginning there, with time constants in seconds (items,) for rising and falling."""
+def ballistics(x: Tensor, start: Tensor, rise: Tensor, fall: Tensor, rate: float) -> Tensor:
+    """Follows x (items, time) from start (items,), with time constants in seconds (items,) for rising and falling."""
     from torchcomp.core import compressor_core
 
     fast, slow = (-torch.expm1(-1 / (rate * seconds.clamp_min(1e-6))) for seconds in (rise, fall))
     with one_at_a_time:
         # torchcomp follows a gain, whose attack is its fall
-        return compressor_core(x, x[:, 0], slow, fast)
+        return compressor_core(x, start, slow, fast)
 
 
 @final

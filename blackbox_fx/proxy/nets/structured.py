@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.proxy.nets.base import ProxyNet
-from blackbox_fx.proxy.nets.stages import Curve, Filter, Gain, Tail, log_grid
+from blackbox_fx.proxy.nets.stages import Curve, Filter, Gain, Steer, Tail, fast_length
+
+_LOWEST_HZ = 20.0
+_RINGING = 8192  # samples after which a crossover is quiet
 
 
 @final
@@ -76,33 +80,48 @@ class Structured(ProxyNet):
 
 @final
 class Split(nn.Module):
-    """Bands of frequency that add up to the whole, with edges predicted from the parameters; without phase.
+    """Bands of frequency, by crossovers of fourth order one after the other.
+
+    Where a crossover lies is predicted from the parameters; its shape is the same everywhere. At first its two sides
+    add up to what came in, and any that do or that change the phase only (Linkwitz and Riley) can be learned.
 
     Args:
         width: of the parameters.
         sample_rate: in Hz.
         bands: how many.
-        knots: on the logarithmic axis of frequency.
+
+    References:
+        "A family of linear-phase crossover networks of high slope derived by time delay" (Lipshitz and Vanderkooy,
+        1983).
     """
 
-    def __init__(self, width: int, sample_rate: float, bands: int, knots: int = 48) -> None:
+    def __init__(self, width: int, sample_rate: float, bands: int) -> None:
         super().__init__()
-        self.bands, self.knots, self.sample_rate = bands, knots, sample_rate
-        self.edges = nn.Linear(width, 2 * (bands - 1))
+        self.sample_rate = sample_rate
+        places = torch.logspace(math.log2(_LOWEST_HZ), math.log2(sample_rate / 2), bands + 1, base=2)[1:-1].log()
+        self.place = Steer(width, places)
+        # (1 + s / sqrt(2)) / (1 + sqrt(2) s + s^2), and what it leaves, both over and under one more such polynomial
+        root = math.sqrt(0.5)
+        self.damping = nn.Parameter(torch.full((bands - 1, 2), root).log())
+        self.low = nn.Parameter(torch.tensor([3 * root, 2.0, root]).repeat(bands - 1, 1))
+        self.high = nn.Parameter(torch.tensor([3 * root, 2.0, root]).repeat(bands - 1, 1))
 
     def forward(self, x: Tensor, p: Tensor) -> list[Tensor]:
         """Splits x (items, time)."""
-        time, pad = x.shape[-1], 1024
-        n = time + 2 * pad
-        place = torch.linspace(0, 1, self.knots, device=x.device)
-        shift, steep = (self.edges(p).tanh()).chunk(2, dim=1)
-        start = (torch.arange(self.bands - 1, device=x.device) + 1) / self.bands
-        edges = (start + shift / 2)[..., None]
-        below = torch.sigmoid((edges - place) * 40 * torch.exp(steep[..., None]))  # (items, bands - 1, knots)
-        shares = torch.cat([below, torch.ones_like(below[:, :1])], 1) - torch.cat(
-            [torch.zeros_like(below[:, :1]), below], 1
-        )
-        grid = log_grid(n // 2 + 1, self.knots, self.sample_rate).to(x)
-        spectrum = torch.fft.rfft(torch.nn.functional.pad(x, (pad, pad)), n)[:, None]
-        parts = torch.fft.irfft(spectrum * (shares @ grid), n)[..., pad : pad + time]
-        return list(parts.unbind(1))
+        time = x.shape[-1]
+        n = fast_length(time + _RINGING)
+        tangent = torch.tan(math.pi * (torch.arange(n // 2 + 1, device=x.device) / n).clamp_max(0.4999))
+        hz = self.place(p).exp().clamp(_LOWEST_HZ, 0.49 * self.sample_rate)
+        rest = torch.fft.rfft(x, n)
+        bands = []
+        for k, warped in enumerate(torch.tan(math.pi * hz / self.sample_rate).unbind(1)):
+            # powers of s = j tangent / warped, all divided by (1 + |s|)^4 for the ends of the axis
+            w = warped[:, None] / (warped[:, None] + tangent)
+            v = 1 - w
+            w2, v2, wv = w * w, v * v, w * v
+            wv2, even = wv * wv, w2 - v2
+            (y, z), (a, b, c), (d, e, f) = self.damping[k].exp(), self.low[k], self.high[k]
+            below = rest / torch.complex(even * even - 4 * y * z * wv2, 2 * (y + z) * wv * even)
+            bands.append(below * torch.complex(w2 * w2 - b * wv2, wv * (a * w2 - c * v2)))
+            rest = below * torch.complex(v2 * v2 - e * wv2, wv * (f * w2 - d * v2))
+        return list(torch.fft.irfft(torch.stack([*bands, rest], 1), n)[..., :time].unbind(1))
