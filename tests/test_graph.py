@@ -4,6 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from auraloss.freq import STFTLoss
 
 import blackbox_fx as bfx
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
@@ -139,6 +140,8 @@ def test_loss_is_zero_at_the_target_and_its_scales_average_to_it():
     assert distance(target[None], target[None]) < 1e-6
     whole = distance(wet[None], target[None])
     assert torch.allclose(torch.stack([distance(wet[None], target[None], k) for k in range(3)]).mean(), whole)
+    theirs = [STFTLoss(n, n // 4, n)(wet[None], target[None]) for n in distance.windows]
+    assert torch.allclose(torch.stack(theirs).mean(), whole)
     assert torch.isfinite(distance(wet[None, :, ::2], target[None, :, ::2]))
     with pytest.raises(ParameterError):
         MultiResolutionSTFT(())

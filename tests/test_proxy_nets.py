@@ -102,7 +102,7 @@ def test_a_gain_is_a_compressor_at_the_numbers_of_one():
     threshold, ratio, attack, release = -30.0, 4.0, 5.0, 80.0
     # one of 99.8 % of a step in so many ms, one of 63 % in so many s; no second smoothing, and a bend without a curve
     seconds = [attack / 2000 / math.pi, release / 2000 / math.pi, *[1e-7] * 4]
-    start(stage, predict=[*np.log(seconds), threshold / 20, 1 - 1 / ratio, -5.0, 0.0])
+    start(stage, predict=[*np.log(seconds), threshold / 20, 1 - 1 / ratio, 0.0, -5.0, 0.0])
     x = mono(20000)
     true = compressor(
         x[:, None],
@@ -113,8 +113,19 @@ def test_a_gain_is_a_compressor_at_the_numbers_of_one():
         release_ms=torch.full((2,), release),
         makeup_db=torch.zeros(2),
     )[:, 0]
-    # the level begins at the first sample instead of at silence
-    torch.testing.assert_close(stage(x, torch.zeros(2, 1))[:, 2000:], true[:, 2000:], rtol=0.02, atol=2e-3)
+    torch.testing.assert_close(stage(x, torch.zeros(2, 1)), true, rtol=0.02, atol=2e-3)
+
+
+@pytest.mark.parametrize("hop", [1, 4])
+def test_a_gain_may_jump_and_begins_in_silence(hop: int):
+    stage = Gain(1, RATE, bends=1, hop=hop)
+    # 12 dB less above -20 dB, reached in 10 ms; 6 dB more everywhere
+    start(stage, predict=[*np.log([1e-7] * 4), *np.log([0.01] * 2), -1.0, 0.0, 0.6, -5.0, 0.3])
+    x = torch.cat([torch.full((2, 4000), 0.2), torch.full((2, 4000), 0.05)], 1)
+    gain = 20 * (stage(x, torch.zeros(2, 1)).detach() / x).log10()[0].numpy()
+    time = np.arange(1, 4001) / RATE
+    np.testing.assert_allclose(gain[:4000], 6 - 12 * (1 - np.exp(-100 * time)), atol=0.12 * hop)
+    np.testing.assert_allclose(gain[4000:], 6 - 12 * np.exp(-100 * time), atol=0.12 * hop)
 
 
 def test_bands_add_up_to_the_whole():
@@ -122,6 +133,21 @@ def test_bands_add_up_to_the_whole():
     parts = Split(2, RATE, 3)(x, torch.rand(2, 2))
     assert len(parts) == 3 and all(float(part.detach().square().sum()) > 0 for part in parts)
     torch.testing.assert_close(sum(parts), x, rtol=0, atol=1e-5)
+
+
+def test_a_crossover_is_that_of_linkwitz_and_riley_at_its_numbers():
+    stage = Split(1, RATE, 2)
+    hz, root = 700.0, math.sqrt(0.5)
+    start(stage, place=[math.log(hz)])
+    with torch.no_grad():
+        stage.damping.fill_(math.log(root))
+        stage.low.zero_()
+        stage.high.zero_()
+    x = mono()
+    for part, kind in zip(stage(x, torch.zeros(2, 1)), ("low", "high"), strict=True):
+        section = scipy.signal.butter(2, hz, kind, fs=RATE)
+        true = scipy.signal.lfilter(*section, scipy.signal.lfilter(*section, x.numpy()))
+        np.testing.assert_allclose(part.detach(), true, atol=2e-5)
 
 
 def test_a_curve_keeps_silence_silent():
