@@ -124,10 +124,9 @@ def score(
     items: Items = _ITEMS,
 ) -> None:
     """Measure a proxy again, and show its card beside what was found."""
-    from blackbox_fx.checkpoint import write_text
     from blackbox_fx.cli.lab import make_folder
     from blackbox_fx.proxy.scores import baselines, measure
-    from blackbox_fx.proxy.store import CARD, find_proxy, open_proxy, read_card, read_recipe
+    from blackbox_fx.proxy.store import find_proxy, open_proxy, read_card, read_recipe
     from blackbox_fx.proxy.table import comparison
 
     place = find_proxy(folder)
@@ -148,10 +147,7 @@ def score(
         show.table(f"{card.original.name}", table[0], table[1:], numbers=2)
         _scores(now)
         if write:
-            try:
-                write_text(place / CARD, now.to_json())
-            except OSError as error:
-                raise DataError(f"Cannot write to {place} ({error.strerror}); copy the proxy elsewhere.") from error
+            _write(place, now)
         if folder_of_page := make_folder(page):
             show.out.print(f"Open {_page(folder_of_page, proxy, now, exam)}", markup=False, soft_wrap=True)
 
@@ -222,26 +218,50 @@ def nets(
     name: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Proxies; all shipped ones if none.")] = None,
     minutes: Annotated[float, typer.Option(min=0.01, help="Of training for each net.")] = 3.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, clips and settings.")] = 0,
+    tricks: Annotated[bool, typer.Option("--tricks", help="Compare ways to train the proxy's own net.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Put what the tricks brought on the cards.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for CSV.")] = None,
 ) -> None:
     """Train the net of each proxy, a TCN and an LSTM for the same time on the same clips and settings."""
     from blackbox_fx.cli.lab import make_folder
-    from blackbox_fx.lab.nets import Nets, NetScore, net_table
+    from blackbox_fx.lab.nets import Nets, NetScore, brought, net_table
     from blackbox_fx.proxy.store import find_proxy, list_proxies, read_recipe
     from blackbox_fx.report.gradients import write_csv
 
+    if write and not tricks:
+        raise ParameterError("--write puts what tricks brought on cards; give --tricks as well.")
     folder = make_folder(out)
-    chosen = name or [listed.name for listed in list_proxies() if listed.shipped]
+    places = {n: find_proxy(n) for n in name or [listed.name for listed in list_proxies() if listed.shipped]}
     found: list[NetScore] = []
     try:
         with show.bar("training") as progress:
-            for score in Nets({n: read_recipe(find_proxy(n)) for n in chosen}, minutes, seed).run(progress):
+            recipes = {n: read_recipe(place) for n, place in places.items()}
+            for score in Nets(recipes, minutes, seed, tricks).run(progress):
                 found.append(score)
                 if folder is not None:
                     headings, *rows = net_table(found)
                     write_csv(folder / "nets.csv", [dict(zip(headings, row, strict=True)) for row in rows])
+                if write:
+                    _note(places[score.effect], brought([s for s in found if s.effect == score.effect]))
     except KeyboardInterrupt:
         show.err.print("stopped; this is what was trained so far")
     if found:
         headings, *rows = net_table(found)
         show.table(f"{minutes:g} minutes of training each", headings, rows, numbers=6)
+
+
+def _note(place: Path, tricks: dict[str, str]) -> None:
+    """Puts tricks on a card."""
+    from blackbox_fx.proxy.store import read_card
+
+    _write(place, dataclasses.replace(read_card(place), tricks=tricks))
+
+
+def _write(place: Path, card: Card) -> None:
+    from blackbox_fx.checkpoint import write_text
+    from blackbox_fx.proxy.store import CARD
+
+    try:
+        write_text(place / CARD, card.to_json())
+    except OSError as error:
+        raise DataError(f"Cannot write to {place} ({error.strerror}); copy the proxy elsewhere.") from error
