@@ -27,7 +27,7 @@ from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.score import Progress, esr
 
 _LOOKS = 20  # at held-out renders, over the whole training
-_PATIENCE = 10  # looks without improvement after which it ends
+_PATIENCE = 14  # looks without improvement after which it ends
 _WARM_UP = 20  # steps
 _SAVE_S = 30.0
 STALLED_S = 300.0  # that one step may take

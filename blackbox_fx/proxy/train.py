@@ -29,7 +29,7 @@ from blackbox_fx.runtime import Inline, Processes
 
 _SONGS, _SONG_S = 64, 6.0
 _RINGING_S = 2.0
-_LOOKED_AT = 16  # renders by which the best is told
+_LOOKED_AT = 32  # renders by which the best is told
 _ASIDE = 1_000_000_000  # seed of those
 
 _log = logging.getLogger("blackbox_fx")
