@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from blackbox_fx import places, sandbox
+from blackbox_fx import sandbox
 
 _log = logging.getLogger("blackbox_fx")
 _LARGE = 64 * 2**20  # bytes of a file that is not read as a whole
@@ -178,33 +178,3 @@ def _digest(marks: tuple[tuple[str, str, int, int], ...]) -> str:
         with Path(path).open("rb") as opened:
             found.update(hashlib.file_digest(opened, "blake2b").digest())
     return found.hexdigest()
-
-
-def _cache(folder: str, key: Any) -> Path:
-    name = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=12).hexdigest()
-    return places.cache() / folder / f"{name}.json"
-
-
-def kept(folder: str, key: Any) -> Any:
-    """What `keep` wrote in the user's cache under this key, or None; a damaged file counts as none, with a warning."""
-    path = _cache(folder, key)
-    try:
-        data = json.loads(path.read_text())
-        return data["answer"] if data["key"] == json.loads(json.dumps(key)) else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        _log.warning("Cannot read %s (%s); what it held is measured anew.", path, error)
-        return None
-
-
-def keep(folder: str, key: Any, content: Any) -> None:
-    """Writes to the user's cache; one that cannot be written is logged and does no harm."""
-    path = _cache(folder, key)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-        temporary.write_text(json.dumps({"key": key, "answer": content}))
-        temporary.replace(path)
-    except OSError as error:
-        _log.warning("Cannot write %s (%s); what was measured is not kept.", path, error)

@@ -1,6 +1,5 @@
 """Work in a process of its own: answers, and every way not to give one."""
 
-import json
 import os
 import signal
 import time
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blackbox_fx import aside, places, sandbox
+from blackbox_fx import aside, sandbox
 
 HEAD = "import os, signal, sys, time\nfrom blackbox_fx import aside\n"
 
@@ -70,25 +69,6 @@ def test_a_reason_is_passed_on(tmp_path):
     assert caught.value.args == ("ValueError", "no such")
 
 
-def test_what_is_kept_comes_back_unless_damaged(tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert aside.kept("things", {"a": 1}) is None
-    aside.keep("things", {"a": 1}, [1, 2])
-    assert aside.kept("things", {"a": 1}) == [1, 2] and aside.kept("things", {"a": 2}) is None
-    (file,) = tmp_path.rglob("*.json")
-    file.write_text(json.dumps({"key": {"a": 3}, "answer": 4}))
-    assert aside.kept("things", {"a": 1}) is None and not caplog.records
-    file.write_text("{")
-    assert aside.kept("things", {"a": 1}) is None and "measured anew" in caplog.text
-
-
-def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch, caplog):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    aside.keep("things", 1, 2)
-    assert "not kept" in caplog.text
-
-
 def test_what_a_process_prints_is_bounded(tmp_path):
     """Neither the file nor what is read of it grows without end."""
     program = tmp_path / "prints.py"
@@ -102,12 +82,3 @@ def test_what_a_process_prints_is_bounded(tmp_path):
     )
     assert aside.ask(str(program), None, 30) < 2**24
     assert sandbox.log_path().stat().st_size < 2**22
-
-
-def test_a_user_without_a_home_has_a_cache(monkeypatch):
-    def nobody(*_):
-        raise RuntimeError("no home")
-
-    monkeypatch.setattr("platformdirs.user_cache_path", nobody)
-    monkeypatch.setattr("pathlib.Path.home", nobody)
-    assert "blackbox_fx" in places.cache().name and places.home().is_dir()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from blackbox_fx import cache
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import Rack, function, load
 from blackbox_fx.errors import AudioError, ParameterError
@@ -320,18 +321,21 @@ def test_a_certificate_is_kept_and_read(tmp_path, monkeypatch):
     # the second time: the settings themselves, and the rule's own renders
     assert counts[1] <= 9 + rule.cost(1) < counts[0]
     (kept,) = tmp_path.rglob("*.json")
-    assert json.loads(kept.read_text())["rules"] == ["TimeReversal()"]
+    assert json.loads(kept.read_text())["answer"]["rules"] == ["TimeReversal()"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "rules": 3}', "null", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{KEPT: {"format": 1}}', '{KEPT: {"format": 1, "rules": 3}}', "{KEPT: [2]}", "\x00"],
+)
 def test_a_damaged_certificate_is_measured_anew(text, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path = certificate._path("key")
+    path = cache.where("audio_rules", "key")
     path.parent.mkdir(parents=True)
-    path.write_text(text)
+    path.write_text(text.replace("KEPT", '"key": "key", "answer"'))
     with caplog.at_level(logging.WARNING, logger="blackbox_fx"):
         assert certificate.load("key") is None
-    assert "measured anew" in caplog.text or text == "{}"
+    assert "measured anew" in caplog.text
 
 
 def _backwards(audio, sample_rate):

@@ -16,6 +16,7 @@ ORDER = [
     ["space"],
     ["audio"],
     ["places"],
+    ["cache"],
     ["sandbox"],
     ["aside"],
     ["effects"],

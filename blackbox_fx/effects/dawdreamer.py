@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, final
 
-from blackbox_fx import aside
+from blackbox_fx import aside, cache
 from blackbox_fx.effects import overrides
 from blackbox_fx.effects.base import Settings
 from blackbox_fx.effects.engine import DawDreamer, dawdreamer, names
@@ -107,7 +107,7 @@ class Plugin(DawDreamer, abc.ABC):
         question["reset"] = None if choose else self.reset
         files = hashlib.blake2b(self._version(), digest_size=16).hexdigest()
         key = {"format": _FORMAT, "files": files, "host": host, **question}
-        read = aside.kept("dawdreamer", key)
+        read = cache.load("dawdreamer", key)
         if read is None:
             try:
                 read = aside.ask(str(Path(__file__).with_name("dawdreamer_reader.py")), question, _DEADLINE)
@@ -115,7 +115,7 @@ class Plugin(DawDreamer, abc.ABC):
                 raise EffectError(f"Cannot load {self.name} (it {error}); check {self.target}.") from error
             except aside.Refused as error:
                 raise {"MissingHost": MissingHost}.get(error.args[0], EffectError)(error.args[1]) from error
-            aside.keep("dawdreamer", key, read)
+            cache.save("dawdreamer", key, read)
         self.inputs, self.channels, self.latency = read["inputs"], read["channels"], read["latency"]
         self.reset, self.index, self.excluded = read["reset"], read["index"], read["excluded"]
         self.ranges = Space.from_json(read["space"]).parameters

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -13,13 +12,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, final
 
-from blackbox_fx import places, sandbox
+from blackbox_fx import cache, places, sandbox
 from blackbox_fx.effects import ladspa_abi
 from blackbox_fx.errors import EffectError, did_you_mean
 
@@ -176,11 +174,11 @@ def _read(path: Path, retry: bool = False) -> Contents:
     except OSError as error:
         raise EffectError(f"Cannot read {path} ({error.strerror}); check the file.") from error
     key = {"format": _FORMAT, "path": str(path), "size": stat.st_size, "mtime": stat.st_mtime_ns}
-    answer = _load(key)
+    answer = cache.load("ladspa", key)
     if answer is None or (retry and "error" in answer):
         answer, lasting = _ask(path)
         if lasting:
-            _save(key, answer)
+            cache.save("ladspa", key, answer)
     if "error" in answer:
         raise EffectError(f"Cannot load {path} as a LADSPA library ({answer['error']}); check the file.")
     return {label: Layout(tuple(ins), tuple(outs)) for label, (ins, outs) in answer["plugins"].items()}
@@ -221,33 +219,3 @@ def _ask(path: Path) -> tuple[dict[str, Any], bool]:
         return answer, "plugins" in answer  # what it depends on may be installed later
     except ValueError:
         return {"error": "it ends the process that loads it"}, True
-
-
-def _cache(key: dict[str, Any]) -> Path:
-    name = hashlib.blake2b(key["path"].encode(), digest_size=12).hexdigest()
-    return places.cache() / "ladspa" / f"{name}.json"
-
-
-def _load(key: dict[str, Any]) -> dict[str, Any] | None:
-    """What is kept of a library, if that was of this very file."""
-    path = _cache(key)
-    try:
-        data = json.loads(path.read_text())
-        return data["answer"] if data["key"] == key else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        _log.warning("Cannot read %s (%s); the library is loaded anew.", path, error)
-        return None
-
-
-def _save(key: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Keeps what a library holds; a cache that cannot be written is logged and does no harm."""
-    path = _cache(key)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-        temporary.write_text(json.dumps({"key": key, "answer": answer}))
-        temporary.replace(path)
-    except OSError as error:
-        _log.warning("Cannot keep what %s holds in %s (%s).", key["path"], path, error)

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from blackbox_fx import aside
+from blackbox_fx import aside, cache
 from blackbox_fx.effects import dawdreamer, ladspa_catalogue, lv2_bundles, vst3
 from blackbox_fx.effects.pedalboard import BUILTINS
 from blackbox_fx.errors import ParameterError
@@ -184,7 +184,7 @@ def _known(entry: _Entry) -> Scanned | None:
     if entry.why:
         return Scanned(entry.address, why=f"It {entry.why}.")
     try:
-        kept = aside.kept("scan", _key(entry))
+        kept = cache.load("scan", _key(entry))
     except OSError as error:
         return Scanned(entry.address, why=f"Cannot read {error.filename} ({error.strerror}); check the file.")
     if kept is None or (kept["until"] is not None and kept["until"] < time.time()):
@@ -200,7 +200,7 @@ def _read(batch: list[_Entry], stop: threading.Event, give: Callable[[Scanned], 
         lasts = told.pop("lasts")
         if lasts:
             until = time.time() + _DAY if told["why"] else None
-            aside.keep("scan", _key(entry), {"found": told, "until": until})
+            cache.save("scan", _key(entry), {"found": told, "until": until})
         give(Scanned(entry.address, **told))
 
     while left and not stop.is_set():

@@ -12,7 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
-from blackbox_fx import aside, places
+from blackbox_fx import aside, cache, places
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects import overrides, vst3_reader, vst3_state
 from blackbox_fx.effects.base import Effect, Settings
@@ -124,7 +124,7 @@ class VST3(Effect):
             key = {"format": _FORMAT, "path": self.path, "files": self.digest, "host": version("pedalboard")}
         except OSError as error:
             raise EffectError(f"Cannot read {self.path} ({error.strerror}); check the file.") from error
-        read = aside.kept("vst3", key)
+        read = cache.load("vst3", key)
         if not isinstance(read, dict) or not read.keys() >= _TOLD:
             try:
                 read = aside.ask(vst3_reader.__file__, {"path": self.path}, _DEADLINE)
@@ -132,7 +132,7 @@ class VST3(Effect):
                 raise self._unusable(f"it {error}") from error
             except aside.Refused as error:
                 raise self._unusable(error.args[1]) from error
-            aside.keep("vst3", key, read)
+            cache.save("vst3", key, read)
         return read
 
     def _unusable(self, reason: str) -> EffectError:

@@ -11,7 +11,7 @@ from typing import Any
 
 import cloudpickle
 
-from blackbox_fx import aside
+from blackbox_fx import aside, cache
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import EffectError
 from blackbox_fx.profiling.check import Check
@@ -54,7 +54,7 @@ def profile(effect: Effect, budget: float = 10.0, progress: Progress | None = No
         notes=tuple(dict.fromkeys(notes)),
         seconds=time.monotonic() - began,
     )
-    aside.keep("profiles", key, found.to_json())
+    cache.save("profiles", key, found.to_json())
     return found
 
 
@@ -66,7 +66,7 @@ def cached(effect: Effect, budget: float = 10.0) -> Profile | None:
 def plots(effect: Effect, progress: Progress | None = None) -> dict[str, Any]:
     """What a page draws of an effect, measured as `profile` is; see `curves.curves`. Raises EffectError like it."""
     key = {**_key(effect, 0.0), "plots": 1}
-    found = aside.kept("profiles", key)
+    found = cache.load("profiles", key)
     if not isinstance(found, dict):
         values, notes = _measure(effect, ["plots"], 10.0, progress)
         if "plots" not in values:
@@ -74,7 +74,7 @@ def plots(effect: Effect, progress: Progress | None = None) -> dict[str, Any]:
                 f"{effect.name} cannot be drawn ({'; '.join(notes)}); narrow the range of its parameters."
             )
         found = values["plots"]
-        aside.keep("profiles", key, found)
+        cache.save("profiles", key, found)
     return found
 
 
@@ -100,7 +100,7 @@ def _key(effect: Effect, budget: float) -> dict[str, Any]:
 
 
 def _recalled(key: dict[str, Any]) -> Profile | None:
-    data = aside.kept("profiles", key)
+    data = cache.load("profiles", key)
     try:
         return None if data is None else Profile.from_json(data)
     except (TypeError, ValueError, AttributeError, KeyError):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import os
-from pathlib import Path
-from typing import Any, final
+from typing import final
 
-from blackbox_fx import places
+from blackbox_fx import cache
 
 _log = logging.getLogger("blackbox_fx")
-_FORMAT = 1
+_FOLDER, _FORMAT = "audio_rules", 1
 
 
 @final
@@ -46,15 +43,11 @@ class Certificate:
         return f"{' or '.join(self.rules)}: cosine {self.cosine:.3f} +- {self.error:.3f}{kind}"
 
 
-def _path(key: str) -> Path:
-    return places.cache() / "audio_rules" / f"{key}.json"
-
-
 def load(key: str) -> Certificate | None:
     """What was kept under a key, if it can be read."""
+    data = cache.load(_FOLDER, key)
     try:
-        data: dict[str, Any] = json.loads(_path(key).read_text())
-        if data["format"] != _FORMAT:
+        if data is None or data["format"] != _FORMAT:
             return None
         return Certificate(
             effect=str(data["effect"]),
@@ -65,20 +58,11 @@ def load(key: str) -> Certificate | None:
             differentiable=bool(data["differentiable"]),
             size=float(data["size"]),
         )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        _log.warning("Cannot read %s (%s); the effect is measured anew.", _path(key), error)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("Cannot read %s (%s); the effect is measured anew.", cache.where(_FOLDER, key), error)
         return None
 
 
 def save(key: str, certificate: Certificate) -> None:
-    """Keeps a certificate; a cache that cannot be written is logged and does no harm."""
-    path = _path(key)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps({"format": _FORMAT} | dataclasses.asdict(certificate), indent=1))
-        temporary.replace(path)
-    except OSError as error:
-        _log.warning("Cannot keep what was measured of %s in %s (%s).", certificate.effect, path, error)
+    """Keeps a certificate."""
+    cache.save(_FOLDER, key, {"format": _FORMAT} | dataclasses.asdict(certificate))
