@@ -8,7 +8,7 @@ import pytest
 from blackbox_fx import check_effect
 from blackbox_fx.effects import function, load
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.profiling.check import _CHECKS, table
+from blackbox_fx.profiling.check import CHECKS, table
 from blackbox_fx.space import Continuous, Space
 
 # what is known of those that do not honour everything
@@ -25,7 +25,7 @@ def test_every_effect_honours_what_it_promises(request, effect):
     name = request.node.callspec.id
     report = check_effect(effect, 0.05)
     assert {check.name for check in report.failed} <= KNOWN.get(name, set()), report.failed
-    assert len(report.checks) == len(_CHECKS) == len(table(report.checks))
+    assert len(report.checks) == len(CHECKS) == len(table(report.checks))
 
 
 class Wrong(Effect):
@@ -102,7 +102,7 @@ class Lossy(Continuous.__mro__[1]):
         return "lossy"
 
 
-@pytest.mark.parametrize("promise", [name for name in _CHECKS if name not in ("threads", "unknown names refused")])
+@pytest.mark.parametrize("promise", [name for name in CHECKS if name not in ("threads", "unknown names refused")])
 def test_each_promise_is_seen_broken(promise):
     effect = Wrong(promise)
     if promise == "space round trip":

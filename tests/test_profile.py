@@ -218,10 +218,13 @@ def test_check_exits_by_what_it_finds():
 
 def test_check_survives_a_crash(monkeypatch):
     from blackbox_fx.profiling import check_aside
+    from blackbox_fx.profiling.check import CHECKS
 
     found = []
     check_aside(worse("crash"), 0.1, found.append)
-    assert found[-1].name == "survives" and "SIGABRT" in found[-1].value and found[-1].passed is False
+    failed = [(one.name, one.value) for one in found if one.passed is False]
+    assert failed == [("silence after loud", "it crashes with SIGABRT")]
+    assert [one.name for one in found] == list(CHECKS)
 
 
 def test_integers_and_steps_are_moved_by_what_moves_them():

@@ -107,7 +107,7 @@ def check(
 ) -> None:
     """Try whether an effect keeps every promise; exit status 1 if one is broken."""
     from blackbox_fx.profiling import check_aside
-    from blackbox_fx.profiling.check import table
+    from blackbox_fx.profiling.check import CHECKS, table
 
     loaded = load_effect(effect, impulse, parameters)
     found: list[Check] = []
@@ -115,7 +115,7 @@ def check(
 
         def heard(one: Check) -> None:
             found.append(one)
-            progress(len(found), 18, one.name)
+            progress(len(found), len(CHECKS), one.name)
 
         check_aside(loaded, seconds, heard)
     colours = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}

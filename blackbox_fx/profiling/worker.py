@@ -38,7 +38,7 @@ def _plain(value: Any) -> Any:
 
 
 def _check(question: dict[str, Any], effect: Any, tell: Callable[[Any], None]) -> None:
-    for found in check.run(effect, question["seconds"]):
+    for found in check.run(effect, question["seconds"], question["names"]):
         tell([found.name, found.passed, found.value, found.allowed])
 
 
