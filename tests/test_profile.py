@@ -225,6 +225,12 @@ def test_check_survives_a_crash(monkeypatch):
     failed = [(one.name, one.value) for one in found if one.passed is False]
     assert failed == [("silence after loud", "it crashes with SIGABRT")]
     assert [one.name for one in found] == list(CHECKS)
+    hopeless = []
+    check_aside(function(lambda x, sr: os.abort(), Space({}), name="aborts"), 0.1, hopeless.append)
+    assert [one.name for one in hopeless] == list(CHECKS)
+    assert [one.value for one in hopeless].count("not tried after 3 crashes") == len(CHECKS) - 3 - sum(
+        one.passed is True for one in hopeless
+    )
 
 
 def test_integers_and_steps_are_moved_by_what_moves_them():

@@ -20,6 +20,7 @@ from blackbox_fx.profiling.record import ParameterProfile, Profile
 
 _FORMAT = 1
 _WORKER = str(Path(__file__).with_name("worker.py"))
+_PROCESSES = 3  # that checks may end
 _DEADLINE = 90.0  # seconds that one section may take
 Progress = Callable[[int, int, str], None]
 
@@ -79,7 +80,7 @@ def plots(effect: Effect, progress: Progress | None = None) -> dict[str, Any]:
 
 
 def check_aside(effect: Effect, seconds: float, heard: Callable[[Check], None]) -> None:
-    """Runs the checks in a process of their own and tells each; what ends it fails, and the rest get another."""
+    """Runs the checks in a process of their own and tells each; what ends it fails, and the rest get another, twice."""
     left = list(CHECKS)
 
     def told(said: list[Any]) -> None:
@@ -87,7 +88,7 @@ def check_aside(effect: Effect, seconds: float, heard: Callable[[Check], None]) 
         if said[0] in left:
             left.remove(said[0])
 
-    while left:
+    for _ in range(_PROCESSES):
         question = {"what": "check", "recipe": _recipe(effect), "seconds": seconds, "names": left}
         try:
             aside.ask(_WORKER, question, _DEADLINE, told)
@@ -97,6 +98,8 @@ def check_aside(effect: Effect, seconds: float, heard: Callable[[Check], None]) 
         except aside.Refused as error:
             heard(Check("opens", False, error.args[1], "no error"))
             return
+    for name in left:
+        heard(Check(name, None, f"not tried after {_PROCESSES} crashes", ""))
 
 
 def _parameter(told: dict[str, Any]) -> ParameterProfile:
