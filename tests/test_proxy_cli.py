@@ -130,7 +130,7 @@ def test_score_shows_the_card_beside_new_numbers(trained, tmp_path, no_page):
     folder = shutil.copytree(trained[0], tmp_path / "comp")
     before = (folder / CARD).read_text()
     shown = call("proxy", "score", folder, "--items", 2)
-    assert shown.exit_code == 0 and "on the card" in shown.stdout and "loudness_lu" in shown.stdout
+    assert shown.exit_code == 0 and "on the card" in shown.stdout and "loudness error, LU" in shown.stdout
     assert (folder / CARD).read_text() == before
     shown = call("proxy", "score", folder, "--items", 2, "--write", "--page", tmp_path / "page").stdout
     again, old = read_card(folder), json.loads(before)
@@ -157,7 +157,7 @@ def test_list_tells_what_loads_by_name(trained, tmp_path, monkeypatch):
     (tmp_path / "shipped" / "broken").mkdir(parents=True)
     (tmp_path / "shipped" / "broken" / CARD).write_text("{}")
     shown = call("proxy", "list").stdout
-    assert "my-comp" in shown and "yours" in shown and "broken" in shown and "shipped" in shown and "damaged" in shown
+    assert "my-comp" in shown and "Yours" in shown and "broken" in shown and "Shipped" in shown and "damaged" in shown
 
 
 def test_a_page_needs_no_curve(trained, tmp_path):

@@ -128,6 +128,8 @@ def find_proxy(name: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: no such proxy.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise DataError(f"A proxy is named by a text or a folder, got {shown(name)}; see blackbox-fx proxy list.")
     if isinstance(name, str) and not name.startswith(("/", "./", "../", "~")):
         if _SLUG.fullmatch(name):
             for folder in (own_folder() / name, shipped_folder() / name):
@@ -137,7 +139,7 @@ def find_proxy(name: str | os.PathLike[str]) -> Path:
             raise DataError(f"{shown(name)} is no name of a proxy; for a folder, write its path from / or ./ on.")
     with contextlib.suppress(OSError, RuntimeError):  # a name that is too long, a user without a home
         folder = Path(name).expanduser()
-        if folder.is_dir():
+        if os.fspath(name) and folder.is_dir():
             return folder
     known = [entry.name for entry in list_proxies()]
     text = os.fspath(name)
