@@ -76,9 +76,13 @@ def train(
         kept = (out / "checkpoint.json").exists()
         show.err.print("stopped; run it again to go on" if kept else "stopped; nothing was trained yet")
         raise typer.Exit(130) from None
-    with _exam(loaded, chosen, _ITEMS) as exam:
-        page = _page(out, trained.proxy, trained.card, exam)
     _scores(trained.card)
+    try:
+        with _exam(loaded, chosen, _ITEMS) as exam:
+            page = _page(out, trained.proxy, trained.card, exam)
+    except KeyboardInterrupt:
+        show.err.print(f"stopped; the proxy is in {out}, without a page", markup=False, soft_wrap=True)
+        raise typer.Exit(130) from None
     show.out.print(f"Open {page}", markup=False, soft_wrap=True)
 
 

@@ -100,7 +100,9 @@ def _blank_net(card: Card, what: str) -> ProxyNet:
     for name, value in card.net.items():
         largest = _LARGEST[isinstance(value, float)]
         if not isinstance(value, (str, bool)) and not -largest <= value <= largest:
-            raise DataError(f"{what} names a net with {shown(name)} = {value}; at most {largest} is allowed.")
+            raise DataError(
+                f"{what} names a net with {shown(name)} = {value}; at most {largest} is allowed: get the proxy again."
+            )
     try:
         with torch.device("meta"):
             return make_net(card.net, card.space.width, card.sample_rate)
