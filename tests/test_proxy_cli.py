@@ -165,3 +165,37 @@ def test_a_page_needs_no_curve(trained, tmp_path):
     (folder / "losses.csv").write_text("step,loss\n1,much\n")
     (folder / "exam.csv").unlink()
     assert report._curve(folder) is None
+
+
+def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    command = ["proxy", "train", "pedalboard:Gain", "--out", out]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_proxy", stop)
+        shown = call(*command)
+        assert shown.exit_code == 130 and "nothing was trained yet" in shown.stderr
+        out.mkdir()
+        (out / "checkpoint.json").touch()
+        assert "run it again to go on" in call(*command).stderr
+    monkeypatch.setattr(commands, "_exam", stop)
+    shown = call(*command)
+    assert shown.exit_code == 130 and "without a page" in shown.stderr and "As a gradient" in shown.stdout
+
+
+def test_a_page_that_cannot_be_written_is_said(trained, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "write_proxy_page", full)
+    with pytest.raises(DataError, match=r"^Cannot write the page[^\n]*No space left[^\n]*\.$"):
+        commands._page(tmp_path, *(None,) * 3)
+
+
+def test_a_list_fits_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = call("proxy", "list").stdout
+    for listed in store.list_proxies():
+        assert listed.name in shown

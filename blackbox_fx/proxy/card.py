@@ -25,7 +25,9 @@ VERSION = 1
 LIMIT = 2**22  # bytes of card.json
 _MADE_WITH = ("blackbox_fx", "pedalboard", "dawdreamer", "torch")
 _WIDEST = 100_000  # columns
-_COSINES, _SIGNED, _ONE = (ParameterGradient, AudioGradient), ("mean", "median", "low", "truth", "wire"), 1.001
+_COSINES = ParameterGradient, AudioGradient
+_SIGNED = "mean", "median", "low", "truth", "wire"
+_SLACK = 1e-3  # for rounding, of numbers that have a bound
 
 
 @final
@@ -136,7 +138,7 @@ class Card:
         for table in (self, self.training, s, s.sound, s.parameters, s.audio, *self.baselines.values()):
             for field in dataclasses.fields(table):
                 value, cosine = getattr(table, field.name), isinstance(table, _COSINES) and field.name in _SIGNED
-                low, high = (-_ONE, _ONE) if cosine else (0, math.inf)
+                low, high = (-1 - _SLACK, 1 + _SLACK) if cosine else (-_SLACK, math.inf)
                 if isinstance(value, (int, float)) and not low <= value <= high:
                     allowed = "[-1, 1]" if cosine else "0 or more"
                     raise DataError(f"{field.name} must be {allowed}, got {value!r}.")
