@@ -22,6 +22,7 @@ from blackbox_fx.proxy.material import Batch, Feed, Material
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.score import esr
+from blackbox_fx.proxy.scores import held_out
 from blackbox_fx.runtime import Inline, Processes
 from tests.trouble import fails_above
 
@@ -181,6 +182,7 @@ def test_renders_that_fail_are_left_out_and_counted(songs):
 
 def test_from_a_recipe_to_a_proxy_that_loads_by_its_folder(songs, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "profile", functools.partial(profile, budget=0.2))
+    monkeypatch.setattr(train, "held_out", functools.partial(held_out, seconds=0.5, items=6))
     recipe = dataclasses.replace(RECIPE, net={}, steps=50, seconds=0.2)
     words = []
     trained = bfx.train_proxy(recipe, tmp_path, songs, progress=lambda done, total, said: words.append(said))
