@@ -220,6 +220,8 @@ def test_a_folder_is_looked_at_before_anything_is_measured(songs, tmp_path, monk
         bfx.train_proxy(dataclasses.replace(recipe, sample_rate=8000), tmp_path / "new", songs)
     with pytest.raises(ParameterError, match="must be a ProxyRecipe"):
         bfx.train_proxy("pedalboard:Gain", tmp_path / "new")
+    with pytest.raises(ParameterError, match="an address goes into the recipe"):
+        bfx.train_proxy(recipe, tmp_path / "new", effect="pedalboard:Gain")
     assert not (tmp_path / "new").exists()
 
 

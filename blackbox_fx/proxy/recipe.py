@@ -102,6 +102,8 @@ class ProxyRecipe:
         """
         if bare is None:
             bare = load(self.effect) if isinstance(self.effect, str) else Rack([load(e) for e in self.effect])
+        if not isinstance(bare, Effect):
+            raise ParameterError(f"effect must be an Effect, got {bare!r}; an address goes into the recipe.")
         effect = bare.fix(self.fix).within({k: tuple(v) for k, v in self.within.items()})
         return effect.only(*self.only) if self.only else effect
 
