@@ -70,6 +70,9 @@ def trouble(module: nn.Module) -> list[str]:
 
 def check_inputs(audio: Tensor, params: Tensor, columns: Sequence[str]) -> None:
     """Raises AudioError or ParameterError unless audio and params are what a layer with these columns takes."""
+    for name, given in (("audio", audio), ("params", params)):
+        if not isinstance(given, Tensor):
+            raise ParameterError(f"{name} must be a tensor, got {type(given).__name__}; see torch.as_tensor.")
     if audio.ndim != 3 or 0 in audio.shape[1:] or not audio.is_floating_point():
         raise AudioError(
             f"audio must be (batch, channel, time) in floating point with at least one channel and sample, got "

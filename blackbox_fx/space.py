@@ -131,7 +131,8 @@ class Space:
         held = [n for n in names if n not in self.free]
         if held:
             raise ParameterError(f"{', '.join(held)} was fixed and cannot be freed; free are {', '.join(self.free)}.")
-        return Space(self.parameters, names)
+        # strings of its own, whether read from a file or written in code: pickled alike, see Effect.fingerprint
+        return Space(self.parameters, [n.encode(errors="surrogatepass").decode(errors="surrogatepass") for n in names])
 
     def within(self, ranges: Mapping[str, Any] = {}, **named: Any) -> Space:
         """The space with narrower ranges, (low, high) in physical units; defaults move to the nearest end."""

@@ -221,6 +221,23 @@ def test_failed_items_are_dry_and_without_gradient():
     assert not params.grad[1].any() and not audio.grad[1].any() and params.grad[0].all() and audio.grad[0].any()
 
 
+def test_names_are_the_same_wherever_they_come_from():
+    read = "".join(list("threshold_db")), "ratio"  # as from a file: another object than the literal
+    own = bfx.load("pedalboard:Compressor")
+    assert own.only(*read).fingerprint == own.only("threshold_db", "ratio").fingerprint
+    assert own.only(*read).fingerprint == own.only(*own.space.columns[:2]).fingerprint
+    assert own.only("ratio").fingerprint != own.only("threshold_db").fingerprint
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_clips_give_no_sound_and_no_gradient(mode):
+    layer = hybrid(mode)
+    audio, params = (x[:0].detach().requires_grad_() for x in inputs(layer))
+    wet = layer(audio, params)
+    wet.sum().backward()
+    assert wet.shape == audio.shape == audio.grad.shape and params.grad.shape == (0, 3)
+
+
 def test_failures_are_raised():
     layer = bfx.Hybrid(FUSSY, imitation(FUSSY), pool=bfx.Inline())
     with pytest.raises(EffectError, match="on purpose"):
@@ -251,8 +268,17 @@ def test_what_does_not_fit_is_said():
         bfx.Hybrid(own, imitation(own), "fulll")
     with pytest.raises(ParameterError, match=r"bfx\.load_proxy"):
         bfx.Hybrid(own, lambda audio, params, rate: audio)
+    with pytest.raises(ParameterError, match=r"refresh must be a Refresh.*got True"):
+        bfx.Hybrid(own, imitation(own), refresh=True)
     layer = hybrid("plain")
+    with pytest.raises(ParameterError, match="full, half, plain, got 'fulll'"):
+        layer.mode = "fulll"
     audio, params = inputs(layer)
+    for wrong in ((audio.detach().numpy(), params), (audio, params.tolist())):
+        with pytest.raises(ParameterError, match="must be a tensor"):
+            layer(*wrong)
+    with pytest.raises(AudioError, match="sample_rate must be a number"):
+        layer.proxy(audio, params, "44100")
     with pytest.raises(ParameterError, match=r"allowed is \[0, 1\]"):
         layer(audio, params + 1)
     next(layer.proxy.parameters()).data.fill_(float("nan"))

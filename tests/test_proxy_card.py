@@ -172,6 +172,11 @@ def test_a_card_of_another_proxy_is_not_kept(kept, tmp_path):
         (lambda c: c["scores"]["sound"].update(esr=True), "must be a finite number, got True"),
         (lambda c: c["scores"].update(realtime=None), "scores.realtime must be a finite number"),
         (lambda c: c["scores"].update(items=2**60), "scores.items must be a whole number"),
+        (lambda c: c["scores"]["sound"].update(esr=-1), "esr must be 0 or more, got -1.0"),
+        (lambda c: c["scores"]["audio"].update(mean=5), r"mean must be [-1, 1], got 5.0"),
+        (lambda c: c["baselines"]["dry"].update(stft=-1), "stft must be 0 or more"),
+        (lambda c: c.update(parameters=-5), "parameters must be 0 or more, got -5"),
+        (lambda c: c["space"].update(free=[]), "1 to 100000 columns"),
         (lambda c: c["training"].update(steps=1.5), "training.steps must be a whole number"),
         (lambda c: c.update(colour="red"), "'colour' is unknown"),
         (lambda c: c["original"].update({"\x1b[31m": 1}), "control characters"),
@@ -307,8 +312,11 @@ def test_names_are_looked_up_in_order(kept, homes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="did you mean my-comp"):
         load_proxy("my-cmop")
-    for name in ("my-comp/../my-comp", "x/../../etc", "..", "a\0b", "n" * 5000):
+    for name in ("my-comp/../my-comp", "x/../../etc", "..", "a\0b", "n" * 5000, ""):
         with pytest.raises(DataError, match=r"no name of a proxy|There is no proxy"):
+            load_proxy(name)
+    for name in (None, 3, b"my-comp"):
+        with pytest.raises(DataError, match="named by a text or a folder"):
             load_proxy(name)
 
 

@@ -130,7 +130,7 @@ def test_score_shows_the_card_beside_new_numbers(trained, tmp_path, no_page):
     folder = shutil.copytree(trained[0], tmp_path / "comp")
     before = (folder / CARD).read_text()
     shown = call("proxy", "score", folder, "--items", 2)
-    assert shown.exit_code == 0 and "on the card" in shown.stdout and "loudness_lu" in shown.stdout
+    assert shown.exit_code == 0 and "on the card" in shown.stdout and "loudness error, LU" in shown.stdout
     assert (folder / CARD).read_text() == before
     shown = call("proxy", "score", folder, "--items", 2, "--write", "--page", tmp_path / "page").stdout
     again, old = read_card(folder), json.loads(before)
@@ -157,7 +157,7 @@ def test_list_tells_what_loads_by_name(trained, tmp_path, monkeypatch):
     (tmp_path / "shipped" / "broken").mkdir(parents=True)
     (tmp_path / "shipped" / "broken" / CARD).write_text("{}")
     shown = call("proxy", "list").stdout
-    assert "my-comp" in shown and "yours" in shown and "broken" in shown and "shipped" in shown and "damaged" in shown
+    assert "my-comp" in shown and "Yours" in shown and "broken" in shown and "Shipped" in shown and "damaged" in shown
 
 
 def test_a_page_needs_no_curve(trained, tmp_path):
@@ -165,3 +165,37 @@ def test_a_page_needs_no_curve(trained, tmp_path):
     (folder / "losses.csv").write_text("step,loss\n1,much\n")
     (folder / "exam.csv").unlink()
     assert report._curve(folder) is None
+
+
+def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    command = ["proxy", "train", "pedalboard:Gain", "--out", out]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_proxy", stop)
+        shown = call(*command)
+        assert shown.exit_code == 130 and "nothing was trained yet" in shown.stderr
+        out.mkdir()
+        (out / "checkpoint.json").touch()
+        assert "run it again to go on" in call(*command).stderr
+    monkeypatch.setattr(commands, "_exam", stop)
+    shown = call(*command)
+    assert shown.exit_code == 130 and "without a page" in shown.stderr and "As a gradient" in shown.stdout
+
+
+def test_a_page_that_cannot_be_written_is_said(trained, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "write_proxy_page", full)
+    with pytest.raises(DataError, match=r"^Cannot write the page[^\n]*No space left[^\n]*\.$"):
+        commands._page(tmp_path, *(None,) * 3)
+
+
+def test_a_list_fits_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = call("proxy", "list").stdout
+    for listed in store.list_proxies():
+        assert listed.name in shown

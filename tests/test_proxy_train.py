@@ -1,7 +1,9 @@
 """Training of proxies: it learns, resumes as if never stopped, and nothing in it is silent."""
 
 import dataclasses
+import fcntl
 import functools
+import os
 import time
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 import blackbox_fx as bfx
+from blackbox_fx import checkpoint
 from blackbox_fx.data import compose
 from blackbox_fx.errors import BlackBoxError, DataError, EffectError, ParameterError
 from blackbox_fx.profiling import profile
@@ -19,6 +22,7 @@ from blackbox_fx.proxy.material import Batch, Feed, Material
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.score import esr
+from blackbox_fx.proxy.scores import held_out
 from blackbox_fx.runtime import Inline, Processes
 from tests.trouble import fails_above
 
@@ -178,6 +182,7 @@ def test_renders_that_fail_are_left_out_and_counted(songs):
 
 def test_from_a_recipe_to_a_proxy_that_loads_by_its_folder(songs, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "profile", functools.partial(profile, budget=0.2))
+    monkeypatch.setattr(train, "held_out", functools.partial(held_out, seconds=0.5, items=6))
     recipe = dataclasses.replace(RECIPE, net={}, steps=50, seconds=0.2)
     words = []
     trained = bfx.train_proxy(recipe, tmp_path, songs, progress=lambda done, total, said: words.append(said))
@@ -190,3 +195,54 @@ def test_from_a_recipe_to_a_proxy_that_loads_by_its_folder(songs, tmp_path, monk
     assert trained.card.training.steps == trained.course.steps == 50 and any("scoring" in said for said in words)
     with pytest.raises(ParameterError, match="no free parameters"):
         bfx.train_proxy(dataclasses.replace(recipe, within={}, fix={"gain_db": 0}), tmp_path / "x", songs)
+
+
+def test_a_folder_is_looked_at_before_anything_is_measured(songs, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it began"))
+    held_out, recipe = material(songs, seed=9).batch(0), dataclasses.replace(RECIPE, steps=1)
+    fit(start(), material(songs), held_out, recipe, tmp_path / "begun")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "card.json").touch()
+    (tmp_path / "file").touch()
+    (tmp_path / "busy").mkdir()
+    handle = os.open(tmp_path / "busy", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    for name, words in {
+        "begun": r"another recipe \(its minutes, seed differ\)",
+        "whole": "holds a trained proxy",
+        "file": "Cannot write",
+        "busy": "Another training",
+    }.items():
+        with pytest.raises(DataError, match=rf"^[^\n]*{words}[^\n]*\.$"):
+            bfx.train_proxy(dataclasses.replace(recipe, net={}, minutes=7, seed=1), tmp_path / name)
+    os.close(handle)
+    with pytest.raises(ParameterError, match="44100 Hz, the recipe is for 8000 Hz"):
+        bfx.train_proxy(dataclasses.replace(recipe, sample_rate=8000), tmp_path / "new", songs)
+    with pytest.raises(ParameterError, match="must be a ProxyRecipe"):
+        bfx.train_proxy("pedalboard:Gain", tmp_path / "new")
+    with pytest.raises(ParameterError, match="an address goes into the recipe"):
+        bfx.train_proxy(recipe, tmp_path / "new", effect="pedalboard:Gain")
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_same_training_goes_on_and_effects_without_an_address_train(songs, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_train", lambda *given: given)
+    recipe = dataclasses.replace(RECIPE, steps=1)
+    fit(start(), material(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
+    assert bfx.train_proxy(dataclasses.replace(recipe, net={}), str(tmp_path))[2] == tmp_path
+    own = bfx.function(fails_above, bfx.Space({"gain": bfx.Continuous(0, 1, 0.5)}))
+    recipe = ProxyRecipe("mine", within={"gain": (0.1, 0.6)})
+    effect = bfx.train_proxy(recipe, tmp_path / "own", effect=own)[1]
+    assert effect.name == own.name and effect.space.parameters["gain"].high == 0.6
+
+
+def test_a_full_disk_is_said_and_leaves_no_parts(tmp_path, monkeypatch):
+    def full(path, content):
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", full)
+    monkeypatch.setattr(train, "_train", lambda *_: checkpoint.write_text(tmp_path / "a", "b"))
+    with pytest.raises(DataError, match=r"^[^\n]*No space left[^\n]*go on\.$"):
+        bfx.train_proxy(RECIPE, tmp_path)
+    assert not list(tmp_path.iterdir())

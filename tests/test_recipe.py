@@ -36,7 +36,11 @@ def test_reads_back_what_it_wrote(tmp_path_factory, **values):
     [
         ({}, "needs an effect"),
         ({"effect": "a", "sample_rat": 1}, "no setting 'sample_rat'"),
-        ({"effect": 5}, "effect must be a list of names"),
+        ({"effect": 5}, "effect must be an address"),
+        ({"effect": "a", "batch": 4097}, "batch must be in [1, 4096], got 4097"),
+        ({"effect": "a", "batch": 1, "slopes": 0.1}, "batch must be 2 or more with slopes"),
+        ({"effect": "a", "sample_rate": 1}, "sample_rate must be in [1000, 768000], got 1"),
+        ({"effect": "a", "seconds": 1e9}, "seconds must be in [0.01, 3600]"),
         ({"effect": "a", "only": "gain_db"}, "only must be a list of names"),
         ({"effect": "a", "batch": 0}, "batch must be a whole number, 1 or more, got 0"),
         ({"effect": "a", "batch": 1.5}, "batch must be a whole number"),

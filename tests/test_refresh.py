@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 import blackbox_fx as bfx
-from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.errors import AudioError, DataError, ParameterError
 from blackbox_fx.proxy.score import esr
 from tests.cases import RATE, music
 from tests.test_estimators import Counting
@@ -140,3 +140,18 @@ def test_what_does_not_fit_is_said():
     next(proxy.parameters()).data.fill_(float("nan"))
     with pytest.raises(AudioError, match="NaN"):
         refresh.step()
+
+
+def test_what_is_no_state_changes_nothing():
+    layer, refresh, _ = made()
+    layer(*inputs(layer, 1, 1, seconds=0.08))
+    refresh.step()
+    state = refresh.state_dict()
+    other = {**state, "adam.0.exp_avg": torch.zeros(3)}
+    for wrong in ({}, other, {**state, "adam.999.exp_avg": torch.zeros(3)}, {**state, "params": torch.zeros(1, 9)}, 3):
+        with pytest.raises(DataError, match=r"^[^\n]*no state of a refresh[^\n]*\.$"):
+            refresh.load_state_dict(wrong)
+    assert all(torch.equal(state[name], value) for name, value in refresh.state_dict().items())
+    assert repr(refresh) == "Refresh(pedalboard:Compressor, clips=1, kept=1, left=0, steps=1)"
+    with pytest.raises(ParameterError, match="proxy must be a Proxy"):
+        bfx.Refresh("zam-tube")

@@ -69,11 +69,20 @@ def train(
     own = None if songs is None else _songs(songs, chosen)
     from blackbox_fx.proxy.train import train_proxy
 
-    with show.bar("training") as progress:
-        trained = train_proxy(chosen, out, songs=own, progress=progress)
-    with _exam(loaded, chosen, _ITEMS) as exam:
-        page = _page(out, trained.proxy, trained.card, exam)
+    try:
+        with show.bar("training") as progress:
+            trained = train_proxy(chosen, out, songs=own, progress=progress)
+    except KeyboardInterrupt:
+        kept = (out / "checkpoint.json").exists()
+        show.err.print("stopped; run it again to go on" if kept else "stopped; nothing was trained yet")
+        raise typer.Exit(130) from None
     _scores(trained.card)
+    try:
+        with _exam(loaded, chosen, _ITEMS) as exam:
+            page = _page(out, trained.proxy, trained.card, exam)
+    except KeyboardInterrupt:
+        show.err.print(f"stopped; the proxy is in {out}, without a page", markup=False, soft_wrap=True)
+        raise typer.Exit(130) from None
     show.out.print(f"Open {page}", markup=False, soft_wrap=True)
 
 
@@ -157,19 +166,21 @@ def listing() -> None:
     from blackbox_fx.proxy.store import list_proxies, own_folder
 
     found = list_proxies()
-    rows: list[tuple[str, ...]] = []
+    tables: dict[str, list[tuple[str, ...]]] = {"Yours": [], "Shipped": []}
     for entry in found:
-        where = "shipped" if entry.shipped else "yours"
+        rows = tables["Shipped" if entry.shipped else "Yours"]
         if entry.card is None:
-            rows.append((show.plain(entry.name), where, show.plain(entry.problem), *("-",) * 4))
+            rows.append((show.plain(entry.name), show.plain(entry.problem), *("-",) * 3))
             continue
         card, s = entry.card, entry.card.scores
         cosine = "-" if s.parameters.mean is None else f"{s.parameters.mean:.3f}"
-        cells = (f"{s.sound.esr:.2g}", cosine, f"{s.audio.mean:.3f}", f"{s.realtime:.3g}")
-        rows.append((show.plain(entry.name), where, show.plain(card.original.name), *cells))
-    if rows:
-        headings = ("name", "", "imitates", "ESR", "cosine, parameters", "audio", "x real time")
-        show.table("Proxies", headings, rows, numbers=4)
+        cells = (f"{s.sound.esr:.2g}", cosine, f"{s.audio.mean:.3f}")
+        rows.append((show.plain(entry.name), show.plain(card.original.name), *cells))
+    for title, rows in tables.items():
+        if rows:
+            show.table(title, ("name", "imitates", "ESR", "params", "audio"), rows, numbers=3)
+    if found:
+        show.out.print("ESR: error over signal, as sound. params, audio: cosines of the gradients.", highlight=False)
     else:
         show.out.print("There are no proxies yet.")
     show.out.print(
@@ -193,7 +204,10 @@ def _scores(card: Card) -> None:
 def _page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path:
     from blackbox_fx.report.proxy import write_proxy_page
 
-    return write_proxy_page(folder, proxy, card, exam)
+    try:
+        return write_proxy_page(folder, proxy, card, exam)
+    except OSError as error:
+        raise DataError(f"Cannot write the page to {folder} ({error.strerror}); score it with --page DIR.") from error
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from blackbox_fx.errors import BlackBoxError, DataError
 from blackbox_fx.parameters import KINDS
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.scores import Scores, Sound
+from blackbox_fx.proxy.scores import AudioGradient, ParameterGradient, Scores, Sound
 from blackbox_fx.proxy.strict import Wrong, build, parse, shown
 from blackbox_fx.space import Space
 
@@ -25,6 +25,9 @@ VERSION = 1
 LIMIT = 2**22  # bytes of card.json
 _MADE_WITH = ("blackbox_fx", "pedalboard", "dawdreamer", "torch")
 _WIDEST = 100_000  # columns
+_COSINES = ParameterGradient, AudioGradient
+_SIGNED = "mean", "median", "low", "truth", "wire"
+_SLACK = 1e-3  # for rounding, of numbers that have a bound
 
 
 @final
@@ -129,8 +132,16 @@ class Card:
         check_sample_rate(self.sample_rate)
         if self.channels != "separate":
             raise DataError(f"channels must be 'separate', got {self.channels!r}.")
-        if not 0 <= self.space.width <= _WIDEST:
-            raise DataError(f"A proxy has at most {_WIDEST} columns of params, got {self.space.width}.")
+        if not 1 <= self.space.width <= _WIDEST:
+            raise DataError(f"A proxy has 1 to {_WIDEST} columns of params, got {self.space.width}.")
+        s = self.scores
+        for table in (self, self.training, s, s.sound, s.parameters, s.audio, *self.baselines.values()):
+            for field in dataclasses.fields(table):
+                value, cosine = getattr(table, field.name), isinstance(table, _COSINES) and field.name in _SIGNED
+                low, high = (-1 - _SLACK, 1 + _SLACK) if cosine else (-_SLACK, math.inf)
+                if isinstance(value, (int, float)) and not low <= value <= high:
+                    allowed = "[-1, 1]" if cosine else "0 or more"
+                    raise DataError(f"{field.name} must be {allowed}, got {value!r}.")
         if self.sha256 and not re.fullmatch("[0-9a-f]{64}", self.sha256):
             raise DataError(f"sha256 must be 64 hexadecimal digits, got {self.sha256[:80]!r}.")
 

@@ -82,8 +82,6 @@ class Hybrid(nn.Module):
         refresh: Refresh | None = None,
     ) -> None:
         super().__init__()
-        if mode not in get_args(Mode):
-            raise ParameterError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}.")
         if not isinstance(proxy, Proxy):
             raise ParameterError(f"proxy must be a Proxy, got {proxy!r}; see bfx.load_proxy.")
         pull = Autodiff(self._imitate), Surrogate(self._imitate)
@@ -91,12 +89,25 @@ class Hybrid(nn.Module):
         proxy.require(effect)
         self.proxy, self.mode, self.refresh = proxy, mode, refresh
         if refresh is not None:
+            if not isinstance(refresh, Refresh):
+                raise ParameterError(f"refresh must be a Refresh, such as bfx.Refresh(proxy), got {refresh!r}.")
             if refresh.proxy is not proxy or mode != "full":
                 raise ParameterError(
                     f"refresh must be made for the same proxy, in mode 'full', got mode {mode!r}; other modes render "
                     "nothing in training."
                 )
             refresh.watch(self.real)
+
+    @property
+    def mode(self) -> Mode:
+        """Who renders. Raises ParameterError if set to anything but "full", "half" and "plain"."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        if mode not in get_args(Mode):
+            raise ParameterError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}.")
+        self._mode: Mode = mode
 
     @property
     def effect(self) -> Effect:

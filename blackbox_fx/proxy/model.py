@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.layer import check_inputs
@@ -35,7 +36,7 @@ class Proxy(nn.Module):
 
     Raises:
         ParameterError: a net for another number of columns; params outside [0, 1]; another sample rate.
-        AudioError: audio of a wrong shape, NaN or infinity.
+        AudioError: audio of a wrong shape, NaN or infinity; a sample rate that is none.
     """
 
     def __init__(self, net: ProxyNet, space: Space, effect: str, fingerprint: str) -> None:
@@ -64,6 +65,9 @@ class Proxy(nn.Module):
     ) -> Tensor:
         """Imitates the effect; see the class for shapes and errors."""
         check_inputs(audio, params, self.columns)
+        check_sample_rate(sample_rate)
+        if not len(audio):
+            return audio.float() + params.float().sum()  # a gradient of zero
         return self.net(audio.float(), params.float(), sample_rate)
 
     def train(self, mode: bool = True) -> Proxy:

@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from blackbox_fx.audio import SAMPLE_RATES
+from blackbox_fx.data.clips import SECONDS
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.recipe import read_toml, require_known
+
+_LARGEST = 4096  # batch
 
 
 @final
@@ -20,14 +24,14 @@ class ProxyRecipe:
     """Settings of the training of a proxy, kept beside it as recipe.toml.
 
     Args:
-        effect: address, as `load` takes it, or several in series.
+        effect: address, as `load` takes it, or several in series; a name for one that `train_proxy` is given itself.
         fix: parameters held at a value, by name.
         only: names of the parameters that stay free; all if empty.
         within: narrower ranges, (low, high) by name.
         net: kind and arguments, see `make_net`; if empty, they follow from what the effect is measured to be.
         sample_rate: in Hz.
-        seconds: length of a clip.
-        batch: clips per step.
+        seconds: length of a clip, in [0.01, 3600].
+        batch: clips per step, at most 4096; two or more with slopes.
         minutes: of training, at most.
         steps: of training, at most; 0 for as many as there is time for.
         slopes: weight in the loss of how the spectrum changes with the settings; with it, half as many clips are heard.
@@ -68,8 +72,15 @@ class ProxyRecipe:
             value = getattr(self, name)
             if not isinstance(value, str) or name == "only":
                 if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-                    raise ParameterError(f"{name} must be a list of names, got {value!r}.")
+                    allowed = "an address such as 'pedalboard:Compressor', or a list of them"
+                    allowed = allowed if name == "effect" else "a list of names"
+                    raise ParameterError(f"{name} must be {allowed}, got {value!r}.")
                 object.__setattr__(self, name, tuple(value))
+        for name, (low, high) in {"sample_rate": SAMPLE_RATES, "seconds": SECONDS, "batch": (1, _LARGEST)}.items():
+            if not low <= getattr(self, name) <= high:
+                raise ParameterError(f"{name} must be in [{low:g}, {high:g}], got {getattr(self, name)!r}.")
+        if self.slopes and self.batch < 2:
+            raise ParameterError("batch must be 2 or more with slopes, which compare two clips, got 1.")
 
     def _check_number(self, name: str, value: Any) -> None:
         whole, zero = name in ("batch", "steps", "seed"), name in ("steps", "seed", "slopes")
@@ -83,14 +94,17 @@ class ProxyRecipe:
         if whole:
             object.__setattr__(self, name, int(value))
 
-    def load_effect(self) -> Effect:
-        """The effect with the free parameters that the recipe leaves.
+    def load_effect(self, bare: Effect | None = None) -> Effect:
+        """The effect with the free parameters that the recipe leaves; `bare` is it, where no address says so.
 
         Raises:
             EffectError, ParameterError: as `load`, `fix`, `within` and `only` do.
         """
-        effect = load(self.effect) if isinstance(self.effect, str) else Rack([load(e) for e in self.effect])
-        effect = effect.fix(self.fix).within({k: tuple(v) for k, v in self.within.items()})
+        if bare is None:
+            bare = load(self.effect) if isinstance(self.effect, str) else Rack([load(e) for e in self.effect])
+        if not isinstance(bare, Effect):
+            raise ParameterError(f"effect must be an Effect, got {bare!r}; an address goes into the recipe.")
+        effect = bare.fix(self.fix).within({k: tuple(v) for k, v in self.within.items()})
         return effect.only(*self.only) if self.only else effect
 
     @classmethod

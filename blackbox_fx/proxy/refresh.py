@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from blackbox_fx.errors import ParameterError
+from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
 from blackbox_fx.estimators.stochastic import check_count
 from blackbox_fx.layer import BlackBox
@@ -78,6 +78,8 @@ class Refresh:
         seconds: float = 2.0,
         seed: int = 0,
     ) -> None:
+        if not isinstance(proxy, Proxy):
+            raise ParameterError(f"proxy must be a Proxy, got {proxy!r}; see bfx.load_proxy.")
         for name, value in (("learning_rate", learning_rate), ("seconds", seconds)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise ParameterError(f"{name} must be a positive number, got {value!r}.")
@@ -94,6 +96,11 @@ class Refresh:
 
     def __len__(self) -> int:
         return len(self._ring)
+
+    def __repr__(self) -> str:
+        return (
+            f"Refresh({self.proxy.effect}, clips={len(self)}, kept={self.kept}, left={self.left}, steps={self.steps})"
+        )
 
     def watch(self, layer: BlackBox) -> RemovableHandle:
         """Keeps what a layer renders from now on, in training mode. A `Hybrid` that is given a refresh does so itself.
@@ -186,20 +193,41 @@ class Refresh:
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores what `state_dict` gave.
+
+        Raises:
+            DataError: anything else, or that of a refresh of another proxy; nothing is changed then.
+        """
+        try:
+            moments, counts, clips = self._read(state)
+        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise DataError(
+                f"This is no state of a refresh of this proxy ({error}); give what state_dict gave."
+            ) from error
+        self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
+        self.kept, self.left, self.steps = counts
+        self._ring.clear()
+        self._ring.extend(clips)
+
+    def _read(self, state: Mapping[str, Tensor]) -> tuple[dict[int, dict[str, Tensor]], list[int], list[_Clip]]:
+        weights = self._adam.param_groups[0]["params"]
         moments = collections.defaultdict[int, dict[str, Tensor]](dict)
         for name, value in state.items():
             kind, _, rest = name.partition(".")
             if kind == "adam":
                 number, _, name = rest.partition(".")
                 moments[int(number)][name] = value
-        self._adam.load_state_dict({**self._adam.state_dict(), "state": dict(moments)})
-        self.kept, self.left, self.steps = state["counts"].tolist()
-        self._ring.clear()
+                if name != "step" and value.shape != weights[int(number)].shape:
+                    raise ValueError(f"moments of shape {tuple(value.shape)}")
+        kept, left, steps = state["counts"].tolist()
+        clips: list[_Clip] = []
         if "lengths" in state:
             lengths = state["lengths"].tolist()
             parts = (state["audio"].split(lengths), state["params"], state["wet"].split(lengths))
-            self._ring.extend(_Clip(*(x.clone() for x in clip)) for clip in zip(*parts, strict=True))
+            clips = [_Clip(*(x.clone() for x in clip)) for clip in zip(*parts, strict=True)]
+            if state["params"].shape[1] != self.proxy.width:
+                raise ValueError(f"params of {state['params'].shape[1]} columns")
+        return dict(moments), [kept, left, steps], clips
 
 
 def _columns(clips: Any) -> tuple[list[Tensor], list[Tensor]]:

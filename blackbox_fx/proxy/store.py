@@ -100,7 +100,9 @@ def _blank_net(card: Card, what: str) -> ProxyNet:
     for name, value in card.net.items():
         largest = _LARGEST[isinstance(value, float)]
         if not isinstance(value, (str, bool)) and not -largest <= value <= largest:
-            raise DataError(f"{what} names a net with {shown(name)} = {value}; at most {largest} is allowed.")
+            raise DataError(
+                f"{what} names a net with {shown(name)} = {value}; at most {largest} is allowed: get the proxy again."
+            )
     try:
         with torch.device("meta"):
             return make_net(card.net, card.space.width, card.sample_rate)
@@ -128,6 +130,8 @@ def find_proxy(name: str | os.PathLike[str]) -> Path:
     Raises:
         DataError: no such proxy.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise DataError(f"A proxy is named by a text or a folder, got {shown(name)}; see blackbox-fx proxy list.")
     if isinstance(name, str) and not name.startswith(("/", "./", "../", "~")):
         if _SLUG.fullmatch(name):
             for folder in (own_folder() / name, shipped_folder() / name):
@@ -137,7 +141,7 @@ def find_proxy(name: str | os.PathLike[str]) -> Path:
             raise DataError(f"{shown(name)} is no name of a proxy; for a folder, write its path from / or ./ on.")
     with contextlib.suppress(OSError, RuntimeError):  # a name that is too long, a user without a home
         folder = Path(name).expanduser()
-        if folder.is_dir():
+        if os.fspath(name) and folder.is_dir():
             return folder
     known = [entry.name for entry in list_proxies()]
     text = os.fspath(name)

@@ -41,11 +41,12 @@ def pm(value: float, error: float) -> str:
 def comparison(kept: Scores, found: Scores) -> Table:
     """Headings, then each score as kept on a card and as found now."""
     table: Table = [("score", "on the card", "now")]
-    for name in ("esr", "esr_median", "stft", "loudness_lu"):
-        table.append((name, *(f"{getattr(s.sound, name):.3g}" for s in (kept, found))))
-    for name in ("mean", "median", "low"):
+    words = {"esr": "ESR", "esr_median": "ESR, median", "stft": "STFT distance", "loudness_lu": "loudness error, LU"}
+    for name, said in words.items():
+        table.append((said, *(f"{getattr(s.sound, name):.3g}" for s in (kept, found))))
+    for name, said in (("mean", "mean"), ("median", "median"), ("low", "worst tenth")):
         cells = (getattr(s.parameters, name) for s in (kept, found))
-        table.append((f"parameter gradient, {name}", *("-" if c is None else f"{c:.3f}" for c in cells)))
+        table.append((f"parameter gradient, {said}", *("-" if c is None else f"{c:.3f}" for c in cells)))
     table.append(("active settings", *(f"{s.parameters.active} of {s.parameters.items}" for s in (kept, found))))
     table.append(("audio gradient, mean", *(f"{s.audio.mean:.3f}" for s in (kept, found))))
     table.append(("times real time", *(f"{s.realtime:.3g}" for s in (kept, found))))

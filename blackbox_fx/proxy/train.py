@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import logging
-from collections.abc import Sequence
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import final
 
 import torch
 
+from blackbox_fx import checkpoint
 from blackbox_fx.data.clips import Source
 from blackbox_fx.data.composer import compose
-from blackbox_fx.errors import ParameterError
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.profiling import profile
 from blackbox_fx.proxy import weights
 from blackbox_fx.proxy.card import Card, Training, make_card
@@ -24,7 +31,7 @@ from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.score import Progress
 from blackbox_fx.proxy.scores import baselines, held_out, measure, quiet
-from blackbox_fx.proxy.store import save_proxy
+from blackbox_fx.proxy.store import CARD, save_proxy
 from blackbox_fx.runtime import Inline, Processes
 
 _SONGS, _SONG_S = 64, 6.0
@@ -52,14 +59,15 @@ class Trained:
 
 def train_proxy(
     recipe: ProxyRecipe,
-    out: Path,
+    out: str | os.PathLike[str],
     songs: Sequence[Source] | None = None,
     progress: Progress = quiet,
+    effect: Effect | None = None,
 ) -> Trained:
     """Trains a proxy of an effect on random clips and settings, scores it on others, and keeps it in a folder.
 
-    The effect renders in a process of its own while the net trains. Interrupted, it goes on where the folder's last
-    checkpoint is; renders that fail are left out and counted.
+    A native effect renders in a process of its own while the net trains; there, renders that fail are left out and
+    counted. Interrupted, it goes on where the folder's last checkpoint is.
 
     Args:
         recipe: the effect, the net and the settings of the training.
@@ -67,18 +75,77 @@ def train_proxy(
         songs: whose tracks are heard; composed ones if not given. The last eighth is kept aside to tell which weights
             are best. The card's own clips are composed and the same for all.
         progress: called with parts done, all parts, and a few words.
+        effect: where no address names it, as a `bfx.function`; the recipe narrows it as any other.
 
     Returns:
         The proxy with its card.
 
     Raises:
-        ParameterError: an effect without free parameters, or a net that cannot be made.
-        DataError: a folder that holds a training by another recipe, or cannot be written.
+        ParameterError: an effect without free parameters, a net that cannot be made, or songs at another sample rate.
+        DataError: a folder that holds a training by another recipe or another proxy, in which another training runs,
+            or which cannot be written.
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
-    effect = recipe.load_effect()
+    if not isinstance(recipe, ProxyRecipe):
+        raise ParameterError(
+            f"recipe must be a ProxyRecipe, such as bfx.ProxyRecipe('vst3:ZamTube'), got {recipe!r:.80}."
+        )
+    effect = recipe.load_effect(effect)
     if not effect.space.width:
         raise ParameterError(f"{effect.name} has no free parameters, so there is nothing for a proxy to learn.")
+    rate = recipe.sample_rate
+    for song in songs or ():
+        if song.sample_rate != rate:
+            raise ParameterError(
+                f"Songs are at {song.sample_rate:g} Hz, the recipe is for {rate:g} Hz; read them at that rate."
+            )
+    with _held(Path(out)) as folder:
+        _require_same_training(folder, recipe)
+        return _train(recipe, effect, folder, songs, progress)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[Path]:
+    """The folder, made if it is missing, for one training at a time; what cannot be written there is a DataError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"Cannot write to the folder {folder} ({error.strerror}); name another.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield folder
+    except BlockingIOError:
+        raise DataError(f"Another training writes to {folder}; wait for it, or train into another folder.") from None
+    except OSError as error:
+        raise DataError(f"Cannot write to {folder} ({error.strerror}); mend that and run it again to go on.") from error
+    finally:
+        os.close(handle)
+
+
+def _require_same_training(folder: Path, recipe: ProxyRecipe) -> None:
+    """Raises DataError if a folder holds what another recipe made: before anything is rendered."""
+    state = checkpoint.read_state(folder)
+    if state is None:
+        if (folder / CARD).exists():
+            raise DataError(f"{folder} holds a trained proxy, which is not written over; train into another folder.")
+        return
+    try:
+        then, now = tomllib.loads(state["recipe"]), tomllib.loads(recipe.to_toml())
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder} holds a damaged checkpoint ({error}); train into another folder.") from error
+    if not recipe.net:
+        then.pop("net", None)
+    if other := [name for name in now | then if now.get(name) != then.get(name)]:
+        raise DataError(
+            f"{folder} holds a training by another recipe (its {', '.join(other)} differ); train into another folder."
+        )
+
+
+def _train(
+    recipe: ProxyRecipe, effect: Effect, out: Path, songs: Sequence[Source] | None, progress: Progress
+) -> Trained:
     rate = recipe.sample_rate
     progress(0, 1, f"measuring {effect.name}")
     found = profile(effect)
