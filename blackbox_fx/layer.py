@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,14 @@ from blackbox_fx.runtime import Ahead, Inline, Job, Pool, Processes, Threads, sh
 
 _MOST_AHEAD = 512 * 2**20  # bytes
 _TOLERANCE = 1e-6  # params this far outside [0, 1] are float32 rounding
+
+
+@runtime_checkable
+class Imitation(Protocol):
+    """A differentiable stand-in that knows what it imitates, such as a `Proxy`."""
+
+    def require(self, effect: Effect) -> None:
+        """Warns if this imitates another effect; raises ParameterError if that has other columns of params."""
 
 
 class _Render(torch.autograd.Function):
@@ -165,6 +173,9 @@ class BlackBox(nn.Module):
                 "lookahead needs a pool with workers of its own, got Inline; use Processes or Threads."
             )
         self.lookahead = lookahead
+        for module in self.modules():
+            if isinstance(module, Imitation):
+                module.require(effect)
 
     @property
     def columns(self) -> tuple[str, ...]:

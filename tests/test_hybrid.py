@@ -264,6 +264,15 @@ def test_what_does_not_fit_is_said():
         bfx.Hybrid(other, imitation(own))
     with pytest.warns(UserWarning, match="another version"):
         bfx.Hybrid(own.within(threshold_db=(-40, 0)), imitation(own))
+    for use in (
+        {"estimator": bfx.ControlVariate(bfx.SPSA(), imitation(own))},
+        {"estimator": bfx.GuidedES(guide=imitation(own))},
+        {"audio_rule": bfx.Surrogate(imitation(own))},
+    ):
+        with pytest.warns(UserWarning, match="another version"):
+            bfx.BlackBox(own.within(threshold_db=(-40, 0)), **use)
+    with pytest.raises(ParameterError, match="guide must be a function"):
+        bfx.GuidedES(guide="x")
     with pytest.raises(ParameterError, match="full, half, plain, got 'fulll'"):
         bfx.Hybrid(own, imitation(own), "fulll")
     with pytest.raises(ParameterError, match=r"bfx\.load_proxy"):

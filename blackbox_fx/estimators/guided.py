@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators.autodiff import Differentiable, surrogate_vjp
+from blackbox_fx.estimators.autodiff import Differentiable, check_surrogate, surrogate_vjp
 from blackbox_fx.estimators.base import Call, Plan, Rows, carry_out
 from blackbox_fx.estimators.moves import around, check_step, coarse_moves, most_moves, plan, reaches
 from blackbox_fx.estimators.spsa import draw
@@ -43,7 +43,8 @@ class GuidedES(Stochastic):
         generator: draws the probes, see `SPSA`; its state and the history are part of `state_dict`.
 
     Raises:
-        ParameterError: pairs or history below 1, a step outside (0, 0.5], a share outside [0, 1).
+        ParameterError: pairs or history below 1, a step outside (0, 0.5], a share outside [0, 1), a guide that cannot be
+            called.
 
     References:
         "Guided evolutionary strategies: augmenting random search with surrogate gradients" (Maheswaranathan et al.,
@@ -66,6 +67,8 @@ class GuidedES(Stochastic):
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
             raise ParameterError(f"share must lie in [0, 1), got {share!r}.")
         self.share = float(share)
+        if guide is not None:
+            check_surrogate("guide", guide)
         self.guide = guide
         self._past: list[NDArray[np.float64]] = []
 
