@@ -43,8 +43,8 @@ class GuidedES(Stochastic):
         generator: draws the probes, see `SPSA`; its state and the history are part of `state_dict`.
 
     Raises:
-        ParameterError: pairs or history below 1, a step outside (0, 0.5], a share outside [0, 1), a guide that cannot be
-            called.
+        ParameterError: pairs or history below 1, a step outside (0, 0.5], a share outside [0, 1), a guide that cannot
+            be called.
 
     References:
         "Guided evolutionary strategies: augmenting random search with surrogate gradients" (Maheswaranathan et al.,
