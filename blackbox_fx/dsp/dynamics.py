@@ -7,16 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from blackbox_fx.dsp.kernels import one_at_a_time
+from blackbox_fx.dsp.kernels import follow
 
 
 def _smooth(level: Tensor, attack: Tensor, release: Tensor) -> Tensor:
     """A one-pole filter over (batch, time), with one coefficient while it rises and another while it falls."""
-    from torchcomp.core import compressor_core  # imports numba: a third of a second, paid on first use
-
-    with one_at_a_time:
-        # torchcomp follows a gain, whose attack is its fall; a level attacks while it rises
-        return compressor_core(level, level.new_zeros(len(level)), release, attack)
+    return follow(level, level.new_zeros(len(level)), release, attack)
 
 
 def compressor(

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blackbox_fx.dsp.kernels import one_at_a_time
+from blackbox_fx.dsp.kernels import recurse
 
 _HIGHEST = 0.49  # of the sample rate: from 0.5 upwards these designs are unstable
 
 
 def _biquad(audio: Tensor, feedforward: tuple[Tensor, ...], feedback: tuple[Tensor, ...]) -> Tensor:
     """Audio (batch, channel, time) through one filter per batch item, from silence; all in float64."""
-    from torchlpc import sample_wise_lpc  # imports numba: a third of a second, paid on first use
-
     batch, channel, time = audio.shape
     b = torch.stack(feedforward, -1) / feedback[0][:, None]
     a = torch.stack(feedback[1:], -1) / feedback[0][:, None]
     late = F.pad(audio, (2, 0))
     fir = b[:, 0, None, None] * audio + b[:, 1, None, None] * late[..., 1:-1] + b[:, 2, None, None] * late[..., :-2]
     held = a.repeat_interleave(channel, 0)[:, None].expand(-1, time, -1)
-    with one_at_a_time:
-        filtered = cast(Tensor, sample_wise_lpc(fir.reshape(batch * channel, time), held))
-    return filtered.reshape(audio.shape)
+    return recurse(fir.reshape(batch * channel, time), held).reshape(audio.shape)
 
 
 def _turn(freq_hz: Tensor, sample_rate: float) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blackbox_fx.dsp.kernels import one_at_a_time
+from blackbox_fx.dsp.kernels import follow
 from blackbox_fx.proxy.nets.base import mlp, start_at
 
 _LN10_20 = math.log(10) / 20
@@ -167,12 +167,8 @@ class Gain(nn.Module):
 
 def ballistics(x: Tensor, start: Tensor, rise: Tensor, fall: Tensor, rate: float) -> Tensor:
     """Follows x (items, time) from start (items,), with time constants in seconds (items,) for rising and falling."""
-    from torchcomp.core import compressor_core
-
     fast, slow = (-torch.expm1(-1 / (rate * seconds.clamp_min(1e-6))) for seconds in (rise, fall))
-    with one_at_a_time:
-        # torchcomp follows a gain, whose attack is its fall
-        return compressor_core(x, start, slow, fast)
+    return follow(x, start, slow, fast)
 
 
 @final
