@@ -1,8 +1,8 @@
 """The recursions that effects share, by torchlpc and torchcomp.
 
 numba compiles them, which takes seconds in the first process; later ones find them in its cache. It ends the process if
-two threads enter at once where it finds neither OpenMP nor TBB. The lock covers forward passes, so twins may render in any
-pool; backward passes through twins in several threads at once are not covered.
+two threads enter at once where it finds neither OpenMP nor TBB. The lock covers forward passes, so twins may render in
+any pool; backward passes through twins in several threads at once are not covered.
 """
 
 from __future__ import annotations
