@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from blackbox_fx.errors import ParameterError
 
-_SMALLEST = 1e-8  # power, as in auraloss
-
 
 @final
 class MultiResolutionSTFT(nn.Module):
@@ -21,25 +19,29 @@ class MultiResolutionSTFT(nn.Module):
     Args:
         windows: window lengths in samples.
         overlap: windows over each sample.
+        floor: power in a bin that counts as silence; auraloss's own unless the effect hisses by itself, whose hiss the
+            logarithm would hear as loud as music.
 
     Shape:
         - wet, target: (batch, channel, time)
         - output: a scalar
 
     Raises:
-        ParameterError: no window, or one below 16 samples.
+        ParameterError: no window, or one below 16 samples; a floor that is not above 0.
 
     References:
         "Parallel WaveGAN" (Yamamoto et al., 2020); "auraloss: Audio focused loss functions in PyTorch" (Steinmetz and
         Reiss, 2020).
     """
 
-    def __init__(self, windows: tuple[int, ...] = (512, 1024, 2048), overlap: int = 4) -> None:
+    def __init__(self, windows: tuple[int, ...] = (512, 1024, 2048), overlap: int = 4, floor: float = 1e-8) -> None:
         super().__init__()
         if not windows or min(windows) < 16:
             raise ParameterError(f"windows must be one or more lengths of at least 16 samples, got {windows!r}.")
+        if not 0 < floor < float("inf"):
+            raise ParameterError(f"floor must be a finite power above 0, got {floor!r}.")
         self.windows = tuple(windows)
-        self.scales = nn.ModuleList(_Resolution(n, n // overlap) for n in windows)
+        self.scales = nn.ModuleList(_Resolution(n, n // overlap, floor) for n in windows)
 
     def forward(self, wet: Tensor, target: Tensor, scale: int | None = None) -> Tensor:
         """The distance; with `scale`, at that one resolution alone, which is unbiased if drawn uniformly."""
@@ -54,11 +56,11 @@ class _Resolution(nn.Module):
 
     window: Tensor
 
-    def __init__(self, window: int, hop: int) -> None:
+    def __init__(self, window: int, hop: int, floor: float) -> None:
         from auraloss.freq import SpectralConvergenceLoss, STFTMagnitudeLoss
 
         super().__init__()
-        self.hop = hop
+        self.hop, self.floor = hop, floor
         self.register_buffer("window", torch.hann_window(window), persistent=False)
         self.convergence, self.logarithmic = SpectralConvergenceLoss(), STFTMagnitudeLoss()
 
@@ -70,4 +72,4 @@ class _Resolution(nn.Module):
         """(items, bins, frames)."""
         flat = audio.reshape(-1, audio.shape[-1])
         spectrum = torch.stft(flat, len(self.window), self.hop, window=self.window, return_complex=True)
-        return (spectrum.real.square() + spectrum.imag.square()).clamp_min(_SMALLEST).sqrt()
+        return (spectrum.real.square() + spectrum.imag.square()).clamp_min(self.floor).sqrt()

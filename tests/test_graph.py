@@ -143,8 +143,12 @@ def test_loss_is_zero_at_the_target_and_its_scales_average_to_it():
     theirs = [STFTLoss(n, n // 4, n)(wet[None], target[None]) for n in distance.windows]
     assert torch.allclose(torch.stack(theirs).mean(), whole)
     assert torch.isfinite(distance(wet[None, :, ::2], target[None, :, ::2]))
-    with pytest.raises(ParameterError):
-        MultiResolutionSTFT(())
+    tone = 0.3 * torch.sin(0.1 * torch.arange(20000.0))[None, None]
+    hiss = tone + 1e-4 * torch.randn(tone.shape, generator=torch.Generator().manual_seed(0))
+    assert MultiResolutionSTFT(floor=1e-2)(hiss, tone) < 0.05 * distance(hiss, tone)
+    for wrong in ({"windows": ()}, {"floor": 0.0}, {"floor": float("inf")}):
+        with pytest.raises(ParameterError):
+            MultiResolutionSTFT(**wrong)
 
 
 def strip():

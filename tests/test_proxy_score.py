@@ -54,6 +54,11 @@ def test_the_true_gradients_are_those_of_autograd(twin_exam):
     assert twin_exam.cosines(lambda a, p, r: twin(a, 1 - p, r)).mean() < 0.9
 
 
+def test_gradients_may_be_those_of_another_loss():
+    loud = held_out(TWINS[TWIN].effect(), Inline(), RATE, 0.5, 2, lambda wet, target: wet.sum())
+    assert bool((loud.cotangents == 1).all()) and loud.cosines(TWINS[TWIN]).min() > 0.99
+
+
 def test_the_effect_itself_scores_best(twin_exam):
     found = measure(TWINS[TWIN], twin_exam)
     assert found.sound.esr < 1e-6 and found.sound.stft < 1e-3 and found.sound.loudness_lu < 0.01

@@ -94,15 +94,20 @@ class Exam:
         return torch.cat([proxy(audio, params, rate) for audio, params in parts])
 
 
-def make_exam(material: Material) -> Exam:
-    """Renders the first two batches of a material, the second as targets, and differences the effect."""
+def make_exam(material: Material, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> Exam:
+    """Renders the first clips of a material at two settings each, the second as targets, and differences the effect.
+
+    Args:
+        material: of the effect.
+        loss: of (1, 1, time) and a target, whose gradients are compared; `MultiResolutionSTFT` if not given.
+    """
     batch = material.batch(0)
     rng = np.random.default_rng([material.seed, 1])
     others = torch.from_numpy(material.settings(len(batch.audio), rng)).float()
     call = Call(material.effect, material.pool, material.clips.sample_rate, batch.audio, others, batch.audio)
     targets = torch.from_numpy(call.respond(batch.audio.numpy(), np.arange(len(others))))
     wet = batch.wet.clone().requires_grad_()
-    loss = MultiResolutionSTFT()
+    loss = loss or MultiResolutionSTFT()
     torch.stack([loss(w[None], t[None]) for w, t in zip(wet, targets, strict=True)]).sum().backward()
     assert wet.grad is not None
     here = Call(material.effect, material.pool, material.clips.sample_rate, *batch)

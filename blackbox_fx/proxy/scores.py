@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
+from collections.abc import Callable
 from typing import final
 
 import numpy as np
@@ -118,7 +119,14 @@ class Scores:
     seconds: float
 
 
-def held_out(effect: Effect, pool: Pool, sample_rate: float, seconds: float = 1.5, items: int = 24) -> Exam:
+def held_out(
+    effect: Effect,
+    pool: Pool,
+    sample_rate: float,
+    seconds: float = 1.5,
+    items: int = 24,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Exam:
     """Clips of songs and settings that no training sees, rendered, with the true gradients there.
 
     Args:
@@ -127,6 +135,7 @@ def held_out(effect: Effect, pool: Pool, sample_rate: float, seconds: float = 1.
         sample_rate: in Hz.
         seconds: length of a clip.
         items: clips, with a setting each.
+        loss: see `make_exam`.
 
     Raises:
         DataError: the soundfont is missing, or a length that is not allowed.
@@ -134,7 +143,7 @@ def held_out(effect: Effect, pool: Pool, sample_rate: float, seconds: float = 1.
     """
     length = max(_SHORTEST_SONG, 2 * seconds)
     songs = [compose(HELD_OUT + k, length, sample_rate) for k in range(min(items, _SONGS))]
-    return make_exam(Material(effect, songs, pool, seconds, items, HELD_OUT))
+    return make_exam(Material(effect, songs, pool, seconds, items, HELD_OUT), loss)
 
 
 def loudness(audio: Audio, sample_rate: float) -> float:
