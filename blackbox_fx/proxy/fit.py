@@ -121,21 +121,25 @@ def flushed() -> Iterator[None]:
 
 @final
 class _Watch:
-    """Interrupts the main thread if no step ends for too long."""
+    """Interrupts the main thread if no step ends for too long, by an alarm: jobs in the background ignore SIGINT."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.rang = seconds, False
         self._last = time.monotonic()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
+        self._handler: Any = None
 
     def __enter__(self) -> _Watch:
         if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
             self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._done.set()
+        if self._handler is not None:
+            signal.signal(signal.SIGALRM, self._handler)
 
     def step(self) -> None:
         """A step has ended."""
@@ -145,7 +149,7 @@ class _Watch:
         while not self._done.wait(min(1.0, self.seconds / 4)):
             if time.monotonic() - self._last > self.seconds:
                 self.rang = True
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
                 return
 
 
