@@ -114,10 +114,11 @@ def _held(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"Cannot write to the folder {folder} ({error.strerror}); name another.") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"Another training writes to {folder}; wait for it, or use another folder.") from None
         yield folder
-    except BlockingIOError:
-        raise DataError(f"Another training writes to {folder}; wait for it, or train into another folder.") from None
     except OSError as error:
         raise DataError(f"Cannot write to {folder} ({error.strerror}); mend that and run it again to go on.") from error
     finally:
