@@ -58,6 +58,8 @@ def _supervision(addresses: list[str], batch: int, seconds: float, rounds: int, 
             f"{np.median(f.inside) * 1e3:.2f}",
             f"{np.median(f.worker - f.inside) * 1e3:+.2f}",
             f"{np.median(f.worker / f.inside):.2f}",
+            f"{np.median(f.bare - f.inside) * 1e3:+.2f}",
+            f"{np.median(f.bare / f.inside):.2f}",
             f"{np.median(f.one) / batch * 1e3:.2f}",
             f"{np.median(f.one / f.several):.2f}",
             "yes" if f.equal else "NO",
@@ -66,9 +68,19 @@ def _supervision(addresses: list[str], batch: int, seconds: float, rounds: int, 
     ]
     show.table(
         f"{seconds:g} s stereo, {rounds} rounds, medians; batches of {batch}",
-        ("effect", "ms here", "worker +ms", "ratio", "ms a clip, 1 worker", f"{workers} workers' speed-up", "equal"),
+        (
+            "effect",
+            "ms here",
+            "worker +ms",
+            "ratio",
+            "bare process +ms",
+            "ratio",
+            "ms a clip, 1 worker",
+            f"{workers} workers' speed-up",
+            "equal",
+        ),
         rows,
-        numbers=6,
+        numbers=8,
     )
 
 

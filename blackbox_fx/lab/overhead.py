@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from blackbox_fx.effects import Effect, Rack, load
+from blackbox_fx.lab.boundary import bare_worker
 from blackbox_fx.layer import BlackBox
 from blackbox_fx.runtime import Inline, Job, Pool, Processes, Threads
 
@@ -97,7 +98,8 @@ class Supervision:
 
     Args:
         name: of the effect.
-        inside, worker: one clip rendered in this process, and in a worker.
+        inside, worker, bare: one clip rendered in this process, in a worker, and in a process without supervision,
+            which only copies the clip in and the output home.
         one, several: a batch in one worker, and in several.
         equal: whether all outputs were the same bit for bit.
     """
@@ -105,6 +107,7 @@ class Supervision:
     name: str
     inside: np.ndarray
     worker: np.ndarray
+    bare: np.ndarray
     one: np.ndarray
     several: np.ndarray
     equal: bool
@@ -134,11 +137,16 @@ def supervision(
     whole = Job(effect, audio, rows, np.arange(batch), rate)
     single = Job(effect, audio[:1], rows[:1], np.zeros(1, np.int64), rate)
     values = effect.space.decode(rows[0])
-    spent, equal = np.zeros((4, rounds + 1)), True
-    with Processes(1) as one, Processes(workers) as several:
+    spent, equal = np.zeros((5, rounds + 1)), True
+    with (
+        Processes(1) as one,
+        Processes(workers) as several,
+        bare_worker(effect, audio[0].shape, values, rate) as bare,
+    ):
         ways = (
             lambda: effect.render(audio[0], values, rate),
             lambda: one.map(single)[0],
+            lambda: bare(audio[0]),
             lambda: one.map(whole),
             lambda: several.map(whole),
         )
@@ -148,11 +156,11 @@ def supervision(
                 began = time.perf_counter()
                 outputs.append(way())
                 times[k] = time.perf_counter() - began
-            equal &= np.array_equal(outputs[0], outputs[1]) and np.array_equal(outputs[2], outputs[3])
+            inside, worker, alone, *batches = outputs
+            equal &= all(np.array_equal(inside, y) for y in (worker, alone)) and np.array_equal(*batches)
             if progress:
                 progress(k, rounds, effect.name)
-    inside, worker, alone, together = spent[:, 1:]
-    return Supervision(effect.name, inside, worker, alone, together, equal)
+    return Supervision(effect.name, *spent[:, 1:], equal=equal)
 
 
 def _bare(rack: Rack, audio: Tensor, params: Tensor, rate: int) -> Tensor:

@@ -5,6 +5,7 @@ Named shared memory would outlive a killed process; this cannot.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
@@ -44,8 +45,9 @@ class Arena:
         """Room for arrays of these shapes and types, growing the file as needed. Slots of earlier calls are void."""
         slots, end = [], 0
         for shape, dtype in arrays:
-            slots.append((end, shape, np.dtype(dtype).str))
-            end += -(-int(np.prod(shape)) * np.dtype(dtype).itemsize // 64) * 64
+            kind = np.dtype(dtype)
+            slots.append((end, shape, kind.str))
+            end += -(-math.prod(shape) * kind.itemsize // 64) * 64
         if os.fstat(self.fd).st_size < end:
             os.ftruncate(self.fd, end)
         return slots

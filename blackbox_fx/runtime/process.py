@@ -121,7 +121,7 @@ class WorkerProcess:
     def answer(self) -> Answer | None:
         """The answer to what is the first of `pending`; None if the process is gone."""
         try:
-            reply = self.connection.recv()
+            reply = Answer(*pickle.loads(self.connection.recv_bytes()))
         except (EOFError, OSError):
             return None
         self.pending.popleft()

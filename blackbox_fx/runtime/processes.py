@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import hashlib
 import os
+import pickle
 import threading
 import weakref
 from collections.abc import Callable
@@ -107,7 +109,7 @@ class Processes(Pool):
 
     def _map(self, job: Job, out: NDArray[np.float32]) -> None:
         # copied home one by one, while the workers go on with the next
-        self._run(job, None, lambda n, _, arena, task: np.copyto(out[n], arena.view(task["out"])[n]))
+        self._run(job, None, lambda n, _, outputs: np.copyto(out[n], outputs[n]))
 
     def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
         self._run(job, (weight, stretch), lambda n, value, *_: out.__setitem__(n, value))
@@ -116,7 +118,7 @@ class Processes(Pool):
         self,
         job: Job,
         weight: tuple[NDArray[np.float32], int | None] | None,
-        deliver: Callable[[int, Any, Arena, dict[str, Any]], None],
+        deliver: Callable[[int, Any, NDArray[np.float32]], None],
     ) -> None:
         self._restart_if_forked()
         key, recipe = _recipe(job.effect)
@@ -125,13 +127,14 @@ class Processes(Pool):
                 self._arenas.append(Arena(open_anonymous()))
             (arena,) = self._arenas
             try:
-                task = _place(job, weight, key, arena)
+                task, prepare, outputs = _place(job, weight, key, arena)
                 Round(
                     job,
                     key,
                     recipe,
                     task,
-                    lambda n, value: deliver(n, value, arena, task),
+                    prepare,
+                    lambda n, value: deliver(n, value, outputs),
                     self._team,
                     arena.fd,
                     self._learn(key),
@@ -177,7 +180,7 @@ def shared_pool() -> Processes:
 def _recipe(effect: Effect) -> tuple[str, bytes]:
     """The pickled effect and its name in the workers. Made anew for each job, since a function may have changed."""
     try:
-        recipe = cloudpickle.dumps(effect)
+        recipe = _pickled(effect)
     except Exception as error:
         raise EffectError(
             f"{effect.name} cannot travel to a worker process ({error}); use Threads or Inline."
@@ -185,27 +188,54 @@ def _recipe(effect: Effect) -> tuple[str, bytes]:
     return hashlib.blake2b(recipe).hexdigest(), recipe
 
 
+def _pickled(effect: Effect) -> bytes:
+    with contextlib.suppress(Exception):
+        recipe = pickle.dumps(effect)  # several times as fast
+        # which leaves out what is defined in the script or the notebook
+        if b"_main__" not in recipe and not cloudpickle.list_registry_pickle_by_value():
+            return recipe
+    return cloudpickle.dumps(effect)
+
+
 def _place(
     job: Job, weighed: tuple[NDArray[np.float32], int | None] | None, effect: str, arena: Arena
-) -> dict[str, Any]:
-    """Puts the arrays of a job into shared memory, and tells the workers where; that message is always short."""
+) -> tuple[dict[str, Any], Callable[[int], None], NDArray[np.float32]]:
+    """Where the arrays of a job lie in shared memory, which is all that the workers are told.
+
+    Returns:
+        The task; what puts the audio of a render there, and the weight, while workers are busy with those before it;
+        and the outputs there.
+    """
     weight, stretch = weighed or (None, None)
+    whole = [job.audio] if weight is None else [job.audio, weight]
     last = job.output_shape if weight is None else weight.shape
-    inputs = {"audio": job.audio, "params": job.params, "rows": job.rows}
-    *slots, other = arena.reserve(*((x.shape, x.dtype) for x in inputs.values()), (last, np.float32))
-    for slot, x in zip(slots, inputs.values(), strict=True):
-        np.copyto(arena.view(slot), x)
-    if weight is not None:
-        np.copyto(arena.view(other), weight)
-    places = {"weight": other if weight is not None else None, "out": other if weight is None else None}
-    return {
+    params, rows, audio, other = slots = arena.reserve(
+        *((x.shape, x.dtype) for x in (job.params, job.rows, job.audio)), (last, np.float32)
+    )
+    shared = [arena.view(slot) for slot in slots]
+    np.copyto(shared[0], job.params)
+    np.copyto(shared[1], job.rows)
+    placed: set[int] = set()
+
+    def prepare(n: int) -> None:
+        row = int(job.rows[n])
+        if row not in placed:
+            placed.add(row)
+            for mine, theirs in zip(whole, shared[2:], strict=False):
+                np.copyto(theirs[row], mine[row])
+
+    task = {
         "effect": effect,
         "sample_rate": job.sample_rate,
         "hop": job.hop,
         "stretch": stretch,
-        **dict(zip(inputs, slots, strict=True)),
-        **places,
+        "params": params,
+        "rows": rows,
+        "audio": audio,
+        "weight": None if weight is None else other,
+        "out": other if weight is None else None,
     }
+    return task, prepare, shared[3]
 
 
 def _end_soon(lock: threading.Lock, team: Team, arenas: list[Arena], pid: int) -> None:

@@ -6,8 +6,8 @@ import collections
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import wait
+import select
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, final
 
 from blackbox_fx.errors import BlackBoxError, EffectError, MissingHost, NotFinite, RenderTimeout, WorkerDied
@@ -111,6 +111,7 @@ class Round:
         job: what to render.
         key, recipe: the name of its effect in the workers, and the effect pickled.
         task: where the job lies in shared memory.
+        prepare: puts what a render needs into that memory, once it is its turn.
         deliver: takes the number of a render that is done and its value.
         team, shared: the workers, and the descriptor of the memory shared with them.
         known, quarantine, tally: what the pool knows of the effect, refuses to render, and counts.
@@ -122,6 +123,7 @@ class Round:
     key: str
     recipe: bytes
     task: dict[str, Any]
+    prepare: Callable[[int], None]
     deliver: Callable[[int, Any], None]
     team: Team
     shared: int
@@ -170,15 +172,15 @@ class Round:
             self._staff()
             for worker in self.team:
                 while self._todo and len(worker.pending) < _AHEAD and not worker.retiring:
-                    worker.give(self._todo.popleft())
-            busy = {w.connection: w for w in self.team if w.pending}
+                    self._give(worker, self._todo.popleft())
+            busy = {w.connection.fileno(): w for w in self.team if w.pending}
             if not self._todo and not self._again and not any(n >= 0 for w in busy.values() for n in w.pending):
                 return  # some may still be starting, for the next job
             patience = min(w.time_left(self.deadline) for w in busy.values())
-            answered = wait(list(busy), max(patience, 0.0))
-            for connection, worker in busy.items():
+            answered = _ready(busy, patience)
+            for descriptor, worker in busy.items():
                 # while one was replaced, others may have answered
-                if connection in answered or (worker.time_left(self.deadline) < 0 and connection.poll(0)):
+                if descriptor in answered or (worker.time_left(self.deadline) < 0 and worker.connection.poll(0)):
                     head = worker.pending[0]
                     answer = worker.answer()
                     if answer is None:
@@ -199,7 +201,11 @@ class Round:
             worker = self.team.hire(self.shared)
             worker.give_task(self.key, self.recipe, self._order())
             if self._again:
-                worker.give(self._again.popleft())
+                self._give(worker, self._again.popleft())
+
+    def _give(self, worker: WorkerProcess, n: int) -> None:
+        self.prepare(n)
+        worker.give(n)
 
     def _hear(self, worker: WorkerProcess, answer: Answer) -> None:
         n, value = answer.n, answer.value
@@ -268,3 +274,11 @@ class Round:
         """Warns of the first of a kind; the others are counted."""
         _log.log(logging.INFO if kind in self.known.told else logging.WARNING, "%s", words)
         self.known.told.add(kind)
+
+
+def _ready(descriptors: Iterable[int], seconds: float) -> set[int]:
+    """Those sockets that have something to say, or ended, within so many seconds; none after a minute."""
+    poll = select.poll()  # `multiprocessing.connection.wait` takes several times as long
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(1000 * min(max(seconds, 0.0), 60.0))}

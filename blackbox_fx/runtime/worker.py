@@ -72,7 +72,7 @@ class _Server:
         def send(answer: Answer) -> None:
             if os.getpid() != own:  # an effect forked, and its child came back from the render
                 os._exit(0)
-            connection.send_bytes(pickle.dumps(answer))  # `send` takes several times as long
+            connection.send_bytes(pickle.dumps(tuple(answer)))  # `send` takes several times as long
 
         send(Answer(STARTING))
         while True:
