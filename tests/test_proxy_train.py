@@ -246,3 +246,15 @@ def test_a_full_disk_is_said_and_leaves_no_parts(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"^[^\n]*No space left[^\n]*go on\.$"):
         bfx.train_proxy(RECIPE, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_only_what_the_folder_does_is_said_of_the_folder(tmp_path, monkeypatch):
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(train, "_train", lambda *_: denied(tmp_path / "card.json"))
+    with pytest.raises(DataError, match="Permission denied"):
+        bfx.train_proxy(RECIPE, tmp_path)
+    monkeypatch.setattr(train, "_train", lambda *_: denied("/elsewhere/plugin.so"))
+    with pytest.raises(PermissionError, match="elsewhere"):
+        bfx.train_proxy(RECIPE, tmp_path)

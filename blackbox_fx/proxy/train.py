@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import logging
 import os
@@ -38,6 +39,7 @@ _SONGS, _SONG_S = 64, 6.0
 _RINGING_S = 2.0
 _LOOKED_AT = 32  # renders by which the best is told
 _ASIDE = 1_000_000_000  # seed of those
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # said of no file
 
 _log = logging.getLogger("blackbox_fx")
 
@@ -120,6 +122,8 @@ def _held(folder: Path) -> Iterator[Path]:
             raise DataError(f"Another training writes to {folder}; wait for it, or use another folder.") from None
         yield folder
     except OSError as error:
+        if error.errno not in _FULL and folder not in Path(error.filename or "").parents:
+            raise  # not of this folder
         raise DataError(f"Cannot write to {folder} ({error.strerror}); mend that and run it again to go on.") from error
     finally:
         os.close(handle)
