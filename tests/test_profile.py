@@ -21,6 +21,7 @@ from blackbox_fx.profiling import cached, plots, profile, profiles
 from blackbox_fx.profiling.profiles import rows
 from blackbox_fx.profiling.record import ParameterProfile, Profile
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
+from tests.trouble import fails_above
 
 RATE = 44100
 LATE = 333
@@ -154,6 +155,12 @@ def test_a_crash_is_a_line_and_not_the_end(kind, words, lost, monkeypatch):
     found = profile(worse(kind), 0.5)
     assert any(words in note for note in found.notes)
     assert math.isnan(getattr(found, lost)) and found.largest_gain > 0 and found.parameters["gain"].alive
+
+
+def test_an_effect_that_fails_at_some_settings_is_measured_at_the_others():
+    found = profile(function(fails_above, Space({"gain": Continuous(0, 1, 0.5)}), name="fails"), 1.0)
+    assert 0.2 < found.non_finite < 0.8 and found.purity_error == 0 and found.memoryless < 1e-6
+    assert found.parameters["gain"].alive and 0 < found.largest_gain <= 0.5
 
 
 def test_what_cannot_be_opened_or_sent_is_one_error():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.profiling.measures import NotFinite, Subject
+from blackbox_fx.profiling.measures import Subject, Unusable
 from blackbox_fx.profiling.sensitivity import strongest
 from blackbox_fx.profiling.signals import RATE
 from blackbox_fx.space import Choice
@@ -126,7 +126,7 @@ def curves(s: Subject) -> dict[str, Any]:
             other[space.slices[name]] = columns
             try:
                 drawn = {"response": _response(s, other), "static": _static(s, other), "step": _step(s, other)}
-            except NotFinite as error:
+            except Unusable as error:
                 s.notes.append(f"plots: {error}")
                 continue
             shown[name].append({"label": _label(s, name, columns), **drawn})
@@ -134,7 +134,7 @@ def curves(s: Subject) -> dict[str, Any]:
     middle = space.snap(np.full((1, space.width), 0.5))[0] if space.width else rows[0]
     try:
         impulse = _impulse(s, middle)
-    except NotFinite as error:
+    except Unusable as error:
         impulse = []
         s.notes.append(f"plots: {error}")
     return {

@@ -20,8 +20,8 @@ _FLOOR = 1e-4  # of the peak: 80 dB below it
 _SHORT, _LONG = 0.25, 1.0  # seconds of a clip
 
 
-class NotFinite(Exception):
-    """The effect gave NaN or infinity."""
+class Unusable(Exception):
+    """The effect failed at some settings, or gave NaN or infinity."""
 
 
 @final
@@ -57,14 +57,23 @@ class Subject:
         self.render({}, audio)
         return max(1e-6, time.perf_counter() - began)
 
-    def render(self, settings: Settings, audio: Audio | None = None, effect: Effect | None = None) -> Audio:
-        """The output; raises NotFinite where `Effect.render` refuses it."""
+    def render(
+        self, settings: Settings, audio: Audio | None = None, effect: Effect | None = None, hop: int | None = None
+    ) -> Audio:
+        """The output, in pieces of `hop` samples if given; raises Unusable where `Effect.render` refuses it."""
         used = effect or self.effect
         x = self.audio if audio is None else audio
-        with np.errstate(all="ignore"):
-            y = np.asarray(used._process(x, [used.space.complete(settings)], x.shape[1], RATE), np.float32)
+        hop = hop or x.shape[1]
+        blocks = [used.space.complete(settings)] * -(-x.shape[1] // hop)
+        try:
+            with np.errstate(all="ignore"):
+                y = np.asarray(used._process(x, blocks, hop, RATE), np.float32)
+        except Exception as error:
+            raise Unusable(f"it failed at {settings} ({' '.join(str(error).split())[:200]})") from error
+        if y.shape != x.shape:
+            raise Unusable(f"it gave shape {y.shape} for {x.shape} at {settings}")
         if not is_finite(y):
-            raise NotFinite(f"it gave NaN or infinity at {settings}")
+            raise Unusable(f"it gave NaN or infinity at {settings}")
         return y
 
     def fresh(self) -> Effect:
@@ -72,10 +81,10 @@ class Subject:
         return pickle.loads(pickle.dumps(self.effect))
 
     def finite(self, count: int) -> list[Settings]:
-        """Random settings at which the output is finite, as many as there are of those that are tried."""
+        """Random settings at which it renders, as many as there are of those that are tried."""
         found: list[Settings] = []
         for values in self.settings[: 4 * count]:
-            with contextlib.suppress(NotFinite):
+            with contextlib.suppress(Unusable):
                 self.render(values)
                 found.append(values)
             if len(found) == count:
@@ -99,7 +108,7 @@ def purity(s: Subject) -> Values:
     """What a render depends on beside its inputs."""
     several = s.finite(6)
     if len(several) < 2:
-        raise NotFinite("it gives NaN or infinity at nearly all settings")
+        raise Unusable("it fails, or gives NaN or infinity, at nearly all settings")
     a, b = several[:2]
     first, again = s.render(a), s.render(a)
     s.render(b, 0.01 * s.audio[:, : s.audio.shape[1] // 2])
@@ -126,9 +135,7 @@ def cutting(s: Subject) -> Values:
     whole = s.render(values)
     found["cut_error"] = apart(whole[:, : half - 2048], s.render(values, s.audio[:, :half])[:, : half - 2048])
     if s.effect.automatable:
-        hop = 2048
-        blocks = [s.effect.space.complete(values)] * -(-s.audio.shape[1] // hop)
-        found["chunk_error"] = apart(whole, np.asarray(s.effect._process(s.audio, blocks, hop, RATE)))
+        found["chunk_error"] = apart(whole, s.render(values, hop=2048))
     return found
 
 
@@ -178,7 +185,7 @@ def gain(s: Subject) -> Values:
     for values in s.settings:
         try:
             gains.append(rms(s.render(values)) / level)
-        except NotFinite:
+        except Unusable:
             bad += 1
     return {"largest_gain": max(gains), "non_finite": bad / len(s.settings)}
 
@@ -197,7 +204,7 @@ def traits(s: Subject) -> Values:
             both = s.render(values, (0.8 * s.audio - 0.6 * other).astype(np.float32))
             late = s.render(values, np.pad(s.audio, ((0, 0), (shift, 0)))[:, : s.audio.shape[1]])
             mixed = s.render(values, s.audio[:, order])
-        except NotFinite:
+        except Unusable:
             continue
         size = max(rms(y - base), 1e-9)
         sum_of = 0.8 * (y - base) - 0.6 * (z - base)
@@ -230,6 +237,6 @@ def safely(s: Subject, section: Callable[[Subject], Values], name: str) -> Value
     """What a section measured; a failure of the effect is a note."""
     try:
         return section(s)
-    except (BlackBoxError, NotFinite) as error:
+    except (BlackBoxError, Unusable) as error:
         s.notes.append(f"{name}: {' '.join(str(error).split())}")
         return {}

@@ -190,7 +190,7 @@ def rows(found: Profile) -> list[tuple[str, str, str]]:
         ("tail", number(found.tail_seconds, " s"), "to -80 dB, as far as was listened"),
         ("silence", error(found.silence_peak), "peak that comes out of silence"),
         ("largest gain", number(found.largest_gain), f"rms out over in, {found.settings} random settings"),
-        ("not finite", number(100 * found.non_finite, " %"), "of random settings give NaN or infinity"),
+        ("not finite", number(100 * found.non_finite, " %"), "of random settings give NaN, infinity or an error"),
         ("speed", number(found.realtime, " x"), "real time, stereo"),
         ("overhead", number(found.overhead_ms, " ms"), "of a render of 64 samples"),
         ("opening", number(found.open_ms, " ms"), "once in each process"),

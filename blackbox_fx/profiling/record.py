@@ -62,7 +62,7 @@ class Profile:
         tail_seconds: until 80 dB below the loudest, after the audio ends.
         silence_peak: the largest sample that comes out of silence.
         largest_gain: the largest ratio of rms out to in, over random settings.
-        non_finite: share of random settings that gave NaN or infinity.
+        non_finite: share of random settings that gave NaN, infinity or an error.
         realtime: seconds of stereo audio for each second of computing.
         overhead_ms: of a render of 64 samples.
         open_ms: of opening the effect.

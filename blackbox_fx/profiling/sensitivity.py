@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.profiling.measures import NotFinite, Subject
+from blackbox_fx.profiling.measures import Subject, Unusable
 from blackbox_fx.profiling.signals import rms
 from blackbox_fx.space import Choice, Continuous, Parameter
 
@@ -38,7 +38,7 @@ def _defaults(s: Subject) -> NDArray[np.float64]:
 def _render(s: Subject, row: NDArray[np.float64]) -> Audio | None:
     try:
         return s.render(s.effect.space.decode(row))
-    except NotFinite:
+    except Unusable:
         return None
 
 
