@@ -27,7 +27,7 @@ _FILES = ("in", "out")
 # all that a program learns of the environment, beside TMPDIR and a locale in which numbers have a point
 _ENVIRONMENT = ("PATH", "HOME", "LD_LIBRARY_PATH", "LADSPA_PATH", "LV2_PATH", "VST_PATH")
 _log = logging.getLogger("blackbox_fx")
-_MISSING = 0.1  # of the samples; when more are missing, that is said, once for each program
+_MISSING = 0.1  # of the samples; when more are missing, that is said, once for each command
 _SAID: set[str] = set()
 _KILLED = 10.0  # seconds in which a program that is killed is gone
 _SHOWN = 300  # characters of what a failing program printed
@@ -137,9 +137,9 @@ class Command(Effect):
             write(folder / "in.wav", np.pad(audio, ((0, 0), (0, self.latency_samples))), sample_rate)
             self._execute(folder, blocks[0])
             wet = self._read(folder / "out.wav", len(audio), round(sample_rate))[:, self.latency_samples :]
-        missing = audio.shape[1] - wet.shape[1]
-        if missing > _MISSING * audio.shape[1] and self.name not in _SAID:
-            _SAID.add(self.name)
+        missing, command = audio.shape[1] - wet.shape[1], f"{self.program} {self.arguments}"
+        if missing > _MISSING * audio.shape[1] and command not in _SAID:
+            _SAID.add(command)
             part = f"{missing} of {audio.shape[1]} samples"
             _log.warning("%s wrote too little: %s were missing, and silence was put there.", self.name, part)
         return np.pad(wet, ((0, 0), (0, missing))) if missing > 0 else wet[:, : audio.shape[1]]
