@@ -63,11 +63,11 @@ class Subject:
         """The output, in pieces of `hop` samples if given; raises Unusable where `Effect.render` refuses it."""
         used = effect or self.effect
         x = self.audio if audio is None else audio
-        hop = hop or x.shape[1]
-        blocks = [used.space.complete(settings)] * -(-x.shape[1] // hop)
+        piece = hop or x.shape[1]
+        blocks = [used.space.complete(settings)] * -(-x.shape[1] // piece)
         try:
             with np.errstate(all="ignore"):
-                y = np.asarray(used._process(x, blocks, hop, RATE), np.float32)
+                y = np.asarray(used._process(x, blocks, piece, RATE), np.float32)
         except Exception as error:
             raise Unusable(f"it failed at {settings} ({' '.join(str(error).split())[:200]})") from error
         if y.shape != x.shape:
