@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'needs Python 3.11 or newer: make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$(TORCH)" -e ".[dev]"
+	$(BIN)/pip install --quiet --no-compile "$(TORCH)" -e ".[dev]"
 	touch $@
 
 ## train a mixing network through real effects for about two minutes and write runs/demo/index.html
