@@ -150,10 +150,10 @@ class Gain(nn.Module):
         silence = x.new_full((len(x), 1), _SILENCE)
         level = ballistics(x.abs().clamp_min(_SILENCE), silence[:, 0], rise, fall, self.sample_rate)
         level = torch.cat([silence, F.max_pool1d(level, self.hop, ceil_mode=True)], 1)
-        soft = widths.exp()[:, None] * 0.1
-        over = (torch.log10(level)[..., None] - places[:, None]) / soft
-        less = F.softplus(over) * (soft * slopes[:, None]) + torch.sigmoid(over) * jumps[:, None]
-        gain = 20 * (makeup - less.sum(-1))
+        soft = widths.exp() * 0.1
+        over = (torch.log10(level)[:, None] - places[..., None]) / soft[..., None]
+        less = F.softplus(over) * (soft * slopes)[..., None] + torch.sigmoid(over) * jumps[..., None]
+        gain = 20 * (makeup - less.sum(1))
         for down, up in (gains[:2], gains[2:]):
             gain = ballistics(gain, gain[:, 0], up, down, self.sample_rate / self.hop)
         return gain
