@@ -199,3 +199,8 @@ def test_a_list_fits_a_terminal(monkeypatch):
     shown = call("proxy", "list").stdout
     for listed in store.list_proxies():
         assert listed.name in shown
+
+
+def test_a_list_names_the_members_of_a_rack(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert "rack of low_shelf_filter, peak_filter, high_shelf_filter" in call("proxy", "list").stdout

@@ -175,7 +175,7 @@ def listing() -> None:
         card, s = entry.card, entry.card.scores
         cosine = "-" if s.parameters.mean is None else f"{s.parameters.mean:.3f}"
         cells = (f"{s.sound.esr:.2g}", cosine, f"{s.audio.mean:.3f}")
-        rows.append((show.plain(entry.name), show.plain(card.original.name), *cells))
+        rows.append((show.plain(entry.name), show.plain(_imitated(card)), *cells))
     for title, rows in tables.items():
         if rows:
             show.table(title, ("name", "imitates", "ESR", "params", "audio"), rows, numbers=3)
@@ -189,6 +189,12 @@ def listing() -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _imitated(card: Card) -> str:
+    """The effect, and the members of one that has several."""
+    members = dict.fromkeys(name.partition(".")[0] for name in card.space.parameters if "." in name)
+    return card.original.name + (f" of {', '.join(members)}" if members else "")
 
 
 def _scores(card: Card) -> None:
