@@ -97,7 +97,7 @@ def net_table(scores: Sequence[NetScore]) -> list[tuple[str, ...]]:
 def brought(scores: Sequence[NetScore]) -> dict[str, str]:
     """What each trick did to the scores of one effect, for its card."""
     base = next(score for score in scores if score.net == _AS_IS).card
-    minutes = f"after {base.training.seconds / 60:.0f} minutes"
+    minutes = f"after {base.training.seconds / 60:.2g} minutes"
     return {score.net: f"{_words(score.card)}, instead of {_words(base)}, {minutes}" for score in scores[1:]}
 
 

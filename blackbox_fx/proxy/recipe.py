@@ -48,7 +48,7 @@ class ProxyRecipe:
     within: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     net: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sample_rate: float = 44100
-    seconds: float = 1.5
+    seconds: float = 0.75
     batch: int = 8
     minutes: float = 10
     steps: int = 0
