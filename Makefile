@@ -20,7 +20,7 @@ demo: $(VENV)/.ready
 
 ## all tests, doctests and notebooks
 test: $(VENV)/.ready
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 ## lint, format, types
 check: $(VENV)/.ready
