@@ -395,3 +395,18 @@ def test_an_effect_that_forks_does_not_answer_twice():
             assert (pool.map(Job(function(forks, Space()), AUDIO, np.zeros((8, 0)), np.arange(8) % 3, RATE)) != 0).any()
             work = Job(half, AUDIO, np.zeros((8, 0)), np.arange(8) % 3, RATE)
             assert np.array_equal(pool.map(work), Inline().map(work))
+
+
+def test_as_many_renders_as_workers_go_to_one_each():
+    def waits(audio, sample_rate):
+        import os
+        import time
+
+        time.sleep(0.2)
+        return np.full_like(audio, os.getpid() % 65536)
+
+    audio = np.ones((2, 1, 8), np.float32)
+    work = Job(function(waits, Space()), audio, np.zeros((2, 0)), np.arange(2), RATE)
+    with Processes(2) as pool:
+        pool.map(work)  # workers that start take what they can
+        assert len(set(pool.map(work)[:, 0, 0])) == 2

@@ -170,9 +170,7 @@ class Round:
                     self.team.dismiss(worker)
                     self.tally.add(recycled=1)
             self._staff()
-            for worker in self.team:
-                while self._todo and len(worker.pending) < _AHEAD and not worker.retiring:
-                    self._give(worker, self._todo.popleft())
+            self._deal()
             busy = {w.connection.fileno(): w for w in self.team if w.pending}
             if not self._todo and not self._again and not any(n >= 0 for w in busy.values() for n in w.pending):
                 return  # some may still be starting, for the next job
@@ -202,6 +200,14 @@ class Round:
             worker.give_task(self.key, self.recipe, self._order())
             if self._again:
                 self._give(worker, self._again.popleft())
+
+    def _deal(self) -> None:
+        """One render for each worker, then one ahead while there are enough: at the end nobody waits beside a queue."""
+        for depth in range(1, _AHEAD + 1):
+            for worker in self.team:
+                enough = len(self._todo) >= (1 if depth == 1 else len(self.team))
+                if enough and len(worker.pending) < depth and not worker.retiring:
+                    self._give(worker, self._todo.popleft())
 
     def _give(self, worker: WorkerProcess, n: int) -> None:
         self.prepare(n)
