@@ -17,8 +17,10 @@ from blackbox_fx.errors import BlackBoxError, DataError, EffectError, ParameterE
 from blackbox_fx.profiling import profile
 from blackbox_fx.proxy import fit as fitting
 from blackbox_fx.proxy import train
-from blackbox_fx.proxy.fit import Loss, fit, flushed
-from blackbox_fx.proxy.material import Batch, Feed, Material
+from blackbox_fx.proxy.fit import fit, flushed
+from blackbox_fx.proxy.lessons import Feed, FromClips
+from blackbox_fx.proxy.loss import Loss
+from blackbox_fx.proxy.material import Batch, Material
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.score import esr
@@ -49,6 +51,10 @@ def material(songs, recipe=RECIPE, pool=None, effect=None, seed=0):
     return Material(effect, songs, pool or Inline(), recipe.seconds, recipe.batch, seed, paired=recipe.slopes > 0)
 
 
+def lessons(songs, recipe=RECIPE):
+    return FromClips(material(songs, recipe), recipe.slopes)
+
+
 def start(recipe=RECIPE):
     torch.manual_seed(recipe.seed)
     return make_net(recipe.net, 1, RATE)
@@ -68,7 +74,7 @@ def test_a_net_learns_its_effect(slopes, songs, tmp_path):
     recipe = dataclasses.replace(RECIPE, slopes=slopes)
     held_out, net = material(songs, seed=9).batch(0), start()
     before = error(net, held_out)
-    course = fit(net, material(songs, recipe), held_out, recipe, tmp_path)
+    course = fit(net, lessons(songs, recipe), held_out, recipe, tmp_path)
     after = error(net, held_out)
     assert after < 0.2 * before
     assert 40 < course.steps <= 60 and 0 <= course.waited < course.seconds and course.skipped == course.unstable == 0
@@ -81,19 +87,19 @@ def test_a_net_learns_its_effect(slopes, songs, tmp_path):
 def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(songs, tmp_path):
     recipe, held_out = dataclasses.replace(RECIPE, steps=8), material(songs, seed=9).batch(0)
     whole, parts = start(), start()
-    fit(whole, material(songs), held_out, recipe, tmp_path / "whole")
+    fit(whole, lessons(songs), held_out, recipe, tmp_path / "whole")
 
     def interrupt(done, total, words):
         if "step 3" in words:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(parts, material(songs), held_out, recipe, tmp_path / "parts", interrupt)
+        fit(parts, lessons(songs), held_out, recipe, tmp_path / "parts", interrupt)
     again = make_net(recipe.net, 1, RATE)
-    course = fit(again, material(songs), held_out, recipe, tmp_path / "parts")
+    course = fit(again, lessons(songs), held_out, recipe, tmp_path / "parts")
     assert course.steps == 8 and torch.equal(weights(again), weights(whole))
     with pytest.raises(DataError, match="another recipe"):
-        fit(start(), material(songs), held_out, dataclasses.replace(recipe, steps=9), tmp_path / "parts")
+        fit(start(), lessons(songs), held_out, dataclasses.replace(recipe, steps=9), tmp_path / "parts")
 
 
 def test_a_step_that_hangs_ends_the_training_with_what_it_has(songs, tmp_path):
@@ -103,7 +109,7 @@ def test_a_step_that_hangs_ends_the_training_with_what_it_has(songs, tmp_path):
     )
     began = time.monotonic()
     with pytest.raises(BlackBoxError, match="took more than"):
-        fit(net, material(songs), held_out, RECIPE, tmp_path, stalled=0.4)
+        fit(net, lessons(songs), held_out, RECIPE, tmp_path, stalled=0.4)
     slow.remove()
     assert time.monotonic() - began < 15 and (tmp_path / "checkpoint.json").exists()
 
@@ -111,7 +117,7 @@ def test_a_step_that_hangs_ends_the_training_with_what_it_has(songs, tmp_path):
 def test_a_training_ends_when_it_no_longer_improves(songs, tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "_PATIENCE", 3)
     recipe = dataclasses.replace(RECIPE, learning_rate=1e-30, steps=60)
-    course = fit(start(), material(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
+    course = fit(start(), lessons(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
     assert course.steps < 60
 
 
@@ -123,13 +129,13 @@ def test_steps_without_a_finite_gradient_are_left_out_and_counted(songs, tmp_pat
         return grad * float("nan") if next(calls) < 5 else grad
 
     next(net.parameters()).register_hook(poison)
-    course = fit(net, material(songs), held_out, dataclasses.replace(RECIPE, steps=6), tmp_path)
+    course = fit(net, lessons(songs), held_out, dataclasses.replace(RECIPE, steps=6), tmp_path)
     assert course.unstable == 5 and bool(torch.isfinite(weights(net)).all()) and not torch.equal(weights(net), before)
 
 
 def test_time_ends_a_training(songs, tmp_path):
     recipe = dataclasses.replace(RECIPE, minutes=0.02, steps=0)
-    course = fit(start(), material(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
+    course = fit(start(), lessons(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
     assert course.seconds < 30 and course.steps > 0
 
 
@@ -176,7 +182,7 @@ def test_renders_that_fail_are_left_out_and_counted(songs):
         assert 0 < some.skipped == 16 - sum(len(b.audio) for b in batches)
         assert all(float(b.params.max()) <= 0.8 for b in batches)
         none = material(songs, pool=pool, effect=bfx.function(fails_above, space.within(gain=(0.55, 0.6))))
-        with Feed(none) as feed, pytest.raises(EffectError, match="all 4 settings"):
+        with Feed(FromClips(none)) as feed, pytest.raises(EffectError, match="all 4 settings"):
             feed.get()
 
 
@@ -200,7 +206,7 @@ def test_from_a_recipe_to_a_proxy_that_loads_by_its_folder(songs, tmp_path, monk
 def test_a_folder_is_looked_at_before_anything_is_measured(songs, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it began"))
     held_out, recipe = material(songs, seed=9).batch(0), dataclasses.replace(RECIPE, steps=1)
-    fit(start(), material(songs), held_out, recipe, tmp_path / "begun")
+    fit(start(), lessons(songs), held_out, recipe, tmp_path / "begun")
     (tmp_path / "whole").mkdir()
     (tmp_path / "whole" / "card.json").touch()
     (tmp_path / "file").touch()
@@ -228,7 +234,7 @@ def test_a_folder_is_looked_at_before_anything_is_measured(songs, tmp_path, monk
 def test_the_same_training_goes_on_and_effects_without_an_address_train(songs, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "_train", lambda *given: given)
     recipe = dataclasses.replace(RECIPE, steps=1)
-    fit(start(), material(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
+    fit(start(), lessons(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
     assert bfx.train_proxy(dataclasses.replace(recipe, net={}), str(tmp_path))[2] == tmp_path
     own = bfx.function(fails_above, bfx.Space({"gain": bfx.Continuous(0, 1, 0.5)}))
     recipe = ProxyRecipe("mine", within={"gain": (0.1, 0.6)})

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from blackbox_fx.lab.case import Progress, quiet
 from blackbox_fx.proxy.card import Card
+from blackbox_fx.proxy.nets import Structured, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.train import train_proxy
 
@@ -29,6 +30,9 @@ def tricks(recipe: ProxyRecipe) -> dict[str, Mapping[str, Any]]:
     Pre-emphasis, clips of noise, a saturated or logarithmic error-to-signal ratio (which weights quiet clips up) and
     other learning rates were tried too, and won nowhere at equal time; no recipe has settings for them.
     """
+    net = make_net(recipe.net, 1, recipe.sample_rate)
+    if recipe.impulses and isinstance(net, Structured) and net.is_filter:
+        return {"learnt from clips": {"impulses": False}}
     return {
         "without matched slopes" if recipe.slopes else "slopes matched": {"slopes": 0.0 if recipe.slopes else _SLOPES},
         "clips twice as long": {"seconds": 2 * recipe.seconds},

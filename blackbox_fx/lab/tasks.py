@@ -19,7 +19,7 @@ from blackbox_fx.errors import EffectError
 from blackbox_fx.lab.case import RATE, Progress, draw_settings, quiet
 from blackbox_fx.layer import BlackBox
 from blackbox_fx.profiling import profile
-from blackbox_fx.proxy.choose import choose_net
+from blackbox_fx.proxy.choose import choose_lessons, choose_net
 from blackbox_fx.proxy.fit import fit
 from blackbox_fx.proxy.material import Material
 from blackbox_fx.proxy.model import Proxy
@@ -117,8 +117,10 @@ def train_here(effect: Effect, seconds: float, seed: int = 0, progress: Progress
     material = make_material(effect, recipe.seconds, recipe.batch, seed + 1)
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(seed)
-        net = make_net(choose_net(profile(effect)), effect.space.width, RATE)
-        fit(net, material, make_material(effect, recipe.seconds, 8, seed + 2).batch(0), recipe, Path(folder), progress)
+        found = profile(effect)
+        net = make_net(choose_net(found), effect.space.width, RATE)
+        lessons = choose_lessons(recipe, found, net, material)
+        fit(net, lessons, make_material(effect, recipe.seconds, 8, seed + 2).batch(0), recipe, Path(folder), progress)
     return Proxy(net, effect.space, effect.name, effect.fingerprint)
 
 

@@ -1,4 +1,4 @@
-"""The net that suits an effect, by what the effect was measured to be."""
+"""The net and the lessons that suit an effect, by what the effect was measured to be."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import math
 from typing import Any
 
 from blackbox_fx.profiling import Profile
+from blackbox_fx.proxy.lessons import FromClips, FromResponses, Lessons
+from blackbox_fx.proxy.material import Material
+from blackbox_fx.proxy.nets import ProxyNet, Structured
+from blackbox_fx.proxy.recipe import ProxyRecipe
 
 _SO = 1e-3  # relative error below which an effect is linear, or memoryless
 _SHORT_S = 0.09  # the impulse response of a filter
@@ -26,3 +30,11 @@ def choose_net(profile: Profile) -> dict[str, Any]:
     if profile.linear < _SO:
         return net | {"filters": 1, "gain": False, "curve": False}
     return net
+
+
+def choose_lessons(recipe: ProxyRecipe, profile: Profile, net: ProxyNet, material: Material) -> Lessons[Any]:
+    """Impulse responses, where they say all there is to know and the net has nothing else to learn; clips elsewhere."""
+    linear = profile.linear < _SO and profile.time_invariant < _SO
+    if recipe.impulses and linear and isinstance(net, Structured) and net.is_filter:
+        return FromResponses(material)
+    return FromClips(material, recipe.slopes)

@@ -16,12 +16,14 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from blackbox_fx import checkpoint
 from blackbox_fx.errors import BlackBoxError, DataError
 from blackbox_fx.losses import MultiResolutionSTFT
-from blackbox_fx.proxy.material import Batch, Feed, Material
+from blackbox_fx.proxy.lessons import Feed, Lessons
+from blackbox_fx.proxy.loss import STFT
+from blackbox_fx.proxy.material import Batch
 from blackbox_fx.proxy.nets import ProxyNet
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.score import Progress, esr
@@ -32,9 +34,6 @@ _WARM_UP = 20  # steps
 _SAVE_S = 30.0
 STALLED_S = 300.0  # that one step may take
 _CLIP = 1.0  # largest norm of the gradient
-_STFT = 0.5  # its weight beside the error-to-signal ratio
-_STILL = 1e-3  # mean squared change of a log spectrum that counts as one
-_FLOOR = 1e-3  # of magnitudes in it
 _UNITS = 1000  # of progress
 
 
@@ -73,39 +72,6 @@ class Course:
     looks: tuple[Look, ...]
     skipped: int
     unstable: int
-
-
-@final
-class Loss(nn.Module):
-    """What a proxy is trained on: error-to-signal ratio, and spectra at one random resolution.
-
-    Args:
-        slopes: weight of how far changes of the log spectrum, from the first half of a batch to the second, differ from
-            those of the effect, relative to them.
-    """
-
-    def __init__(self, slopes: float) -> None:
-        super().__init__()
-        self.stft = MultiResolutionSTFT(overlap=2)
-        self.slopes = slopes
-
-    def forward(self, wet: Tensor, batch: Batch, draw: np.random.Generator) -> Tensor:
-        """A scalar, for wet (batch, 1, time)."""
-        scale = int(draw.integers(len(self.stft.windows)))
-        loss = esr(wet, batch.wet).mean() + _STFT * self.stft(wet, batch.wet, scale)
-        if not self.slopes:
-            return loss
-        window = self.stft.windows[scale]
-        here, true = (self._change(x, window) for x in (wet, batch.wet))
-        error = (here - true).square().mean(dim=(1, 2)) / true.square().mean(dim=(1, 2)).clamp_min(_STILL)
-        return loss + self.slopes * error.mean()
-
-    def _change(self, audio: Tensor, window: int) -> Tensor:
-        half = len(audio) // 2
-        shape = torch.hann_window(window, device=audio.device)
-        spectra = torch.stft(audio[: 2 * half, 0], window, window // 2, window=shape, return_complex=True).abs()
-        first, second = torch.log(spectra + _FLOOR).split(half)
-        return second - first
 
 
 @contextlib.contextmanager
@@ -155,7 +121,7 @@ class _Watch:
 
 def fit(
     net: ProxyNet,
-    material: Material,
+    lessons: Lessons[Any],
     held_out: Batch,
     recipe: ProxyRecipe,
     folder: Path,
@@ -168,7 +134,7 @@ def fit(
 
     Args:
         net: at first with random weights.
-        material: of the effect.
+        lessons: what is taught.
         held_out: renders by which the best is told.
         recipe: settings.
         folder: for checkpoints and losses.csv.
@@ -180,8 +146,8 @@ def fit(
         EffectError, WorkerDied, RenderTimeout: the effect failed.
         BlackBoxError: a step took too long.
     """
-    run = _Run(net, material, held_out, recipe, folder)
-    with flushed(), _Watch(stalled) as watch, Feed(material, run.step) as feed:
+    run = _Run(net, lessons, held_out, recipe, folder)
+    with flushed(), _Watch(stalled) as watch, Feed(lessons, run.step) as feed:
         try:
             while run.used < 1 and not run.settled:
                 run.learn(feed.get())
@@ -200,18 +166,20 @@ def fit(
     run.look()
     run.save()
     net.load_state_dict(run.best.state_dict())
-    return Course(run.step, run.seconds, run.waited, tuple(run.looks), material.skipped, run.unstable)
+    return Course(run.step, run.seconds, run.waited, tuple(run.looks), lessons.material.skipped, run.unstable)
 
 
 @final
 class _Run:
     """The state of a training."""
 
-    def __init__(self, net: ProxyNet, material: Material, held_out: Batch, recipe: ProxyRecipe, folder: Path) -> None:
-        self.net, self.best = net, copy.deepcopy(net)
+    def __init__(
+        self, net: ProxyNet, lessons: Lessons[Any], held_out: Batch, recipe: ProxyRecipe, folder: Path
+    ) -> None:
+        self.net, self.best, self.lessons = net, copy.deepcopy(net), lessons
         self.recipe, self.folder, self.held_out = recipe, folder, held_out
-        self.rate = material.clips.sample_rate
-        self.loss = Loss(recipe.slopes)
+        self.rate = recipe.sample_rate
+        self.stft = MultiResolutionSTFT(overlap=2)
         self.optimizer = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
         self.kept: dict[str, Any] = {"recipe": recipe.to_toml()}
         state = checkpoint.load(folder, self._module, self.optimizer) or {}
@@ -248,16 +216,16 @@ class _Run:
     @property
     def settled(self) -> bool:
         """Whether the last looks have not improved on those before."""
-        worth = [look.esr + _STFT * look.stft for look in self.looks]
+        worth = [look.esr + STFT * look.stft for look in self.looks]
         return len(worth) > _PATIENCE and min(worth[-_PATIENCE:]) >= min(worth[:-_PATIENCE])
 
-    def learn(self, batch: Batch) -> None:
+    def learn(self, batch: Any) -> None:
         """One step."""
         draw = np.random.default_rng([self.recipe.seed, self.step])
         fall = 0.02 + 0.49 * (1 + np.cos(np.pi * min(self.used, 1)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * fall * min(1.0, (self.step + 1) / _WARM_UP)
-        loss = self.loss(self.net(batch.audio, batch.params, self.rate), batch, draw)
+        loss = self.lessons.loss(self.net, batch, draw)
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), _CLIP)
@@ -278,8 +246,8 @@ class _Run:
         items = zip(self.held_out.audio.split(1), self.held_out.params.split(1), strict=True)
         wet = torch.cat([self.net(audio, params, self.rate) for audio, params in items])
         ratio = float(esr(wet, self.held_out.wet).mean())
-        self.looks.append(Look(self.step, self.seconds, ratio, float(self.loss.stft(wet, self.held_out.wet))))
-        worth = [look.esr + _STFT * look.stft for look in self.looks]
+        self.looks.append(Look(self.step, self.seconds, ratio, float(self.stft(wet, self.held_out.wet))))
+        worth = [look.esr + STFT * look.stft for look in self.looks]
         if worth[-1] <= min(worth):
             self.best.load_state_dict(self.net.state_dict())
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.data.clips import Clips, Source
@@ -21,7 +19,7 @@ from blackbox_fx.space import Choice, Toggle
 _PEAK_DB = (-24.0, 0.0)  # of clips
 _EDGE = 0.06  # of a range, beyond either end, that is drawn and cut off: so much more often is an end drawn
 _NEARBY = 0.08  # on the [0, 1] axis
-_DEADLINE_S = 300.0  # for a batch
+_IMPULSE = 0.25  # its height
 
 
 class Batch(NamedTuple):
@@ -103,13 +101,23 @@ class Material:
         Raises:
             EffectError, WorkerDied, RenderTimeout: the effect failed.
         """
-        rate = self.clips.sample_rate
-        impulse = np.zeros((1, 1, round(seconds * rate)), np.float32)
-        impulse[..., 0] = 1
         rows = self.settings(settings, np.random.default_rng(self.seed))
-        wet = self.pool.map(Job(self.effect, impulse, rows, np.zeros(settings, np.int64), rate))[:, 0]
+        wet, _ = self.respond(rows, round(seconds * self.clips.sample_rate))
         late = np.square(wet[:, wet.shape[1] // 2 :]).sum(axis=1)
         return torch.from_numpy(wet[int(np.argmax(late))])
+
+    def respond(self, rows: NDArray[np.float64], time: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Impulse responses at rows of settings, (rows, time), and whether each was rendered, (rows,).
+
+        Raises:
+            EffectError, WorkerDied, RenderTimeout: the effect failed.
+        """
+        impulse = np.zeros((1, 1, time), np.float32)
+        impulse[..., 0] = _IMPULSE
+        job = Job(self.effect, impulse, rows, np.zeros(len(rows), np.int64), self.clips.sample_rate)
+        wet = self.pool.map(job)[:, 0] / np.float32(_IMPULSE)
+        self.skipped += int(job.failed.sum())
+        return wet, ~job.failed
 
     def _nearby(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Rows with every number moved, and switches and choices as they are."""
@@ -133,66 +141,3 @@ class Material:
         loud = np.flatnonzero(peaks > 1e-3 * peaks.max())
         track = tracks[rng.choice(loud)]
         return (track / np.abs(track).max() * 10 ** (rng.uniform(*_PEAK_DB) / 20)).astype(np.float32)
-
-
-@final
-class Feed:
-    """Batches of a material, rendered ahead in a thread of their own.
-
-    Args:
-        material: what to render.
-        first: number of the first batch.
-        ahead: batches that wait, at most.
-
-    Attributes:
-        waited: seconds that were spent waiting for batches.
-    """
-
-    def __init__(self, material: Material, first: int = 0, ahead: int = 3) -> None:
-        self.waited = 0.0
-        self._material, self._next = material, first
-        self._queue: queue.Queue[Batch | Exception] = queue.Queue(ahead)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-
-    def __enter__(self) -> Feed:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join(_DEADLINE_S)
-
-    def _work(self) -> None:
-        while not self._stop.is_set():
-            try:
-                item: Batch | Exception = self._material.batch(self._next)
-            except Exception as error:  # handed to whoever waits for the batch
-                item = error
-            self._next += 1
-            while not self._stop.is_set():
-                try:
-                    self._queue.put(item, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-
-    def get(self) -> Batch:
-        """The next batch.
-
-        Raises:
-            EffectError, WorkerDied, RenderTimeout: it could not be rendered.
-        """
-        start = time.perf_counter()
-        try:
-            item = self._queue.get(timeout=_DEADLINE_S)
-        except queue.Empty:
-            raise EffectError(
-                f"{self._material.effect.name} rendered no batch of {self._material.size} clips in {_DEADLINE_S:g} s; "
-                "use shorter clips, or smaller batches."
-            ) from None
-        finally:
-            self.waited += time.perf_counter() - start
-        if isinstance(item, Exception):
-            raise item
-        return item

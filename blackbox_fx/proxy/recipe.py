@@ -35,6 +35,8 @@ class ProxyRecipe:
         minutes: of training, at most.
         steps: of training, at most; 0 for as many as there is time for.
         slopes: weight in the loss of how the spectrum changes with the settings; with it, half as many clips are heard.
+        impulses: whether a linear effect whose net is a filter is learnt from its impulse responses, four for each clip
+            of a batch, instead of from clips.
         learning_rate: at first; it falls to a fiftieth along a cosine.
         seed: of everything random.
 
@@ -53,12 +55,15 @@ class ProxyRecipe:
     minutes: float = 10
     steps: int = 0
     slopes: float = 0.0
+    impulses: bool = True
     learning_rate: float = 4e-3
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "seconds", "minutes", "slopes", "learning_rate", "batch", "steps", "seed"):
             self._check_number(name, getattr(self, name))
+        if not isinstance(self.impulses, bool):
+            raise ParameterError(f"impulses must be true or false, got {self.impulses!r}.")
         for name in ("fix", "within", "net"):
             table = getattr(self, name)
             if not isinstance(table, Mapping):

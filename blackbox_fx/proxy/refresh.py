@@ -16,7 +16,8 @@ from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
 from blackbox_fx.estimators.stochastic import check_count
 from blackbox_fx.layer import BlackBox
-from blackbox_fx.proxy.fit import Loss, flushed
+from blackbox_fx.proxy.fit import flushed
+from blackbox_fx.proxy.loss import Loss
 from blackbox_fx.proxy.material import Batch
 from blackbox_fx.proxy.model import Proxy
 

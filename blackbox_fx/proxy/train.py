@@ -24,7 +24,7 @@ from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.profiling import profile
 from blackbox_fx.proxy import weights
 from blackbox_fx.proxy.card import Card, Training, make_card
-from blackbox_fx.proxy.choose import choose_net
+from blackbox_fx.proxy.choose import choose_lessons, choose_net
 from blackbox_fx.proxy.fit import Course, fit, flushed
 from blackbox_fx.proxy.material import Material
 from blackbox_fx.proxy.model import Proxy
@@ -170,7 +170,7 @@ def _train(
         material = Material(*arguments, paired=recipe.slopes > 0)
         net.meet(material.ringing(_RINGING_S))
         looked_at = Material(effect, songs[-aside:], pool, recipe.seconds, _LOOKED_AT, _ASIDE).batch(0)
-        course = fit(net, material, looked_at, recipe, out, progress)
+        course = fit(net, choose_lessons(recipe, found, net, material), looked_at, recipe, out, progress)
         if course.skipped or course.unstable:
             _log.warning("%d renders and %d steps were left out.", course.skipped, course.unstable)
         weights.round_weights(net)

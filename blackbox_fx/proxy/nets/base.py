@@ -39,8 +39,7 @@ class ProxyNet(nn.Module, abc.ABC):
                 "the audio, or train one at that rate."
             )
         batch, channels, time = audio.shape
-        # the parameters of an effect are those of its default, in [-1, 1] as tanh and SiLU like them
-        rows = (2 * params - 1).to(audio).repeat_interleave(channels, 0)
+        rows = centred(params).to(audio).repeat_interleave(channels, 0)
         return self._imitate(audio.reshape(batch * channels, time), rows).reshape(audio.shape)
 
     def meet(self, response: Tensor) -> None:
@@ -49,6 +48,11 @@ class ProxyNet(nn.Module, abc.ABC):
     @abc.abstractmethod
     def _imitate(self, x: Tensor, p: Tensor) -> Tensor:
         """The output, (items, time), for x (items, time) and p (items, width) in [-1, 1]."""
+
+
+def centred(params: Tensor) -> Tensor:
+    """Parameters in [-1, 1], as tanh and SiLU like them."""
+    return 2 * params - 1
 
 
 def mlp(width: int, hidden: int, out: int) -> nn.Sequential:

@@ -14,6 +14,7 @@ from blackbox_fx.proxy.nets.base import mlp, start_at
 
 _LN10_20 = math.log(10) / 20
 _LOWEST_HZ = 20.0
+RESPONSE = 8192  # samples, of a filter
 _SILENCE = 1e-7  # of levels, before the clip
 
 
@@ -78,16 +79,21 @@ class Filter(nn.Module):
     """
 
     grid: Tensor
-    fold: Tensor
+    phase: Tensor
     tangent: Tensor
 
-    def __init__(self, width: int, sample_rate: float, sections: int = 4, knots: int = 24, size: int = 8192) -> None:
+    def __init__(
+        self, width: int, sample_rate: float, sections: int = 4, knots: int = 24, size: int = RESPONSE
+    ) -> None:
         super().__init__()
         self.size, self.sections, self.sample_rate = size, sections, sample_rate
-        self.register_buffer("grid", log_grid(size // 2 + 1, knots, sample_rate), persistent=False)
+        grid = log_grid(size // 2 + 1, knots, sample_rate)
+        self.register_buffer("grid", grid, persistent=False)
+        # the cepstrum of a minimum-phase response is that of its log magnitude, folded onto positive time
         fold = torch.zeros(size)
         fold[0], fold[1 : size // 2], fold[size // 2] = 1, 2, 1
-        self.register_buffer("fold", fold, persistent=False)
+        phase = torch.fft.rfft(torch.fft.irfft(grid, size) * fold).imag
+        self.register_buffer("phase", phase, persistent=False)
         bins = torch.arange(size // 2 + 1) / size
         self.register_buffer("tangent", torch.tan(math.pi * bins.clamp_max(0.4999)), persistent=False)
         self.magnitude = Steer(width, torch.zeros(knots))
@@ -97,15 +103,19 @@ class Filter(nn.Module):
 
     def response(self, p: Tensor) -> Tensor:
         """The impulse response, (items, size)."""
-        # the cepstrum of a minimum-phase response is that of its log magnitude, folded onto positive time
-        cepstrum = torch.fft.irfft(self.magnitude(p) @ self.grid, self.size) * self.fold
-        return torch.fft.irfft(torch.exp(torch.fft.rfft(cepstrum)) * self._sections(p), self.size)
+        return torch.fft.irfft(self.spectrum(p), self.size)
 
-    def _sections(self, p: Tensor) -> Tensor:
+    def spectrum(self, p: Tensor, bins: Tensor | None = None) -> Tensor:
+        """The frequency response, (items, bins), at all bins of a transform of the size, or at some."""
+        grid, phase, tangent = (x if bins is None else x[..., bins] for x in (self.grid, self.phase, self.tangent))
+        level = self.magnitude(p)
+        return torch.exp(torch.complex(level @ grid, level @ phase)) * self._sections(p, tangent)
+
+    def _sections(self, p: Tensor, tangent: Tensor) -> Tensor:
         """The response of all sections, (items, bins)."""
         place, damping, low, high, band = self.section(p)[..., None].split(self.sections, dim=1)
         hz = place.exp().clamp(10.0, 0.49 * self.sample_rate)
-        s = torch.complex(torch.zeros_like(self.tangent), self.tangent) / torch.tan(math.pi * hz / self.sample_rate)
+        s = torch.complex(torch.zeros_like(tangent), tangent) / torch.tan(math.pi * hz / self.sample_rate)
         ring = 2 * damping.exp() * s
         # in decibels, as it were; the band also with the other sign, for all-pass filters
         low, high, band = low.exp(), high.exp(), band.sinh() / math.sinh(1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.proxy.nets.base import ProxyNet
+from blackbox_fx.proxy.nets.base import ProxyNet, centred
 from blackbox_fx.proxy.nets.stages import Curve, Filter, Gain, Steer, Tail, fast_length
 
 _LOWEST_HZ = 20.0
@@ -65,6 +65,21 @@ class Structured(ProxyNet):
             late = response[1 : self.tail.length + 1]
             self.tail.carrier.zero_()
             self.tail.carrier[1 : len(late) + 1] = late[: self.tail.length - 1]
+
+    @property
+    def is_filter(self) -> bool:
+        """Whether it is one filter and nothing else."""
+        return self.before is not None and not (self.gains or self.curve or self.after or self.tail)
+
+    def spectrum(self, params: Tensor, bins: Tensor) -> Tensor:
+        """The frequency response, (batch, bins), of a net that is a filter, at bins of a transform of RESPONSE samples.
+
+        Args:
+            params: (batch, width) in [0, 1].
+            bins: whole numbers.
+        """
+        assert self.before is not None and self.is_filter
+        return self.before.spectrum(centred(params), bins)
 
     def _imitate(self, x: Tensor, p: Tensor) -> Tensor:
         if self.before is not None:
