@@ -56,31 +56,17 @@ def _supervision(addresses: list[str], batch: int, seconds: float, rounds: int, 
         (
             f.name,
             f"{np.median(f.inside) * 1e3:.2f}",
-            f"{np.median(f.worker - f.inside) * 1e3:+.2f}",
-            f"{np.median(f.worker / f.inside):.2f}",
-            f"{np.median(f.bare - f.inside) * 1e3:+.2f}",
-            f"{np.median(f.bare / f.inside):.2f}",
-            f"{np.median(f.one) / batch * 1e3:.2f}",
-            f"{np.median(f.one / f.several):.2f}",
+            *(f"{np.median(x - f.inside) * 1e3:+.2f} ({np.median(x / f.inside):.2f})" for x in (f.worker, f.bare)),
+            *(f"{np.median(x):.2f}" for x in (f.one / f.several, f.bare_one / f.bare_several)),
             "yes" if f.equal else "NO",
         )
         for f in found
     ]
     show.table(
-        f"{seconds:g} s stereo, {rounds} rounds, medians; batches of {batch}",
-        (
-            "effect",
-            "ms here",
-            "worker +ms",
-            "ratio",
-            "bare process +ms",
-            "ratio",
-            "ms a clip, 1 worker",
-            f"{workers} workers' speed-up",
-            "equal",
-        ),
+        f"{seconds:g} s stereo, {rounds} rounds, medians: ms here, and how many more elsewhere; batches of {batch}",
+        ("effect", "here", "in a worker", "bare process", f"{workers} workers' speed-up", "bare", "equal"),
         rows,
-        numbers=8,
+        numbers=6,
     )
 
 

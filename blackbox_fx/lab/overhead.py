@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -101,6 +103,7 @@ class Supervision:
         inside, worker, bare: one clip rendered in this process, in a worker, and in a process without supervision,
             which only copies the clip in and the output home.
         one, several: a batch in one worker, and in several.
+        bare_one, bare_several: as many clips in one such process, and in several.
         equal: whether all outputs were the same bit for bit.
     """
 
@@ -110,6 +113,8 @@ class Supervision:
     bare: np.ndarray
     one: np.ndarray
     several: np.ndarray
+    bare_one: np.ndarray
+    bare_several: np.ndarray
     equal: bool
 
 
@@ -137,18 +142,23 @@ def supervision(
     whole = Job(effect, audio, rows, np.arange(batch), rate)
     single = Job(effect, audio[:1], rows[:1], np.zeros(1, np.int64), rate)
     values = effect.space.decode(rows[0])
-    spent, equal = np.zeros((5, rounds + 1)), True
+    spent, equal = np.zeros((7, rounds + 1)), True
     with (
         Processes(1) as one,
         Processes(workers) as several,
-        bare_worker(effect, audio[0].shape, values, rate) as bare,
+        contextlib.ExitStack() as stack,
+        concurrent.futures.ThreadPoolExecutor(workers) as hands,
     ):
+        bare = [stack.enter_context(bare_worker(effect, audio[0].shape, values, rate)) for _ in range(workers)]
+        shares = [audio[k::workers] for k in range(workers)]
         ways = (
             lambda: effect.render(audio[0], values, rate),
             lambda: one.map(single)[0],
-            lambda: bare(audio[0]),
+            lambda: bare[0](audio[0]),
             lambda: one.map(whole),
             lambda: several.map(whole),
+            lambda: [bare[0](clip) for clip in audio],
+            lambda: list(hands.map(lambda render, share: [render(clip) for clip in share], bare, shares)),
         )
         for k in range(rounds + 1):
             outputs = []
@@ -156,7 +166,7 @@ def supervision(
                 began = time.perf_counter()
                 outputs.append(way())
                 times[k] = time.perf_counter() - began
-            inside, worker, alone, *batches = outputs
+            inside, worker, alone, *batches = outputs[:5]
             equal &= all(np.array_equal(inside, y) for y in (worker, alone)) and np.array_equal(*batches)
             if progress:
                 progress(k, rounds, effect.name)
