@@ -207,6 +207,30 @@ class Curve(nn.Module):
 
 
 @final
+class Capacitor(nn.Module):
+    """Lets what is constant fade away, as between the stages of an amplifier: also a constant that a curve adds.
+
+    A tube or an asymmetric curve has one in silence, too, so that an effect that begins there fades from it.
+
+    Args:
+        width: of the parameters.
+        sample_rate: in Hz.
+    """
+
+    def __init__(self, width: int, sample_rate: float) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.predict = Steer(width, torch.tensor([math.log(0.1), 0.0]))  # seconds, and a constant
+
+    def forward(self, x: Tensor, p: Tensor) -> Tensor:
+        """Takes from x (items, time) what the capacitor holds, which is nothing at first."""
+        seconds, constant = self.predict(p).unbind(1)
+        x = x + constant[:, None]
+        seconds = seconds.exp()
+        return x - ballistics(x, torch.zeros_like(constant), seconds, seconds, self.sample_rate)
+
+
+@final
 class Tail(nn.Module):
     """A late reverberation: one learned response, of which bands of frequency fade faster or slower and louder.
 

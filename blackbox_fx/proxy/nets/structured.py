@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.proxy.nets.base import ProxyNet, centred
-from blackbox_fx.proxy.nets.stages import Curve, Filter, Gain, Steer, Tail, fast_length
+from blackbox_fx.proxy.nets.stages import Capacitor, Curve, Filter, Gain, Steer, Tail, fast_length
 
 _LOWEST_HZ = 20.0
 _RINGING = 8192  # samples after which a crossover is quiet
@@ -29,6 +29,7 @@ class Structured(ProxyNet):
         gain: whether there is a gain.
         bands: bands of frequency with gains of their own.
         curve: whether there is a curve.
+        capacitor: whether constants fade after it, as in amplifiers.
         tail_seconds: length of the reverberation, 0 for none.
 
     Raises:
@@ -43,6 +44,7 @@ class Structured(ProxyNet):
         gain: bool = True,
         bands: int = 1,
         curve: bool = True,
+        capacitor: bool = False,
         tail_seconds: float = 0.0,
     ) -> None:
         super().__init__(width, sample_rate)
@@ -55,6 +57,7 @@ class Structured(ProxyNet):
         self.gains = nn.ModuleList(Gain(width, sample_rate) for _ in range(bands if gain else 0))
         self.split = Split(width, sample_rate, bands) if bands > 1 else None
         self.curve = Curve(width) if curve else None
+        self.capacitor = Capacitor(width, sample_rate) if capacitor else None
         self.after = Filter(width, sample_rate) if filters > 1 else None
         self.tail = Tail(width, sample_rate, tail_seconds) if tail_seconds else None
 
@@ -69,7 +72,7 @@ class Structured(ProxyNet):
     @property
     def is_filter(self) -> bool:
         """Whether it is one filter and nothing else."""
-        return self.before is not None and not (self.gains or self.curve or self.after or self.tail)
+        return self.before is not None and not (self.gains or self.curve or self.capacitor or self.after or self.tail)
 
     def spectrum(self, params: Tensor, bins: Tensor) -> Tensor:
         """The frequency response, (batch, bins), of a net that is a filter, at bins of a transform of RESPONSE samples.
@@ -87,7 +90,7 @@ class Structured(ProxyNet):
         if self.gains:
             parts = self.split(x, p) if self.split is not None else [x]
             x = torch.stack([gain(part, p) for gain, part in zip(self.gains, parts, strict=True)]).sum(0)
-        for stage in (self.curve, self.after, self.tail):
+        for stage in (self.curve, self.capacitor, self.after, self.tail):
             if stage is not None:
                 x = stage(x, p)
         return x
