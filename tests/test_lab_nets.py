@@ -57,6 +57,12 @@ def test_tricks_change_one_thing_each(trained, slopes):
     assert first.startswith("ESR 0.02 and cosine") and "instead of ESR 0.01" in first
 
 
+def test_of_a_filter_it_is_tried_to_learn_from_clips():
+    recipe = read_recipe(find_proxy("pedalboard-eq"))
+    assert list(tricks(recipe).values()) == [{"impulses": False}]
+    assert {"slopes": 0.5} in tricks(dataclasses.replace(recipe, impulses=False)).values()
+
+
 def test_what_tricks_brought_stands_on_the_card(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     place = shutil.copytree(find_proxy(NAME), tmp_path / "mine")

@@ -13,13 +13,13 @@ from blackbox_fx.errors import ParameterError
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.choose import choose_net
 from blackbox_fx.proxy.nets import NETS, make_net
-from blackbox_fx.proxy.nets.stages import Curve, Filter, Gain, Tail
+from blackbox_fx.proxy.nets.stages import Capacitor, Curve, Filter, Gain, Tail
 from blackbox_fx.proxy.nets.structured import Split
 from tests.cases import music
 
 RATE = 44100
 SMALL = {
-    "structured": {"bands": 2, "tail_seconds": 0.05},
+    "structured": {"bands": 2, "capacitor": True, "tail_seconds": 0.05},
     "tcn": {"channels": 4, "blocks": 2},
     "recurrent": {"hidden": 4},
 }
@@ -126,6 +126,16 @@ def test_a_gain_may_jump_and_begins_in_silence(hop: int):
     time = np.arange(1, 4001) / RATE
     np.testing.assert_allclose(gain[:4000], 6 - 12 * (1 - np.exp(-100 * time)), atol=0.12 * hop)
     np.testing.assert_allclose(gain[4000:], 6 - 12 * np.exp(-100 * time), atol=0.12 * hop)
+
+
+def test_behind_a_capacitor_constants_fade_and_sound_does_not():
+    stage, seconds, constant = Capacitor(1, RATE), 0.05, 0.2
+    start(stage, predict=[math.log(seconds), constant])
+    silence = stage(torch.zeros(2, 8000), torch.zeros(2, 1)).detach()[0].numpy()
+    np.testing.assert_allclose(silence, constant * np.exp(-np.arange(1, 8001) / RATE / seconds), atol=1e-5)
+    pole, x = math.exp(-1 / RATE / seconds), mono()
+    true = scipy.signal.lfilter([pole, -pole], [1, -pole], x.numpy() + constant)
+    np.testing.assert_allclose(stage(x, torch.zeros(2, 1)).detach(), true, atol=1e-4)
 
 
 def test_bands_add_up_to_the_whole():

@@ -128,6 +128,18 @@ def test_where_parameters_do_nothing_there_is_no_cosine():
     assert measure(lambda a, p, r: a + 0 * p.sum(), silent).audio.mean == pytest.approx(1, abs=1e-3)
 
 
+def test_where_the_effect_jumps_there_is_no_gradient_and_the_others_are_scored(exam):
+    jumps = np.array([True, False, True, False, False, False])
+    at = [exam.material.effect.space.decode(row)["gain_db"] for row in exam.batch.params[jumps].double().numpy()]
+
+    def jump(audio, sample_rate, gain_db):
+        return amplify(audio, sample_rate, gain_db) + 0.3 * audio * sum(gain_db > place for place in at)
+
+    found = held_out(bfx.function(jump, GAIN), Inline(), RATE, 0.5, 6)
+    assert np.array_equal(found.active, ~jumps) and found.unknown == 2
+    assert len(found.cosines(imitation)) == 4 and exam.unknown == 0 and exam.active.all()
+
+
 def test_a_proxy_that_gives_nan_is_an_error(exam):
     with pytest.raises(AudioError, match="NaN"):
         measure(lambda a, p, r: a * torch.nan, exam)

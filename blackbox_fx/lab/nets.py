@@ -30,7 +30,7 @@ def tricks(recipe: ProxyRecipe) -> dict[str, Mapping[str, Any]]:
     Pre-emphasis, clips of noise, a saturated or logarithmic error-to-signal ratio (which weights quiet clips up) and
     other learning rates were tried too, and won nowhere at equal time; no recipe has settings for them.
     """
-    net = make_net(recipe.net, 1, recipe.sample_rate)
+    net = make_net(recipe.net, 1, recipe.sample_rate) if recipe.net else None
     if recipe.impulses and isinstance(net, Structured) and net.is_filter:
         return {"learnt from clips": {"impulses": False}}
     return {

@@ -16,9 +16,11 @@ from blackbox_fx.estimators.autodiff import Differentiable, surrogate_vjp
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.proxy.material import Batch, Material
 
-_ACTIVE = 0.02  # of the median length of the gradient; below, the effect does nothing at that setting
+_ACTIVE = 0.02  # of the median length of known gradients; below, the effect does nothing at that setting
 _STEPS = (0.02, 0.005, 0.00125)  # of the central differences, on the [0, 1] axis
-_KNOWN = 0.9  # cosine of what neighbouring steps find; at a kink it is less, and there is no one gradient
+# of what neighbouring steps find, the cosine and the ratio of lengths; at a kink the first is less, at a jump a quarter
+# of the step finds four times the length, and in either case there is no one gradient
+_KNOWN, _AS_LONG = 0.9, 0.5
 
 Progress = Callable[[int, int, str], None]
 
@@ -44,19 +46,19 @@ class Exam:
         batch: clips, settings and renders.
         cotangents: of the loss to the effect at another setting, at the real output, (batch, 1, time).
         gradients: of that loss with respect to params, by central differences of the effect, (batch, width).
-        alike: the least cosine of what the middle step finds to what a larger and a smaller one find, (batch,).
+        known: whether a larger and a smaller step find about the same: not so at kinks and jumps, (batch,).
     """
 
     material: Material
     batch: Batch
     cotangents: Tensor
     gradients: NDArray[np.float64]
-    alike: NDArray[np.float64]
+    known: NDArray[np.bool_]
 
     @property
     def active(self) -> NDArray[np.bool_]:
         """Items at which the effect does something, and its gradient is known: (batch,)."""
-        return self._moving & (self.alike >= _KNOWN)
+        return self._moving & self.known
 
     @property
     def unknown(self) -> int:
@@ -66,7 +68,8 @@ class Exam:
     @property
     def _moving(self) -> NDArray[np.bool_]:
         lengths = np.linalg.norm(self.gradients, axis=1)
-        return lengths > _ACTIVE * max(float(np.median(lengths)), 1e-12)
+        usual = np.median(lengths[self.known] if self.known.any() else lengths)  # jumps seem steep
+        return lengths > _ACTIVE * max(float(usual), 1e-12)
 
     def call(self) -> Call:
         """The forward pass of all items."""
@@ -112,8 +115,13 @@ def make_exam(material: Material, loss: Callable[[Tensor, Tensor], Tensor] | Non
     assert wet.grad is not None
     here = Call(material.effect, material.pool, material.clips.sample_rate, *batch)
     coarse, gradients, fine = (FiniteDifference(step).vjp(here, wet.grad).double().numpy() for step in _STEPS)
-    alike = np.minimum(_cosines(gradients, coarse), _cosines(gradients, fine))
-    return Exam(material, batch, wet.grad, gradients, alike)
+    known = _agree(gradients, coarse) & _agree(gradients, fine)
+    return Exam(material, batch, wet.grad, gradients, known)
+
+
+def _agree(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
+    shorter, longer = np.sort([np.linalg.norm(x, axis=1) for x in (a, b)], axis=0)
+    return (_cosines(a, b) >= _KNOWN) & (shorter >= _AS_LONG * longer)
 
 
 def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -67,7 +67,7 @@ class ParameterGradient:
         mean, error, median, low: over the active items; the standard error, and the quantile of 10 %. None if no item
             is active.
         active, items: at how many of all items the effect does anything with its parameters, and its gradient is known.
-        unknown: at how many more it does something, but its central differences depend on their step, as at a kink.
+        unknown: at how many more it does something, but its central differences depend on their step: kinks, jumps.
     """
 
     mean: float | None
