@@ -63,6 +63,11 @@ def test_of_a_filter_it_is_tried_to_learn_from_clips():
     assert {"slopes": 0.5} in tricks(dataclasses.replace(recipe, impulses=False)).values()
 
 
+def test_a_capacitor_is_tried_without():
+    recipe = read_recipe(find_proxy("zam-tube"))
+    assert recipe.net["capacitor"] and {"net": {**recipe.net, "capacitor": False}} in tricks(recipe).values()
+
+
 def test_what_tricks_brought_stands_on_the_card(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     place = shutil.copytree(find_proxy(NAME), tmp_path / "mine")

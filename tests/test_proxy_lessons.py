@@ -80,6 +80,13 @@ def test_responses_are_the_effect_s_own_and_fixed_by_their_number(songs):
     np.testing.assert_allclose(response.numpy(), true[bins], atol=2e-3)
 
 
+def test_no_bin_is_that_of_constants_at_any_rate():
+    songs = [compose(0, 2.0, 384000)]
+    some = Material(SHELF.load_effect(), songs, Inline(), 0.1, 2, 0)
+    bins = FromResponses(some)._bins
+    assert int(bins.min()) == 1 and bool((bins.diff() > 0).all())
+
+
 def test_the_spectrum_of_a_filter_is_that_of_its_sound():
     net = shelf()
     with torch.no_grad():

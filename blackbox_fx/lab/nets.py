@@ -33,11 +33,14 @@ def tricks(recipe: ProxyRecipe) -> dict[str, Mapping[str, Any]]:
     net = make_net(recipe.net, 1, recipe.sample_rate) if recipe.net else None
     if recipe.impulses and isinstance(net, Structured) and net.is_filter:
         return {"learnt from clips": {"impulses": False}}
-    return {
+    others: dict[str, Mapping[str, Any]] = {
         "without matched slopes" if recipe.slopes else "slopes matched": {"slopes": 0.0 if recipe.slopes else _SLOPES},
         "clips twice as long": {"seconds": 2 * recipe.seconds},
         "clips half as long": {"seconds": recipe.seconds / 2},
     }
+    if recipe.net.get("capacitor"):
+        others["without a capacitor"] = {"net": {**recipe.net, "capacitor": False}}
+    return others
 
 
 @final

@@ -21,7 +21,7 @@ from blackbox_fx.proxy.nets.stages import RESPONSE
 
 _DEADLINE_S = 300.0  # for a batch
 _PER_CLIP = 4  # responses are learnt in a step for each clip that would be
-_HEARD = 8  # times, about, until there are _KEPT
+_SEEN = 8  # times, about, until there are _KEPT
 _KEPT = 32768
 _BINS = 400
 _FROM_HZ, _TO = 20.0, 0.45  # of the spectrum that counts; of the sample rate
@@ -92,7 +92,7 @@ class Spectra(NamedTuple):
 class FromResponses(Lessons[Spectra]):
     """Impulse responses of a linear effect, which say all there is to know of it, for a net that is a filter.
 
-    A step on many of them takes a fraction of one on few clips, so that they are heard several times: batches are drawn
+    A step on many of them takes a fraction of one on few clips, so that each is seen several times: batches are drawn
     from all responses so far, to which new ones are added now and then. Every octave counts the same.
 
     Args:
@@ -103,7 +103,7 @@ class FromResponses(Lessons[Spectra]):
         super().__init__(material)
         rate = material.clips.sample_rate
         places = np.geomspace(_FROM_HZ / rate, _TO, _BINS) * RESPONSE
-        self._bins = torch.from_numpy(np.unique(np.round(places).astype(np.int64)))
+        self._bins = torch.from_numpy(np.unique(np.round(places).clip(1).astype(np.int64)))
         self._weight = 1 / self._bins
         self._size = _PER_CLIP * material.size
         self._rounds = self._count = 0
@@ -113,7 +113,7 @@ class FromResponses(Lessons[Spectra]):
 
     def batch(self, number: int) -> Spectra:
         """Some of the responses so far."""
-        while self._rounds < min(number // _HEARD + 1, _KEPT // self._size):
+        while self._rounds < min(number // _SEEN + 1, _KEPT // self._size):
             self._add(self.material.settings(self._size, np.random.default_rng([self.material.seed, self._rounds])))
             self._rounds += 1
         if not self._count:

@@ -18,7 +18,7 @@ _RINGING = 8192  # samples after which a crossover is quiet
 
 @final
 class Structured(ProxyNet):
-    """A filter, a gain that follows the level, a curve, a second filter and a reverberation, as far as they are wanted.
+    """A filter, a gain that follows the level, a curve, a capacitor, a second filter and a reverberation, as wanted.
 
     Each part does what such a part does in an effect, so that little has to be learnt: how its few numbers follow from
     the parameters. `blackbox-fx bench nets` compares it with a TCN and an LSTM.
