@@ -174,13 +174,19 @@ def listing() -> None:
             continue
         card, s = entry.card, entry.card.scores
         cosine = "-" if s.parameters.mean is None else f"{s.parameters.mean:.3f}"
+        cosine += "*" * (2 * s.parameters.active < s.parameters.items)
         cells = (f"{s.sound.esr:.2g}", cosine, f"{s.audio.mean:.3f}")
         rows.append((show.plain(entry.name), show.plain(_imitated(card)), *cells))
     for title, rows in tables.items():
         if rows:
             show.table(title, ("name", "imitates", "ESR", "params", "audio"), rows, numbers=3)
     if found:
-        show.out.print("ESR: error over signal, as sound. params, audio: cosines of the gradients.", highlight=False)
+        show.out.print(
+            "ESR: error over signal, as sound. params, audio: cosines of the gradients.\n"
+            "*: at fewer than half of the settings; see its card.",
+            highlight=False,
+            soft_wrap=True,
+        )
     else:
         show.out.print("There are no proxies yet.")
     show.out.print(
