@@ -10,6 +10,7 @@ import blackbox_fx as bfx
 from blackbox_fx.data import compose
 from blackbox_fx.errors import EffectError
 from blackbox_fx.profiling import Profile
+from blackbox_fx.proxy import lessons
 from blackbox_fx.proxy.choose import choose_lessons
 from blackbox_fx.proxy.fit import fit
 from blackbox_fx.proxy.lessons import FromClips, FromResponses
@@ -78,6 +79,23 @@ def test_responses_are_the_effect_s_own_and_fixed_by_their_number(songs):
     bins = one._bins.numpy()
     assert bins[0] == 4 and bins[-1] == 3686
     np.testing.assert_allclose(response.numpy(), true[bins], atol=2e-3)
+
+
+def test_taken_up_late_a_training_renders_only_the_last_responses_again(songs):
+    whole, soon, late = (FromResponses(material(songs)) for _ in range(3))
+    for n in range(17):
+        batch = whole.batch(n)
+    assert all(torch.equal(a, b) for a, b in zip(batch, soon.batch(16), strict=True))
+    late.batch(10**6)
+    assert late._count == 64 * 32
+    late.batch(10**6 + 8)
+    assert late._count == 65 * 32
+
+
+def test_no_more_responses_are_kept_than_there_is_room_for(songs, monkeypatch):
+    monkeypatch.setattr(lessons, "_KEPT", 70)
+    some = FromResponses(material(songs))
+    assert len(some.batch(100).params) == 32 and some._count == 64
 
 
 def test_no_bin_is_that_of_constants_at_any_rate():

@@ -23,6 +23,7 @@ _DEADLINE_S = 300.0  # for a batch
 _PER_CLIP = 4  # responses are learnt in a step for each clip that would be
 _SEEN = 8  # times, about, until there are _KEPT
 _KEPT = 32768
+_REFILLED = 64  # rounds of responses that are rendered first where a training goes on
 _BINS = 400
 _FROM_HZ, _TO = 20.0, 0.45  # of the spectrum that counts; of the sample rate
 _SILENCE = 1e-4  # of magnitudes
@@ -93,7 +94,8 @@ class FromResponses(Lessons[Spectra]):
     """Impulse responses of a linear effect, which say all there is to know of it, for a net that is a filter.
 
     A step on many of them takes a fraction of one on few clips, so that each is seen several times: batches are drawn
-    from all responses so far, to which new ones are added now and then. Every octave counts the same.
+    from all responses so far, to which new ones are added now and then. Every octave counts the same. A training that
+    is taken up renders the last of them again, and goes on from there.
 
     Args:
         material: of the effect, whose settings are taken.
@@ -106,14 +108,17 @@ class FromResponses(Lessons[Spectra]):
         self._bins = torch.from_numpy(np.unique(np.round(places).clip(1).astype(np.int64)))
         self._weight = 1 / self._bins
         self._size = _PER_CLIP * material.size
-        self._rounds = self._count = 0
+        self._rounds, self._count = -1, 0  # none rendered; responses kept
         most = _KEPT // self._size * self._size
         width = material.effect.space.width
         self._kept = Spectra(torch.empty(most, width), torch.empty(most, len(self._bins), dtype=torch.complex64))
 
     def batch(self, number: int) -> Spectra:
         """Some of the responses so far."""
-        while self._rounds < min(number // _SEEN + 1, _KEPT // self._size):
+        due = number // _SEEN + 1
+        if self._rounds < 0:
+            self._rounds = max(0, due - _REFILLED)
+        while self._rounds < due and self._count + self._size <= len(self._kept.params):
             self._add(self.material.settings(self._size, np.random.default_rng([self.material.seed, self._rounds])))
             self._rounds += 1
         if not self._count:
