@@ -71,7 +71,7 @@ def test_responses_are_the_effect_s_own_and_fixed_by_their_number(songs):
     assert all(torch.equal(a, b) for a, b in zip(batches[19], two.batch(19), strict=True))
     assert len(batches[0].params) == 4 * SHELF.batch and not torch.equal(batches[0].params, batches[1].params)
     rows = {tuple(row.tolist()) for batch in batches for row in batch.params}
-    assert 2 * 32 < len(rows) <= 3 * 32  # in rounds of 32, each at first heard eight times
+    assert 2 * 32 < len(rows) <= 3 * 32  # in rounds of 32, each at first seen eight times
     row, response = batches[19].params[0], batches[19].response[0]
     impulse = np.zeros((1, 8192), np.float32)
     impulse[0, 0] = 0.1
@@ -125,13 +125,10 @@ def test_the_spectrum_of_a_filter_is_that_of_its_sound():
         ({"time_invariant": 0.1}, {}, FromClips),
         ({"linear": float("nan")}, {}, FromClips),
         ({}, {"impulses": False}, FromClips),
-        ({}, {"net": {"kind": "structured", "filters": 2, "gain": False, "curve": False}}, FromClips),
-        ({}, {"net": {"kind": "structured", "filters": 1, "gain": False}}, FromClips),
-        (
-            {},
-            {"net": {"kind": "structured", "filters": 1, "gain": False, "curve": False, "tail_seconds": 0.1}},
-            FromClips,
-        ),
+        ({}, {"net": FILTER | {"filters": 2}}, FromClips),
+        ({}, {"net": FILTER | {"curve": True}}, FromClips),
+        ({}, {"net": FILTER | {"capacitor": True}}, FromClips),
+        ({}, {"net": FILTER | {"tail_seconds": 0.1}}, FromClips),
         ({}, {"net": {"kind": "tcn", "channels": 4, "blocks": 2}}, FromClips),
     ],
 )

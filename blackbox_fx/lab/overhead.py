@@ -160,16 +160,19 @@ def supervision(
             lambda: [bare[0](clip) for clip in audio],
             lambda: list(hands.map(lambda render, share: [render(clip) for clip in share], bare, shares)),
         )
-        for k in range(rounds + 1):
+        for turn in range(rounds + 1):
             outputs = []
             for way, times in zip(ways, spent, strict=True):
                 began = time.perf_counter()
                 outputs.append(way())
-                times[k] = time.perf_counter() - began
-            inside, worker, alone, *batches = outputs[:5]
-            equal &= all(np.array_equal(inside, y) for y in (worker, alone)) and np.array_equal(*batches)
+                times[turn] = time.perf_counter() - began
+            inside, worker, alone, whole_one, whole_several, bare_one, bare_several = outputs
+            equal &= all(np.array_equal(inside, y) for y in (worker, alone)) and np.array_equal(
+                whole_one, whole_several
+            )
+            equal &= all(np.array_equal(bare_one[k::workers], share) for k, share in enumerate(bare_several))
             if progress:
-                progress(k, rounds, effect.name)
+                progress(turn, rounds, effect.name)
     return Supervision(effect.name, *spent[:, 1:], equal=equal)
 
 

@@ -122,10 +122,7 @@ class FromResponses(Lessons[Spectra]):
             self._add(self.material.settings(self._size, np.random.default_rng([self.material.seed, self._rounds])))
             self._rounds += 1
         if not self._count:
-            raise EffectError(
-                f"{self.material.effect.name} failed at all {self._size} settings of a batch; narrow the range of its "
-                "parameters."
-            )
+            raise self.material.refusal(self._size)
         chosen = np.random.default_rng([self.material.seed, number, 1]).integers(self._count, size=self._size)
         return Spectra(*(part[chosen] for part in self._kept))
 

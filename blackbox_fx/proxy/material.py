@@ -90,10 +90,14 @@ class Material:
             sound[:half] = sound[half : 2 * half] = sound[:half] & sound[half : 2 * half]
         self.skipped += int(job.failed.sum())
         if not sound.any():
-            raise EffectError(
-                f"{self.effect.name} failed at all {self.size} settings of a batch; narrow the range of its parameters."
-            )
+            raise self.refusal(self.size)
         return Batch(*(torch.from_numpy(part[sound]) for part in (audio, rows.astype(np.float32), wet)))
+
+    def refusal(self, settings: int) -> EffectError:
+        """What is said of a batch without a single render."""
+        return EffectError(
+            f"{self.effect.name} failed at all {settings} settings of a batch; narrow the range of its parameters."
+        )
 
     def ringing(self, seconds: float, settings: int = 16) -> Tensor:
         """Of some settings, the impulse response that rings longest, (time,).
