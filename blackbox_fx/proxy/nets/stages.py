@@ -16,6 +16,7 @@ _LN10_20 = math.log(10) / 20
 _LOWEST_HZ = 20.0
 RESPONSE = 8192  # samples, of a filter
 _SILENCE = 1e-7  # of levels, before the clip
+_LEAST = 0.003  # of a parameter's axis, of which a logarithm is taken
 
 
 def fast_length(n: int) -> int:
@@ -131,48 +132,48 @@ class Gain(nn.Module):
     """A gain that follows the level, as compressors, gates and expanders have it.
 
     The level rises with one time constant and falls with another; a curve of dB over dB with a few bends and jumps
-    gives the gain; and the gain, too, falls and rises with times of its own, twice, as in detectors that first hold a
-    peak and then smooth it. Before the clip is silence. All times and the curve are predicted from the parameters.
+    gives the gain; and the gain, too, rises and falls with times of its own. Effects smooth one or the other: the times
+    begin where either can be found. Before the clip is silence. Times and curve are predicted from the parameters.
 
     Args:
         width: of the parameters.
         sample_rate: in Hz.
         bends: of the curve.
-        hop: samples for which one gain is computed.
+
+    References:
+        "Digital dynamic range compressor design, a tutorial and analysis" (Giannoulis, Massberg and Reiss, 2012).
     """
 
-    ramp: Tensor
-
-    def __init__(self, width: int, sample_rate: float, bends: int = 3, hop: int = 4) -> None:
+    def __init__(self, width: int, sample_rate: float, bends: int = 2) -> None:
         super().__init__()
-        self.sample_rate, self.bends, self.hop = sample_rate, bends, hop
-        # seconds of the level and, twice, of the gain; where the curve bends, how much and how softly; its gain
-        times = torch.log(torch.tensor([0.001, 0.02, 0.001, 0.005, 0.001, 0.001]))
-        bends_at = torch.linspace(-50, -10, bends) / 20
-        start = torch.cat([times, bends_at, torch.zeros(3 * bends), torch.zeros(1)])
-        self.predict = Steer(width, start)
-        self.register_buffer("ramp", torch.arange(1, hop + 1) / hop, persistent=False)
+        self.sample_rate, self.bends = sample_rate, bends
+        # seconds in which the level rises and falls, and the gain; a time in ms is often on a linear axis, where the
+        # shortest are all at its low end, so that the logarithms of the parameters tell more of it than they do
+        self.times = Steer(2 * width, torch.log(torch.tensor([1e-4, 3e-3, 1e-3, 5e-3])))
+        # where the curve bends, how much, how far it jumps there and how softly it does both; its gain
+        places = torch.linspace(-40, -10, bends) / 20
+        self.curve = Steer(width, torch.cat([places, torch.zeros(3 * bends + 1)]))
 
     def decibels(self, x: Tensor, p: Tensor) -> Tensor:
-        """The gain in silence and of every hop, (items, 1 + hops), in dB."""
-        times, places, slopes, jumps, widths, makeup = self.predict(p).split([6, *[self.bends] * 4, 1], dim=1)
-        rise, fall, *gains = times.exp().unbind(1)
+        """The gain of every sample of x (items, time), in dB."""
+        logarithms = 1 - 2 * torch.log((1 + p.clamp_min(-1)) / 2 + _LEAST) / math.log(_LEAST)
+        rise, fall, up, down = self.times(torch.cat([p, logarithms], 1)).exp().unbind(1)
         silence = x.new_full((len(x), 1), _SILENCE)
         level = ballistics(x.abs().clamp_min(_SILENCE), silence[:, 0], rise, fall, self.sample_rate)
-        level = torch.cat([silence, F.max_pool1d(level, self.hop, ceil_mode=True)], 1)
-        soft = widths.exp() * 0.1
-        over = (torch.log10(level)[:, None] - places[..., None]) / soft[..., None]
-        less = F.softplus(over) * (soft * slopes)[..., None] + torch.sigmoid(over) * jumps[..., None]
-        gain = 20 * (makeup - less.sum(1))
-        for down, up in (gains[:2], gains[2:]):
-            gain = ballistics(gain, gain[:, 0], up, down, self.sample_rate / self.hop)
-        return gain
+        level = torch.log10(torch.cat([silence, level], 1))
+        *bends, makeup = self.curve(p).split([*[self.bends] * 4, 1], dim=1)
+        less = torch.zeros_like(level)
+        for bend in torch.stack(bends, 1)[..., None].unbind(2):
+            place, slope, jump, width = bend.unbind(1)
+            soft = 0.1 * width.exp()
+            over = (level - place) / soft
+            less = less + F.softplus(over) * soft * slope + torch.sigmoid(over) * jump
+        gain = 20 * (makeup - less)
+        return ballistics(gain[:, 1:], gain[:, 0], up, down, self.sample_rate)
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
-        """Applies the gain, joined by lines, to x (items, time)."""
-        gain = _LN10_20 * self.decibels(x, p)[..., None]
-        joined = gain[:, :-1] + gain.diff(dim=1) * self.ramp
-        return x * torch.exp(joined.flatten(1)[:, : x.shape[-1]])
+        """Applies the gain to x (items, time), as p (items, width) says."""
+        return x * torch.exp(_LN10_20 * self.decibels(x, p))
 
 
 def ballistics(x: Tensor, start: Tensor, rise: Tensor, fall: Tensor, rate: float) -> Tensor:
