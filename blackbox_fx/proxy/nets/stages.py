@@ -17,6 +17,8 @@ _LOWEST_HZ = 20.0
 RESPONSE = 8192  # samples, of a filter
 _SILENCE = 1e-7  # of levels, before the clip
 _LEAST = 0.003  # of a parameter's axis, of which a logarithm is taken
+SMOOTHS = {"level": 1.0, "gain": -1.0, "either": 0.0}  # what a gain may smooth: order
+_DECIDES = 2.0  # how fast a gain decides what it smooths
 
 
 def fast_length(n: int) -> int:
@@ -131,49 +133,76 @@ class Filter(nn.Module):
 class Gain(nn.Module):
     """A gain that follows the level, as compressors, gates and expanders have it.
 
-    The level rises with one time constant and falls with another; a curve of dB over dB with a few bends and jumps
-    gives the gain; and the gain, too, rises and falls with times of its own. Effects smooth one or the other: the times
-    begin where either can be found. Before the clip is silence. Times and curve are predicted from the parameters.
+    A curve of dB over dB with a few bends and jumps makes a gain of the level. Effects smooth the level before it or the
+    gain after it, with one time constant for rising and one for falling. At first half of each is done; how much it
+    should be is learned, and what is not needed is not computed. Before the clip is silence. Times and curve are
+    predicted from the parameters.
 
     Args:
         width: of the parameters.
         sample_rate: in Hz.
         bends: of the curve.
+        smooths: "level" or "gain" if it is known, or "either".
 
     References:
         "Digital dynamic range compressor design, a tutorial and analysis" (Giannoulis, Massberg and Reiss, 2012).
     """
 
-    def __init__(self, width: int, sample_rate: float, bends: int = 2) -> None:
+    order: Tensor
+
+    def __init__(self, width: int, sample_rate: float, bends: int = 2, smooths: str = "either") -> None:
         super().__init__()
         self.sample_rate, self.bends = sample_rate, bends
         # seconds in which the level rises and falls, and the gain; a time in ms is often on a linear axis, where the
         # shortest are all at its low end, so that the logarithms of the parameters tell more of it than they do
-        self.times = Steer(2 * width, torch.log(torch.tensor([1e-4, 3e-3, 1e-3, 5e-3])))
+        self.times = Steer(2 * width, torch.log(torch.tensor([1e-3, 2e-2, 1e-2, 1e-2])))
         # where the curve bends, how much, how far it jumps there and how softly it does both; its gain
         places = torch.linspace(-40, -10, bends) / 20
         self.curve = Steer(width, torch.cat([places, torch.zeros(3 * bends + 1)]))
+        if smooths == "either":
+            self.order = nn.Parameter(torch.zeros(()))
+        else:
+            self.register_buffer("order", torch.tensor(SMOOTHS[smooths]), persistent=False)
+
+    @property
+    def before(self) -> Tensor:
+        """How much of the smoothing is done before the curve, in [0, 1]; an end that is reached is left no more."""
+        return (0.5 + _DECIDES * self.order).clamp(0, 1)
 
     def decibels(self, x: Tensor, p: Tensor) -> Tensor:
         """The gain of every sample of x (items, time), in dB."""
         logarithms = 1 - 2 * torch.log((1 + p.clamp_min(-1)) / 2 + _LEAST) / math.log(_LEAST)
         rise, fall, up, down = self.times(torch.cat([p, logarithms], 1)).exp().unbind(1)
-        silence = x.new_full((len(x), 1), _SILENCE)
-        level = ballistics(x.abs().clamp_min(_SILENCE), silence[:, 0], rise, fall, self.sample_rate)
-        level = torch.log10(torch.cat([silence, level], 1))
         *bends, makeup = self.curve(p).split([*[self.bends] * 4, 1], dim=1)
-        less = torch.zeros_like(level)
-        for bend in torch.stack(bends, 1)[..., None].unbind(2):
-            place, slope, jump, width = bend.unbind(1)
-            soft = 0.1 * width.exp()
-            over = (level - place) / soft
-            less = less + F.softplus(over) * soft * slope + torch.sigmoid(over) * jump
-        gain = 20 * (makeup - less)
-        return ballistics(gain[:, 1:], gain[:, 0], up, down, self.sample_rate)
+        numbers = torch.stack(bends, 1)[..., None]
+        silence = x.new_full((len(x), 1), _SILENCE)
+        level, before = x.abs().clamp_min(_SILENCE), self.before
+        gain = 20 * makeup
+        if before > 0:
+            smooth = ballistics(level, silence[:, 0], rise, fall, self.sample_rate)
+            gain = gain + before * bent(smooth, numbers)
+        if before < 1:
+            sharp = bent(torch.cat([silence, level], 1), numbers)
+            gain = gain + (1 - before) * ballistics(sharp[:, 1:], sharp[:, 0], up, down, self.sample_rate)
+        return gain
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """Applies the gain to x (items, time), as p (items, width) says."""
         return x * torch.exp(_LN10_20 * self.decibels(x, p))
+
+
+def bent(level: Tensor, numbers: Tensor) -> Tensor:
+    """A gain in dB that falls with the level (items, time), for numbers (items, 4, bends, 1).
+
+    They are, for each bend, where it is on a logarithmic axis, the slope and the jump that it adds, and how soft it is.
+    """
+    level, gain = torch.log10(level), torch.zeros_like(level)
+    for bend in numbers.unbind(2):
+        place, slope, jump, width = bend.unbind(1)
+        soft = 0.1 * width.exp()
+        over = (level - place) / soft
+        gain = gain - F.softplus(over) * soft * slope - torch.sigmoid(over) * jump
+    return 20 * gain
 
 
 def ballistics(x: Tensor, start: Tensor, rise: Tensor, fall: Tensor, rate: float) -> Tensor:

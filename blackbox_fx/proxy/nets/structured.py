@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.proxy.nets.base import ProxyNet, centred
-from blackbox_fx.proxy.nets.stages import Capacitor, Curve, Filter, Gain, Steer, Tail, fast_length
+from blackbox_fx.proxy.nets.stages import SMOOTHS, Capacitor, Curve, Filter, Gain, Steer, Tail, fast_length
 
 _LOWEST_HZ = 20.0
 _RINGING = 8192  # samples after which a crossover is quiet
@@ -28,6 +28,7 @@ class Structured(ProxyNet):
         filters: filters, 0, 1 or 2; the first before the gain, the second after the curve.
         gain: whether there is a gain.
         bands: bands of frequency with gains of their own.
+        smooths: what gains smooth, "level", "gain" or "either", which is then learned.
         curve: whether there is a curve.
         capacitor: whether constants fade after it, as in amplifiers.
         tail_seconds: length of the reverberation, 0 for none.
@@ -43,6 +44,7 @@ class Structured(ProxyNet):
         filters: int = 2,
         gain: bool = True,
         bands: int = 1,
+        smooths: str = "either",
         curve: bool = True,
         capacitor: bool = False,
         tail_seconds: float = 0.0,
@@ -53,8 +55,10 @@ class Structured(ProxyNet):
                 f"A structured net needs 0 to 2 filters, got {filters!r}, 1 or more bands, got {bands!r}, a tail of 0 "
                 f"seconds or more, got {tail_seconds!r}, and one stage at least."
             )
+        if smooths not in SMOOTHS:
+            raise ParameterError(f"smooths must be one of {', '.join(SMOOTHS)}, got {smooths!r}.")
         self.before = Filter(width, sample_rate) if filters else None
-        self.gains = nn.ModuleList(Gain(width, sample_rate) for _ in range(bands if gain else 0))
+        self.gains = nn.ModuleList(Gain(width, sample_rate, smooths=smooths) for _ in range(bands if gain else 0))
         self.split = Split(width, sample_rate, bands) if bands > 1 else None
         self.curve = Curve(width) if curve else None
         self.capacitor = Capacitor(width, sample_rate) if capacitor else None
