@@ -32,6 +32,26 @@ def test_a_folder_holds_what_is_needed_and_no_more(folder):
     assert card.scores.parameters.mean is not None and card.scores.realtime > 10
 
 
+# most error-to-signal ratio, and least cosine of the gradients of parameters
+WANTED = {
+    "pedalboard-eq": (0.05, 0.95),
+    "pedalboard-compressor": (0.02, 0.95),
+    "pedalboard-distortion": (0.004, 0.98),
+    "pedalboard-reverb": (0.05, 0.85),
+    "zam-eq2": (0.05, 0.95),
+    "zam-comp-x2": (0.02, 0.92),
+    "zam-multi-comp-x2": (0.02, 0.92),
+    "zam-tube": (0.05, 0.85),
+}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_a_card_says_what_is_wanted_of_its_kind_of_effect(folder):
+    (most, least), card = WANTED[folder.name], read_card(folder)
+    assert card.training.seconds <= 600 and card.scores.realtime >= 70
+    assert card.scores.sound.esr <= most and card.scores.parameters.mean >= least
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_it_imitates_its_effect(folder):
     recipe, card, proxy = read_recipe(folder), read_card(folder), bfx.load_proxy(folder.name)

@@ -133,8 +133,8 @@ class Filter(nn.Module):
 class Gain(nn.Module):
     """A gain that follows the level, as compressors, gates and expanders have it.
 
-    A curve of dB over dB with a few bends and jumps makes a gain of the level. Effects smooth the level before it or the
-    gain after it, with one time constant for rising and one for falling. At first half of each is done; how much it
+    A curve of dB over dB with a few bends and jumps makes a gain of the level. Effects smooth the level before it, or
+    the gain after it, with one time constant for rising and one for falling. At first half of each is done; how much it
     should be is learned, and what is not needed is not computed. Before the clip is silence. Times and curve are
     predicted from the parameters.
 
