@@ -153,9 +153,11 @@ class Gain(nn.Module):
     def __init__(self, width: int, sample_rate: float, bends: int = 2, smooths: str = "either") -> None:
         super().__init__()
         self.sample_rate, self.bends = sample_rate, bends
-        # seconds in which the level rises and falls, and the gain; a time in ms is often on a linear axis, where the
-        # shortest are all at its low end, so that the logarithms of the parameters tell more of it than they do
-        self.times = Steer(2 * width, torch.log(torch.tensor([1e-3, 2e-2, 1e-2, 1e-2])))
+        # seconds in which the level rises and falls, and the gain
+        self.times = Steer(width, torch.log(torch.tensor([1e-3, 2e-2, 1e-2, 1e-2])))
+        # a time in ms is often on a linear axis with the shortest all at its low end: there it is a power of its place
+        self.power = nn.Linear(width, 4, bias=False)
+        nn.init.zeros_(self.power.weight)
         # where the curve bends, how much, how far it jumps there and how softly it does both; its gain
         places = torch.linspace(-40, -10, bends) / 20
         self.curve = Steer(width, torch.cat([places, torch.zeros(3 * bends + 1)]))
@@ -171,8 +173,8 @@ class Gain(nn.Module):
 
     def decibels(self, x: Tensor, p: Tensor) -> Tensor:
         """The gain of every sample of x (items, time), in dB."""
-        logarithms = 1 - 2 * torch.log((1 + p.clamp_min(-1)) / 2 + _LEAST) / math.log(_LEAST)
-        rise, fall, up, down = self.times(torch.cat([p, logarithms], 1)).exp().unbind(1)
+        place = torch.log((1 + p.clamp_min(-1)) / 2 + _LEAST)
+        rise, fall, up, down = (self.times(p) + self.power(place)).exp().unbind(1)
         *bends, makeup = self.curve(p).split([*[self.bends] * 4, 1], dim=1)
         numbers = torch.stack(bends, 1)[..., None]
         silence = x.new_full((len(x), 1), _SILENCE)
