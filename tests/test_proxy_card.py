@@ -132,11 +132,11 @@ def test_half_precision_changes_next_to_nothing():
 def test_what_half_precision_cannot_hold_is_kept_whole(tmp_path):
     effect, proxy = make_proxy()
     card = make_card(effect, proxy, NET, Training(60, 99, 8, 2, 0, 1.5), SCORES, {})
-    first = next(proxy.parameters())
+    name, first = next((name, tensor) for name, tensor in proxy.named_parameters() if tensor.ndim == 2)
     with torch.no_grad():
         first[0, 0] = 1e6
     save_proxy(tmp_path, proxy, ProxyRecipe("pedalboard:Compressor"), card)
-    assert next(load_proxy(tmp_path).parameters())[0, 0] == 1e6
+    assert load_proxy(tmp_path).get_parameter(name)[0, 0] == 1e6
     with torch.no_grad():
         first[0, 0] = torch.nan
     with pytest.raises(DataError, match="hold NaN"):
@@ -246,7 +246,7 @@ class Bomb:
         (lambda w: save({**load(w), "extra": torch.ones(3)}), "weights 'extra' that its net does not have"),
         (lambda w: save({**load(w), "\x1b[2Jx": torch.ones(3)}), "its net does not have"),
         (lambda w: save(dict(list(load(w).items())[1:])), "lacks the weights"),
-        (lambda w: save({k: v[:1].contiguous() for k, v in load(w).items()}), "where the net has"),
+        (lambda w: save({k: v.flatten()[:1] for k, v in load(w).items()}), "where the net has"),
         (lambda w: save({k: v.int() for k, v in load(w).items()}), "in torch.int32, where torch.float16 is allowed"),
         (lambda w: save({k: v.bfloat16() for k, v in load(w).items()}), "in torch.bfloat16"),
         (lambda w: save({k: v.clone().fill_(torch.nan) for k, v in load(w).items()}), "NaN or infinity in"),

@@ -165,7 +165,7 @@ def test_a_gain_learns_what_it_smooths(true: float):
         optimizer.zero_grad()
         (stage(x, p) - target).square().sum().backward()
         optimizer.step()
-    assert float(stage.before) == float(imitated.before) == (1 + true) / 2
+    assert stage.before.item() == imitated.before.item() == (1 + true) / 2
     torch.testing.assert_close(stage(x, p), target)
 
 
