@@ -169,6 +169,18 @@ def test_a_gain_learns_what_it_smooths(true: float):
     torch.testing.assert_close(stage(x, p), target)
 
 
+@pytest.mark.parametrize("place", [0.0, 0.1, 1.0])
+def test_times_of_a_gain_are_powers_of_a_place_on_an_axis(place: float):
+    curve, seconds = [-1.5, 0.8, 0.0, -2.0, 0.1], np.array([*AT_ONCE, 0.05, 0.2])
+    steered, fixed = Gain(1, RATE, bends=1), Gain(1, RATE, bends=1)
+    start(steered, order=-1.0, times=np.log(seconds), curve=curve)
+    with torch.no_grad():
+        steered.power.weight.fill_(1.0)
+    start(fixed, order=-1.0, times=np.log(seconds * (place + 0.003)), curve=curve)
+    x, p = mono(), torch.full((2, 1), 2 * place - 1)
+    torch.testing.assert_close(steered(x, p), fixed(x, p), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("params", [0.0, 1.0, -0.1, 1.1])
 def test_a_gain_is_finite_at_the_ends_of_the_axes_and_beyond(params: float):
     torch.manual_seed(0)

@@ -29,7 +29,7 @@ def test_a_folder_holds_what_is_needed_and_no_more(folder):
     assert card.net == recipe.net and card.training.seed == recipe.seed
     dry, oracle = card.baselines["dry"], card.baselines["dry at the best gain"]
     assert card.scores.sound.esr < dry.esr and card.scores.sound.stft < dry.stft and oracle.esr <= dry.esr
-    assert card.scores.parameters.mean is not None and card.scores.realtime > 10
+    assert card.scores.parameters.mean is not None
 
 
 # most error-to-signal ratio, and least cosine of the gradients of parameters

@@ -16,7 +16,7 @@ _LN10_20 = math.log(10) / 20
 _LOWEST_HZ = 20.0
 RESPONSE = 8192  # samples, of a filter
 _SILENCE = 1e-7  # of levels, before the clip
-_LEAST = 0.003  # of a parameter's axis, of which a logarithm is taken
+_LEAST = 0.003  # is added to a place on a parameter's axis before its logarithm
 SMOOTHS = {"level": 1.0, "gain": -1.0, "either": 0.0}  # what a gain may smooth: order
 _DECIDES = 2.0  # how fast a gain decides what it smooths
 
