@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_fx.core import files
+from blackbox_fx.core.checks import is_number
 from blackbox_fx.errors import AudioError
 
 Audio = NDArray[np.float32]
@@ -21,7 +23,7 @@ SAMPLE_RATES = (1_000, 768_000)
 def check_sample_rate(sample_rate: Any) -> float:
     """The sample rate in Hz as a float. Raises AudioError unless it is a number in [1000, 768000]."""
     low, high = SAMPLE_RATES
-    if isinstance(sample_rate, bool) or not isinstance(sample_rate, (int, float, np.integer, np.floating)):
+    if not is_number(sample_rate):
         raise AudioError(f"sample_rate must be a number in [{low}, {high}] Hz, got {sample_rate!r}.")
     if not low <= sample_rate <= high:
         raise AudioError(f"sample_rate={sample_rate!r} is not allowed; allowed is [{low}, {high}] Hz.")
@@ -65,6 +67,13 @@ class FileInfo(NamedTuple):
     frames: int
     channels: int
     sample_rate: int
+
+
+def to_channels(audio: Audio, channels: int) -> Audio:
+    """Audio (channel, time) with another number of channels: the average of all, in each of them."""
+    if audio.shape[0] == channels:
+        return audio
+    return np.repeat(audio.mean(axis=0, keepdims=True, dtype=np.float32), channels, axis=0)
 
 
 def info(path: str | os.PathLike[str]) -> FileInfo:
@@ -164,13 +173,10 @@ def write(path: str | os.PathLike[str], audio: Any, sample_rate: float) -> None:
     if not path.parent.is_dir():
         raise AudioError(f"Cannot write {path}: the folder {path.parent} does not exist; create it first.")
     subtype = {"WAV": "FLOAT", "FLAC": "PCM_24"}.get(kind)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        soundfile.write(temporary, x.T, rate, subtype=subtype, format=kind)
-        temporary.replace(path)
+        with files.replacing(path) as temporary:
+            soundfile.write(temporary, x.T, rate, subtype=subtype, format=kind)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise AudioError(f"Cannot write {path} ({_reason(error)}); choose another ending or rate.") from error
     except OSError as error:
         raise AudioError(f"Cannot write {path} ({error.strerror}); choose another place.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import torch
 
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import Rack, function, load
-from blackbox_fx.effects.pedalboard import BUILTINS
+from blackbox_fx.effects.hosts.pedalboard import BUILTINS
 from blackbox_fx.estimators import (
     SPSA,
     Auto,

@@ -45,7 +45,7 @@ def _absent():
     """Words in the ids of tests that need what is not installed, and what to say of it; none in CI."""
     if os.environ.get("CI"):
         return {}
-    from blackbox_fx.effects.vst3 import installed
+    from blackbox_fx.effects.hosts.vst3.effect import installed
 
     found = {path.stem for path in installed()}
     wanted = {name.removeprefix("vst3:") for name in cases.EFFECTS if name.startswith("vst3:")}

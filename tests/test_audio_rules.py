@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from blackbox_fx import cache
+from blackbox_fx.core import cache
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import Rack, function, load
 from blackbox_fx.errors import AudioError, ParameterError
@@ -59,7 +59,7 @@ def cosine(effect, rule, values=None, directions=40, size=2e-3, **options):
     call, g = site(effect, values, **options)
     gradient = rule.vjp(call, g)[0].double().numpy()
     x, v = call.audio[0].double().numpy(), g[0].double().numpy()
-    settings = effect.space.decode(call.rows[0])
+    settings = effect.space.decode(call.points[0])
     rng = np.random.default_rng(9)
     step = size * np.sqrt(np.mean(np.square(x)))
     found, true = [], []

@@ -1,6 +1,6 @@
 import json
 
-from blackbox_fx import cache, places
+from blackbox_fx.core import cache, paths
 
 
 def test_what_is_kept_comes_back_unless_damaged(tmp_path, monkeypatch, caplog):
@@ -28,4 +28,4 @@ def test_a_user_without_a_home_has_a_cache(monkeypatch):
 
     monkeypatch.setattr("platformdirs.user_cache_path", nobody)
     monkeypatch.setattr("pathlib.Path.home", nobody)
-    assert "blackbox_fx" in places.cache().name and places.home().is_dir()
+    assert "blackbox_fx" in paths.cache().name and paths.home().is_dir()

@@ -47,7 +47,7 @@ class Wrong(Effect):
             raise TypeError("no")
         return super().__getstate__()
 
-    def _process(self, audio, blocks, hop, sample_rate):
+    def process(self, request):
         promise, gain = self.promise, blocks[0]["gain"]
         if promise == "input left alone":
             audio *= 0.5

@@ -33,7 +33,7 @@ def test_help_names_every_command():
 
 
 def test_help_tells_the_default_steps():
-    from blackbox_fx.train import MixRecipe
+    from blackbox_fx.tasks.mixing.training import MixRecipe
 
     assert f"{MixRecipe().steps} unless a recipe" in " ".join(call("demo", "--help").stdout.replace("│", "").split())
 

@@ -7,9 +7,9 @@ import blackbox_fx as bfx
 from blackbox_fx.data.composer import compose
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.estimators import Identity
-from blackbox_fx.lab.mix import MixStudy
 from blackbox_fx.losses import MultiResolutionSTFT
-from blackbox_fx.train import MixRecipe
+from blackbox_fx.tasks.mixing.study import MixStudy
+from blackbox_fx.tasks.mixing.training import MixRecipe
 from tests.cases import AUDIO_RULES, ESTIMATORS, RATE, music
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

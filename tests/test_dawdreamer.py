@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from blackbox_fx import BlackBox, FiniteDifference, Processes, aside
-from blackbox_fx.effects import Rack, engine, load
+from blackbox_fx import BlackBox, FiniteDifference, Processes, isolation
+from blackbox_fx.effects import Rack, load
+from blackbox_fx.effects.hosts.dawdreamer import engine
 from blackbox_fx.effects.texts import count_steps, parameter_from_texts
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Choice, Continuous, Integer, Toggle
@@ -242,7 +243,7 @@ def test_a_rack_names_them_shortly():
 
 
 def test_nothing_is_imported_before_it_is_used():
-    code = "import blackbox_fx as b, sys; import blackbox_fx.effects.faust, blackbox_fx.effects.dawdreamer as d;"
+    code = "import blackbox_fx as b, sys; import blackbox_fx.effects.hosts.dawdreamer.faust, blackbox_fx.effects.hosts.dawdreamer.plugin as d;"
     code += "print({'dawdreamer', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
@@ -260,7 +261,7 @@ def test_a_plugin_is_read_once_and_never_here(address, monkeypatch, tmp_path):
 @pytest.mark.parametrize("address", ["vst2:3BandEQ"])
 def test_a_plugin_that_crashes_on_loading_is_one_error(address, monkeypatch, tmp_path):
     def ask(*_):
-        raise aside.Failed("crashes with SIGSEGV")
+        raise isolation.Failed("crashes with SIGSEGV")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(aside, "ask", ask)

@@ -11,7 +11,7 @@ import pedalboard
 import pytest
 
 from blackbox_fx.effects import HOSTS, Rack, function, load
-from blackbox_fx.effects.pedalboard import BUILTINS
+from blackbox_fx.effects.hosts.pedalboard import BUILTINS
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.space import Choice, Continuous, Space
 from tests.cases import EFFECTS, RATE, SPACE, mixed, music
@@ -99,7 +99,7 @@ def test_chunks_are_carried_without_a_reset():
         if effect.automatable:
             values = effect.space.complete(settings(effect, 5))
             blocks = [values] * -(-LOUD.shape[1] // 1000)
-            chunked = effect._process(LOUD, blocks, 1000, RATE)
+            chunked = effect.process(LOUD, blocks, 1000, RATE)
             assert np.abs(chunked - effect.render(LOUD, values, RATE)).max() < 1e-6, name
 
 

@@ -8,10 +8,10 @@ from auraloss.freq import STFTLoss
 
 import blackbox_fx as bfx
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
-from blackbox_fx.graph import join
+from blackbox_fx.layers.console import join
 from blackbox_fx.losses import MultiResolutionSTFT
-from blackbox_fx.models.engineer import HiddenEngineer, demo_console
-from blackbox_fx.models.mixer import LogMel, MixNet, mel_filters
+from blackbox_fx.tasks.mixing.engineer import HiddenEngineer, demo_console
+from blackbox_fx.tasks.mixing.network import LogMel, MixNet, mel_filters
 from tests.cases import RATE, music
 from tests.test_estimators import Counting
 

@@ -12,12 +12,12 @@ from torch import nn
 import blackbox_fx as bfx
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import Call
-from blackbox_fx.layer import trouble
+from blackbox_fx.layers.black_box import trouble
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import Structured
 from tests.cases import RATE, music
+from tests.has_failures import fussy
 from tests.test_estimators import Counting, assert_unbiased
-from tests.trouble import fussy
 
 MODES = ("full", "half", "plain")
 

@@ -10,7 +10,6 @@ import blackbox_fx as bfx
 from blackbox_fx.effects import Rack
 from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.estimators import SPSA, Estimator, FiniteDifference, TimeReversal
-from blackbox_fx.graph import Chain
 from blackbox_fx.lab import truth as truths
 from blackbox_fx.lab.audio import Comparison, subjects
 from blackbox_fx.lab.case import Case, load_effect, make_case, make_cases
@@ -23,7 +22,8 @@ from blackbox_fx.lab.multiplexed import Multiplexing, every_subject
 from blackbox_fx.lab.optimise import Race, by_gradient, by_search
 from blackbox_fx.lab.sample import Method
 from blackbox_fx.lab.truth import Truth, true_gradient
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.layers.chain import Chain
 from blackbox_fx.report.gradients import write_gradient_page
 from blackbox_fx.runtime import Job
 from tests.cases import RATE

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from blackbox_fx import BlackBox, FiniteDifference
-from blackbox_fx.effects import ladspa_catalogue, load
-from blackbox_fx.effects.ladspa import installed
+from blackbox_fx.effects import load
+from blackbox_fx.effects.hosts.ladspa import catalogue as ladspa_catalogue
+from blackbox_fx.effects.hosts.ladspa.effect import installed
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Continuous, Integer, Toggle
 from tests.cases import RATE, music
@@ -161,7 +162,7 @@ def test_blocks_at_constant_settings_equal_one_call(label):
     values = effect.space.complete(settings(effect, 5))
     whole = effect.render(LOUD, values, RATE)
     blocks = [values] * -(-LOUD.shape[1] // 4096)
-    assert np.array_equal(effect._process(LOUD, blocks, 4096, RATE), whole)
+    assert np.array_equal(effect.process(LOUD, blocks, 4096, RATE), whole)
 
 
 @pytest.mark.parametrize("length", [1, 100, 1234])
@@ -180,7 +181,7 @@ def test_any_hop_will_do_where_a_plugin_does_not_count_its_calls():
         effect = load(f"ladspa:{label}")
         values = effect.space.complete(settings(effect, 5))
         blocks = [values] * -(-LOUD.shape[1] // 777)
-        assert np.abs(effect._process(LOUD, blocks, 777, RATE) - effect.render(LOUD, values, RATE)).max() < 1e-5
+        assert np.abs(effect.process(LOUD, blocks, 777, RATE) - effect.render(LOUD, values, RATE)).max() < 1e-5
 
 
 @pytest.mark.parametrize("hop", [1, 100, 777, 4096])
@@ -404,7 +405,7 @@ def test_the_first_folder_in_the_path_wins(tmp_path, monkeypatch):
 
 
 def test_listing_loads_no_library_here():
-    code = "from blackbox_fx.effects.ladspa import installed; assert installed(); print(open('/proc/self/maps').read())"
+    code = "from blackbox_fx.effects.hosts.ladspa.effect import installed; assert installed(); print(open('/proc/self/maps').read())"
     if sys.platform == "linux":
         shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert "_ctypes" in shown and "/ladspa/" not in shown

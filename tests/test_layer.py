@@ -336,7 +336,7 @@ def test_without_being_told_it_looks_ahead_only_with_processes_and_enough_memory
         black_box = layer(estimator=bfx.SPSA(), pool=pool)
         audio, params = inputs(black_box)
         assert black_box._look_ahead(audio, params)[1] is not None
-        monkeypatch.setattr("blackbox_fx.layer._MOST_AHEAD", 100)
+        monkeypatch.setattr("blackbox_fx.layers.black_box._MOST_AHEAD", 100)
         assert black_box._look_ahead(audio, params)[1] is None
     with bfx.Threads(1) as pool:
         assert layer(estimator=bfx.SPSA(), pool=pool)._look_ahead(audio, params) is None

@@ -31,7 +31,7 @@ class Gains(Effect):
         super().__init__("gains", space or Space({f"p{k}": Continuous(0, 1, 0.5) for k in range(len(weights))}))
         self.weights, self.late = weights, late
 
-    def _process(self, audio, blocks, hop, sample_rate):
+    def process(self, request):
         each = [sum(w * float(v) for w, v in zip(self.weights, b.values(), strict=True)) for b in blocks]
         gain = np.repeat(each, hop)[: audio.shape[1]]
         return audio * np.concatenate([np.full(self.late, gain[0]), gain])[: audio.shape[1]].astype(np.float32)

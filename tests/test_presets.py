@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import blackbox_fx as bfx
-from blackbox_fx import aside, audio
+from blackbox_fx import audio, isolation
 from blackbox_fx.cli.__main__ import app
 from blackbox_fx.effects import function, load, presets
+from blackbox_fx.effects.hosts.vst3.state import value_at
 from blackbox_fx.effects.texts import raw_value
-from blackbox_fx.effects.vst3_state import value_at
 from blackbox_fx.errors import BlackBoxError, DataError, EffectError, ParameterError
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
-from blackbox_fx.train import require_same_effects
+from blackbox_fx.tasks.mixing.training import require_same_effects
 from tests.cases import RATE, music
 
 names = st.text(string.ascii_lowercase + "_é.", min_size=1, max_size=8)
@@ -199,8 +199,8 @@ def test_a_plugin_gives_its_own_preset_back(name, ending, tmp_path, caplog):
 
 
 def test_pedalboard_itself_reads_a_vst3_preset(tmp_path):
+    from blackbox_fx.effects.hosts.vst3.reader import load as load_bare
     from blackbox_fx.effects.native import same_arithmetic
-    from blackbox_fx.effects.vst3_reader import load as load_bare
 
     path = tmp_path / "warm.vstpreset"
     load("vst3:ZamCompX2").save_preset(path, {"threshold_db": -40, "ratio": 10})
@@ -296,7 +296,7 @@ def test_a_plugin_that_hangs_on_a_preset_meets_a_deadline(monkeypatch, vst3_pres
     def hang(file, question, deadline):
         given_up.append(deadline)
         assert base64.b64decode(question["content"]) == path.read_bytes()
-        raise aside.Failed("does not answer within 30 seconds")
+        raise isolation.Failed("does not answer within 30 seconds")
 
     effect = load("vst3:ZamCompX2")
     monkeypatch.setattr(aside, "ask", hang)

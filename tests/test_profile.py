@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from blackbox_fx import aside
 from blackbox_fx.cli.__main__ import app
 from blackbox_fx.effects import Effect, function, load
 from blackbox_fx.errors import EffectError
@@ -132,7 +131,7 @@ class Leaky(Effect):
     def __getstate__(self):
         return {name: value for name, value in super().__getstate__().items() if name != "loud"}
 
-    def _process(self, audio, blocks, hop, sample_rate):
+    def process(self, request):
         wet, self.loud = audio * blocks[0]["gain"] + 0.1 * self.loud, float(np.abs(audio).max())
         return wet
 

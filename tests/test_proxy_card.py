@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 import blackbox_fx as bfx
-from blackbox_fx import places
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy import store
@@ -19,7 +18,7 @@ from blackbox_fx.proxy.card import Card, Original, Training, make_card
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import NETS, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.scores import AudioGradient, ParameterGradient, Scores, Sound
+from blackbox_fx.proxy.scoring.scores import AudioGradient, ParameterGradient, Scores, Sound
 from blackbox_fx.proxy.store import CARD, RECIPE, WEIGHTS, list_proxies, load_proxy, read_card, save_proxy
 from blackbox_fx.proxy.weights import checksum, round_weights
 

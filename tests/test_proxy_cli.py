@@ -6,17 +6,18 @@ import torch
 from typer.testing import CliRunner
 
 import blackbox_fx as bfx
-from blackbox_fx import audio, places
+from blackbox_fx import audio
 from blackbox_fx.cli import proxy as commands
 from blackbox_fx.cli.__main__ import app
 from blackbox_fx.data import compose
 from blackbox_fx.errors import DataError, ParameterError
-from blackbox_fx.proxy import store, train
+from blackbox_fx.proxy import store
 from blackbox_fx.proxy.card import Training, make_card
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.store import CARD, RECIPE, read_card, save_proxy
+from blackbox_fx.proxy.training import train
 from blackbox_fx.report import proxy as report
 from tests.test_proxy_card import SCORES, SOUND
 
@@ -180,7 +181,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
         out.mkdir()
         (out / "checkpoint.json").touch()
         assert "run it again to go on" in call(*command).stderr
-    monkeypatch.setattr(commands, "_exam", stop)
+    monkeypatch.setattr(commands, "_held_out", stop)
     shown = call(*command)
     assert shown.exit_code == 130 and "without a page" in shown.stderr and "As a gradient" in shown.stdout
 

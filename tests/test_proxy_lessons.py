@@ -10,14 +10,14 @@ import blackbox_fx as bfx
 from blackbox_fx.data import compose
 from blackbox_fx.errors import EffectError
 from blackbox_fx.profiling import Profile
-from blackbox_fx.proxy import lessons
-from blackbox_fx.proxy.choose import choose_lessons
-from blackbox_fx.proxy.fit import fit
-from blackbox_fx.proxy.lessons import FromClips, FromResponses
-from blackbox_fx.proxy.material import Material
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.score import esr
+from blackbox_fx.proxy.scoring.held_out import esr
+from blackbox_fx.proxy.training import objectives as objective
+from blackbox_fx.proxy.training.choose import choose_objective
+from blackbox_fx.proxy.training.clips import ClipStream
+from blackbox_fx.proxy.training.fit import fit
+from blackbox_fx.proxy.training.objectives import ClipObjective, ResponseObjective
 from blackbox_fx.runtime import Inline, Processes
 from tests.trouble import fails_above
 
@@ -40,7 +40,7 @@ def songs():
 
 
 def material(songs, pool=None, effect=None, seed=0):
-    return Material(effect or SHELF.load_effect(), songs, pool or Inline(), SHELF.seconds, SHELF.batch, seed)
+    return ClipStream(effect or SHELF.load_effect(), songs, pool or Inline(), SHELF.seconds, SHELF.batch, seed)
 
 
 @torch.no_grad()
@@ -55,18 +55,18 @@ def shelf():
 
 def test_a_filter_learns_more_from_responses_than_from_clips(songs, tmp_path):
     held_out, scores = material(songs, seed=9).batch(0), {}
-    for lesson in (FromClips, FromResponses):
+    for lesson in (ClipObjective, ResponseObjective):
         net = shelf()
-        recipe = dataclasses.replace(SHELF, steps=30 if lesson is FromClips else 180)
-        course = fit(net, lesson(material(songs)), held_out, recipe, tmp_path / lesson.__name__)
+        recipe = dataclasses.replace(SHELF, steps=30 if lesson is ClipObjective else 180)
+        log = fit(net, lesson(material(songs)), held_out, recipe, tmp_path / lesson.__name__)
         scores[lesson] = error(net, held_out)
-        assert course.skipped == course.unstable == 0
-    assert scores[FromResponses] < min(0.1 * scores[FromClips], 0.01), scores
+        assert log.skipped == log.unstable == 0
+    assert scores[ResponseObjective] < min(0.1 * scores[ClipObjective], 0.01), scores
 
 
 def test_responses_are_the_effect_s_own_and_fixed_by_their_number(songs):
     some = material(songs)
-    one, two = FromResponses(some), FromResponses(material(songs))
+    one, two = ResponseObjective(some), ResponseObjective(material(songs))
     batches = [one.batch(n) for n in range(20)]
     assert all(torch.equal(a, b) for a, b in zip(batches[19], two.batch(19), strict=True))
     assert len(batches[0].params) == 4 * SHELF.batch and not torch.equal(batches[0].params, batches[1].params)
@@ -82,7 +82,7 @@ def test_responses_are_the_effect_s_own_and_fixed_by_their_number(songs):
 
 
 def test_taken_up_late_a_training_renders_only_the_last_responses_again(songs):
-    whole, soon, late = (FromResponses(material(songs)) for _ in range(3))
+    whole, soon, late = (ResponseObjective(material(songs)) for _ in range(3))
     for n in range(17):
         batch = whole.batch(n)
     assert all(torch.equal(a, b) for a, b in zip(batch, soon.batch(16), strict=True))
@@ -93,15 +93,15 @@ def test_taken_up_late_a_training_renders_only_the_last_responses_again(songs):
 
 
 def test_no_more_responses_are_kept_than_there_is_room_for(songs, monkeypatch):
-    monkeypatch.setattr(lessons, "_KEPT", 70)
-    some = FromResponses(material(songs))
+    monkeypatch.setattr(objective, "_KEPT", 70)
+    some = ResponseObjective(material(songs))
     assert len(some.batch(100).params) == 32 and some._count == 64
 
 
 def test_no_bin_is_that_of_constants_at_any_rate():
     songs = [compose(0, 2.0, 384000)]
-    some = Material(SHELF.load_effect(), songs, Inline(), 0.1, 2, 0)
-    bins = FromResponses(some)._bins
+    some = ClipStream(SHELF.load_effect(), songs, Inline(), 0.1, 2, 0)
+    bins = ResponseObjective(some)._bins
     assert int(bins.min()) == 1 and bool((bins.diff() > 0).all())
 
 
@@ -120,32 +120,32 @@ def test_the_spectrum_of_a_filter_is_that_of_its_sound():
 @pytest.mark.parametrize(
     ("found", "changes", "learnt"),
     [
-        ({}, {}, FromResponses),
-        ({"linear": 0.1}, {}, FromClips),
-        ({"time_invariant": 0.1}, {}, FromClips),
-        ({"linear": float("nan")}, {}, FromClips),
-        ({}, {"impulses": False}, FromClips),
-        ({}, {"net": FILTER | {"filters": 2}}, FromClips),
-        ({}, {"net": FILTER | {"curve": True}}, FromClips),
-        ({}, {"net": FILTER | {"capacitor": True}}, FromClips),
-        ({}, {"net": FILTER | {"tail_seconds": 0.1}}, FromClips),
-        ({}, {"net": {"kind": "tcn", "channels": 4, "blocks": 2}}, FromClips),
+        ({}, {}, ResponseObjective),
+        ({"linear": 0.1}, {}, ClipObjective),
+        ({"time_invariant": 0.1}, {}, ClipObjective),
+        ({"linear": float("nan")}, {}, ClipObjective),
+        ({}, {"impulses": False}, ClipObjective),
+        ({}, {"net": FILTER | {"filters": 2}}, ClipObjective),
+        ({}, {"net": FILTER | {"curve": True}}, ClipObjective),
+        ({}, {"net": FILTER | {"capacitor": True}}, ClipObjective),
+        ({}, {"net": FILTER | {"tail_seconds": 0.1}}, ClipObjective),
+        ({}, {"net": {"kind": "tcn", "channels": 4, "blocks": 2}}, ClipObjective),
     ],
 )
 def test_only_a_filter_of_a_linear_effect_learns_from_responses(found, changes, learnt, songs):
     recipe = dataclasses.replace(SHELF, **changes)
     measured = dataclasses.replace(Profile("x", linear=1e-6, time_invariant=1e-6), **found)
     net = make_net(recipe.net, 2, RATE)
-    assert type(choose_lessons(recipe, measured, net, material(songs))) is learnt
+    assert type(choose_objective(recipe, measured, net, material(songs))) is learnt
 
 
 def test_responses_that_fail_are_left_out_and_counted(songs):
     space = bfx.Space({"gain": bfx.Continuous(0, 1, 0.5)}).within(gain=(0.1, 0.6))
     with Processes(1, on_failure="skip") as pool:
-        some = FromResponses(material(songs, pool, bfx.function(fails_above, space)))
+        some = ResponseObjective(material(songs, pool, bfx.function(fails_above, space)))
         batches = [some.batch(n) for n in range(9)]
         assert some.material.skipped > 0 and all(len(b.params) == 32 for b in batches)
         assert all(float(b.params.max()) <= 0.8 for b in batches)
-        none = FromResponses(material(songs, pool, bfx.function(fails_above, space.within(gain=(0.55, 0.6)))))
+        none = ResponseObjective(material(songs, pool, bfx.function(fails_above, space.within(gain=(0.55, 0.6)))))
         with pytest.raises(EffectError, match="all 32 settings"):
             none.batch(0)

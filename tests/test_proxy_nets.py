@@ -12,10 +12,10 @@ from blackbox_fx.dsp.dynamics import compressor
 from blackbox_fx.effects import load
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.profiling import Profile
-from blackbox_fx.proxy.choose import choose_net
 from blackbox_fx.proxy.nets import NETS, make_net
 from blackbox_fx.proxy.nets.stages import Capacitor, Curve, Filter, Gain, Tail
 from blackbox_fx.proxy.nets.structured import Split
+from blackbox_fx.proxy.training.choose import choose_net
 from tests.cases import music
 
 RATE = 44100
@@ -235,7 +235,7 @@ def test_a_reverberation_starts_from_the_response_it_met():
     torch.manual_seed(0)
     net = make_net({"kind": "structured", "filters": 0, "gain": False, "curve": False, "tail_seconds": 0.1}, 1, RATE)
     response = torch.randn(9000) * torch.exp(-torch.arange(9000) / 2000)
-    net.meet(response)
+    net.init_from_response(response)
     assert isinstance(net.tail, Tail)
     start(net.tail, predict=[0.0] * 13)
     x = torch.zeros(1, 1, 6000)

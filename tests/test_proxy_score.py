@@ -10,10 +10,10 @@ from blackbox_fx import audio
 from blackbox_fx.data import compose
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.errors import AudioError
-from blackbox_fx.proxy import scores
-from blackbox_fx.proxy.material import Material
-from blackbox_fx.proxy.score import best_gain, esr, make_exam
-from blackbox_fx.proxy.scores import HELD_OUT, baselines, held_out, loudness, measure, sound
+from blackbox_fx.proxy.scoring import scores
+from blackbox_fx.proxy.scoring.held_out import best_gain, esr, make_held_out
+from blackbox_fx.proxy.scoring.scores import HELD_OUT, baselines, loudness, measure, render_held_out, sound
+from blackbox_fx.proxy.training.clips import ClipStream
 from blackbox_fx.runtime import Inline
 from blackbox_fx.space import Continuous, Space
 from tests.cases import RATE
@@ -32,20 +32,20 @@ def imitation(audio, params, sample_rate):
 
 
 @pytest.fixture(scope="module")
-def exam():
-    return held_out(bfx.function(amplify, GAIN), Inline(), RATE, 0.5, 6)
+def held_out():
+    return render_held_out(bfx.function(amplify, GAIN), Inline(), RATE, 0.5, 6)
 
 
 @pytest.fixture(scope="module")
 def twin_exam():
-    return held_out(TWINS[TWIN].effect(), Inline(), RATE, 0.5, 5)
+    return render_held_out(TWINS[TWIN].effect(), Inline(), RATE, 0.5, 5)
 
 
-def test_an_exam_is_the_same_every_time_and_hears_other_songs_than_training(exam):
-    again = held_out(exam.material.effect, Inline(), RATE, 0.5, 6)
-    assert torch.equal(again.batch.wet, exam.batch.wet) and np.array_equal(again.gradients, exam.gradients)
-    assert all(int(song.name.split("-")[-1]) >= HELD_OUT for song in exam.material.clips.songs)
-    assert exam.batch.audio.shape == (6, 1, RATE // 2) and exam.gradients.shape == (6, 1)
+def test_an_exam_is_the_same_every_time_and_hears_other_songs_than_training(held_out):
+    again = render_held_out(held_out.material.effect, Inline(), RATE, 0.5, 6)
+    assert torch.equal(again.batch.wet, held_out.batch.wet) and np.array_equal(again.gradients, held_out.gradients)
+    assert all(int(song.name.split("-")[-1]) >= HELD_OUT for song in held_out.material.clips.songs)
+    assert held_out.batch.audio.shape == (6, 1, RATE // 2) and held_out.gradients.shape == (6, 1)
 
 
 def test_the_true_gradients_are_those_of_autograd(twin_exam):
@@ -55,7 +55,7 @@ def test_the_true_gradients_are_those_of_autograd(twin_exam):
 
 
 def test_gradients_may_be_those_of_another_loss():
-    loud = held_out(TWINS[TWIN].effect(), Inline(), RATE, 0.5, 2, lambda wet, target: wet.sum())
+    loud = render_held_out(TWINS[TWIN].effect(), Inline(), RATE, 0.5, 2, lambda wet, target: wet.sum())
     assert bool((loud.cotangents == 1).all()) and loud.cosines(TWINS[TWIN]).min() > 0.99
 
 
@@ -69,35 +69,37 @@ def test_the_effect_itself_scores_best(twin_exam):
     assert found.parameters.items == 5 and 0 < found.parameters.active <= 5
 
 
-def test_errors_are_known_ones(exam):
-    wet = exam.batch.wet
-    louder = sound(wet * 10 ** (3 / 20), exam)
+def test_errors_are_known_ones(held_out):
+    wet = held_out.batch.wet
+    louder = sound(wet * 10 ** (3 / 20), held_out)
     assert louder.esr == pytest.approx((10 ** (3 / 20) - 1) ** 2, rel=1e-4) and louder.esr_error < 1e-6
     assert louder.loudness_lu == pytest.approx(3, abs=0.02)
-    assert sound(wet, exam).loudness_lu == 0 and sound(torch.zeros_like(wet), exam).esr == pytest.approx(1)
+    assert sound(wet, held_out).loudness_lu == 0 and sound(torch.zeros_like(wet), held_out).esr == pytest.approx(1)
     half = wet.clone()
     half[:3] = 0
-    found = sound(half, exam)
+    found = sound(half, held_out)
     assert found.esr == pytest.approx(0.5) and found.esr_error == pytest.approx(math.sqrt(0.3 / 6), rel=1e-6)
     assert found.esr_median == pytest.approx(0.5)
 
 
-def test_a_gain_is_learnt_by_its_best_gain_and_by_no_other_baseline(exam):
-    found = baselines(exam)
+def test_a_gain_is_learnt_by_its_best_gain_and_by_no_other_baseline(held_out):
+    found = baselines(held_out)
     assert list(found) == ["dry", "dry at the best gain", "nearest of 100 stored settings"]
     assert found["dry at the best gain"].esr < 1e-10
     nearest = found["nearest of 100 stored settings"]
     assert found["dry at the best gain"].esr < nearest.esr < 0.2 * found["dry"].esr
-    own = measure(imitation, exam)
+    own = measure(imitation, held_out)
     assert own.sound.esr < nearest.esr and own.parameters.mean == pytest.approx(1) and own.audio.mean > 0.999
 
 
-def test_the_table_is_looked_up_at_the_nearest_setting(exam):
-    table = exam.material.settings(100, np.random.default_rng([HELD_OUT, 2]))
-    rows = exam.batch.params.numpy()
+def test_the_table_is_looked_up_at_the_nearest_setting(held_out):
+    table = held_out.material.settings(100, np.random.default_rng([HELD_OUT, 2]))
+    rows = held_out.batch.params.numpy()
     nearest = np.array([min(table, key=lambda t, row=row: abs(t[0] - row[0])) for row in rows])
-    wet = imitation(exam.batch.audio, torch.from_numpy(nearest).float(), RATE)
-    assert baselines(exam)["nearest of 100 stored settings"].esr == pytest.approx(sound(wet, exam).esr, rel=1e-3)
+    wet = imitation(held_out.batch.audio, torch.from_numpy(nearest).float(), RATE)
+    assert baselines(held_out)["nearest of 100 stored settings"].esr == pytest.approx(
+        sound(wet, held_out).esr, rel=1e-3
+    )
 
 
 def test_best_gain_is_the_best():
@@ -121,31 +123,33 @@ def test_loudness_is_that_of_the_standard():
 def test_where_parameters_do_nothing_there_is_no_cosine():
     still = bfx.function(lambda audio, sample_rate, gain_db: audio, GAIN)
     songs = [compose(HELD_OUT, 2)]
-    exam = make_exam(Material(still, songs, Inline(), 0.5, 2, 0))
-    found = measure(lambda a, p, r: a + 0 * p.sum(), exam).parameters
+    held_out = make_held_out(ClipStream(still, songs, Inline(), 0.5, 2, 0))
+    found = measure(lambda a, p, r: a + 0 * p.sum(), held_out).parameters
     assert found == scores.ParameterGradient(None, None, None, None, 0, 2, 0)
-    silent = dataclasses.replace(exam, gradients=exam.gradients * 0)
+    silent = dataclasses.replace(held_out, gradients=held_out.gradients * 0)
     assert measure(lambda a, p, r: a + 0 * p.sum(), silent).audio.mean == pytest.approx(1, abs=1e-3)
 
 
-def test_where_the_effect_jumps_there_is_no_gradient_and_the_others_are_scored(exam):
+def test_where_the_effect_jumps_there_is_no_gradient_and_the_others_are_scored(held_out):
     jumps = np.array([True, False, True, False, False, False])
-    at = [exam.material.effect.space.decode(row)["gain_db"] for row in exam.batch.params[jumps].double().numpy()]
+    at = [
+        held_out.material.effect.space.decode(row)["gain_db"] for row in held_out.batch.params[jumps].double().numpy()
+    ]
 
     def jump(audio, sample_rate, gain_db):
         return amplify(audio, sample_rate, gain_db) + 0.3 * audio * sum(gain_db > place for place in at)
 
-    found = held_out(bfx.function(jump, GAIN), Inline(), RATE, 0.5, 6)
+    found = render_held_out(bfx.function(jump, GAIN), Inline(), RATE, 0.5, 6)
     assert np.array_equal(found.active, ~jumps) and found.unknown == 2
-    assert len(found.cosines(imitation)) == 4 and exam.unknown == 0 and exam.active.all()
+    assert len(found.cosines(imitation)) == 4 and held_out.unknown == 0 and held_out.active.all()
 
 
-def test_a_proxy_that_gives_nan_is_an_error(exam):
+def test_a_proxy_that_gives_nan_is_an_error(held_out):
     with pytest.raises(AudioError, match="NaN"):
-        measure(lambda a, p, r: a * torch.nan, exam)
+        measure(lambda a, p, r: a * torch.nan, held_out)
 
 
-def test_the_number_of_threads_stays(exam):
+def test_the_number_of_threads_stays(held_out):
     threads = torch.get_num_threads()
     seen = []
 
@@ -155,14 +159,14 @@ def test_the_number_of_threads_stays(exam):
 
     torch.set_num_threads(2)
     try:
-        assert scores.realtime(spy, exam) > 0
+        assert scores.realtime(spy, held_out) > 0
         assert set(seen) == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
 
 
-def test_another_sample_rate(exam):
-    slow = held_out(exam.material.effect, Inline(), 22_050, 0.5, 2)
+def test_another_sample_rate(held_out):
+    slow = render_held_out(held_out.material.effect, Inline(), 22_050, 0.5, 2)
     assert slow.batch.audio.shape[-1] == 11_025
     assert measure(imitation, slow).sound.esr < 1e-9
     assert audio.check_sample_rate(slow.material.clips.sample_rate) == 22_050

@@ -11,21 +11,20 @@ import pytest
 import torch
 
 import blackbox_fx as bfx
-from blackbox_fx import checkpoint
 from blackbox_fx.data import compose
 from blackbox_fx.errors import BlackBoxError, DataError, EffectError, ParameterError
 from blackbox_fx.profiling import profile
-from blackbox_fx.proxy import fit as fitting
-from blackbox_fx.proxy import train
-from blackbox_fx.proxy.fit import fit, flushed
-from blackbox_fx.proxy.lessons import Feed, FromClips
-from blackbox_fx.proxy.loss import Loss
-from blackbox_fx.proxy.material import Batch, Material
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.score import esr
-from blackbox_fx.proxy.scores import held_out
+from blackbox_fx.proxy.scoring.held_out import esr
+from blackbox_fx.proxy.training import fit as fitting
+from blackbox_fx.proxy.training import train
+from blackbox_fx.proxy.training.clips import Batch, ClipStream
+from blackbox_fx.proxy.training.fit import fit, flushed
+from blackbox_fx.proxy.training.loss import Loss
+from blackbox_fx.proxy.training.objectives import ClipObjective, Feed
 from blackbox_fx.runtime import Inline, Processes
+from blackbox_fx.training import checkpoint
 from tests.trouble import fails_above
 
 RATE = 44100
@@ -48,11 +47,11 @@ def songs():
 
 def material(songs, recipe=RECIPE, pool=None, effect=None, seed=0):
     effect = recipe.load_effect() if effect is None else effect
-    return Material(effect, songs, pool or Inline(), recipe.seconds, recipe.batch, seed, paired=recipe.slopes > 0)
+    return ClipStream(effect, songs, pool or Inline(), recipe.seconds, recipe.batch, seed, paired=recipe.slopes > 0)
 
 
-def lessons(songs, recipe=RECIPE):
-    return FromClips(material(songs, recipe), recipe.slopes)
+def objective(songs, recipe=RECIPE):
+    return ClipObjective(material(songs, recipe), recipe.slopes)
 
 
 def start(recipe=RECIPE):
@@ -74,32 +73,32 @@ def test_a_net_learns_its_effect(slopes, songs, tmp_path):
     recipe = dataclasses.replace(RECIPE, slopes=slopes)
     held_out, net = material(songs, seed=9).batch(0), start()
     before = error(net, held_out)
-    course = fit(net, lessons(songs, recipe), held_out, recipe, tmp_path)
+    log = fit(net, objective(songs, recipe), held_out, recipe, tmp_path)
     after = error(net, held_out)
     assert after < 0.2 * before
-    assert 40 < course.steps <= 60 and 0 <= course.waited < course.seconds and course.skipped == course.unstable == 0
-    assert after == pytest.approx(min(course.looks, key=lambda k: k.esr + 0.5 * k.stft).esr, rel=1e-3)
-    looks, losses = ((tmp_path / f"{name}.csv").read_text().splitlines() for name in ("exam", "losses"))
-    assert looks[0] == "step,seconds,esr,stft" and len(looks) == 1 + len(course.looks) >= 15
-    assert len(losses) == 1 + course.steps
+    assert 40 < log.steps <= 60 and 0 <= log.waited < log.seconds and log.skipped == log.unstable == 0
+    assert after == pytest.approx(min(log.evaluations, key=lambda k: k.esr + 0.5 * k.stft).esr, rel=1e-3)
+    evaluations, losses = ((tmp_path / f"{name}.csv").read_text().splitlines() for name in ("held_out", "losses"))
+    assert evaluations[0] == "step,seconds,esr,stft" and len(evaluations) == 1 + len(log.evaluations) >= 15
+    assert len(losses) == 1 + log.steps
 
 
 def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(songs, tmp_path):
     recipe, held_out = dataclasses.replace(RECIPE, steps=8), material(songs, seed=9).batch(0)
     whole, parts = start(), start()
-    fit(whole, lessons(songs), held_out, recipe, tmp_path / "whole")
+    fit(whole, objective(songs), held_out, recipe, tmp_path / "whole")
 
     def interrupt(done, total, words):
         if "step 3" in words:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(parts, lessons(songs), held_out, recipe, tmp_path / "parts", interrupt)
+        fit(parts, objective(songs), held_out, recipe, tmp_path / "parts", interrupt)
     again = make_net(recipe.net, 1, RATE)
-    course = fit(again, lessons(songs), held_out, recipe, tmp_path / "parts")
-    assert course.steps == 8 and torch.equal(weights(again), weights(whole))
+    log = fit(again, objective(songs), held_out, recipe, tmp_path / "parts")
+    assert log.steps == 8 and torch.equal(weights(again), weights(whole))
     with pytest.raises(DataError, match="another recipe"):
-        fit(start(), lessons(songs), held_out, dataclasses.replace(recipe, steps=9), tmp_path / "parts")
+        fit(start(), objective(songs), held_out, dataclasses.replace(recipe, steps=9), tmp_path / "parts")
 
 
 def test_a_step_that_hangs_ends_the_training_with_what_it_has(songs, tmp_path):
@@ -109,7 +108,7 @@ def test_a_step_that_hangs_ends_the_training_with_what_it_has(songs, tmp_path):
     )
     began = time.monotonic()
     with pytest.raises(BlackBoxError, match="took more than"):
-        fit(net, lessons(songs), held_out, RECIPE, tmp_path, stalled=0.4)
+        fit(net, objective(songs), held_out, RECIPE, tmp_path, stalled=0.4)
     slow.remove()
     assert time.monotonic() - began < 15 and (tmp_path / "checkpoint.json").exists()
 
@@ -117,8 +116,8 @@ def test_a_step_that_hangs_ends_the_training_with_what_it_has(songs, tmp_path):
 def test_a_training_ends_when_it_no_longer_improves(songs, tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "_PATIENCE", 3)
     recipe = dataclasses.replace(RECIPE, learning_rate=1e-30, steps=60)
-    course = fit(start(), lessons(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
-    assert course.steps < 60
+    log = fit(start(), objective(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
+    assert log.steps < 60
 
 
 def test_steps_without_a_finite_gradient_are_left_out_and_counted(songs, tmp_path):
@@ -129,14 +128,14 @@ def test_steps_without_a_finite_gradient_are_left_out_and_counted(songs, tmp_pat
         return grad * float("nan") if next(calls) < 5 else grad
 
     next(net.parameters()).register_hook(poison)
-    course = fit(net, lessons(songs), held_out, dataclasses.replace(RECIPE, steps=6), tmp_path)
-    assert course.unstable == 5 and bool(torch.isfinite(weights(net)).all()) and not torch.equal(weights(net), before)
+    log = fit(net, objective(songs), held_out, dataclasses.replace(RECIPE, steps=6), tmp_path)
+    assert log.unstable == 5 and bool(torch.isfinite(weights(net)).all()) and not torch.equal(weights(net), before)
 
 
 def test_time_ends_a_training(songs, tmp_path):
     recipe = dataclasses.replace(RECIPE, minutes=0.02, steps=0)
-    course = fit(start(), lessons(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
-    assert course.seconds < 30 and course.steps > 0
+    log = fit(start(), objective(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
+    assert log.seconds < 30 and log.steps > 0
 
 
 def test_subnormal_numbers_are_zero_meanwhile_and_only_then():
@@ -182,7 +181,7 @@ def test_renders_that_fail_are_left_out_and_counted(songs):
         assert 0 < some.skipped == 16 - sum(len(b.audio) for b in batches)
         assert all(float(b.params.max()) <= 0.8 for b in batches)
         none = material(songs, pool=pool, effect=bfx.function(fails_above, space.within(gain=(0.55, 0.6))))
-        with Feed(FromClips(none)) as feed, pytest.raises(EffectError, match="all 4 settings"):
+        with Feed(ClipObjective(none)) as feed, pytest.raises(EffectError, match="all 4 settings"):
             feed.get()
 
 
@@ -198,7 +197,7 @@ def test_from_a_recipe_to_a_proxy_that_loads_by_its_folder(songs, tmp_path, monk
     audio, params = torch.randn(1, 2, 3000), torch.rand(1, 1)
     assert torch.equal(proxy(audio, params, RATE), trained.proxy(audio, params, RATE))
     assert trained.card.scores.sound.esr < trained.card.baselines["dry"].esr
-    assert trained.card.training.steps == trained.course.steps == 50 and any("scoring" in said for said in words)
+    assert trained.card.training.steps == trained.log.steps == 50 and any("scoring" in said for said in words)
     with pytest.raises(ParameterError, match="no free parameters"):
         bfx.train_proxy(dataclasses.replace(recipe, within={}, fix={"gain_db": 0}), tmp_path / "x", songs)
 
@@ -206,7 +205,7 @@ def test_from_a_recipe_to_a_proxy_that_loads_by_its_folder(songs, tmp_path, monk
 def test_a_folder_is_looked_at_before_anything_is_measured(songs, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it began"))
     held_out, recipe = material(songs, seed=9).batch(0), dataclasses.replace(RECIPE, steps=1)
-    fit(start(), lessons(songs), held_out, recipe, tmp_path / "begun")
+    fit(start(), objective(songs), held_out, recipe, tmp_path / "begun")
     (tmp_path / "whole").mkdir()
     (tmp_path / "whole" / "card.json").touch()
     (tmp_path / "file").touch()
@@ -234,7 +233,7 @@ def test_a_folder_is_looked_at_before_anything_is_measured(songs, tmp_path, monk
 def test_the_same_training_goes_on_and_effects_without_an_address_train(songs, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "_train", lambda *given: given)
     recipe = dataclasses.replace(RECIPE, steps=1)
-    fit(start(), lessons(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
+    fit(start(), objective(songs), material(songs, seed=9).batch(0), recipe, tmp_path)
     assert bfx.train_proxy(dataclasses.replace(recipe, net={}), str(tmp_path))[2] == tmp_path
     own = bfx.function(fails_above, bfx.Space({"gain": bfx.Continuous(0, 1, 0.5)}))
     recipe = ProxyRecipe("mine", within={"gain": (0.1, 0.6)})

@@ -9,7 +9,7 @@ import torch
 
 import blackbox_fx as bfx
 from blackbox_fx.errors import AudioError, DataError, ParameterError
-from blackbox_fx.proxy.score import esr
+from blackbox_fx.proxy.scoring.held_out import esr
 from tests.cases import RATE, music
 from tests.test_estimators import Counting
 from tests.test_hybrid import effect, imitation, inputs

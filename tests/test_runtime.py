@@ -45,7 +45,7 @@ def test_every_pool_equals_inline_bit_for_bit(effect, pools):
     for name, pool in pools.items():
         assert np.array_equal(pool.map(work), expected[0]), name
         assert np.array_equal(pool.project(work, WEIGHT), expected[1]), name
-    products = (WEIGHT[work.rows].astype(np.float64) * expected[0]).sum(axis=(1, 2))
+    products = (WEIGHT[work.items].astype(np.float64) * expected[0]).sum(axis=(1, 2))
     assert np.allclose(expected[1], products, rtol=1e-9, atol=1e-9)
 
 
@@ -58,7 +58,7 @@ def test_inner_products_come_whole_or_by_stretches_of_time(pools):
         assert parts.shape == (len(work), -(-length // stretch))
         for k, part in enumerate(parts.T):
             cut = slice(k * stretch, (k + 1) * stretch)
-            expected = (WEIGHT[work.rows][..., cut] * outputs[..., cut]).sum(axis=(1, 2))
+            expected = (WEIGHT[work.items][..., cut] * outputs[..., cut]).sum(axis=(1, 2))
             assert np.allclose(part, expected, rtol=1e-9, atol=1e-9)
         assert np.allclose(parts.sum(axis=1), whole, rtol=1e-9, atol=1e-9)
 
@@ -137,7 +137,7 @@ def test_kill_9_of_a_worker_in_mid_batch_completes_the_batch():
         pool.map(bad_job(0, 0))
         victim = _workers(pool)[0]
         threading.Timer(0.3, victim.kill).start()
-        assert np.array_equal(pool.map(work), AUDIO[work.rows] * np.float32(0.5))
+        assert np.array_equal(pool.map(work), AUDIO[work.items] * np.float32(0.5))
         assert pool.restarts == 1 and not victim.is_running()
 
 

@@ -6,9 +6,10 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from blackbox_fx import aside, effects
+from blackbox_fx import effects
 from blackbox_fx.cli.__main__ import app
-from blackbox_fx.effects import lv2_bundles, scanning
+from blackbox_fx.effects import scanning
+from blackbox_fx.effects.hosts.dawdreamer import bundles as lv2_bundles
 from blackbox_fx.errors import ParameterError
 
 KINDS = (("ladspa", ""), ("vst3", "mine"))

@@ -84,8 +84,8 @@ def test_imports_point_one_way():
     [
         ("space", "import torch"),
         ("effects", "def f():\n    from torch import nn"),
-        ("layer", "from blackbox_fx.graph import Console"),
-        ("runtime", "import blackbox_fx.layer"),
+        ("layer", "from blackbox_fx.layers.console import Console"),
+        ("runtime", "import blackbox_fx.layers.black_box"),
     ],
 )
 def test_a_planted_violation_is_seen(home, source):

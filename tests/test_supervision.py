@@ -20,14 +20,14 @@ import pytest
 import torch
 
 import blackbox_fx as bfx
-from blackbox_fx import aside, sandbox
 from blackbox_fx.effects import function, load
 from blackbox_fx.errors import EffectError, NotFinite, ParameterError, RenderTimeout, WorkerDied
-from blackbox_fx.layer import trouble
+from blackbox_fx.isolation import limits
+from blackbox_fx.layers.black_box import trouble
 from blackbox_fx.runtime import Inline, Job, Processes, quarantine, shared_pool, supervisor
 from blackbox_fx.space import Continuous, Space
 from tests.cases import ESTIMATORS, RATE, music
-from tests.trouble import Gate, environment_of, fussy
+from tests.has_failures import Gate, environment_of, fussy
 
 GOOD, SEGFAULT, ABORT, HANG, NAN, INF = range(6)
 SOMETIMES, LEAKS, FALLS_SILENT, FALLS_DRY, PRINTS = range(11, 16)
@@ -62,7 +62,7 @@ def test_misbehaving_plugins_are_retried_then_raise_or_are_skipped(bad, mode, er
         assert work.failed.tolist() == [False, True, False]
         found = pool.counters
         assert (found.retries, found.restarts, found.skipped, found.quarantined) == (1, 2, 1, 1)
-        assert getattr(found, counted) == 2 and found.trouble and counted.replace("_", " ") in str(found)
+        assert getattr(found, counted) == 2 and found.has_failures and counted.replace("_", " ") in str(found)
         assert pool.project(job(bad, mode), AUDIO).tolist() == [0.0]  # at once, by the quarantine
         assert pool.counters.restarts == 2 and pool.counters.skipped == 2
         pool.on_failure = "raise"
@@ -82,11 +82,11 @@ def test_misbehaving_plugins_that_fall_silent_or_dry_are_opened_anew(bad, mode):
 
 def test_silence_that_is_genuine_is_believed_and_looked_at_rarely():
     gate = Gate("gate", Space())
-    gate.log = sandbox.log_path().with_name("gate")
+    gate.log = limits.log_path().with_name("gate")
     gate.log.parent.mkdir(parents=True, exist_ok=True)
     with Processes(1) as pool:
         assert not pool.map(Job(gate, AUDIO, np.zeros((100, 0)), np.arange(100) % 2, RATE)).any()
-        assert not pool.counters.trouble
+        assert not pool.counters.has_failures
     assert gate.log.stat().st_size == 100 + 3 + 1
 
 
@@ -114,7 +114,7 @@ def test_misbehaving_plugins_print_to_the_log_and_not_to_the_terminal(bad, capfd
     assert any("Segmentation fault" in note for note in caught.value.__notes__)
     printed = "".join(capfd.readouterr())
     assert "said on" not in printed and "Segmentation" not in printed
-    log = sandbox.log_path().read_text()
+    log = limits.log_path().read_text()
     assert "said on stdout" in log and "said on stderr" in log
 
 
@@ -123,7 +123,7 @@ def test_misbehaving_plugins_that_do_not_open_raise_whatever_the_policy(bad, mis
     monkeypatch.setattr("blackbox_fx.runtime.process.START_DEADLINE", 2.0)
     broken = copy.copy(bad)
     path = misbehave.with_name(f"{name}.vst3")
-    broken.__setstate__({"path": str(path), "digest": aside.digest(path)})
+    broken.__setstate__({"path": str(path), "digest": files.digest(path)})
     with Processes(1, on_failure="skip") as pool:
         with pytest.raises(error, match="while it was opened, twice"):
             pool.map(job(broken, GOOD))
@@ -285,12 +285,12 @@ def test_programs_and_folders_of_a_worker_go_with_it(ending, tmp_path):
 
 
 def test_output_of_workers_is_bounded(tmp_path):
-    log = tmp_path / sandbox.LOG
+    log = tmp_path / limits.LOG
     log.write_bytes(b"a\n" * 10**6 + b"the end\n")
-    sandbox.shorten(tmp_path)
+    limits.shorten(tmp_path)
     assert log.stat().st_size < 10**6 and log.read_bytes().endswith(b"the end\n")
-    sandbox.clear(tmp_path)
-    assert not tmp_path.exists() and sandbox.log_path().read_bytes().endswith(b"the end\n")
+    limits.clear(tmp_path)
+    assert not tmp_path.exists() and limits.log_path().read_bytes().endswith(b"the end\n")
 
 
 @pytest.mark.parametrize(
@@ -319,16 +319,16 @@ def test_a_short_soak_comes_out_right():
 
     found = soak(renders=48, share=0.1, seconds=0.1, deadline=1.0)
     assert found.counters.renders == found.wanted == 48 and not found.wrong and not found.left
-    assert found.counters.restarts > 0 and not found.clean_counters.trouble
+    assert found.counters.restarts > 0 and not found.clean_counters.has_failures
 
 
 def test_folders_of_processes_that_were_killed_are_removed_by_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    old, mine = (tmp_path / f"{sandbox.PREFIX}{pid}-x" for pid in (ended.pid, os.getpid()))
+    old, mine = (tmp_path / f"{limits.PREFIX}{pid}-x" for pid in (ended.pid, os.getpid()))
     for folder in (old, mine):
         (folder / "inside").mkdir(parents=True)
-    sandbox._sweep.cache_clear()
-    new = sandbox.make_folder()
+    limits._sweep.cache_clear()
+    new = limits.make_folder()
     assert not old.exists() and mine.exists() and new.exists()

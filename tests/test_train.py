@@ -5,14 +5,14 @@ import pytest
 import torch
 
 import blackbox_fx as bfx
-from blackbox_fx import checkpoint
 from blackbox_fx.data.composer import compose
 from blackbox_fx.errors import DataError, ParameterError
-from blackbox_fx.lab.mix import MixStudy
-from blackbox_fx.models.engineer import HiddenEngineer, demo_console
-from blackbox_fx.models.mixer import MixNet
-from blackbox_fx.report.mix import write_mix_page
-from blackbox_fx.train import MixRecipe, draw_excerpts, fit, is_finished
+from blackbox_fx.tasks.mixing.engineer import HiddenEngineer, demo_console
+from blackbox_fx.tasks.mixing.network import MixNet
+from blackbox_fx.tasks.mixing.page import write_mix_page
+from blackbox_fx.tasks.mixing.study import MixStudy
+from blackbox_fx.tasks.mixing.training import MixRecipe, draw_excerpts, fit, is_finished
+from blackbox_fx.training import checkpoint
 from tests.cases import RATE
 
 RECIPE = MixRecipe(steps=6, batch=2, seconds=0.4, excerpts=4, unseen=2, save_every=2)

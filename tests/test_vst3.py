@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from blackbox_fx import aside
-from blackbox_fx.effects import load, vst3, vst3_reader
+from blackbox_fx.effects import load
+from blackbox_fx.effects.hosts.vst3 import effect as vst3
+from blackbox_fx.effects.hosts.vst3 import reader as vst3_reader
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Choice, Continuous, Integer, Toggle
 from tests.cases import RATE, music
@@ -82,7 +83,7 @@ def test_settings_stay_aligned_in_a_plugin_with_latency():
     wet = effect.render(quiet, [blocks[0], blocks[0], *blocks[1:4]], RATE, hop)
     assert np.array_equal(wet[:, : 2 * hop], whole[0][:, : 2 * hop])
     assert not np.array_equal(wet[:, 2 * hop : 2 * hop + 100], whole[0][:, 2 * hop : 2 * hop + 100])
-    assert np.array_equal(effect._process(LOUD, [effect.defaults] * 14, 1000, RATE), effect.render(LOUD))
+    assert np.array_equal(effect.process(LOUD, [effect.defaults] * 14, 1000, RATE), effect.render(LOUD))
 
 
 class Native(SimpleNamespace):

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import blackbox_fx as bfx
-from blackbox_fx.proxy.material import Material
-from blackbox_fx.proxy.score import esr
+from blackbox_fx.proxy.scoring.held_out import esr
 from blackbox_fx.proxy.store import list_proxies, read_card, read_recipe, shipped_folder
+from blackbox_fx.proxy.training.clips import ClipStream
 from blackbox_fx.runtime import Inline
 
 RATE = 44100
@@ -59,7 +59,7 @@ def test_it_imitates_its_effect(folder):
     assert effect.space.columns == proxy.columns
     pool = bfx.Processes(1) if effect.native else Inline()
     with pool:
-        batch = Material(effect, [song()], pool, 1.0, 6, 5).batch(0)
+        batch = ClipStream(effect, [song()], pool, 1.0, 6, 5).batch(0)
     with torch.no_grad():
         found = esr(proxy(batch.audio, batch.params, RATE), batch.wet).numpy()
     assert np.median(found) < 3 * card.scores.sound.esr + 0.01

@@ -14,7 +14,7 @@ from blackbox_fx.effects.base import Effect
 class Gate(Effect):
     native = True
 
-    def _process(self, audio, blocks, hop, sample_rate):
+    def process(self, request):
         with Path(self.log).open("a") as file:
             file.write("x")
         return audio * 0

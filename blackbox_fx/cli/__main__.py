@@ -7,8 +7,11 @@ import sys
 import typer
 from rich.markup import escape
 
-from blackbox_fx.cli import bench, effects, hosts, lab, mix, presets, profile, proxy, show
+from blackbox_fx.cli import effects, presets, profile, proxy
+from blackbox_fx.cli.bench import faults, gradients, timing
 from blackbox_fx.errors import BlackBoxError
+from blackbox_fx.report import terminal as show
+from blackbox_fx.tasks.mixing import commands as mix
 
 app = typer.Typer(
     help="Train networks through audio effects that cannot be differentiated.",
@@ -29,19 +32,19 @@ proxies.command("train")(proxy.train)
 proxies.command("score")(proxy.score)
 proxies.command("list")(proxy.listing)
 for command in (
-    bench.overhead,
-    bench.audio,
-    bench.lookahead,
-    bench.hosts,
-    lab.gradients,
-    lab.chain,
-    lab.multiplexed,
-    lab.optimise,
-    lab.discrete,
-    lab.proxies,
+    timing.overhead,
+    timing.audio,
+    timing.lookahead,
+    timing.hosts,
+    gradients.gradients,
+    gradients.chain,
+    gradients.multiplexed,
+    gradients.optimise,
+    gradients.discrete,
+    gradients.proxies,
     proxy.nets,
-    hosts.soak,
-    hosts.crashes,
+    faults.soak,
+    faults.crashes,
 ):
     measure.command()(command)
 

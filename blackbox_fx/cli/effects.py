@@ -12,11 +12,11 @@ from rich.console import Group
 from rich.text import Text
 
 from blackbox_fx.audio import Audio, check_audio
-from blackbox_fx.cli import show
 from blackbox_fx.effects import Effect, load
-from blackbox_fx.effects.scanning import KINDS, Scanned, installed
+from blackbox_fx.effects.scanning import Scanned, installed, listing_hosts
 from blackbox_fx.effects.scanning import scan as scan_effects
 from blackbox_fx.errors import EffectError, ParameterError
+from blackbox_fx.report import terminal as show
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
 
 Address = Annotated[str, typer.Argument(help="Such as pedalboard:Compressor, vst3:/path/to/Plugin.vst3 or ladspa:sc4.")]
@@ -33,17 +33,17 @@ def load_effect(address: str, impulse: Path | None, parameters: Path | None = No
 
 def effects(
     scan: Annotated[bool, typer.Option("--scan", help="Read each, in a process that may crash or hang.")] = False,
-    of: Annotated[str, typer.Option("--of", help="Kinds, such as vst3,lv2.")] = ",".join(KINDS),
+    host: Annotated[str, typer.Option("--host", help="Hosts, such as vst3,lv2; all if not given.")] = "",
     match: Annotated[str, typer.Option("--match", help="What the address has in it, in any case.")] = "",
 ) -> None:
     """List the effects that are installed, by what to write for them."""
-    kinds = [kind.strip() for kind in of.split(",")]
-    listed = installed(kinds, match)
+    names = [name.strip() for name in host.split(",")] if host else listing_hosts()
+    listed = installed(names, match)
     if not scan:
-        for kind, addresses in listed.items():
+        for name, addresses in listed.items():
             if not addresses:
                 continue
-            show.out.print(f"[bold]{kind}[/]: {len(addresses)}")
+            show.out.print(f"[bold]{name}[/]: {len(addresses)}")
             # one to a line where a program reads it
             shown = [Text(address, no_wrap=True, overflow="fold") for address in addresses]
             show.out.print(Columns(shown, column_first=True) if show.out.is_terminal else Group(*shown), soft_wrap=True)
@@ -51,7 +51,7 @@ def effects(
         return
     found: list[Scanned] = []
     stopped = False
-    reading = scan_effects(kinds, match)
+    reading = scan_effects(names, match)
     with show.bar("effects") as progress:
         total = sum(map(len, listed.values()))
         try:
@@ -61,8 +61,8 @@ def effects(
         except KeyboardInterrupt:
             stopped = True
             reading.close()  # with the processes that it started
-    for kind in listed:
-        _show_scanned(kind, [f for f in found if f.kind == kind])
+    for name in listed:
+        _show_scanned(name, [f for f in found if f.host == name])
     if stopped:
         show.err.print(
             f"stopped after {len(found)} of {total}; what was read is kept, so the next scan goes on from here"
@@ -70,8 +70,8 @@ def effects(
         raise typer.Exit(130)
 
 
-def _show_scanned(kind: str, found: Sequence[Scanned]) -> None:
-    """A table of the effects of a kind, and one of what cannot be used."""
+def _show_scanned(host: str, found: Sequence[Scanned]) -> None:
+    """A table of the effects of a host, and one of what cannot be used."""
 
     def number(value: int | None) -> str:
         return "-" if value is None else str(value)
@@ -84,10 +84,10 @@ def _show_scanned(kind: str, found: Sequence[Scanned]) -> None:
         return
     if usable:
         rows = [(show.plain(f.address), *map(number, (f.channels, f.parameters, f.latency))) for f in usable]
-        show.table(f"{kind}: {len(rows)}", ("address", "channels", "parameters", "latency"), rows, numbers=3)
+        show.table(f"{host}: {len(rows)}", ("address", "channels", "parameters", "latency"), rows, numbers=3)
     if refused:
         rows = [(show.plain(f.address), show.plain(f.why)) for f in refused]
-        show.table(f"{kind}: {len(rows)} that cannot be used", ("address", "why"), rows)
+        show.table(f"{host}: {len(rows)} that cannot be used", ("address", "why"), rows)
 
 
 def render(

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from blackbox_fx.cli import show
 from blackbox_fx.cli.effects import Address, Impulse, Own, Preset, choose, load_effect
+from blackbox_fx.report import terminal as show
 
 
 def preset(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blackbox_fx.cli import show
 from blackbox_fx.cli.effects import Address, Impulse, Own, load_effect
 from blackbox_fx.errors import DataError
+from blackbox_fx.report import terminal as show
 
 if TYPE_CHECKING:
     from blackbox_fx.effects import Effect
@@ -106,7 +106,7 @@ def check(
     parameters: Own = None,
 ) -> None:
     """Try whether an effect keeps every promise; exit status 1 if one is broken."""
-    from blackbox_fx.profiling import check_aside
+    from blackbox_fx.profiling import check_isolated
     from blackbox_fx.profiling.check import CHECKS, table
 
     loaded = load_effect(effect, impulse, parameters)
@@ -117,7 +117,7 @@ def check(
             found.append(one)
             progress(len(found), len(CHECKS), one.name)
 
-        check_aside(loaded, seconds, heard)
+        check_isolated(loaded, seconds, heard)
     colours = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}
     rows = [
         (row[0], colours[one.passed], show.plain(row[2]), show.plain(row[3]))

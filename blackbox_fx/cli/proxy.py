@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blackbox_fx.cli import show
 from blackbox_fx.errors import DataError, ParameterError
+from blackbox_fx.report import terminal as show
 
 if TYPE_CHECKING:
     from blackbox_fx.data.clips import Source
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from blackbox_fx.proxy.card import Card
     from blackbox_fx.proxy.model import Proxy
     from blackbox_fx.proxy.recipe import ProxyRecipe
-    from blackbox_fx.proxy.score import Exam
+    from blackbox_fx.proxy.scoring.held_out import HeldOutSet
     from blackbox_fx.runtime import Pool
 
 
@@ -67,7 +67,7 @@ def train(
         chosen = dataclasses.replace(chosen, net={} if net == Net.AUTO else {"kind": net.value})
     loaded = chosen.load_effect()
     own = None if songs is None else _songs(songs, chosen)
-    from blackbox_fx.proxy.train import train_proxy
+    from blackbox_fx.proxy.training.train import train_proxy
 
     try:
         with show.bar("training") as progress:
@@ -78,8 +78,8 @@ def train(
         raise typer.Exit(130) from None
     _scores(trained.card)
     try:
-        with _exam(loaded, chosen, _ITEMS) as exam:
-            page = _page(out, trained.proxy, trained.card, exam)
+        with _held_out(loaded, chosen, _ITEMS) as held_out:
+            page = _page(out, trained.proxy, trained.card, held_out)
     except KeyboardInterrupt:
         show.err.print(f"stopped; the proxy is in {out}, without a page", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
@@ -133,10 +133,10 @@ def score(
     items: Items = _ITEMS,
 ) -> None:
     """Measure a proxy again, and show its card beside what was found."""
-    from blackbox_fx.cli.lab import make_folder
-    from blackbox_fx.proxy.scores import baselines, measure
+    from blackbox_fx.cli.bench.gradients import make_folder
+    from blackbox_fx.proxy.scoring.scores import baselines, measure
+    from blackbox_fx.proxy.scoring.table import comparison
     from blackbox_fx.proxy.store import find_proxy, open_proxy, read_card, read_recipe
-    from blackbox_fx.proxy.table import comparison
 
     place = find_proxy(folder)
     card, recipe, proxy = read_card(place), read_recipe(place), open_proxy(place)
@@ -147,10 +147,10 @@ def score(
         if write:
             raise DataError(f"{told}, so its card is not written; score it without --write, or train it anew.")
         show.err.print(f"note: {told}.", markup=False, soft_wrap=True)
-    with _exam(effect, recipe, items) as exam:
+    with _held_out(effect, recipe, items) as held_out:
         with show.bar("measuring") as progress:
-            found = measure(proxy, exam, progress)
-        others = baselines(exam)
+            found = measure(proxy, held_out, progress)
+        others = baselines(held_out)
         now = dataclasses.replace(card, scores=found, baselines=others)
         table = comparison(card.scores, found)
         show.table(f"{card.original.name}", table[0], table[1:], numbers=2)
@@ -158,7 +158,7 @@ def score(
         if write:
             _write(place, now)
         if folder_of_page := make_folder(page):
-            show.out.print(f"Open {_page(folder_of_page, proxy, now, exam)}", markup=False, soft_wrap=True)
+            show.out.print(f"Open {_page(folder_of_page, proxy, now, held_out)}", markup=False, soft_wrap=True)
 
 
 def listing() -> None:
@@ -204,7 +204,7 @@ def _imitated(card: Card) -> str:
 
 
 def _scores(card: Card) -> None:
-    from blackbox_fx.proxy.table import gradient_table, score_table
+    from blackbox_fx.proxy.scoring.table import gradient_table, score_table
 
     table = score_table(card.scores, card.baselines)
     show.table(f"As sound, {card.scores.items} held-out clips", table[0], table[1:], numbers=4)
@@ -213,22 +213,22 @@ def _scores(card: Card) -> None:
     show.out.print(f"{card.scores.realtime:.3g} times real time on one core.", markup=False)
 
 
-def _page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path:
+def _page(folder: Path, proxy: Proxy, card: Card, held_out: HeldOutSet) -> Path:
     from blackbox_fx.report.proxy import write_proxy_page
 
     try:
-        return write_proxy_page(folder, proxy, card, exam)
+        return write_proxy_page(folder, proxy, card, held_out)
     except OSError as error:
         raise DataError(f"Cannot write the page to {folder} ({error.strerror}); score it with --page DIR.") from error
 
 
 @contextlib.contextmanager
-def _exam(effect: Effect, recipe: ProxyRecipe, items: int) -> Iterator[Exam]:
-    from blackbox_fx.proxy.scores import held_out
+def _held_out(effect: Effect, recipe: ProxyRecipe, items: int) -> Iterator[HeldOutSet]:
+    from blackbox_fx.proxy.scoring.scores import render_held_out
 
     with _pool(effect) as pool:
         show.err.print(f"rendering {items} held-out clips")
-        yield held_out(effect, pool, recipe.sample_rate, items=items)
+        yield render_held_out(effect, pool, recipe.sample_rate, items=items)
 
 
 @contextlib.contextmanager
@@ -249,7 +249,7 @@ def nets(
     out: Annotated[Path | None, typer.Option(help="Folder for CSV.")] = None,
 ) -> None:
     """Train the net of each proxy, a TCN and an LSTM for the same time on the same clips and settings."""
-    from blackbox_fx.cli.lab import make_folder
+    from blackbox_fx.cli.bench.gradients import make_folder
     from blackbox_fx.lab.nets import Nets, NetScore, brought, net_table
     from blackbox_fx.proxy.store import find_proxy, list_proxies, read_recipe
     from blackbox_fx.report.gradients import write_csv
@@ -284,8 +284,8 @@ def _note(place: Path, tricks: dict[str, str]) -> None:
 
 
 def _write(place: Path, card: Card) -> None:
-    from blackbox_fx.checkpoint import write_text
     from blackbox_fx.proxy.store import CARD
+    from blackbox_fx.training.checkpoint import write_text
 
     try:
         write_text(place / CARD, card.to_json())

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.audio import Audio, check_audio, check_sample_rate
+from blackbox_fx.audio import Audio, check_audio, check_sample_rate, to_channels
 from blackbox_fx.errors import DataError
 
 
@@ -17,14 +17,6 @@ def check_channels(channels: int) -> int:
     if isinstance(channels, bool) or channels not in (1, 2):
         raise DataError(f"channels={channels!r} is not allowed; allowed are 1 for mono and 2 for stereo.")
     return int(channels)
-
-
-def to_channels(audio: Audio, channels: int) -> Audio:
-    """Audio (channel, time) as mono, the average, or as stereo, mono twice; more than two channels are averaged."""
-    if audio.shape[0] == channels:
-        return audio
-    mono = audio.mean(axis=0, keepdims=True, dtype=np.float32)
-    return mono if channels == 1 else np.repeat(mono, 2, axis=0)
 
 
 @final

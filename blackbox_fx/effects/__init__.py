@@ -6,34 +6,18 @@ import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from blackbox_fx.effects.base import Effect
-from blackbox_fx.effects.function import function
-from blackbox_fx.effects.rack import Rack
+from blackbox_fx.effects import hosts
+from blackbox_fx.effects.base import Effect as Effect
+from blackbox_fx.effects.function import function as function
+from blackbox_fx.effects.rack import Rack as Rack
+from blackbox_fx.effects.request import RenderRequest as RenderRequest
+from blackbox_fx.effects.request import Settings as Settings
 from blackbox_fx.errors import EffectError, did_you_mean
 
 if TYPE_CHECKING:
-    from blackbox_fx.effects.scanning import Scanned, installed, scan
-
-__all__ = ["HOSTS", "Effect", "Rack", "Scanned", "function", "installed", "load", "scan"]
-
-HOSTS = {
-    "pedalboard": ("blackbox_fx.effects.pedalboard", "Builtin"),
-    "vst3": ("blackbox_fx.effects.vst3", "VST3"),
-    "ladspa": ("blackbox_fx.effects.ladspa", "LADSPA"),
-    "vst2": ("blackbox_fx.effects.dawdreamer", "VST2"),
-    "lv2": ("blackbox_fx.effects.dawdreamer", "LV2"),
-    "faust": ("blackbox_fx.effects.faust", "Faust"),
-    "command": ("blackbox_fx.effects.command", "Command"),
-}
-_EXAMPLES = {
-    "pedalboard": "pedalboard:Compressor",
-    "vst3": "vst3:ZamCompX2",
-    "ladspa": "ladspa:tap_reverb",
-    "vst2": "vst2:MVerb",
-    "lv2": "lv2:urn:dragonfly:plate",
-    "faust": "faust:program.dsp",
-    "command": "'command:sox {in} {out} reverse'",
-}
+    from blackbox_fx.effects.scanning import Scanned as Scanned
+    from blackbox_fx.effects.scanning import installed as installed
+    from blackbox_fx.effects.scanning import scan as scan
 
 
 def __getattr__(name: str) -> Any:
@@ -46,8 +30,8 @@ def load(address: str, **options: Any) -> Effect:
     """An effect by its address.
 
     Args:
-        address: "pedalboard:Compressor"; "vst3:/path/to/Plugin.vst3", or "vst3:Plugin" if it is installed;
-            "ladspa:label" or "ladspa:/path/to/file.so:label"; "vst2:Plugin"; "lv2:urn:dragonfly:plate";
+        address: "pedalboard:Compressor"; "vst3:Plugin" if it is installed, or the path of its file;
+            "ladspa:label" or "ladspa:/path/file.so:label"; "vst2:Plugin"; "lv2:urn:dragonfly:plate";
             "faust:program.dsp"; "command:sox {in} {out} reverse". `scan` and `blackbox-fx effects` list them.
         options: passed to the host::
 
@@ -58,36 +42,49 @@ def load(address: str, **options: Any) -> Effect:
                 faust       code: the program itself, in place of its file; reset, sample_rate
                 command     space: its parameters; seconds: it may take; latency_samples: by which it delays
 
-            parameters="my.toml" names a file that says otherwise of some parameters than the plugin does::
+            parameters="my.toml" names a file that overrides what the plugin reports about some parameters::
 
                 [threshold_db]          # a parameter, by the name that `space` or `excluded` has for it
-                min = -40               # narrows what the plugin tells, in its units; so do max, step, log
+                min = -40               # narrows what the plugin reports, in its units; so do max, step, log
                 default = -20
                 [mode]
-                kind = "choice"         # with a kind, what the plugin tells is replaced: min and max are what the ends
+                kind = "choice"         # with a kind, what the plugin reports is replaced: min and max are what the ends
                 options = ["a", "b"]    # of the control mean, options are its positions in order
                 [bypass]
                 exclude = true          # false brings back what was left out
 
     Raises:
-        EffectError: an unknown kind of effect, one that cannot be loaded, or a bad file of parameters.
+        EffectError: an unknown host, an effect that cannot be loaded, or a bad file of parameters.
 
     >>> load("pedalboard:Gain").space.parameters["gain_db"].describe()
     '[-60, 24] dB'
     """
-    kind, colon, rest = address.partition(":") if isinstance(address, str) else ("", "", "")
-    if not colon or kind not in HOSTS:
-        question = did_you_mean(kind, HOSTS) if colon else ""
-        raise EffectError(f"Unknown effect {address!r}{question}; write kind:name with a kind of {', '.join(HOSTS)}.")
+    name, rest = _parse(address)
+    host = hosts.find_host(name)
     if not rest:
-        raise EffectError(f"{address!r} says no name; write {kind}:name, such as {_EXAMPLES[kind]}.")
-    module, name = HOSTS[kind]
-    host = getattr(import_module(module), name)
-    known = list(inspect.signature(host).parameters)[1:]
+        raise EffectError(f"{address!r} names no effect; write {name}:name, such as {host.example}.")
+    known = list(inspect.signature(host.effect).parameters)[1:]
     unknown = [option for option in options if option not in known]
     if unknown:
-        raise EffectError(f"{kind} effects take no option {unknown[0]!r}; known are {', '.join(known) or 'none'}.")
-    effect = host(rest, **options)
+        raise EffectError(f"{name} effects take no option {unknown[0]!r}; known are {', '.join(known) or 'none'}.")
+    effect = host.effect(rest, **options)
     if not options:
-        effect.address = address
+        effect.address = f"{name}:{rest}"
     return effect
+
+
+def _parse(address: str) -> tuple[str, str]:
+    """The host and what stands behind its colon; a path alone belongs to the host of its ending."""
+    if not isinstance(address, str):
+        raise EffectError(f"An address must be a text such as 'pedalboard:Compressor', got {address!r}.")
+    name, colon, rest = address.partition(":")
+    if colon and name in hosts.NAMES:
+        return name, rest
+    fitting = [host for host in hosts.NAMES if address.endswith(hosts.find_host(host).endings)]
+    if len(fitting) == 1:
+        return fitting[0], address
+    if fitting:
+        ways = " or ".join(f"{host}:{address}" for host in fitting)
+        raise EffectError(f"{address!r} may belong to several hosts; write {ways}.")
+    question = did_you_mean(name, hosts.NAMES) if colon else ""
+    raise EffectError(f"Unknown effect {address!r}{question}; write host:name with a host of {', '.join(hosts.NAMES)}.")

@@ -6,21 +6,22 @@ import abc
 import contextlib
 import hashlib
 import os
-import pickle
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, final
 
-import cloudpickle
 import numpy as np
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, is_finite
+from blackbox_fx.core.checks import whole
+from blackbox_fx.effects import presets, tails
+from blackbox_fx.effects.identity import canonical
+from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.errors import AudioError, EffectError, NotFinite, ParameterError
-from blackbox_fx.space import Space, Value
+from blackbox_fx.space import Space
 
-Settings = dict[str, Value]
 _USUAL_RATES = (44_100, 48_000)
 _SHOWN = 8  # parameters in an error
 
@@ -34,28 +35,34 @@ class _Native:
 
 
 class Effect(abc.ABC):
-    """Something that turns audio into audio of the same shape, steered by named parameters.
+    """Something that turns audio into audio, steered by named parameters.
 
     `render` is pure: the same inputs give the same output, whatever was rendered before. An effect is a recipe: it
-    pickles without its native handle, which is opened on first use and shared with what `fix`, `only` and `within` make
-    of it.
+    pickles without its native handle, which is opened on first use and shared with the copies that `fix`, `only` and
+    `within` make.
 
-    A new host subclasses this, calls `super().__init__(name, space)` and implements `_process`.
+    A subclass calls `super().__init__(name, space)` and implements `process`. It may also override these hooks:
+    `open_handle`, if it keeps something native open; `output_channels`, if it changes the number of channels;
+    `version`, if its sound depends on files; `write_state` and `read_state`, for each ending in `states`.
 
     Attributes:
         name: short name for tables and errors, such as "pedalboard:Compressor".
         space: its parameters; `fix` and `only` give a copy with another space.
-        automatable: whether settings may change in mid-clip, see `render`.
-        native: whether it runs foreign code that can take the process with it; such effects render in worker processes
-            unless told otherwise.
-        address: what `load` made it of; None if that took options, or it was made otherwise.
+        automatable: whether settings may change during a clip, see `render`.
+        native: whether it runs foreign code that can crash the process; such effects render in worker processes unless
+            told otherwise.
+        address: the text that `load` made it of; None if that took options, or it was made in another way.
         states: endings of the preset files of its own that it can write and read, besides ".json".
+        inputs: names of its further inputs, such as ("sidechain",).
+        tail_seconds: how long it sounds on after its input ends, at most; None where that is not known.
     """
 
     automatable: bool = False
     native: bool = False
     address: str | None = None
     states: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    tail_seconds: float | None = None
 
     def __init__(self, name: str, space: Space) -> None:
         self.name = name
@@ -63,33 +70,46 @@ class Effect(abc.ABC):
         self._shared = _Native()
 
     @abc.abstractmethod
-    def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
-        """Renders checked audio (channel, time) from silence, with complete settings for each block of `hop` samples.
+    def process(self, request: RenderRequest) -> Audio:
+        """Renders a request from silence.
 
-        There is exactly one block unless the effect is automatable.
+        Args:
+            request: what to render; its audio must not be changed.
+
+        Returns:
+            (channels, time): as many channels as `output_channels` says, and the time axis of the audio.
         """
 
-    def _open(self) -> Any:
-        """Makes the native handle; see `_handle`. Only effects with one override this."""
+    def output_channels(self, channels: int) -> int:
+        """How many channels come out for this many channels of audio."""
+        return channels
+
+    @property
+    def members(self) -> Mapping[str, Effect]:
+        """The effects that it is made of, by label; empty for a plain effect."""
+        return {}
+
+    def open_handle(self) -> Any:
+        """Makes the native handle that `handle` lends; only effects with one override this."""
         return None
 
-    def _stage(self, settings: Settings, sample_rate: float) -> Any:
-        """A fresh pedalboard plugin at these settings, if the effect is one without latency; a `Rack` chains them."""
+    def pedalboard_stage(self, settings: Settings, sample_rate: float) -> Any:
+        """A new pedalboard plugin at these settings, if the effect is one without latency; a `Rack` chains them."""
         return None
 
     @final
     @contextlib.contextmanager
-    def _handle(self) -> Iterator[Any]:
-        """The native handle, for one thread at a time."""
+    def handle(self) -> Iterator[Any]:
+        """The native handle, opened on first use, for one thread at a time."""
         with self._shared.lock:
             if self._shared.handle is None:
-                self._shared.handle = self._open()
+                self._shared.handle = self.open_handle()
             yield self._shared.handle
 
     @final
     def open(self) -> None:
         """Opens the native handle now, rather than on first use."""
-        with self._handle():
+        with self.handle():
             pass
 
     @property
@@ -100,14 +120,12 @@ class Effect(abc.ABC):
     @property
     def fingerprint(self) -> str:
         """A name for what this effect is, for files that keep what was measured of it."""
-        nameless = self._with(self.space)
+        nameless = self.with_space(self.space)
         nameless.address = None
-        # pickled once more: of a copy, other strings may be the same object, which shows in the bytes
-        copy = pickle.loads(cloudpickle.dumps(nameless))
-        return hashlib.blake2b(cloudpickle.dumps(copy) + self._version(), digest_size=12).hexdigest()
+        return hashlib.blake2b(canonical(nameless) + self.version(), digest_size=12).hexdigest()
 
-    def _version(self) -> bytes:
-        """Of what renders, as far as the recipe does not say it."""
+    def version(self) -> bytes:
+        """Names the files and packages that the sound depends on, beside what is pickled."""
         return b""
 
     @final
@@ -125,8 +143,6 @@ class Effect(abc.ABC):
             ParameterError: an unknown name, or a value outside its range.
             EffectError: the plugin crashes, hangs or refuses, in a process of its own.
         """
-        from blackbox_fx.effects import presets
-
         presets.save(self, path, values)
 
     @final
@@ -147,34 +163,43 @@ class Effect(abc.ABC):
             ParameterError: an unknown name, or a value outside its range.
             EffectError: the plugin crashes, hangs or refuses the file.
         """
-        from blackbox_fx.effects import presets
-
         return presets.load(self, path)
 
-    def _write_state(self, ending: str, settings: Settings) -> bytes:
+    def write_state(self, ending: str, settings: Settings) -> bytes:
         """The plugin's own state at these settings, for each ending in `states`."""
         raise NotImplementedError(ending)
 
-    def _read_state(self, path: Path, content: bytes) -> tuple[Settings, float]:
-        """The settings in what a file of one of these endings holds, and how far its sound is from that at them."""
+    def read_state(self, path: Path, content: bytes) -> tuple[Settings, float]:
+        """The settings that a file of one of these endings holds.
+
+        Args:
+            path: of the file, for errors.
+            content: of the file.
+
+        Returns:
+            physical values by name, and how far the file's sound is from the sound at those values, relative to the
+            largest sample.
+        """
         raise NotImplementedError(path)
 
     @final
     def fix(self, values: Mapping[str, Any] = {}, **named: Any) -> Self:
         """The same effect with these parameters held at these values: `effect.fix(ratio=4)`."""
-        return self._with(self.space.fix(values, **named))
+        return self.with_space(self.space.fix(values, **named))
 
     @final
     def only(self, *names: str) -> Self:
         """The same effect with only these parameters free: `effect.only("threshold_db", "ratio")`."""
-        return self._with(self.space.only(*names))
+        return self.with_space(self.space.only(*names))
 
     @final
     def within(self, ranges: Mapping[str, Any] = {}, **named: Any) -> Self:
         """The same effect with narrower ranges: `effect.within(gain_db=(-12, 12))`."""
-        return self._with(self.space.within(ranges, **named))
+        return self.with_space(self.space.within(ranges, **named))
 
-    def _with(self, space: Space) -> Self:
+    @final
+    def with_space(self, space: Space) -> Self:
+        """The same effect with another space; the native handle is shared."""
         other = object.__new__(type(self))
         vars(other).update(vars(self), space=space)
         return other
@@ -186,53 +211,90 @@ class Effect(abc.ABC):
         values: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {},
         sample_rate: float = 44100,
         hop: int | None = None,
+        *,
+        inputs: Mapping[str, Any] = {},
+        tail: bool = False,
     ) -> Audio:
         """The effect's output.
 
         Args:
             audio: (channel, time), floating point.
             values: physical values by parameter name; what is left out stands at `defaults`. With `hop`, a sequence of
-                ceil(time / hop) of them, one for each block of `hop` samples, changed in mid-stream without a reset.
+                ceil(time / hop) mappings, one for each block of `hop` samples, which change the settings without a
+                reset.
             sample_rate: in Hz.
             hop: samples per block.
+            inputs: audio of further inputs by name, (channel, time), as long as `audio`; see `Effect.inputs`. An input
+                that is left out gets silence.
+            tail: whether to append what the effect still sounds after the audio ends, until it is 80 dB below the
+                loudest sample, and at most 10 seconds.
 
         Returns:
-            (channel, time), float32.
+            (channel, time), float32; longer than the audio only with `tail`.
 
         Raises:
             AudioError: bad audio or sample rate.
-            ParameterError: an unknown name, a value outside its range, a wrong number of blocks.
-            EffectError: the effect failed, returned another shape, NaN or infinity, or cannot change in mid-clip.
+            ParameterError: an unknown name, a value outside its range, a wrong number of blocks, an unknown input.
+            EffectError: the effect failed, returned another shape, NaN or infinity, or cannot change during a clip.
         """
-        x = check_audio(audio)
-        rate = check_sample_rate(sample_rate)
-        return self._render(x, values, rate, hop)
+        request = self.request(check_audio(audio), values, check_sample_rate(sample_rate), hop, inputs)
+        if tail:
+            return tails.render_with_tail(self.run, request, self.tail_seconds)
+        return self.run(request)
 
     @final
-    def _render(self, x: Audio, values: Any, rate: float, hop: int | None) -> Audio:
-        """`render` for audio and a sample rate that were checked before."""
-        blocks, hop = self._blocks(values, hop, x.shape[1])
+    def request(
+        self, audio: Audio, values: Any, sample_rate: float, hop: int | None = None, inputs: Mapping[str, Any] = {}
+    ) -> RenderRequest:
+        """A request for audio and a sample rate that were checked before; see `render` for arguments and errors."""
+        blocks, hop = self._blocks(values, hop, audio.shape[1])
+        if unknown := [name for name in inputs if name not in self.inputs]:
+            known = ", ".join(self.inputs) or "none"
+            raise ParameterError(f"{self.name} has no input {unknown[0]!r}; known are {known}.")
+        checked = {name: check_audio(given, name) for name, given in inputs.items()}
+        for name, given in checked.items():
+            if given.shape[1] != audio.shape[1]:
+                raise AudioError(
+                    f"The input {name} of {self.name} has {given.shape[1]} samples for audio of {audio.shape[1]}; both "
+                    "must be equally long."
+                )
+        silence = {name: np.zeros_like(audio) for name in self.inputs if name not in checked}
+        return RenderRequest(audio, blocks, hop, sample_rate, checked | silence)
+
+    @final
+    def run(self, request: RenderRequest) -> Audio:
+        """Processes a request, and checks what comes out; see `render` for errors."""
         try:
-            y = np.asarray(self._process(x, blocks, hop, rate), dtype=np.float32)
+            y = np.asarray(self.process(request), dtype=np.float32)
         except (AudioError, EffectError, ParameterError):
             raise
         except (Exception, SystemExit) as error:
-            reason = " ".join(str(error).split()).rstrip(".")[:200] or "it says no more"
-            how = f"{type(error).__name__} ({reason})"
+            raise self._failure(request.settings, error) from error
+        channels, length = request.audio.shape
+        wanted = (self.output_channels(channels), length)
+        if y.shape != wanted:
             raise EffectError(
-                f"{self.name} failed at {self._shown(blocks[0])} with {how}; mend it, or narrow its parameters."
-            ) from error
-        if y.shape != x.shape:
-            raise EffectError(f"{self.name} returned shape {y.shape} for audio of shape {x.shape}; both must be equal.")
+                f"{self.name} returned shape {y.shape} for audio of shape {request.audio.shape}; it must be {wanted}."
+            )
         if not is_finite(y):
-            advice = "narrow the range of its parameters"
-            advice = advice if rate in _USUAL_RATES else f"try {_USUAL_RATES[0]} Hz, or {advice}"
-            where = f"{self._shown(blocks[0])} and {rate:g} Hz"
-            raise NotFinite(f"{self.name} returned NaN or infinity at {where}; {advice}.")
+            raise self._not_finite(request)
         return y
 
+    def _failure(self, settings: Settings, error: BaseException) -> EffectError:
+        reason = " ".join(str(error).split()).rstrip(".")[:200] or "without a reason"
+        how = f"{type(error).__name__} ({reason})"
+        remedy = "mend it, or narrow its parameters" if self.space.parameters else "mend it"
+        return EffectError(f"{self.name} failed at {self._shown(settings)} with {how}; {remedy}.")
+
+    def _not_finite(self, request: RenderRequest) -> NotFinite:
+        remedies = [] if request.sample_rate in _USUAL_RATES else [f"try {_USUAL_RATES[0]} Hz"]
+        remedies += ["narrow the range of its parameters"] if self.space.parameters else []
+        where = f"{self._shown(request.settings)} and {request.sample_rate:g} Hz"
+        remedy = ", or ".join(remedies) or "leave the effect out"
+        return NotFinite(f"{self.name} returned NaN or infinity at {where}; {remedy}.")
+
     def _shown(self, settings: Settings) -> str:
-        """Settings for an error: all, or of many those that are not at their defaults."""
+        """Settings for an error; of many only those that are not at their defaults."""
         if len(settings) <= _SHOWN:
             return str(settings)
         moved = {name: value for name, value in settings.items() if value != self.defaults[name]}
@@ -244,8 +306,7 @@ class Effect(abc.ABC):
             if not isinstance(values, Mapping):
                 raise ParameterError(f"values must be a mapping of names to values, got {type(values).__name__}.")
             return [self.space.complete(values)], length
-        if isinstance(hop, bool) or not isinstance(hop, (int, np.integer)) or hop < 1:
-            raise ParameterError(f"hop must be a whole number of samples of at least 1, got {hop!r}.")
+        hop = whole("hop", hop, 1)
         needed = -(-length // hop)
         if isinstance(values, Mapping) or len(values) != needed:
             got = "one mapping" if isinstance(values, Mapping) else str(len(values))
@@ -254,8 +315,8 @@ class Effect(abc.ABC):
         if all(b == blocks[0] for b in blocks):
             return blocks[:1], length
         if not self.automatable:
-            raise EffectError(f"{self.name} cannot change settings in mid-clip; render it without hop.")
-        return blocks, int(hop)
+            raise EffectError(f"{self.name} cannot change settings during a clip; render it without hop.")
+        return blocks, hop
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_shared"}

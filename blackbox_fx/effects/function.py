@@ -10,7 +10,9 @@ import cloudpickle
 import numpy as np
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.effects.base import Effect, Settings
+from blackbox_fx.core import checks
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.effects.request import RenderRequest
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.space import Space
 
@@ -19,13 +21,22 @@ from blackbox_fx.space import Space
 class Function(Effect):
     """A Python function as an effect; made by `function`."""
 
-    def __init__(self, fn: Callable[..., Any], space: Space, name: str) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], space: Space, name: str, inputs: tuple[str, ...], channels_out: int | None
+    ) -> None:
         super().__init__(name, space)
-        self.fn = fn
+        self.fn, self.inputs, self.channels_out = fn, inputs, channels_out
 
-    def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
+    def process(self, request: RenderRequest) -> Audio:
+        """Renders a request; see `Effect.process`."""
         # copied both ways: a function may write into its input, and give its own buffer back
-        return np.array(self.fn(audio.copy(), sample_rate, **blocks[0]), dtype=np.float32)
+        inputs = {name: given.copy() for name, given in request.inputs.items()}
+        wet = self.fn(request.audio.copy(), request.sample_rate, **inputs, **request.settings)
+        return np.array(wet, dtype=np.float32)
+
+    def output_channels(self, channels: int) -> int:
+        """How many channels come out."""
+        return self.channels_out or channels
 
     def __getstate__(self) -> dict[str, Any]:
         # by value, so that lambdas and functions of a notebook reach worker processes; in a process that
@@ -39,14 +50,23 @@ class Function(Effect):
         super().__setstate__(state | {"fn": cloudpickle.loads(state["fn"])})
 
 
-def function(fn: Callable[..., Any], space: Space, name: str | None = None) -> Function:
+def function(
+    fn: Callable[..., Any],
+    space: Space,
+    name: str | None = None,
+    *,
+    inputs: Sequence[str] = (),
+    channels_out: int | None = None,
+) -> Function:
     """Wraps any Python function as an effect.
 
     Args:
         fn: called as `fn(audio, sample_rate, **values)` with audio (channel, time) float32, the rate in Hz and every
-            parameter in physical units; returns audio of the same shape. It must be pure.
+            parameter in physical units; returns (channel, time) of the same time. It must be pure.
         space: its parameters.
         name: for tables and errors; the function's own name if not given.
+        inputs: names of further inputs, which `fn` gets by name as (channel, time), such as ("sidechain",).
+        channels_out: how many channels `fn` returns; as many as it gets if not given.
 
     Raises:
         ParameterError: fn cannot be called, or space is no Space.
@@ -62,4 +82,8 @@ def function(fn: Callable[..., Any], space: Space, name: str | None = None) -> F
         raise ParameterError(f"fn must be a function of audio, sample_rate and parameters by name, got {fn!r:.80}.")
     if not isinstance(space, Space):
         raise ParameterError(f"space must be a Space of parameters, such as bfx.Space({{...}}), got {space!r:.80}.")
-    return Function(fn, space, name or getattr(fn, "__name__", "function"))
+    if taken := [each for each in inputs if each in space.parameters]:
+        raise ParameterError(f"{taken[0]!r} is an input and a parameter; rename one of them.")
+    if channels_out is not None:
+        checks.whole("channels_out", channels_out)
+    return Function(fn, space, name or getattr(fn, "__name__", "function"), tuple(inputs), channels_out)

@@ -1,8 +1,10 @@
-"""Presets: settings of an effect as JSON, or as the plugin's own state, and a record of what a run used."""
+"""Presets: settings of an effect as JSON, or as the plugin's own state, and a record of what a run used.
+
+`Effect` imports this module, so what is called effect here has no type.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -13,33 +15,34 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from blackbox_fx.effects.base import Effect, Settings
-from blackbox_fx.effects.rack import Rack
+from blackbox_fx.core import files
+from blackbox_fx.effects import hosts
+from blackbox_fx.effects.request import Settings
 from blackbox_fx.errors import DataError, ParameterError
 
-_FORMAT = 1
+_FORMAT = 2
+_READABLE = (1, 2)
 _LARGEST = 64 * 2**20  # bytes of a file
-_APART = 1e-4  # of the largest sample, from which a state is more than its parameters
-_PACKAGES = {"pedalboard": "pedalboard", "vst3": "pedalboard"} | dict.fromkeys(("vst2", "lv2", "faust"), "dawdreamer")
+_DIFFERENT = 1e-4  # of the largest sample, from which a state is more than its parameters
 
 _log = logging.getLogger("blackbox_fx")
 
 
-def save(effect: Effect, path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+def save(effect: Any, path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
     """See `Effect.save_preset`."""
     target = Path(path).expanduser()
     settings = effect.space.complete(values)
     if _ending(effect, target) == ".json":
         content = json.dumps(_header(effect) | {"values": settings}, indent=1).encode()
     else:
-        content = effect._write_state(target.suffix, settings)
+        content = effect.write_state(target.suffix, settings)
         if target.suffix == ".state":
             said = _header(effect) | {"digest": hashlib.blake2b(content, digest_size=16).hexdigest()}
             content = json.dumps(said).encode() + b"\n" + content
     _write(target, content)
 
 
-def load(effect: Effect, path: str | os.PathLike[str]) -> Settings:
+def load(effect: Any, path: str | os.PathLike[str]) -> Settings:
     """See `Effect.load_preset`."""
     source = Path(path).expanduser()
     ending = _ending(effect, source)
@@ -56,19 +59,19 @@ def load(effect: Effect, path: str | os.PathLike[str]) -> Settings:
             raise _damaged(source, "its state is not the one that was written")
     elif reason := _wrong_vstpreset(content):
         raise _damaged(source, reason)
-    values, apart = effect._read_state(source, content)
-    if apart > _APART:
+    values, difference = effect.read_state(source, content)
+    if difference > _DIFFERENT:
         _log.warning(
             "%s holds more than the parameters of %s: rendered at its values, the sound differs by %.2g of the largest "
             "sample; only the values are used.",
             source,
             effect.name,
-            apart,
+            difference,
         )
     return _checked(effect, source, values)
 
 
-def record(effect: Effect) -> dict[str, Any]:
+def record(effect: Any) -> dict[str, Any]:
     """What an effect is and where it stands, for JSON: its version, what is held, and the ranges of what is free.
 
     Members of a `Rack` are recorded one by one; "version" names the contents of a plugin's files and its host.
@@ -77,20 +80,21 @@ def record(effect: Effect) -> dict[str, Any]:
     held = {name: value for name, value in effect.defaults.items() if name not in effect.space.free}
     found = _header(effect) | {"fingerprint": effect.fingerprint, "held": held}
     found["free"] = {name: kinds[name] for name in effect.space.free}
-    if isinstance(effect, Rack):
+    if effect.members:
         found["members"] = {label: record(member) for label, member in effect.members.items()}
     return found
 
 
-def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What changed between two records of an effect, as the end of a sentence; empty if nothing did."""
     members = then.get("members", {}), now.get("members", {})
     for label in members[0].keys() & members[1].keys():
-        if said := difference(members[0][label], members[1][label]):
+        if said := change(members[0][label], members[1][label]):
             return said
     if then.get("effect") != now["effect"]:
         return f"{then.get('effect')} instead of {now['effect']}"
-    other = then.get("fingerprint") != now["fingerprint"]
+    # fingerprints of format 1 changed whenever a module moved; the rest of the record says the same
+    other = then.get("format") != 1 and then.get("fingerprint") != now["fingerprint"]
     if other and then.get("host") != now["host"]:
         return f"another host of {now['effect']} ({then.get('host')}, now {now['host']})"
     changes = {"version": "another version", "held": "other held values", "free": "other free parameters or ranges"}
@@ -100,25 +104,26 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return f"another {now['effect']}" if other else ""
 
 
-def _header(effect: Effect) -> dict[str, Any]:
+def _header(effect: Any) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "effect": effect.name,
         "address": effect.address,
         "host": _host(effect),
-        "version": hashlib.blake2b(effect._version(), digest_size=12).hexdigest(),
+        "version": hashlib.blake2b(effect.version(), digest_size=12).hexdigest(),
     }
 
 
-def _host(effect: Effect) -> str:
-    package = _PACKAGES.get(effect.name.partition(":")[0], "blackbox_fx")
+def _host(effect: Any) -> str:
+    name = effect.name.partition(":")[0]
+    package = hosts.find_host(name).package if name in hosts.NAMES else "blackbox_fx"
     try:
         return f"{package} {version(package)}"
     except PackageNotFoundError:
         return package
 
 
-def _ending(effect: Effect, path: Path) -> str:
+def _ending(effect: Any, path: Path) -> str:
     known = (".json", *effect.states)
     if path.suffix not in known:
         raise DataError(f"{path} is no preset of {effect.name}; end its name with {' or '.join(known)}.")
@@ -126,7 +131,7 @@ def _ending(effect: Effect, path: Path) -> str:
 
 
 def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(f"{path} is no preset, or a damaged one ({reason}); save it anew.")
+    return DataError(f"{path} is no preset, or a damaged one ({reason}); save it again.")
 
 
 def _read(path: Path) -> bytes:
@@ -145,13 +150,9 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        files.write_bytes(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise DataError(f"Cannot write {path} ({error.strerror}); name a file in a folder you may write to.") from error
 
 
@@ -159,7 +160,7 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number")
 
 
-def _require_header(effect: Effect, path: Path, text: bytes) -> dict[str, Any]:
+def _require_header(effect: Any, path: Path, text: bytes) -> dict[str, Any]:
     """The JSON of a preset of this effect; another version of it is a warning."""
     try:
         said = json.loads(text, parse_constant=_no_number)
@@ -167,8 +168,8 @@ def _require_header(effect: Effect, path: Path, text: bytes) -> dict[str, Any]:
         raise _damaged(path, str(error)) from error
     if not isinstance(said, dict) or "format" not in said:
         raise _damaged(path, "it has no format")
-    if said["format"] != _FORMAT:
-        raise DataError(f"{path} has format {said['format']!r}; this release reads {_FORMAT}: save it anew.")
+    if said["format"] not in _READABLE:
+        raise DataError(f"{path} has format {said['format']!r}; this release reads {_FORMAT}: save it again.")
     if said.get("effect") != effect.name:
         raise DataError(f"{path} is a preset of {said.get('effect')}, not of {effect.name}; load that effect for it.")
     now = _header(effect)
@@ -183,7 +184,7 @@ def _require_header(effect: Effect, path: Path, text: bytes) -> dict[str, Any]:
     return said
 
 
-def _checked(effect: Effect, path: Path, values: Mapping[str, Any]) -> Settings:
+def _checked(effect: Any, path: Path, values: Mapping[str, Any]) -> Settings:
     try:
         effect.space.require(values)
         return {name: effect.space.parameters[name].check(name, value) for name, value in values.items()}

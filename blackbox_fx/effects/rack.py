@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.effects.base import Effect, Settings
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.effects.request import RenderRequest
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Space
 
@@ -39,41 +40,63 @@ class Rack(Effect):
     """
 
     def __init__(self, effects: Mapping[str, Effect] | Sequence[Effect], name: str = "rack") -> None:
-        given = list(effects.values() if isinstance(effects, Mapping) else effects)
-        wrong = [f"{e!r:.80}" for e in given if not isinstance(e, Effect)]
-        if wrong or not given:
-            raise EffectError(f"A Rack needs one or more effects, got {wrong[0] if wrong else 'none'}; use bfx.load.")
-        if not isinstance(effects, Mapping):
-            effects = dict(zip(label([e.name for e in effects]), effects, strict=True))
-        self.members = dict(effects)
-        parameters = {f"{m}.{n}": p for m, e in effects.items() for n, p in e.space.parameters.items()}
-        if len(parameters) < sum(len(e.space.parameters) for e in effects.values()):
+        labelled = _labelled(effects)
+        parameters = {f"{m}.{n}": p for m, e in labelled.items() for n, p in e.space.parameters.items()}
+        if len(parameters) < sum(len(e.space.parameters) for e in labelled.values()):
             raise EffectError(
-                f"Two parameters of this Rack get the same name; label its members {list(effects)} otherwise."
+                f"Two parameters of this Rack get the same name; label its members {list(labelled)} otherwise."
             )
-        free = [f"{m}.{n}" for m, e in effects.items() for n in e.space.free]
+        free = [f"{m}.{n}" for m, e in labelled.items() for n in e.space.free]
         super().__init__(name, Space(parameters, free))
-        # a member that cannot change in mid-clip says so itself, when its own settings are asked to
-        self.automatable = any(e.automatable for e in effects.values())
-        self.native = any(e.native for e in effects.values())
+        self._members = labelled
+        # a member that cannot change during a clip says so itself, when its own settings are asked to
+        self.automatable = any(e.automatable for e in labelled.values())
+        self.native = any(e.native for e in labelled.values())
 
-    def _version(self) -> bytes:
-        return b"".join(effect._version() for effect in self.members.values())
+    @property
+    def members(self) -> Mapping[str, Effect]:
+        """The effects in series, by label."""
+        return self._members
 
-    def _open(self) -> None:
+    def output_channels(self, channels: int) -> int:
+        """How many channels the last effect gives."""
+        for effect in self._members.values():
+            channels = effect.output_channels(channels)
+        return channels
+
+    def version(self) -> bytes:
+        """The versions of all members."""
+        return b"".join(effect.version() for effect in self.members.values())
+
+    def open_handle(self) -> None:
+        """Opens all members."""
         for effect in self.members.values():
             effect.open()
 
-    def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
-        own = {m: [{n: b[f"{m}.{n}"] for n in e.space.parameters} for b in blocks] for m, e in self.members.items()}
+    def process(self, request: RenderRequest) -> Audio:
+        """Renders a request; see `Effect.process`."""
+        audio, blocks, hop, sample_rate = request.audio, request.blocks, request.hop, request.sample_rate
+        own = {m: [{n: b[f"{m}.{n}"] for n in e.space.parameters} for b in blocks] for m, e in self._members.items()}
         if len(blocks) == 1:
-            stages = [effect._stage(own[label][0], sample_rate) for label, effect in self.members.items()]
-            square = audio.shape[0] == audio.shape[1]  # of which pedalboard cannot tell channels from samples
+            stages = [e.pedalboard_stage(own[label][0], sample_rate) for label, e in self._members.items()]
+            square = audio.shape[0] == audio.shape[1]  # pedalboard cannot tell its channels from its samples
             if all(stage is not None for stage in stages) and not square:
                 # one pass through memory for all of them, in place, instead of one for each
                 from pedalboard._pedalboard import Pedalboard
 
                 return Pedalboard(stages).process(audio, sample_rate, reset=True)
-        for label, effect in self.members.items():
-            audio = effect._render(audio, own[label], sample_rate, hop)
+        for label, effect in self._members.items():
+            varying = own[label] if len(blocks) > 1 else own[label][0]
+            audio = effect.run(effect.request(audio, varying, sample_rate, hop if len(blocks) > 1 else None))
         return audio
+
+
+def _labelled(effects: Mapping[str, Effect] | Sequence[Effect]) -> dict[str, Effect]:
+    """Effects by label. Raises EffectError if there are none, or something else is among them."""
+    given = list(effects.values() if isinstance(effects, Mapping) else effects)
+    wrong = [f"{e!r:.80}" for e in given if not isinstance(e, Effect)]
+    if wrong or not given:
+        raise EffectError(f"A Rack needs one or more effects, got {wrong[0] if wrong else 'none'}; use bfx.load.")
+    if isinstance(effects, Mapping):
+        return dict(effects)
+    return dict(zip(label([e.name for e in given]), given, strict=True))

@@ -1,11 +1,11 @@
-"""What effects are, by their addresses: `aside.ask` runs this file in a process of its own."""
+"""What effects are, by their addresses: `isolation.call` runs this module in a process of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from blackbox_fx import aside
+from blackbox_fx import isolation
 from blackbox_fx.effects import load
 from blackbox_fx.errors import BlackBoxError, MissingHost
 
@@ -19,10 +19,10 @@ def _read(address: str) -> dict[str, Any]:
     return {"channels": effect.channels, "parameters": parameters, "latency": effect.latency, "why": "", "lasts": True}
 
 
-def _reply(addresses: list[str], tell: Callable[[Any], None]) -> None:
+def _reply(addresses: list[str], report: Callable[[Any], None]) -> None:
     for address in addresses:
-        tell(_read(address))
+        report(_read(address))
 
 
 if __name__ == "__main__":
-    aside.answer(_reply)
+    isolation.answer(_reply)

@@ -8,14 +8,15 @@ from typing import final
 import torch
 from torch import Tensor
 
+from blackbox_fx.core import checks
 from blackbox_fx.estimators.base import Call, Estimator, Plan
 from blackbox_fx.estimators.finite_difference import FiniteDifference
 from blackbox_fx.estimators.multiplexed import MultiplexedSPSA
 from blackbox_fx.estimators.spsa import SPSA
-from blackbox_fx.estimators.stochastic import check_count, make_generator
+from blackbox_fx.estimators.stochastic import make_generator
 from blackbox_fx.space import Space
 
-_LOG = logging.getLogger("blackbox_fx")
+_log = logging.getLogger("blackbox_fx")
 
 
 @final
@@ -41,7 +42,7 @@ class Auto(Estimator):
 
     def __init__(self, renders: int = 4, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.renders = check_count("renders", renders, 3)
+        self.renders = checks.whole("renders", renders, 3)
         self.generator = make_generator(generator)
         # kept here as a module, so that what it measures is part of the state; the others remember nothing
         self.multiplexed = MultiplexedSPSA(generator=self.generator)
@@ -53,10 +54,10 @@ class Auto(Estimator):
         """The estimator that the last call used; None before the first."""
         return self._shown[0] if self._shown else None
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
         estimator, reason = self._choose(call)
-        grad = estimator.vjp(call, g)
+        grad = estimator.vjp(call, cotangent)
         self._show(call, estimator, reason)
         return grad
 
@@ -70,7 +71,7 @@ class Auto(Estimator):
 
     def _show(self, call: Call, estimator: Estimator, reason: str) -> None:
         if reason != self.reason:
-            _LOG.info("%s: %s, since %s", call.effect.name, estimator, reason)
+            _log.info("%s: %s, since %s", call.effect.name, estimator, reason)
         self._shown, self.reason = [estimator], reason
 
     def _choose(self, call: Call) -> tuple[Estimator, str]:

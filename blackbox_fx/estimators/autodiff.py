@@ -42,8 +42,8 @@ def check_gradient(grad: Tensor) -> Tensor:
     return grad
 
 
-def surrogate_vjp(surrogate: Differentiable, call: Call, g: Tensor) -> Tensor:
-    """The gradient of <g, surrogate's output> with respect to params, (batch, width), float64, by autograd.
+def surrogate_vjp(surrogate: Differentiable, call: Call, cotangent: Tensor) -> Tensor:
+    """The gradient of <cotangent, surrogate's output> with respect to params, (batch, width), float64, by autograd.
 
     Raises:
         AudioError: a surrogate that returns another shape, NaN or infinity, or whose gradient holds them.
@@ -56,7 +56,7 @@ def surrogate_vjp(surrogate: Differentiable, call: Call, g: Tensor) -> Tensor:
             raise ParameterError(
                 "The output of the function has no gradient for params; compute it from them with torch, undetached."
             )
-        (grad,) = torch.autograd.grad(output, params, g.to(output), allow_unused=True)
+        (grad,) = torch.autograd.grad(output, params, cotangent.to(output), allow_unused=True)
     return torch.zeros_like(params, dtype=torch.float64).cpu() if grad is None else check_gradient(grad).double().cpu()
 
 
@@ -81,11 +81,11 @@ class Autodiff(Estimator):
         check_surrogate("function", function)
         self.function = function
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
         if not call.params.shape[1]:
             return torch.zeros_like(call.params)
-        return surrogate_vjp(self.function, call, g)
+        return surrogate_vjp(self.function, call, cotangent)
 
     def cost(self, space: Space) -> int:
         """None."""

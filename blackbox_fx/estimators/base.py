@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, Self, final
 
 import numpy as np
 import torch
@@ -75,8 +76,8 @@ class Call:
         object.__setattr__(self, "failed", np.zeros(len(self.params), bool))
 
     @property
-    def rows(self) -> Rows:
-        """The parameter rows, (batch, width), in float64."""
+    def points(self) -> Rows:
+        """The params of the forward pass, (batch, width), in float64."""
         return to_numpy(self.params).astype(np.float64)
 
     def render(self, plan: Plan) -> NDArray[np.float32]:
@@ -91,7 +92,7 @@ class Call:
         job = Job(
             self.effect,
             audio,
-            self.rows[items],
+            self.points[items],
             np.arange(len(items)),
             self.sample_rate,
             failed=self.failed[items],
@@ -100,23 +101,23 @@ class Call:
         self.note(items, job.failed)
         return wet
 
-    def project(self, plan: Plan, g: Tensor) -> NDArray[np.float64]:
-        """The inner products of g[items[n]] with the renders that a plan wants, (n,) or (n, stretches), float64.
+    def project(self, plan: Plan, cotangent: Tensor) -> NDArray[np.float64]:
+        """The inner products of cotangent[items[n]] with the n-th render of a plan, (n,) or (n, stretches), float64.
 
         Args:
             plan: what to render.
-            g: cotangent, (batch, channel, time).
+            cotangent: of the outputs, (batch, channel, time).
         """
         job = self.job(plan)
-        scores = self.pool.project(job, to_numpy(g), plan.stretch)
+        scores = self.pool.project(job, to_numpy(cotangent), plan.stretch)
         self.note(plan.items, job.failed)
         return scores
 
-    def here(self, g: Tensor, stretch: int | None = None) -> NDArray[np.float64]:
+    def here(self, cotangent: Tensor, stretch: int | None = None) -> NDArray[np.float64]:
         """The inner product of each g with the output of the forward pass, as `project` gives them; no renders."""
         if stretch is None:
-            return torch.einsum("bct,bct->b", g.double(), self.output.double()).cpu().numpy()
-        return np.stack([inner(w, y, stretch) for w, y in zip(to_numpy(g), to_numpy(self.output), strict=True)])
+            return torch.einsum("bct,bct->b", cotangent.double(), self.output.double()).cpu().numpy()
+        return np.stack([inner(w, y, stretch) for w, y in zip(to_numpy(cotangent), to_numpy(self.output), strict=True)])
 
     def job(self, plan: Plan) -> Job:
         """The renders that a plan wants."""
@@ -135,32 +136,55 @@ class Call:
             torch.from_numpy(self.failed).to(gradient.device).view(-1, *[1] * (gradient.ndim - 1)), 0.0
         )
 
-    def estimate(self, plan: Plan, g: Tensor, ahead: Ahead | None = None) -> Rows:
+    def estimate(self, plan: Plan, cotangent: Tensor, ahead: Ahead | None = None) -> Rows:
         """The gradient that a plan gives for a cotangent, (batch, width); from renders made ahead if there are any.
 
         It is zero for items of which a render has failed.
         """
         if ahead is None:
-            scores = self.project(plan, g)
+            scores = self.project(plan, cotangent)
         else:
-            scores = ahead.project(to_numpy(g), plan.stretch)
+            scores = ahead.project(to_numpy(cotangent), plan.stretch)
             self.note(plan.items, ahead.failed)
-        gradient = plan.combine(scores, self.here(g, plan.stretch))
+        gradient = plan.combine(scores, self.here(cotangent, plan.stretch))
         gradient[self.failed] = 0.0
         return gradient
 
 
-def carry_out(plan: Plan, call: Call, g: Tensor, ahead: Ahead | None = None) -> Tensor:
+def carry_out(plan: Plan, call: Call, cotangent: Tensor, ahead: Ahead | None = None) -> Tensor:
     """The gradient that a plan gives for a cotangent, (batch, width); from renders made ahead if there are any."""
-    return torch.from_numpy(call.estimate(plan, g, ahead))
+    return torch.from_numpy(call.estimate(plan, cotangent, ahead))
 
 
-class Estimator(nn.Module, abc.ABC):
-    """Gives the gradient with respect to parameters."""
+class _Replicable(nn.Module):
+    """What can be copied for each of several effects."""
+
+    @final
+    def replicate(self) -> Self:
+        """A copy that draws random numbers of its own; they follow from the state of this one's generator."""
+        other = copy.deepcopy(self)
+        mine, theirs = _generators(self), _generators(other)
+        for own, copied in zip(mine, theirs, strict=True):
+            copied.manual_seed(int(torch.randint(2**62, (), generator=own)))
+        return other
+
+
+def _generators(module: nn.Module) -> list[torch.Generator]:
+    """The random generators in a module, each once."""
+    found = (value for part in module.modules() for value in vars(part).values())
+    return list({id(value): value for value in found if isinstance(value, torch.Generator)}.values())
+
+
+class Estimator(_Replicable, abc.ABC):
+    """Gives the gradient with respect to parameters.
+
+    A subclass implements `vjp` and `cost`. One whose renders do not depend on the cotangent subclasses `Probing`, and
+    implements `plan` and `cost`.
+    """
 
     @abc.abstractmethod
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
-        """The gradient of <g, output> with respect to params.
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
+        """The gradient of <cotangent, output> with respect to params.
 
         The gradient of a continuous or integer column is a slope on the [0, 1] axis. That of an on/off column is what
         turning on changes, against off; that of an option of a choice is what moving there from the present one
@@ -168,7 +192,7 @@ class Estimator(nn.Module, abc.ABC):
 
         Args:
             call: the forward pass.
-            g: cotangent of its output, (batch, channel, time), float32.
+            cotangent: of its output, (batch, channel, time), float32.
 
         Returns:
             (batch, width), any floating type.
@@ -194,17 +218,31 @@ class Probing(Estimator):
         """The plan."""
         return self.plan(call)
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
-        return carry_out(self.plan(call), call, g)
+        return carry_out(self.plan(call), call, cotangent)
 
 
-class AudioRule(nn.Module, abc.ABC):
-    """Gives the gradient with respect to audio."""
+class AudioRule(_Replicable, abc.ABC):
+    """Gives the gradient with respect to audio; a subclass implements `vjp` and `cost`.
+
+    Attributes:
+        any_channels: whether it copes with effects that give another number of channels than they take.
+    """
+
+    any_channels: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
-        """The gradient of <g, output> with respect to audio; shapes as in `Estimator.vjp`, (batch, channel, time)."""
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
+        """The gradient of <cotangent, output> with respect to audio.
+
+        Args:
+            call: the forward pass.
+            cotangent: of its output, (batch, channel, time), float32.
+
+        Returns:
+            (batch, channel, time), any floating type.
+        """
 
     @abc.abstractmethod
     def cost(self, channels: int) -> int:

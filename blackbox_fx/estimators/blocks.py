@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.effects.rack import Rack
 from blackbox_fx.estimators.base import Call, Plan, Rows
 from blackbox_fx.estimators.moves import Move, plan
 from blackbox_fx.estimators.stochastic import signs
@@ -20,7 +19,7 @@ from blackbox_fx.estimators.stochastic import signs
 
 def automatable(effect: Effect) -> bool:
     """Whether all free parameters of an effect may change in mid-clip; of a Rack, those of all its members."""
-    if not isinstance(effect, Rack):
+    if not effect.members:
         return effect.automatable
     moving = [e for label, e in effect.members.items() if any(n.startswith(f"{label}.") for n in effect.space.free)]
     return all(map(automatable, moving))
@@ -66,7 +65,7 @@ def block_plan(
         moves: coarse moves for each item of the batch.
         generator: draws the signs.
     """
-    space, rows = call.effect.space, call.rows
+    space, rows = call.effect.space, call.points
     batch, width = rows.shape
     time = call.audio.shape[-1]
     blocks, stretch, fine = -(-time // length), length // 16, np.flatnonzero(reach)
@@ -95,7 +94,7 @@ def block_plan(
     return plan(np.concatenate(points), np.tile(items, len(points)), moves, slopes, length, stretch)
 
 
-def segments(call: Call, g: Tensor, length: int) -> tuple[Call, Tensor]:
+def segments(call: Call, cotangent: Tensor, length: int) -> tuple[Call, Tensor]:
     """The same forward pass in segments of about so many samples, each an item of its own.
 
     Each comes with a quarter of itself before it, to run in, where the cotangent is zero. The inner products of the
@@ -104,19 +103,19 @@ def segments(call: Call, g: Tensor, length: int) -> tuple[Call, Tensor]:
     Returns:
         A call on (batch * segments, channel, samples), item by item, and its cotangent.
     """
-    batch, channels, time = call.audio.shape
+    time = call.audio.shape[-1]
     count = time // length
     length = -(-time // count)
     run_in = length // 4
 
     def cut(x: Tensor) -> Tensor:
         padded = pad(x, (run_in, count * length - time))
-        return padded.unfold(-1, run_in + length, length).transpose(1, 2).reshape(batch * count, channels, -1)
+        return padded.unfold(-1, run_in + length, length).transpose(1, 2).flatten(0, 1)
 
-    weight = cut(g).clone()
-    weight[..., :run_in] = 0
+    own = cut(cotangent).clone()
+    own[..., :run_in] = 0
     params = call.params.repeat_interleave(count, 0)
-    return dataclasses.replace(call, audio=cut(call.audio), params=params, output=cut(call.output)), weight
+    return dataclasses.replace(call, audio=cut(call.audio), params=params, output=cut(call.output)), own
 
 
 def sum_segments(estimates: Tensor, batch: int) -> Tensor:

@@ -68,19 +68,19 @@ class ControlVariate(Estimator):
         both, own = self.products.tolist()
         return both / own if own > 0 else 1.0
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
         plan = self.base.plan(call)
         if plan.hop is not None:
             raise ParameterError(
                 f"A surrogate cannot follow the time-varying settings of {type(self.base).__name__}; use SPSA as base."
             )
-        estimate = call.estimate(plan, g)
+        estimate = call.estimate(plan, cotangent)
         if not estimate.shape[1]:
             return torch.from_numpy(estimate)
-        scores = self._scores(call, g, plan.points, plan.items, plan.stretch)
-        here = self._scores(call, g, call.rows, np.arange(len(call.params)), plan.stretch)
-        exact = surrogate_vjp(self.surrogate, call, g).numpy()
+        scores = self._scores(call, cotangent, plan.points, plan.items, plan.stretch)
+        here = self._scores(call, cotangent, call.points, np.arange(len(call.params)), plan.stretch)
+        exact = surrogate_vjp(self.surrogate, call, cotangent).numpy()
         exact[call.failed] = 0.0
         noise = (plan.combine(scores, here) - exact) * (reaches(call.effect.space, _LEAST) > 0)
         noise[call.failed] = 0.0
@@ -96,16 +96,16 @@ class ControlVariate(Estimator):
 
     @torch.no_grad()
     def _scores(
-        self, call: Call, g: Tensor, points: NDArray[np.float64], items: NDArray[np.int64], stretch: int | None
+        self, call: Call, cotangent: Tensor, points: NDArray[np.float64], items: NDArray[np.int64], stretch: int | None
     ) -> NDArray[np.float64]:
         """What `Call.project` gives, of the surrogate; as many at once as the batch has items."""
-        weight, found = to_numpy(g), []
+        cotangents, found = to_numpy(cotangent), []
         rows = torch.from_numpy(points).to(call.params)
         for part in torch.arange(len(items)).split(len(call.params)):
             own = items[part.numpy()]
             audio = call.audio[torch.from_numpy(own).to(call.audio.device)]
             output = check_output(self.surrogate(audio, rows[part.to(rows.device)], call.sample_rate), audio)
-            found += [inner(weight[k], y, stretch) for k, y in zip(own, to_numpy(output), strict=True)]
+            found += [inner(cotangents[k], y, stretch) for k, y in zip(own, to_numpy(output), strict=True)]
         return np.array(found)
 
     def cost(self, space: Space) -> int:

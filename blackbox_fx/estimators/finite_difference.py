@@ -45,7 +45,7 @@ class FiniteDifference(Probing):
         return self._plan(call, coarse=False)
 
     def _plan(self, call: Call, coarse: bool) -> Plan:
-        space, rows = call.effect.space, call.rows
+        space, rows = call.effect.space, call.points
         batch, width = rows.shape
         reach = reaches(space, self.step)
         fine = np.flatnonzero(reach)

@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.autodiff import Differentiable, check_surrogate, surrogate_vjp
 from blackbox_fx.estimators.base import Call, Plan, Rows, carry_out
 from blackbox_fx.estimators.moves import around, check_step, coarse_moves, most_moves, plan, reaches
 from blackbox_fx.estimators.spsa import draw
-from blackbox_fx.estimators.stochastic import Stochastic, check_count
+from blackbox_fx.estimators.stochastic import Stochastic
 from blackbox_fx.space import Space
 
 
@@ -24,9 +25,9 @@ class GuidedES(Stochastic):
 
     Each pair of renders moves all n columns by +-step * e, where e has the covariance C = (1 - share) I / n + share
     U U^T / k, for an orthonormal basis U of the k directions, scaled so that its largest eigenvalue is 1. The estimate
-    is the mean of e (<g, y+> - <g, y->) / (2 step), and so it is biased: **its mean is C times the gradient**. What
-    lies within the subspace comes whole; what lies outside shrinks by (1 - share) k / ((1 - share) k + share n), and so
-    is a descent direction still. Its variance for column j is (C_jj g^T C g + (C g)_j^2) / pairs, which sums to
+    is the mean of e (<g, y+> - <g, y->) / (2 step), where g is the cotangent, and so it is biased: **its mean is C
+    times the gradient**. What lies within the subspace comes whole; what lies outside shrinks by
+    (1 - share) k / ((1 - share) k + share n), and so is a descent direction still. Its variance for column j is (C_jj g^T C g + (C g)_j^2) / pairs, which sums to
     near 3 |g|^2 for a gradient within one guide, instead of (n + 1) |g|^2. (Dividing the bias out was worked out: the
     variance then exceeds that of isotropic probes.) With no guide yet, C is I: unbiased and isotropic.
 
@@ -61,9 +62,9 @@ class GuidedES(Stochastic):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(generator)
-        self.pairs = check_count("pairs", pairs)
+        self.pairs = checks.whole("pairs", pairs)
         self.step = check_step(step)
-        self.history = check_count("history", history)
+        self.history = checks.whole("history", history)
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
             raise ParameterError(f"share must lie in [0, 1), got {share!r}.")
         self.share = float(share)
@@ -81,12 +82,12 @@ class GuidedES(Stochastic):
         """None: the directions come from the cotangent, or the estimate is remembered for the next ones."""
         return None
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to params, times the probes' covariance; see the class."""
         if self.guide is not None:
-            toward = surrogate_vjp(self.guide, call, g).numpy()
-            return carry_out(self._plan(call, list(toward[:, None])), call, g)
-        grad = carry_out(self.plan(call), call, g)
+            toward = surrogate_vjp(self.guide, call, cotangent).numpy()
+            return carry_out(self._plan(call, list(toward[:, None])), call, cotangent)
+        grad = carry_out(self.plan(call), call, cotangent)
         mean = grad.mean(dim=0).numpy()
         if mean.any():
             self._past = [*(v for v in self._past if len(v) == len(mean)), mean][-self.history :]
@@ -106,11 +107,12 @@ class GuidedES(Stochastic):
         return (isotropic * np.diag(fine.astype(np.float64)) + guided * basis.T @ basis) / (isotropic + guided)
 
     def _plan(self, call: Call, directions: list[Rows]) -> Plan:
-        space, rows = call.effect.space, call.rows
+        space, rows = call.effect.space, call.points
         batch, width = rows.shape
         reach = reaches(space, self.step)
         pairs = self.pairs if reach.any() else 0
-        probes = torch.randn(batch, pairs, width, generator=self.generator, dtype=torch.float64).numpy()
+        generator = self.draws()
+        probes = torch.randn(batch, pairs, width, generator=generator, dtype=torch.float64).numpy()
         for item, own in enumerate(directions):
             probes[item] = probes[item] @ _root(self.covariance(own, reach))
         start = np.repeat(rows[:, None], pairs, axis=1)
@@ -118,7 +120,7 @@ class GuidedES(Stochastic):
             np.where(reach > 0, end, start).reshape(batch * pairs, width) for end in around(start, probes * reach)
         )
         items = np.repeat(np.arange(batch), pairs)
-        moves = [draw(coarse_moves(space, row, reach), self.pairs, self.generator) for row in rows]
+        moves = [draw(coarse_moves(space, row, reach), self.pairs, generator) for row in rows]
 
         def slopes(scores: NDArray[np.float64], here: NDArray[np.float64]) -> Rows:
             if not pairs:
@@ -134,11 +136,13 @@ class GuidedES(Stochastic):
         reach = reaches(space, self.step)
         return 2 * self.pairs * bool(reach.any()) + min(self.pairs, most_moves(space, reach))
 
-    def _memory(self) -> NDArray[np.float64]:
+    def memory(self) -> NDArray[np.float64]:
+        """The past estimates, and how many there are."""
         past = np.array(self._past)
         return np.array([len(past), *past.ravel()], np.float64)
 
-    def _recall(self, memory: NDArray[np.float64]) -> None:
+    def recall(self, memory: NDArray[np.float64]) -> None:
+        """Restores the past estimates."""
         count = int(memory[0])
         self._past = list(memory[1:].reshape(count, -1).copy()) if count else []
 

@@ -62,7 +62,7 @@ def around(rows: Rows, reach: Rows) -> tuple[Rows, Rows]:
 
 
 class Move(NamedTuple):
-    """One coarse move: it adds weight * (<g, render at row> - <g, forward pass>) to a column of the gradient."""
+    """One coarse move: it adds weight * <cotangent, render at row - forward pass> to a column of the gradient."""
 
     row: Rows
     column: int

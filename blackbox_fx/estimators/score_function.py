@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.base import Call, Plan, Rows
 from blackbox_fx.estimators.moves import around
-from blackbox_fx.estimators.stochastic import Stochastic, check_count
+from blackbox_fx.estimators.stochastic import Stochastic
 from blackbox_fx.space import Choice, Space, Toggle
 
 _FLOOR = 0.1  # of the probability of either state, and of all options of a choice together
@@ -58,7 +59,7 @@ class ScoreFunction(Stochastic):
 
     def __init__(self, samples: int = 8, sigma: float = 0.05, generator: torch.Generator | None = None) -> None:
         super().__init__(generator)
-        self.samples = check_count("samples", samples, 2)
+        self.samples = checks.whole("samples", samples, 2)
         if samples % 2:
             raise ParameterError(f"samples come in pairs and must be even, got {samples}.")
         if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma <= 0.125:
@@ -67,12 +68,13 @@ class ScoreFunction(Stochastic):
 
     def plan(self, call: Call) -> Plan:
         """Mirrored pairs of random settings."""
-        space, rows = call.effect.space, call.rows
+        space, rows = call.effect.space, call.points
         batch, width = rows.shape
         pairs, every = self.cost(space) // 2, _combinations(space)
         exact = 1 < every <= pairs
         start = np.repeat(rows[:, None], pairs, axis=1)
-        drawn = torch.randn(batch, pairs, width, generator=self.generator, dtype=torch.float64).numpy()
+        generator = self.draws()
+        drawn = torch.randn(batch, pairs, width, generator=generator, dtype=torch.float64).numpy()
         plus, minus = around(start, drawn * self.sigma)
         weight = np.full((batch, pairs), (every if exact else 1) / max(pairs, 1))
         score, normal, before = np.zeros((batch, pairs, width)), np.ones(width, bool), 1
@@ -84,7 +86,7 @@ class ScoreFunction(Stochastic):
                 weight *= np.take_along_axis(chances, option, axis=1)
                 before *= chances.shape[1]
             else:
-                option = self._draw(chances, pairs)
+                option = _draw(chances, pairs, generator)
             state = np.eye(chances.shape[1])[option]
             push = state / chances[:, None]
             if isinstance(space.parameters[name], Toggle):
@@ -103,13 +105,6 @@ class ScoreFunction(Stochastic):
 
         items = np.repeat(np.arange(batch), pairs)
         return Plan(np.concatenate([plus, minus]).reshape(2 * batch * pairs, width), np.tile(items, 2), combine)
-
-    def _draw(self, chances: Rows, pairs: int) -> NDArray[np.int64]:
-        """Random options, (batch, pairs), from the chances of each, (batch, options)."""
-        if not chances.size:
-            return np.zeros((len(chances), pairs), np.int64)
-        drawn = torch.multinomial(torch.from_numpy(chances), pairs, replacement=True, generator=self.generator)
-        return drawn.numpy()
 
     def cost(self, space: Space) -> int:
         """As many as samples, or as share out evenly among all combinations; none where there is nothing to move."""
@@ -139,3 +134,11 @@ def _chances(u: Rows) -> Rows:
     total = u.sum(axis=1, keepdims=True)
     weights = np.divide(u, total, out=np.full_like(u, 1 / u.shape[1]), where=total > 0)
     return (1 - _FLOOR) * weights + _FLOOR / u.shape[1]
+
+
+def _draw(chances: Rows, pairs: int, generator: torch.Generator) -> NDArray[np.int64]:
+    """Random options, (batch, pairs), from the chances of each, (batch, options)."""
+    if not chances.size:
+        return np.zeros((len(chances), pairs), np.int64)
+    drawn = torch.multinomial(torch.from_numpy(chances), pairs, replacement=True, generator=generator)
+    return drawn.numpy()

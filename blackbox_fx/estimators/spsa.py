@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from blackbox_fx.core import checks
 from blackbox_fx.estimators.base import Call, Plan, Rows
 from blackbox_fx.estimators.moves import Move, check_step, coarse_moves, most_moves, pair, plan, reaches
-from blackbox_fx.estimators.stochastic import Stochastic, check_count, signs
+from blackbox_fx.estimators.stochastic import Stochastic, signs
 from blackbox_fx.space import Space
 
 
@@ -59,25 +60,24 @@ class SPSA(Stochastic):
 
     def __init__(self, pairs: int = 1, step: float = 0.02, generator: torch.Generator | None = None) -> None:
         super().__init__(generator)
-        self.pairs = check_count("pairs", pairs)
+        self.pairs = checks.whole("pairs", pairs)
         self.step = check_step(step)
 
     def plan(self, call: Call) -> Plan:
         """Two renders for every pair, and the coarse moves that are drawn."""
-        space, reach = call.effect.space, reaches(call.effect.space, self.step)
-        return self.joint(
-            call, [draw(coarse_moves(space, row, reach), self.pairs, self.generator) for row in call.rows]
-        )
+        space, reach, generator = call.effect.space, reaches(call.effect.space, self.step), self.draws()
+        moves = [draw(coarse_moves(space, row, reach), self.pairs, generator) for row in call.points]
+        return self.joint(call, generator, moves)
 
-    def joint(self, call: Call, moves: Sequence[Sequence[Move]] | None = None) -> Plan:
+    def joint(self, call: Call, generator: torch.Generator, moves: Sequence[Sequence[Move]] | None = None) -> Plan:
         """The plan with these coarse moves for each item; without any, their columns are left 0."""
-        space, rows = call.effect.space, call.rows
+        space, rows = call.effect.space, call.points
         batch, width = rows.shape
         reach = reaches(space, self.step)
         fine = np.flatnonzero(reach)
         pairs = self.pairs if len(fine) else 0
         direction = np.zeros((batch, pairs, width))
-        direction[..., fine] = signs(batch, pairs, len(fine), self.generator)
+        direction[..., fine] = signs(batch, pairs, len(fine), generator)
         items = np.repeat(np.arange(batch), pairs)
         plus, minus, moved = pair(space, rows[items], direction.reshape(len(items), width) * reach)
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from typing import final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import hadamard
 from torch import Tensor
 
-from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.base import Probing, Rows
-
-
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least `least`. Raises ParameterError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ParameterError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-    return value
 
 
 def make_generator(generator: torch.Generator | None) -> torch.Generator:
@@ -28,8 +20,18 @@ def make_generator(generator: torch.Generator | None) -> torch.Generator:
     return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
 
 
+def rank_and_size() -> tuple[int, int]:
+    """The rank of this process in torch's default process group, and how many there are; (0, 1) without a group."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
 class Stochastic(Probing):
     """An estimator that draws from a generator of its own, on the CPU, whose state is part of `state_dict`.
+
+    A subclass draws from `draws()` in its `plan`, once for each plan. What it remembers besides, it gives and takes in
+    `memory` and `recall`.
 
     Args:
         generator: if not given, one is seeded from torch's default generator.
@@ -39,16 +41,30 @@ class Stochastic(Probing):
         super().__init__()
         self.generator = make_generator(generator)
 
-    def _memory(self) -> NDArray[np.float64]:
-        """What else to keep from call to call, (any,); given back to `_recall` when a state is loaded."""
+    @final
+    def draws(self) -> torch.Generator:
+        """The generator to draw one plan from.
+
+        Where torch.distributed runs several processes, that is one of this rank alone: equal seeds give independent
+        draws on every rank, and the state of any rank restores the draws of all.
+        """
+        rank, size = rank_and_size()
+        if size == 1:
+            return self.generator
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        folded = hashlib.blake2b(f"{seed} {rank}".encode(), digest_size=7).digest()
+        return torch.Generator().manual_seed(int.from_bytes(folded))
+
+    def memory(self) -> NDArray[np.float64]:
+        """What else to keep from call to call, (any,); given back to `recall` when a state is loaded."""
         return np.zeros(0)
 
-    def _recall(self, memory: NDArray[np.float64]) -> None:
-        """Restores what `_memory` gave."""
+    def recall(self, memory: NDArray[np.float64]) -> None:
+        """Restores what `memory` gave."""
 
     def get_extra_state(self) -> Tensor:
         """The state of the generator, and what else is kept; bytes."""
-        kept = torch.from_numpy(np.frombuffer(self._memory().tobytes(), np.uint8).copy())
+        kept = torch.from_numpy(np.frombuffer(self.memory().tobytes(), np.uint8).copy())
         return torch.cat([self.generator.get_state(), kept])
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -56,7 +72,7 @@ class Stochastic(Probing):
         size = len(self.generator.get_state())
         own, kept = state.cpu().contiguous().split([size, len(state) - size])
         self.generator.set_state(own)
-        self._recall(np.frombuffer(kept.numpy().tobytes(), np.float64))
+        self.recall(np.frombuffer(kept.numpy().tobytes(), np.float64))
 
 
 def signs(batch: int, count: int, width: int, generator: torch.Generator) -> Rows:
@@ -73,4 +89,6 @@ def signs(batch: int, count: int, width: int, generator: torch.Generator) -> Row
     cycles = -(-count // order)
     rows = torch.rand(batch, cycles, order, generator=generator).argsort(dim=-1).flatten(1)[:, :count].numpy()
     columns = torch.randint(2, (batch, 1, width), generator=generator).numpy() * 2.0 - 1.0
+    from scipy.linalg import hadamard
+
     return hadamard(order)[rows, :width] * columns

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blackbox_fx.core.progress import Progress
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.estimators import AudioRule, Call, FiniteDifference, Verified
 from blackbox_fx.estimators.audio_rules.trial import correlation
 from blackbox_fx.estimators.truth import AudioTruth
-from blackbox_fx.graph import Chain
-from blackbox_fx.lab.case import RATE, Progress, draw_settings, music
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.lab.case import RATE, draw_settings, music
+from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.layers.chain import Chain
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.runtime import Inline, Job, Pool, Processes
 
@@ -158,11 +159,10 @@ def _begin(folder: str) -> None:
 
 
 def _layer(kind: str, effect: Any, pool: Pool) -> Any:
-    rule = Verified
     if kind == "chain":
-        return Chain(effect, FiniteDifference, audio_rule=rule, pool=pool, sample_rate=RATE)
+        return Chain(effect, FiniteDifference(), audio_rule=Verified(), pool=pool, sample_rate=RATE)
     whole = Rack(effect) if isinstance(effect, list) else effect
-    return BlackBox(whole, FiniteDifference(), audio_rule=rule(), pool=pool, sample_rate=RATE)
+    return BlackBox(whole, FiniteDifference(), audio_rule=Verified(), pool=pool, sample_rate=RATE)
 
 
 def _gradient(layer: Any, audio: Tensor, row: np.ndarray, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,11 +16,11 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from blackbox_fx import sandbox
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects import Effect
-from blackbox_fx.effects.base import Settings
+from blackbox_fx.effects.request import Settings
 from blackbox_fx.errors import WorkerDied
+from blackbox_fx.isolation import limits
 from blackbox_fx.runtime.arena import Arena, open_anonymous
 
 _DEADLINE = 60.0  # seconds
@@ -44,11 +44,11 @@ def bare_worker(
     Raises:
         WorkerDied: it crashed, or said nothing for a minute.
     """
-    arena, folder = Arena(open_anonymous()), sandbox.make_folder()
+    arena, folder = Arena(open_anonymous()), limits.make_folder()
     into, out = map(arena.view, slots := arena.reserve((shape, np.float32), (shape, np.float32)))
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(arena.fd)]
-    environment, fds = sandbox.environment(folder), (theirs.fileno(), arena.fd)
+    environment, fds = limits.environment(folder), (theirs.fileno(), arena.fd)
     process = subprocess.Popen(command, pass_fds=fds, env=environment, stdout=subprocess.DEVNULL)
     theirs.close()
     connection = Connection(ours.detach())
@@ -73,7 +73,7 @@ def bare_worker(
         process.kill()
         process.wait(_DEADLINE)
         arena.close()
-        sandbox.clear(folder)
+        limits.clear(folder)
 
 
 def _serve(connection: Connection, arena: Arena) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data import compose
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import Effect, load
@@ -20,12 +21,6 @@ from blackbox_fx.space import Choice, Toggle
 RATE = 44100
 PEAK = 0.5
 SHORTEST_SONG = 2.0  # seconds
-
-Progress = Callable[[int, int, str], None]
-
-
-def quiet(done: int, total: int, words: str) -> None:
-    """A progress that says nothing."""
 
 
 def load_effect(address: str) -> Effect:

@@ -19,13 +19,13 @@ from blackbox_fx.estimators import (
     Identity,
     Verified,
 )
-from blackbox_fx.graph import Chain
 from blackbox_fx.lab.case import Case
 from blackbox_fx.lab.counting import effects_in
 from blackbox_fx.lab.gradients import Study
 from blackbox_fx.lab.methods import multiplexed
 from blackbox_fx.lab.sample import Method
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.layers.chain import Chain
 
 
 def channel_strip() -> Rack:

@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blackbox_fx.effects import Effect, Rack
+from blackbox_fx.effects import Effect
 from blackbox_fx.estimators import AudioRule, Call, Estimator
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.runtime import Inline, Job, Pool
 
 
 def effects_in(effect: Effect) -> int:
     """How many effects one render passes: the members of a `Rack`, all the way down; 1 for anything else."""
-    return sum(effects_in(member) for member in effect.members.values()) if isinstance(effect, Rack) else 1
+    return sum(map(effects_in, effect.members.values())) if effect.members else 1
 
 
 @final
-class Tally(Pool):
+class CountingPool(Pool):
     """A pool that counts what another one renders, by what it is for.
 
     The unit is one effect over one clip: a rack of six counts six, and audio twice as long as the clip counts double,
@@ -49,35 +49,39 @@ class Tally(Pool):
     def _count(self, job: Job) -> None:
         self.renders[self._purpose] += len(job) * effects_in(job.effect) * job.audio.shape[-1] / self.length
 
-    def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+    def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
+        """Counts a job, and runs it."""
         self._count(job)
-        self.pool._map(job, out)
+        self.pool.map_into(job, out)
 
-    def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
+    def project_into(
+        self, job: Job, cotangent: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]
+    ) -> None:
+        """Counts a job, and runs it."""
         self._count(job)
-        self.pool._project(job, weight, stretch, out)
+        self.pool.project_into(job, cotangent, stretch, out)
 
     def close(self) -> None:
         """Closes the pool that renders."""
         self.pool.close()
 
-    def during(self, purpose: str, vjp: Any, call: Call, g: Tensor) -> Tensor:
+    def during(self, purpose: str, vjp: Any, call: Call, cotangent: Tensor) -> Tensor:
         """Runs a rule's vjp, booking its renders under a purpose."""
         self._purpose = purpose
         try:
-            return vjp(call, g)
+            return vjp(call, cotangent)
         finally:
             self._purpose = "forward"
 
 
 @final
 class _CountedEstimator(Estimator):
-    def __init__(self, inner: Estimator, tally: Tally) -> None:
+    def __init__(self, inner: Estimator, tally: CountingPool) -> None:
         super().__init__()
-        self.inner, self._tally = inner, tally
+        self.inner, self._counting = inner, tally
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
-        return self._tally.during("params", self.inner.vjp, call, g)
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
+        return self._counting.during("params", self.inner.vjp, call, cotangent)
 
     def cost(self, space: Any) -> int:
         return self.inner.cost(space)
@@ -85,18 +89,18 @@ class _CountedEstimator(Estimator):
 
 @final
 class _CountedRule(AudioRule):
-    def __init__(self, inner: AudioRule, tally: Tally) -> None:
+    def __init__(self, inner: AudioRule, tally: CountingPool) -> None:
         super().__init__()
-        self.inner, self._tally = inner, tally
+        self.inner, self._counting = inner, tally
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
-        return self._tally.during("audio", self.inner.vjp, call, g)
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
+        return self._counting.during("audio", self.inner.vjp, call, cotangent)
 
     def cost(self, channels: int) -> int:
         return self.inner.cost(channels)
 
 
-def count(layer: nn.Module, length: int) -> Tally:
+def count(layer: nn.Module, length: int) -> CountingPool:
     """Makes every `BlackBox` inside a layer render through one tally, which is returned.
 
     Args:
@@ -104,7 +108,7 @@ def count(layer: nn.Module, length: int) -> Tally:
         length: samples of the clip.
     """
     boxes = [box for box in layer.modules() if isinstance(box, BlackBox)]
-    tally = Tally(length, boxes[0].pool if boxes else None)
+    tally = CountingPool(length, boxes[0].pool if boxes else None)
     for box in boxes:
         box.pool = tally
         box.estimator = _CountedEstimator(box.estimator, tally)

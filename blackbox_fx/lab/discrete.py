@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from blackbox_fx.audio import Audio
+from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.effects import Rack, function
 from blackbox_fx.estimators import FiniteDifference, ScoreFunction
-from blackbox_fx.expectation import expected_loss
-from blackbox_fx.lab.case import RATE, Progress, music, quiet, render
+from blackbox_fx.lab.case import RATE, music, render
 from blackbox_fx.lab.counting import count
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.layers.expectation import expected_loss
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.space import Choice, Continuous, Space, Toggle
 

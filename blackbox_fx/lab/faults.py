@@ -7,15 +7,13 @@ import os
 import random
 import signal
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.effects import Effect
-from blackbox_fx.effects.base import Settings
+from blackbox_fx.effects import Effect, RenderRequest
 from blackbox_fx.space import Integer, Space
 
 FAULT, TICKET = "fault", "ticket"
@@ -39,11 +37,13 @@ class Faulty(Effect):
         super().__init__(inner.name, Space({**inner.space.parameters, **extra}))
         self.inner, self.folder = inner, str(folder)
 
-    def _open(self) -> None:
+    def open_handle(self) -> None:
+        """Opens the real effect."""
         self.inner.open()
 
-    def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
-        values = dict(blocks[0])
+    def process(self, request: RenderRequest) -> Audio:
+        """Renders, or misbehaves."""
+        values = dict(request.settings)
         fault, ticket = values.pop(FAULT), values.pop(TICKET)
         used = Path(self.folder, str(ticket))
         if fault and not used.exists():
@@ -52,8 +52,8 @@ class Faulty(Effect):
                 os.kill(os.getpid(), signal.SIGSEGV)
             while fault == 2:
                 time.sleep(0.1)
-            return np.full_like(audio, np.nan)
-        return self.inner.render(audio, values, sample_rate)
+            return np.full_like(request.audio, np.nan)
+        return self.inner.render(request.audio, values, request.sample_rate)
 
 
 @final
@@ -73,14 +73,17 @@ class Crashing(Effect):
         super().__init__(inner.name, inner.space)
         self.inner, self.how, self.every = inner, how, every
 
-    def _open(self) -> list[int]:
+    def open_handle(self) -> list[int]:
+        """The number of renders until it crashes."""
         self.inner.open()
         return [random.SystemRandom().randint(1, 2 * self.every)]
 
-    def _process(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
-        with self._handle() as left:
+    def process(self, request: RenderRequest) -> Audio:
+        """Renders, or crashes."""
+        settings = request.settings
+        with self.handle() as left:
             left[0] -= 1
-            drawn = int.from_bytes(hashlib.blake2b(repr(blocks[0]).encode(), digest_size=8).digest())
+            drawn = int.from_bytes(hashlib.blake2b(repr(settings).encode(), digest_size=8).digest())
             if {"never": 1, "by time": left[0], "by settings": drawn % self.every}[self.how] == 0:
                 os.kill(os.getpid(), signal.SIGSEGV)
-        return self.inner.render(audio, blocks[0], sample_rate)
+        return self.inner.render(request.audio, settings, request.sample_rate)

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.errors import BlackBoxError
-from blackbox_fx.lab.case import Case, Progress, quiet
+from blackbox_fx.lab.case import Case
 from blackbox_fx.lab.counting import count
 from blackbox_fx.lab.sample import Method, Sample, Summary, summarise
 from blackbox_fx.lab.truth import KNOWN, Truth, true_gradient

@@ -5,19 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, final
 
-from blackbox_fx import aside
-from blackbox_fx.effects import dawdreamer, ladspa, vst3
-from blackbox_fx.errors import ParameterError
+from blackbox_fx import isolation
+from blackbox_fx.effects import hosts, scanning
 
-FORMATS = ("vst3", "ladspa", "vst2", "lv2")
 PURE = 1e-6  # relative to the largest sample
-_WORKER = str(Path(__file__).with_name("hosts_worker.py"))
+_WORKER = "blackbox_fx.lab.hosts_worker"
 
 
 @final
@@ -57,7 +54,7 @@ class Hosted:
     notes: str = ""
 
     @property
-    def format(self) -> str:
+    def host(self) -> str:
         """Such as "vst3"."""
         return self.address.partition(":")[0]
 
@@ -92,29 +89,14 @@ class Hosted:
         return f"{words[which]} ({self.error:.1e})"
 
 
-def installed(formats: Sequence[str]) -> list[str]:
-    """Addresses of what is installed in these formats. Raises ParameterError on an unknown one."""
-    if unknown := [f for f in formats if f not in FORMATS]:
-        raise ParameterError(f"There is no format {unknown[0]!r}; write any of {', '.join(FORMATS)}, with commas.")
-    found = {
-        "vst3": lambda: [f"vst3:{path}" for path in vst3.installed()],
-        "ladspa": ladspa.installed,
-        "vst2": lambda: [f"vst2:{path}" for folder in dawdreamer.vst2_path() for path in sorted(folder.glob("*.so"))],
-        "lv2": lambda: [f"lv2:{uri}" for uri in _lv2()],
-    }
-    return [address for f in formats for address in found[f]()]
+def surveyed_hosts() -> tuple[str, ...]:
+    """The hosts whose installed effects are measured: those with a call of their own to compare with."""
+    return tuple(name for name in scanning.listing_hosts() if hosts.find_host(name).bare)
 
 
-def _lv2() -> list[str]:
-    """The URIs of the plugins that the bundles' manifests declare."""
-    uris: set[str] = set()
-    for folder in dawdreamer.lv2_path():
-        for path in folder.glob("*/manifest.ttl"):
-            text = re.sub(r"(?m)^\s*#.*$", "", path.read_text(errors="replace"))
-            prefixes = dict(re.findall(r"@prefix\s+(\S*):\s+<([^>]*)>", text))
-            for full, prefix, rest in re.findall(r"(?:<([^>]+)>|(\w*):(\S+))\s+a\s+[^.;]*\blv2:Plugin\b", text):
-                uris.add(full or prefixes.get(prefix, "") + rest)
-    return sorted(uri for uri in uris if re.match(r"[A-Za-z][\w+.-]*:", uri))
+def installed(names: Sequence[str]) -> list[str]:
+    """Addresses of what is installed for these hosts. Raises ParameterError on an unknown one."""
+    return [address for found in scanning.installed(names).values() for address in found]
 
 
 def measure(address: str, deadline: float) -> Hosted:
@@ -122,10 +104,10 @@ def measure(address: str, deadline: float) -> Hosted:
     told: dict[str, Any] = {}
     failure = ""
     try:
-        told = aside.ask(_WORKER, {"address": address}, deadline, told.update)
-    except aside.Failed as error:
+        told = isolation.call(_WORKER, {"address": address}, deadline, told.update)
+    except isolation.Failed as error:
         failure = f"it {error}"
-    except aside.Refused as error:
+    except isolation.Refused as error:
         failure = error.args[1]
     fields = {
         name: told[name]
@@ -209,8 +191,8 @@ class Summary:
 def summarise(hosted: Sequence[Hosted]) -> list[Summary]:
     """One summary for each format, and one for all."""
     summaries = []
-    for name in [*dict.fromkeys(h.format for h in hosted), "all"]:
-        own = [h for h in hosted if name in (h.format, "all")]
+    for name in [*dict.fromkeys(h.host for h in hosted), "all"]:
+        own = [h for h in hosted if name in (h.host, "all")]
         fit = [h for h in own if not h.failure]
         ratios = sorted(h.ratio for h in fit if not math.isnan(h.ratio))
         excluded = sum(h.excluded for h in fit), sum(h.excluded + h.used for h in fit)

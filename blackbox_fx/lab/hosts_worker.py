@@ -1,4 +1,4 @@
-"""Measures one installed effect, in the process that `aside.ask` starts."""
+"""Measures one installed effect, in the process that `isolation.call` starts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_fx import aside
-from blackbox_fx.effects import load
-from blackbox_fx.effects.base import Effect
-from blackbox_fx.effects.dawdreamer import Plugin
-from blackbox_fx.effects.ladspa import LADSPA
-from blackbox_fx.effects.vst3 import VST3
+from blackbox_fx import isolation
+from blackbox_fx.effects import hosts, load
 from blackbox_fx.profiling.measures import Subject, latency, purity, reset_of, safely
 from blackbox_fx.profiling.signals import RATE
 
@@ -24,42 +20,12 @@ _ROUNDS = 7
 _ERRORS = ("repeat_error", "fresh_error", "random_error", "aba_error", "leak")
 
 
-def _bare(effect: Effect, s: Subject) -> Callable[[], Any]:
-    """The call of the host that one render comes down to."""
-    audio = np.pad(s.audio, ((0, 0), (0, -s.audio.shape[1] % 512)))
-    effect.render(s.audio)
-    if isinstance(effect, VST3):
-        plugin = effect._load()
-        rows = [audio] if effect.channels == 2 else [audio[:1], audio[1:]]
-        return lambda: [plugin.process(row, RATE, buffer_size=512, reset=True) for row in rows]
-    if isinstance(effect, Plugin):
-        with effect._handle() as engines:
-            loaded = engines[RATE, 512]
-        feed = np.zeros((effect.inputs, audio.shape[1]), np.float32)
-        feed[: effect.channels] = audio[: effect.channels]
-
-        def render() -> None:
-            for _ in range(2 if effect.channels == 1 else 1):
-                loaded.player.set_data(feed)
-                loaded.engine.render((feed.shape[1] + 0.5) / RATE)
-                loaded.engine.get_audio()
-
-        return render
-    assert isinstance(effect, LADSPA)
-    inputs, outputs = effect.ports
-    feed = np.tile(audio, (2, 1))[: len(inputs)]
-
-    def run() -> None:
-        for _ in range(2 if len(outputs) == 1 else 1):
-            with effect._instance(effect.defaults, RATE) as instance:
-                instance.run(feed)
-
-    return run
-
-
 def _ratio(s: Subject) -> dict[str, Any]:
     """Time of a render over that of the bare call, in the same rounds."""
-    bare = _bare(s.effect, s)
+    audio = np.pad(s.audio, ((0, 0), (0, -s.audio.shape[1] % 512)))
+    s.effect.render(s.audio)
+    host = hosts.find_host(s.effect.name.partition(":")[0])
+    bare = host.bare(s.effect, audio, RATE)
     ratios, spent = [], []
     for _ in range(_ROUNDS if s.cost < 0.5 else 2):
         began = time.perf_counter()
@@ -76,7 +42,7 @@ def _worst(values: dict[str, Any]) -> float:
     return max((values[name] for name in _ERRORS if name in values), default=math.nan)
 
 
-def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
+def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str, Any]:
     began = time.perf_counter()
     effect = load(question["address"])
     loaded = {
@@ -86,7 +52,7 @@ def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, A
         "excluded": len(getattr(effect, "excluded", {})),
         "reset": reset_of(effect),
     }
-    tell(loaded)
+    report(loaded)
     s = Subject(effect, 4.0)
     values = safely(s, purity, "purity")
     if _worst(values) > _BOUND and loaded["reset"] not in ("", "reload"):
@@ -97,12 +63,12 @@ def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, A
         better = safely(other, purity, "purity")
         if _worst(better) <= _BOUND:
             s, values, loaded["reset"] = other, better, "reload (by this measurement)"
-    tell(loaded | values)
+    report(loaded | values)
     values |= safely(s, latency, "latency")
-    tell(loaded | values)
+    report(loaded | values)
     values |= safely(s, _ratio, "overhead")
     return loaded | values | {"notes": s.notes}
 
 
 if __name__ == "__main__":
-    aside.answer(_reply)
+    isolation.answer(_reply)

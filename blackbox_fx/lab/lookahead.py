@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blackbox_fx.effects import function
 from blackbox_fx.estimators import FiniteDifference, Identity
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.runtime import Processes
 from blackbox_fx.space import Continuous, Space
 

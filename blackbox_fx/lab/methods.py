@@ -21,7 +21,7 @@ from blackbox_fx.estimators import (
 from blackbox_fx.lab.case import Case
 from blackbox_fx.lab.sample import Method
 from blackbox_fx.lab.truth import Differentiable, differentiable
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layers.black_box import BlackBox
 
 Make = Callable[[Case, torch.Generator], Estimator]
 

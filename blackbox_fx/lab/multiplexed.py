@@ -8,10 +8,11 @@ from typing import Any, final
 
 import numpy as np
 
+from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.effects import Effect, load
-from blackbox_fx.effects.pedalboard import BUILTINS
-from blackbox_fx.effects.vst3 import installed
-from blackbox_fx.lab.case import Progress, make_case, quiet
+from blackbox_fx.effects.hosts.pedalboard import BUILTINS
+from blackbox_fx.effects.hosts.vst3.effect import installed
+from blackbox_fx.lab.case import make_case
 from blackbox_fx.lab.chain import channel_strip
 from blackbox_fx.lab.gradients import Study
 from blackbox_fx.lab.methods import methods

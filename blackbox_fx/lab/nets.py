@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from blackbox_fx.lab.case import Progress, quiet
+from blackbox_fx.core.progress import Progress
+from blackbox_fx.lab.case import quiet
 from blackbox_fx.proxy.card import Card
 from blackbox_fx.proxy.nets import Structured, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.train import train_proxy
+from blackbox_fx.proxy.training.train import train_proxy
 
 # Each with what suits it: a step of the TCN over a whole batch takes as long as four over two clips, and one of the
 # LSTM over a long clip as long as ten over short ones.

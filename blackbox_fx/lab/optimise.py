@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.lab.case import Case, Progress, quiet
+from blackbox_fx.lab.case import Case
 from blackbox_fx.lab.counting import count, effects_in
 from blackbox_fx.lab.sample import Method
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layers.black_box import BlackBox
 
 SEARCHES = ("TwoPointsDE", "CMA", "OnePlusOne", "NGOpt")
 LEARNING_RATE = 0.05  # on the [0, 1] axis, falling to nothing along a half cosine

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.lab.boundary import bare_worker
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.runtime import Inline, Job, Pool, Processes, Threads
 
 MEMBERS = ("LowShelfFilter", "PeakFilter", "HighShelfFilter", "Compressor", "Reverb")

@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.effects import Effect
 from blackbox_fx.estimators import SPSA, Call, ControlVariate, FiniteDifference, Identity
 from blackbox_fx.estimators.autodiff import surrogate_vjp
-from blackbox_fx.lab.case import RATE, Progress, draw_settings, quiet
+from blackbox_fx.lab.case import RATE, draw_settings
 from blackbox_fx.lab.counting import count, effects_in
 from blackbox_fx.lab.sample import Interval, geometric, interval
 from blackbox_fx.lab.tasks import Examples, Task
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.proxy.hybrid import Hybrid
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.refresh import Refresh
-from blackbox_fx.proxy.score import esr
+from blackbox_fx.proxy.scoring.held_out import esr
+from blackbox_fx.proxy.training.refresh import Refresh
 
 Make = Callable[[Effect, Proxy, torch.Generator], nn.Module]
 

@@ -8,19 +8,20 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
 import torch
 
-from blackbox_fx import sandbox
+from blackbox_fx.core.progress import Progress
 from blackbox_fx.effects import Effect, load
 from blackbox_fx.errors import EffectError
 from blackbox_fx.estimators import SPSA, Identity
+from blackbox_fx.isolation import limits
 from blackbox_fx.lab.faults import FAULT, FAULTS, TICKET, Crashing, Faulty, How
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.runtime import Counters, Inline, Job, Processes
 
 RATE = 44100
@@ -30,8 +31,6 @@ ADDRESSES = (
     *(f"pedalboard:{name}" for name in ("Compressor", "Reverb", "LadderFilter", "Phaser")),
 )
 _BATCH = 8
-
-Progress = Callable[[int, int, str], None]
 
 
 @final
@@ -86,7 +85,7 @@ def _descriptors() -> int:
 
 
 def _folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob(f"{sandbox.PREFIX}{os.getpid()}-*"))
+    return set(Path(tempfile.gettempdir()).glob(f"{limits.PREFIX}{os.getpid()}-*"))
 
 
 def soak(
@@ -111,7 +110,7 @@ def soak(
     """
     rng = np.random.default_rng(seed)
     clips = (0.2 * rng.standard_normal((_BATCH, 2, round(seconds * RATE)))).astype(np.float32)
-    weight = rng.standard_normal(clips.shape).astype(np.float32)
+    cotangent = rng.standard_normal(clips.shape).astype(np.float32)
     folders, pids = _folders(), set[int]()
     wrong, waiting = 0, 0.0
     spent, usual = np.zeros(2), defaultdict[str, list[float]](list)
@@ -130,12 +129,12 @@ def soak(
                 effect = effects[rng.integers(len(effects))]
                 params = _settings(effect, rng, k, share)
                 faulty = Job(effect, clips, params, np.arange(_BATCH), RATE)
-                healthy = dataclasses.replace(faulty, params=_healthy(effect, params))
+                healthy = dataclasses.replace(faulty, points=_healthy(effect, params))
                 found, times = [], np.zeros(2)
                 for which in (k % 2, 1 - k % 2):  # which goes first must not matter
                     pool, job, hangs = pools[which], (healthy, faulty)[which], pools[which].counters.hangs
                     began = time.perf_counter()
-                    result = pool.map(job) if k % 4 else pool.project(job, weight)
+                    result = pool.map(job) if k % 4 else pool.project(job, cotangent)
                     times[which] = time.perf_counter() - began
                     found.append(result)
                     if which and (hung := pool.counters.hangs - hangs):
@@ -144,7 +143,7 @@ def soak(
                 spent += times
                 usual[effect.name].append(times[0])
                 wrong += int(np.any(found[0] != found[1], axis=tuple(range(1, found[0].ndim))).sum())
-                team = [w.process.pid for pool in pools for w in pool._team]
+                team = [pid for pool in pools for pid in pool.worker_pids]
                 pids.update(team)
                 memory.append((_own(os.getpid()), float(np.mean([_own(pid) for pid in team]))))
                 if progress:

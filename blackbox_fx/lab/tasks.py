@@ -13,18 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data import compose
 from blackbox_fx.effects import Effect
 from blackbox_fx.errors import EffectError
-from blackbox_fx.lab.case import RATE, Progress, draw_settings, quiet
-from blackbox_fx.layer import BlackBox
+from blackbox_fx.lab.case import RATE, draw_settings
+from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.profiling import profile
-from blackbox_fx.proxy.choose import choose_lessons, choose_net
-from blackbox_fx.proxy.fit import fit
-from blackbox_fx.proxy.material import Material
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
+from blackbox_fx.proxy.training.choose import choose_net, choose_objective
+from blackbox_fx.proxy.training.clips import ClipStream
+from blackbox_fx.proxy.training.fit import fit
 from blackbox_fx.runtime import Inline, shared_pool
 
 _SONGS, _SONG_S = 6, 4.0
@@ -99,10 +100,10 @@ def hear(audio: Tensor) -> Tensor:
     return torch.cat([(level + torch.tensor([30.0, -15.0])) / 12, torch.log10(shares + 1e-4) / 2 + 1], 1)
 
 
-def make_material(effect: Effect, seconds: float, batch: int, seed: int) -> Material:
+def make_material(effect: Effect, seconds: float, batch: int, seed: int) -> ClipStream:
     """Clips of composed songs and the effect's renders of them; other songs for another seed."""
     songs = [compose(1000 * seed + k, _SONG_S, RATE) for k in range(_SONGS)]
-    return Material(effect, songs, shared_pool() if effect.native else Inline(), seconds, batch, seed)
+    return ClipStream(effect, songs, shared_pool() if effect.native else Inline(), seconds, batch, seed)
 
 
 def train_here(effect: Effect, seconds: float, seed: int = 0, progress: Progress = quiet) -> Proxy:
@@ -119,8 +120,8 @@ def train_here(effect: Effect, seconds: float, seed: int = 0, progress: Progress
         torch.manual_seed(seed)
         found = profile(effect)
         net = make_net(choose_net(found), effect.space.width, RATE)
-        lessons = choose_lessons(recipe, found, net, material)
-        fit(net, lessons, make_material(effect, recipe.seconds, 8, seed + 2).batch(0), recipe, Path(folder), progress)
+        objective = choose_objective(recipe, found, net, material)
+        fit(net, objective, make_material(effect, recipe.seconds, 8, seed + 2).batch(0), recipe, Path(folder), progress)
     return Proxy(net, effect.space, effect.name, effect.fingerprint)
 
 

@@ -123,7 +123,7 @@ def true_gradient(case: Case, pool: Pool | None = None, steps: tuple[float, ...]
 
 
 def _forward(case: Case, pool: Pool | None) -> Tensor:
-    from blackbox_fx.layer import BlackBox
+    from blackbox_fx.layers.black_box import BlackBox
 
     with torch.no_grad():
         return BlackBox(case.effect, pool=pool, sample_rate=case.sample_rate)(case.audio[None], case.params[None])

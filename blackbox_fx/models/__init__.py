@@ -1,1 +1,1 @@
-"""Networks that operate effects, and tasks to train them on."""
+"""Parts of networks that tasks share."""

@@ -1,7 +1,7 @@
 """What an effect is like, measured, and whether it keeps what every effect promises."""
 
 from blackbox_fx.profiling.check import Check, Report, check_effect
-from blackbox_fx.profiling.profiles import cached, check_aside, plots, profile
+from blackbox_fx.profiling.profiles import cached, check_isolated, plots, profile
 from blackbox_fx.profiling.record import ParameterProfile, Profile
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "Profile",
     "Report",
     "cached",
-    "check_aside",
+    "check_isolated",
     "check_effect",
     "plots",
     "profile",

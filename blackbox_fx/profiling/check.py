@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.effects.base import Effect, Settings
+from blackbox_fx.effects import Effect, RenderRequest, Settings
 from blackbox_fx.errors import BlackBoxError, EffectError, ParameterError
 from blackbox_fx.profiling.signals import RATE, apart, music
 from blackbox_fx.space import Space
@@ -130,7 +130,7 @@ def _cut(t: _Trial) -> Outcome:
         return None, "settings cannot change in mid-clip", ""
     hop = 2048
     blocks = [t.effect.space.complete(t.a)] * -(-t.audio.shape[1] // hop)
-    chunked = t.effect._process(t.audio, blocks, hop, RATE)
+    chunked = t.effect.process(RenderRequest(t.audio, blocks, hop, RATE))
     return _same(apart(t.render(), np.asarray(chunked)))
 
 

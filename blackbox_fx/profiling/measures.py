@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_fx.audio import Audio, is_finite
-from blackbox_fx.effects.base import Effect, Settings
+from blackbox_fx.effects import Effect, RenderRequest, Settings
 from blackbox_fx.errors import BlackBoxError
 from blackbox_fx.profiling.signals import RATE, apart, music, rms
 
@@ -45,14 +45,15 @@ class Subject:
         self.open_ms = 1e3 * (time.perf_counter() - began)
         self.audio = music(_SHORT)
         self.render({}, self.audio)
-        self.cost = min(self._timed(self.audio) for _ in range(2))
+        self.cost = min(self.timed(self.audio) for _ in range(2))
         self.count = int(np.clip(budget / 8 / self.cost, 3, 24))
         if self.count < 8:
             self.notes.append(f"a render of {_SHORT} s takes {self.cost:.2g} s: {self.count} settings instead of 24")
         rows = effect.space.sample(self.count, np.random.default_rng(0))
         self.settings = [effect.space.decode(row) for row in rows]
 
-    def _timed(self, audio: Audio) -> float:
+    def timed(self, audio: Audio) -> float:
+        """Seconds that a render at the defaults takes."""
         began = time.perf_counter()
         self.render({}, audio)
         return max(1e-6, time.perf_counter() - began)
@@ -67,10 +68,10 @@ class Subject:
         blocks = [used.space.complete(settings)] * -(-x.shape[1] // piece)
         try:
             with np.errstate(all="ignore"):
-                y = np.asarray(used._process(x, blocks, piece, RATE), np.float32)
+                y = np.asarray(used.process(RenderRequest(x, blocks, piece, RATE)), np.float32)
         except Exception as error:
             raise Unusable(f"it failed at {settings} ({' '.join(str(error).split())[:200]})") from error
-        if y.shape != x.shape:
+        if y.shape != (used.output_channels(len(x)), x.shape[1]):
             raise Unusable(f"it gave shape {y.shape} for {x.shape} at {settings}")
         if not is_finite(y):
             raise Unusable(f"it gave NaN or infinity at {settings}")
@@ -99,8 +100,8 @@ class Subject:
 def speed(s: Subject) -> Values:
     """Speed and overhead."""
     long = music(_LONG)
-    seconds = min(s._timed(long) for _ in range(2 if s.cost > 0.3 else 4))
-    short = sorted(s._timed(s.audio[:, :64]) for _ in range(3 if s.cost > 0.3 else 15))
+    seconds = min(s.timed(long) for _ in range(2 if s.cost > 0.3 else 4))
+    short = sorted(s.timed(s.audio[:, :64]) for _ in range(3 if s.cost > 0.3 else 15))
     return {"realtime": _LONG / seconds, "overhead_ms": 1e3 * short[len(short) // 2], "open_ms": s.open_ms}
 
 

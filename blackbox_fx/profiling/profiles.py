@@ -6,12 +6,13 @@ import base64
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
-from blackbox_fx import aside, cache
+from blackbox_fx import isolation
+from blackbox_fx.core import cache
+from blackbox_fx.core.progress import Progress
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import EffectError
 from blackbox_fx.profiling.check import CHECKS, Check
@@ -19,10 +20,9 @@ from blackbox_fx.profiling.measures import SECTIONS, reset_of
 from blackbox_fx.profiling.record import ParameterProfile, Profile
 
 _FORMAT = 1
-_WORKER = str(Path(__file__).with_name("worker.py"))
+_WORKER = "blackbox_fx.profiling.worker"
 _PROCESSES = 3  # that checks may end
 _DEADLINE = 90.0  # seconds that one section may take
-Progress = Callable[[int, int, str], None]
 
 
 def profile(effect: Effect, budget: float = 10.0, progress: Progress | None = None) -> Profile:
@@ -79,27 +79,27 @@ def plots(effect: Effect, progress: Progress | None = None) -> dict[str, Any]:
     return found
 
 
-def check_aside(effect: Effect, seconds: float, heard: Callable[[Check], None]) -> None:
+def check_isolated(effect: Effect, seconds: float, receive: Callable[[Check], None]) -> None:
     """Runs the checks in a process of their own and tells each; what ends it fails, and the rest get another, twice."""
     left = list(CHECKS)
 
-    def told(said: list[Any]) -> None:
-        heard(Check(*said))
+    def note(said: list[Any]) -> None:
+        receive(Check(*said))
         if said[0] in left:
             left.remove(said[0])
 
     for _ in range(_PROCESSES):
         question = {"what": "check", "recipe": _recipe(effect), "seconds": seconds, "names": left}
         try:
-            aside.ask(_WORKER, question, _DEADLINE, told)
+            isolation.call(_WORKER, question, _DEADLINE, note)
             return
-        except aside.Failed as error:
-            heard(Check(left.pop(0), False, f"it {error}", "no crash, no hang"))
-        except aside.Refused as error:
-            heard(Check("opens", False, error.args[1], "no error"))
+        except isolation.Failed as error:
+            receive(Check(left.pop(0), False, f"it {error}", "no crash, no hang"))
+        except isolation.Refused as error:
+            receive(Check("opens", False, error.args[1], "no error"))
             return
     for name in left:
-        heard(Check(name, None, f"not tried after {_PROCESSES} crashes", ""))
+        receive(Check(name, None, f"not tried after {_PROCESSES} crashes", ""))
 
 
 def _parameter(told: dict[str, Any]) -> ParameterProfile:
@@ -136,7 +136,7 @@ def _measure(
     notes: list[str] = []
     left, now = list(sections), ""
 
-    def heard(said: dict[str, Any]) -> None:
+    def receive(said: dict[str, Any]) -> None:
         nonlocal now
         if "begin" in said:
             now = said["begin"]
@@ -152,10 +152,10 @@ def _measure(
         now = ""
         question = {"what": "measure", "recipe": recipe, "sections": left, "budget": budget}
         try:
-            aside.ask(_WORKER, question, _DEADLINE, heard)
-        except aside.Refused as error:
+            isolation.call(_WORKER, question, _DEADLINE, receive)
+        except isolation.Refused as error:
             raise EffectError(f"{effect.name} cannot be measured: {error.args[1]}") from error
-        except aside.Failed as error:
+        except isolation.Failed as error:
             if now not in left:
                 raise EffectError(f"{effect.name} cannot be measured: it {error} on opening.") from error
             notes.append(f"{now}: it {error}")

@@ -1,4 +1,4 @@
-"""Measures an effect in the process that `aside.ask` starts."""
+"""Measures an effect in the process that `isolation.call` starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from blackbox_fx import aside
+from blackbox_fx import isolation
 from blackbox_fx.profiling import check, curves, sensitivity
 from blackbox_fx.profiling.measures import SECTIONS, Subject, safely
 
@@ -48,4 +48,4 @@ def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> None:
 
 
 if __name__ == "__main__":
-    aside.answer(_reply)
+    isolation.answer(_reply)

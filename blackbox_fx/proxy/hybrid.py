@@ -15,9 +15,9 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import Autodiff, Surrogate
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
-from blackbox_fx.layer import BlackBox, check_inputs
+from blackbox_fx.layers.black_box import BlackBox, check_inputs
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.refresh import Refresh
+from blackbox_fx.proxy.training.refresh import Refresh
 from blackbox_fx.runtime import Pool
 
 Mode = Literal["full", "half", "plain"]
@@ -84,7 +84,7 @@ class Hybrid(nn.Module):
         super().__init__()
         if not isinstance(proxy, Proxy):
             raise ParameterError(f"proxy must be a Proxy, got {proxy!r}; see bfx.load_proxy.")
-        pull = Autodiff(self._imitate), Surrogate(self._imitate)
+        pull = Autodiff(self._differentiable), Surrogate(self._differentiable)
         self.real = BlackBox(effect, pull[0], audio_rule=pull[1], pool=pool, sample_rate=proxy.sample_rate)
         proxy.require(effect)
         self.proxy, self.mode, self.refresh = proxy, mode, refresh
@@ -139,15 +139,15 @@ class Hybrid(nn.Module):
         """Renders audio at params, or imitates that; see the class for shapes and errors."""
         check_inputs(audio, params, self.columns)
         if self.mode == "plain" or (self.mode == "half" and self.training):
-            return self._imitate(audio, params, self.sample_rate)
+            return self._differentiable(audio, params, self.sample_rate)
         wet = self.real(audio.detach(), params.detach())
         if not torch.is_grad_enabled() or not (audio.requires_grad or params.requires_grad):
             return wet
-        imitated = self._imitate(audio, params, self.sample_rate)
+        imitated = self._differentiable(audio, params, self.sample_rate)
         sound = torch.from_numpy(~self.failed).to(imitated)[:, None, None]
         return wet + sound * (imitated - imitated.detach())  # of this sum, only the gradient is the proxy's
 
-    def _imitate(self, audio: Tensor, params: Tensor, sample_rate: float) -> Tensor:
+    def _differentiable(self, audio: Tensor, params: Tensor, sample_rate: float) -> Tensor:
         frozen = {name: x.detach() for name, x in self.proxy.named_parameters()}
         inputs = (_checked(audio), _checked(params), sample_rate)
         with torch.autocast(audio.device.type, enabled=False), _SWAP:

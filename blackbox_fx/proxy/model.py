@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.layer import check_inputs
+from blackbox_fx.layers.black_box import check_inputs
 from blackbox_fx.proxy.nets.base import ProxyNet
 from blackbox_fx.space import Space
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, final
 
 from blackbox_fx.audio import SAMPLE_RATES
+from blackbox_fx.core.recipes import read_toml, require_known
 from blackbox_fx.data.clips import SECONDS
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.recipe import read_toml, require_known
 
 _LARGEST = 4096  # batch
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import torch
 
 import blackbox_fx
-from blackbox_fx import places
-from blackbox_fx.checkpoint import write_bytes, write_text
+from blackbox_fx.core import paths
 from blackbox_fx.errors import BlackBoxError, DataError, did_you_mean
 from blackbox_fx.proxy import card as cards
 from blackbox_fx.proxy import weights as files
@@ -22,6 +21,7 @@ from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import ProxyNet, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.strict import read_bytes, shown
+from blackbox_fx.training.checkpoint import write_bytes, write_text
 
 RECIPE, WEIGHTS, CARD = "recipe.toml", "weights.safetensors", "card.json"
 _SLUG = re.compile("(?=.{1,64}$)[a-z0-9]+(-[a-z0-9]+)*")
@@ -159,7 +159,7 @@ def _inside(folder: Path) -> Path:
 
 def own_folder() -> Path:
     """Where proxies are looked for that you keep: one folder for each."""
-    return places.data() / "proxies"
+    return paths.data() / "proxies"
 
 
 def shipped_folder() -> Path:

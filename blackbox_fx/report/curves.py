@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from blackbox_fx.lab.sample import Summary
-from blackbox_fx.report.plot import BLUE, GREY, INK, ORANGE, _figure
+from blackbox_fx.report.plot import BLUE, GREY, INK, ORANGE, new_figure
 
 COLOURS = (BLUE, ORANGE, "#0f9d6b", "#9333ea", "#dc2626", "#0891b2", "#a16207", "#db2777", INK)
 _MARKS = "osD^vPX*<"
@@ -23,7 +23,7 @@ def accuracy(summaries: Sequence[Summary], truth_error: float = 0.0) -> Figure:
         summaries: of the methods; those of one line are joined.
         truth_error: how well the truth is known, relative; nothing below its square can be told apart.
     """
-    figure, ((left, right),) = _figure(10.5, 4.2, 1, 2)
+    figure, ((left, right),) = new_figure(10.5, 4.2, 1, 2)
     floor = max(truth_error**2, 1e-8)
     lines = list(dict.fromkeys(s.line for s in summaries))
     for k, line in enumerate(lines):
@@ -69,7 +69,7 @@ def descent(renders: NDArray[Any], quartiles: Mapping[str, NDArray[Any]], dashed
         quartiles: by method, (3, points), of the loss over that at the start.
         dashed: methods drawn with dashed lines: those that see no gradient.
     """
-    figure, ((axis,),) = _figure(8.5, 4.2)
+    figure, ((axis,),) = new_figure(8.5, 4.2)
     for k, (name, (low, middle, high)) in enumerate(quartiles.items()):
         colour = COLOURS[k % len(COLOURS)]
         axis.fill_between(renders, low, high, color=colour, alpha=0.1, linewidth=0, step="post")
@@ -90,7 +90,7 @@ def bars(names: Sequence[str], values: Sequence[tuple[float, float, float]], lab
         label: of the axis.
         one: what 1 means.
     """
-    figure, ((axis,),) = _figure(8.5, 0.42 * len(names) + 1.2)
+    figure, ((axis,),) = new_figure(8.5, 0.42 * len(names) + 1.2)
     places = np.arange(len(names))[::-1]
     middle, low, high = np.maximum(np.array(values).T, 1e-8)
     start = min(0.5, float(low.min())) / 1.5

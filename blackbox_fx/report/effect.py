@@ -40,7 +40,7 @@ def parameter_table(found: Profile, space: Space) -> list[tuple[str, ...]]:
 def sensitivity(found: Profile) -> Figure:
     """One bar for each parameter: median and largest change of the output, relative, on a logarithmic axis."""
     shown = sorted(found.parameters.items(), key=lambda item: -item[1].most)[:_MOST]
-    figure, ((axis,),) = plot._figure(8.5, 0.3 * len(shown) + 1.1)
+    figure, ((axis,),) = plot.new_figure(8.5, 0.3 * len(shown) + 1.1)
     places = np.arange(len(shown))[::-1]
     floor = 1e-6
     most = np.array([max(p.most, floor) for _, p in shown])
@@ -74,7 +74,7 @@ def _span(axis: Any, curves: Sequence[Mapping[str, Any]], key: str, least: float
 def responses(drawn: Mapping[str, Any], name: str) -> Figure:
     """Frequency response, static curve, and gain over time at several values of one parameter."""
     curves = drawn["parameters"][name]
-    figure, ((response, static, step),) = plot._figure(12, 3.1, 1, 3)
+    figure, ((response, static, step),) = plot.new_figure(12, 3.1, 1, 3)
     _lines(response, drawn["frequencies"], curves, "response")
     response.set(xscale="log", xlabel="Hz", ylabel="output / input, dB", title="noise, by frequency")
     response.set_xticks([50, 200, 1000, 5000, 15_000], ["50", "200", "1k", "5k", "15k"], minor=False)
@@ -99,7 +99,7 @@ def responses(drawn: Mapping[str, Any], name: str) -> Figure:
 
 def impulse(drawn: Mapping[str, Any]) -> Figure:
     """What an impulse turns into, by frequency and time."""
-    figure, ((axis,),) = plot._figure(8.5, 3.2)
+    figure, ((axis,),) = plot.new_figure(8.5, 3.2)
     picture = np.array(drawn["impulse"])
     top = float(picture.max())
     edges = np.geomspace(60, 18_000, len(picture) + 1)

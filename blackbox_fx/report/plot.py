@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 INK, BLUE, ORANGE, GREY = "#1c2330", "#2563eb", "#ea7317", "#9aa3b2"
 
 
-def _figure(
+def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, NDArray[Any]]:
+    """A figure of so many inches with panels in rows and columns, as an array (row, column)."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:
@@ -26,7 +27,7 @@ def _figure(
 
 def loss_curve(losses: Sequence[float], references: Mapping[str, float] = {}, smooth: int = 20) -> Figure:
     """Training loss by step with its running mean, and horizontal lines for losses to compare with."""
-    figure, ((axis,),) = _figure(8, 3.2)
+    figure, ((axis,),) = new_figure(8, 3.2)
     steps = np.arange(1, len(losses) + 1)
     axis.plot(steps, losses, color=BLUE, alpha=0.25, linewidth=0.8)
     width = min(smooth, len(losses))
@@ -43,7 +44,7 @@ def loss_curve(losses: Sequence[float], references: Mapping[str, float] = {}, sm
 
 def settings(rows: Sequence[str], columns: Sequence[str], chosen: NDArray[Any], hidden: NDArray[Any]) -> Figure:
     """Chosen beside hidden settings, both (row, column) in [0, 1]: one panel a column, one line a row."""
-    figure, axes = _figure(1.35 * len(columns) + 1.2, 0.34 * len(rows) + 1.1, 1, len(columns), sharey=True)
+    figure, axes = new_figure(1.35 * len(columns) + 1.2, 0.34 * len(rows) + 1.1, 1, len(columns), sharey=True)
     places = np.arange(len(rows))[::-1]
     for k, (axis, name) in enumerate(zip(axes[0], columns, strict=True)):
         axis.hlines(places, 0, 1, color="#e6e9ef", linewidth=1)
@@ -61,7 +62,7 @@ def settings(rows: Sequence[str], columns: Sequence[str], chosen: NDArray[Any], 
 
 def sounds(named: Mapping[str, NDArray[np.float32]], sample_rate: float) -> Figure:
     """Waveform and spectrogram of each sound, (channel, time), on common scales."""
-    figure, axes = _figure(3.6 * len(named), 4.2, 2, len(named), sharex="col", sharey="row", height_ratios=(1, 2))
+    figure, axes = new_figure(3.6 * len(named), 4.2, 2, len(named), sharex="col", sharey="row", height_ratios=(1, 2))
     peak = max(float(np.abs(x).max()) for x in named.values()) or 1.0
     for k, (name, audio) in enumerate(named.items()):
         mono = audio.mean(axis=0)

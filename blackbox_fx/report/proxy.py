@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from blackbox_fx.audio import write
 from blackbox_fx.estimators.base import to_numpy
 from blackbox_fx.proxy.card import Card
-from blackbox_fx.proxy.material import Batch, Material
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.score import Exam, best_gain, esr
-from blackbox_fx.proxy.table import gradient_table, score_table
+from blackbox_fx.proxy.scoring.held_out import HeldOutSet, best_gain, esr
+from blackbox_fx.proxy.scoring.table import gradient_table, score_table
+from blackbox_fx.proxy.training.clips import Batch, ClipStream
 from blackbox_fx.report import plot
 from blackbox_fx.report.html import Section, write_page
 from blackbox_fx.report.plot import BLUE, GREY, INK, ORANGE
@@ -46,20 +46,20 @@ class Heard(NamedTuple):
     ratio: float
 
 
-def write_proxy_page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path:
+def write_proxy_page(folder: Path, proxy: Proxy, card: Card, held_out: HeldOutSet) -> Path:
     """Writes index.html: scores beside baselines, sounds, what the proxy does beside what the effect does.
 
     Args:
         folder: of the proxy; losses.csv and exam.csv are drawn if they are there.
         proxy: to hear.
         card: its scores.
-        exam: of the effect, see `held_out`.
+        held_out: of the effect, see `render_held_out`.
 
     Returns:
         The path of the page.
     """
     rate = card.sample_rate
-    heard = _hear(proxy, exam)
+    heard = _hear(proxy, held_out)
     sections = [
         Section(
             "As sound",
@@ -75,7 +75,7 @@ def write_proxy_page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path
             "Each dot is one parameter at one setting, over the length of the true gradient there; what lies beyond "
             "1.5 stands at the edge.",
             table=gradient_table(card.scores),
-            images=[plot.save(gradients(proxy, exam), folder / "gradients.svg")] if exam.active.any() else [],
+            images=[plot.save(gradients(proxy, held_out), folder / "gradients.svg")] if held_out.active.any() else [],
         ),
         Section(
             "What it does to a clip",
@@ -106,9 +106,9 @@ def write_proxy_page(folder: Path, proxy: Proxy, card: Card, exam: Exam) -> Path
     return page
 
 
-def _hear(proxy: Proxy, exam: Exam) -> list[Heard]:
-    old = exam.material
-    batch = Material(old.effect, old.clips.songs, old.pool, _HEARD_S, _OF, old.seed).batch(0)
+def _hear(proxy: Proxy, held_out: HeldOutSet) -> list[Heard]:
+    old = held_out.material
+    batch = ClipStream(old.effect, old.clips.songs, old.pool, _HEARD_S, _OF, old.seed).batch(0)
     changed = esr(best_gain(batch.audio, batch.wet), batch.wet)
     batch = Batch(*(part[changed.argsort(descending=True)[:_HEARD]] for part in batch))
     with torch.no_grad():
@@ -138,7 +138,7 @@ def _players(folder: Path, clip: Heard, number: int, rate: float) -> list[tuple[
 
 def behaviour(heard: Sequence[Heard], rate: float) -> Figure:
     """One row for each clip: gain by frequency, level out by level in, and level over time."""
-    figure, axes = plot._figure(12, 2.7 * len(heard), len(heard), 3)
+    figure, axes = plot.new_figure(12, 2.7 * len(heard), len(heard), 3)
     for (spectrum, static, level), clip in zip(axes, heard, strict=True):
         for x, colour, width, name in ((clip.wet, ORANGE, 3.2, "effect"), (clip.imitated, BLUE, 1.2, "proxy")):
             style: dict[str, Any] = {"color": colour, "linewidth": width, "label": name}
@@ -191,12 +191,12 @@ def _static(dry: Wave, wet: Wave, rate: float) -> tuple[Wave, Wave]:
     return np.array([level for level, _ in found]), np.array([level for _, level in found])
 
 
-def gradients(proxy: Proxy, exam: Exam) -> Figure:
+def gradients(proxy: Proxy, held_out: HeldOutSet) -> Figure:
     """The proxy's derivatives against the effect's, at every active setting, each over the true gradient's length."""
-    true = exam.gradients[exam.active]
-    found = exam.imitated_gradients(proxy)
+    true = held_out.gradients[held_out.active]
+    found = held_out.proxy_gradients(proxy)
     lengths = np.linalg.norm(true, axis=1, keepdims=True)
-    figure, ((axis,),) = plot._figure(5.4, 4.4)
+    figure, ((axis,),) = plot.new_figure(5.4, 4.4)
     axis.plot([-1, 1], [-1, 1], color=GREY, linewidth=0.8, linestyle=":")
     axis.scatter(true / lengths, np.clip(found / lengths, -1.5, 1.5), s=14, color=BLUE, alpha=0.6, linewidths=0)
     axis.set(xlabel="effect, by central differences", ylabel="proxy", xlim=(-1.1, 1.1), ylim=(-1.6, 1.6))
@@ -210,7 +210,7 @@ def _curve(folder: Path) -> Figure | None:
     trained = len(losses.get("loss", ())) > 0 and "step" in losses
     if not (seen or trained):
         return None
-    figure, (axes,) = plot._figure(4.2 * (len(seen) + trained), 3.0, 1, len(seen) + trained)
+    figure, (axes,) = plot.new_figure(4.2 * (len(seen) + trained), 3.0, 1, len(seen) + trained)
     panels = iter(axes)
     if trained:
         axis, loss = next(panels), losses["loss"]

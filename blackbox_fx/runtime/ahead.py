@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 import time
@@ -25,7 +24,7 @@ class Ahead:
     It stops once it is no longer wanted: when nothing refers to this object, or the pool is closed.
 
     Args:
-        pool: where it renders; `Processes` or `Threads`.
+        pool: where it renders; one with `background`.
         job: what to render. Its outputs wait in memory, see `nbytes`.
         part: renders handed over at a time, at first; more where they are quick.
     """
@@ -39,7 +38,7 @@ class Ahead:
         arguments = (pool, job, part, self._outputs, self._errors, stop, self._done)
         self._thread = threading.Thread(target=_render, args=arguments, name="blackbox_fx-ahead", daemon=True)
         self._finalizer = weakref.finalize(self, stop.set)
-        pool._aheads.add(self)
+        pool.notify_on_close(stop)
         self._thread.start()
 
     @staticmethod
@@ -47,7 +46,7 @@ class Ahead:
         """Bytes that the outputs of a job take."""
         return 4 * int(np.prod(job.output_shape))
 
-    def project(self, weight: NDArray[np.float32], stretch: int | None) -> NDArray[np.float64]:
+    def project(self, cotangent: NDArray[np.float32], stretch: int | None) -> NDArray[np.float64]:
         """What `Pool.project` gives for the job. Raises what the pool raised.
 
         Waits for what is not rendered yet, as long as the pool's own deadlines allow. Where the pool was closed
@@ -58,9 +57,9 @@ class Ahead:
         if self._errors:
             raise self._errors[0]
         if self._pid != os.getpid() or not self._done.is_set():
-            return self._pool.project(self._job, weight, stretch)
-        pairs = zip(self._job.rows, self._outputs, strict=True)
-        found = np.array([inner(weight[row], output, stretch) for row, output in pairs], np.float64)
+            return self._pool.project(self._job, cotangent, stretch)
+        pairs = zip(self._job.items, self._outputs, strict=True)
+        found = np.array([inner(cotangent[item], output, stretch) for item, output in pairs], np.float64)
         found[self._job.failed] = 0.0
         return found
 
@@ -83,9 +82,7 @@ def _render(
         start = 0
         while start < len(job) and not stop.is_set():
             cut, began = slice(start, start + part), time.perf_counter()
-            outputs[cut] = pool.map(
-                dataclasses.replace(job, params=job.params[cut], rows=job.rows[cut], failed=job.failed[cut])
-            )
+            outputs[cut] = pool.map(job.part(cut))
             start += part
             if time.perf_counter() - began < _PART / 2:
                 part *= 2

@@ -14,13 +14,15 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from blackbox_fx.core.system import posix
+
 Slot = tuple[int, tuple[int, ...], str]  # offset in bytes, shape, type
 
 
 def open_anonymous() -> int:
     """A file descriptor of a new, empty file without a name."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("blackbox_fx", os.MFD_CLOEXEC)
+        return posix.memfd_create("blackbox_fx", posix.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

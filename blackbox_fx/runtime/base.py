@@ -5,87 +5,110 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import threading
 import weakref
+from collections.abc import Mapping
 from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.audio import Audio, check_audio, check_sample_rate
+from blackbox_fx.audio import Audio, check_audio, check_sample_rate, to_channels
 from blackbox_fx.effects.base import Effect
+from blackbox_fx.effects.request import RenderRequest
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.runtime.counters import Counters, Tally
+
+Batch = NDArray[np.float32]  # (batch, channel, time)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Many renders of one effect: the n-th is audio[rows[n]] at params[n].
+    """Many renders of one effect: render n takes audio[items[n]] at points[n].
 
     Args:
         effect: what renders.
         audio: (batch, channel, time), float32.
-        params: (n, width) columns in [0, 1]; with `hop`, (n, blocks, width): one row for each block.
-        rows: (n,) which item of the batch each render takes.
+        points: (n, width) columns in [0, 1]; with `hop`, (n, blocks, width): one row for each block.
+        items: (n,), which item of the batch each render takes.
         sample_rate: in Hz.
-        hop: samples per block of time-varying parameters, see `Effect.render`.
-        failed: (n,), which renders have failed; filled by `Processes(on_failure="skip")`, which leaves out those that
-            are marked before. None have, if not given.
+        hop: samples per block of settings that vary in time, see `Effect.render`.
+        failed: (n,), which renders have failed; filled by pools that skip failures. Renders that are marked before are
+            left out. None are marked if it is not given.
+        inputs: further inputs of the effect by name, (batch, channel, time) each, see `Effect.inputs`.
 
     Raises:
         AudioError, ParameterError: shapes that do not fit together.
     """
 
     effect: Effect
-    audio: NDArray[np.float32]
-    params: NDArray[np.float64]
-    rows: NDArray[np.int64]
+    audio: Batch
+    points: NDArray[np.float64]
+    items: NDArray[np.int64]
     sample_rate: float
     hop: int | None = None
     failed: NDArray[np.bool_] = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
-    _sound: set[int] = dataclasses.field(default_factory=set, init=False, repr=False)
+    inputs: Mapping[str, Batch] = dataclasses.field(default_factory=dict[str, Batch])
+    _checked: set[int] = dataclasses.field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.audio.ndim != 3 or self.audio.dtype != np.float32:
-            raise AudioError(
-                f"audio must be (batch, channel, time) float32, got {self.audio.shape} {self.audio.dtype}."
-            )
-        n, width = len(self.params), self.effect.space.width
-        if self.params.ndim != (2 if self.hop is None else 3) or self.params.shape[-1] != width:
+        for name, given in (("audio", self.audio), *self.inputs.items()):
+            if given.ndim != 3 or given.dtype != np.float32:
+                raise AudioError(f"{name} must be (batch, channel, time) float32, got {given.shape} {given.dtype}.")
+        n, width = len(self.points), self.effect.space.width
+        if self.points.ndim != (2 if self.hop is None else 3) or self.points.shape[-1] != width:
             raise ParameterError(
-                f"params must be (n, {width}), or (n, blocks, {width}) with hop, got {self.params.shape}."
+                f"points must be (n, {width}), or (n, blocks, {width}) with hop, got {self.points.shape}."
             )
-        if self.rows.shape != (n,) or (n and not (self.rows.min() >= 0 and self.rows.max() < len(self.audio))):
-            raise ParameterError(f"rows must name one of {len(self.audio)} batch items for each of {n} renders.")
+        if self.items.shape != (n,) or (n and not (self.items.min() >= 0 and self.items.max() < len(self.audio))):
+            raise ParameterError(f"items must name one of {len(self.audio)} batch items for each of {n} renders.")
         if not len(self.failed):
             object.__setattr__(self, "failed", np.zeros(n, bool))
         if self.failed.shape != (n,):
-            raise ParameterError(f"failed must say of each of {n} renders whether it has, got {self.failed.shape}.")
+            raise ParameterError(f"failed must have one entry for each of {n} renders, got shape {self.failed.shape}.")
 
     def __len__(self) -> int:
-        return len(self.params)
+        return len(self.points)
+
+    @property
+    def cotangent_shape(self) -> tuple[int, int, int]:
+        """Shape of a cotangent of the outputs, (batch, channel, time)."""
+        batch, channels, time = self.audio.shape
+        return batch, self.effect.output_channels(channels), time
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
         """Shape of all outputs, (n, channel, time)."""
-        return (len(self), *self.audio.shape[1:])
+        return (len(self), *self.cotangent_shape[1:])
+
+    def request(self, n: int) -> RenderRequest:
+        """What the effect is asked for the n-th render."""
+        decode, item = self.effect.space.decode_row, int(self.items[n])
+        values = decode(self.points[n]) if self.hop is None else [decode(u) for u in self.points[n]]
+        # audio is checked once, however often it is rendered
+        audio = self.audio[item] if item in self._checked else check_audio(self.audio[item])
+        self._checked.add(item)
+        inputs = {name: given[item] for name, given in self.inputs.items()}
+        return self.effect.request(audio, values, check_sample_rate(self.sample_rate), self.hop, inputs)
 
     def render(self, n: int) -> Audio:
         """The n-th render, (channel, time)."""
-        decode, row = self.effect.space.decode, int(self.rows[n])
-        values = decode(self.params[n]) if self.hop is None else [decode(u) for u in self.params[n]]
-        audio = self.audio[row] if row in self._sound else check_audio(self.audio[row])
-        self._sound.add(row)  # checked once, however often it is rendered
-        return self.effect._render(audio, values, check_sample_rate(self.sample_rate), self.hop)
+        return self.effect.run(self.request(n))
 
-    def project(self, n: int, weight: NDArray[np.float32], stretch: int | None = None) -> Any:
-        """The inner product of the n-th render with weight[rows[n]], in float64; one for each stretch if given."""
-        return inner(weight[self.rows[n]], self.render(n), stretch)
+    def project(self, n: int, cotangent: Batch, stretch: int | None = None) -> Any:
+        """The inner product of the n-th render with cotangent[items[n]], in float64; one for each stretch if given."""
+        return inner(cotangent[self.items[n]], self.render(n), stretch)
+
+    def part(self, renders: slice | NDArray[np.int64]) -> Job:
+        """A job of some of the renders."""
+        points, items, failed = (whole[renders] for whole in (self.points, self.items, self.failed))
+        return dataclasses.replace(self, points=points, items=items, failed=failed)
 
 
-def inner(weight: NDArray[np.float32], audio: Audio, stretch: int | None) -> Any:
-    """<weight, audio>, both (channel, time), summed in float64; with `stretch`, an array over stretches of samples."""
-    products = np.multiply(weight, audio, dtype=np.float64)
+def inner(cotangent: NDArray[np.float32], audio: Audio, stretch: int | None) -> Any:
+    """<cotangent, audio>, both (channel, time), summed in float64; with `stretch`, one number for each stretch."""
+    products = np.multiply(cotangent, audio, dtype=np.float64)
     if stretch is None:
         return float(products.sum())
     return np.add.reduceat(products.sum(axis=0), np.arange(0, products.shape[1], stretch))
@@ -94,31 +117,46 @@ def inner(weight: NDArray[np.float32], audio: Audio, stretch: int | None) -> Any
 class Pool(abc.ABC):
     """Where renders run. Every pool gives the same numbers, bit for bit.
 
-    A pool may be used as a context manager; `close` frees what it holds, and it opens again on next use. Pools are
-    places, not data: a copy is the same pool, and pickling keeps only the recipe.
+    A subclass implements `map_into` and `project_into`, and sets the attributes below. It counts what it renders in
+    `tally`. A pool may be used as a context manager; `close` frees what it holds, and it opens again on next use. A
+    copy of a pool is the same pool, and pickling keeps only the attributes that `__getstate__` gives.
+
+    Attributes:
+        workers: how many renders run at the same time.
+        background: whether renders run while the calling thread goes on, so that they can start before they are needed.
+        prefers_lookahead: whether a layer starts them early unless it is told otherwise.
     """
+
+    workers: int = 1
+    background: bool = False
+    prefers_lookahead: bool = False
 
     @property
     @final
     def counters(self) -> Counters:
         """What it did so far."""
-        return self._tally.now
+        return self.tally.now
 
     @final
     def reset_counters(self) -> None:
-        """Begins to count anew."""
-        self._tally.reset()
+        """Sets all counters to zero."""
+        self.tally.reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_tally", "_aheads")}
+        return {name: value for name, value in vars(self).items() if name not in ("tally", "_on_close")}
 
     @functools.cached_property
-    def _aheads(self) -> weakref.WeakSet[Any]:
-        """What renders ahead here; `close` stops it."""
+    def _on_close(self) -> weakref.WeakSet[threading.Event]:
         return weakref.WeakSet()
 
+    @final
+    def notify_on_close(self, event: threading.Event) -> None:
+        """Sets an event when the pool is closed."""
+        self._on_close.add(event)
+
     @functools.cached_property
-    def _tally(self) -> Tally:
+    def tally(self) -> Tally:
+        """Counts what it does; for subclasses."""
         return Tally()
 
     @final
@@ -126,43 +164,48 @@ class Pool(abc.ABC):
         """Runs a job. Returns its outputs, (n, channel, time); the dry audio for those that failed."""
         out = np.empty(job.output_shape, np.float32)
         if len(job):
-            self._map(job, out)
-        if job.failed.any():
-            out[job.failed] = job.audio[job.rows[job.failed]]
+            self.map_into(job, out)
+        for n in np.flatnonzero(job.failed):
+            out[n] = to_channels(job.audio[job.items[n]], out.shape[1])
         return out
 
     @final
-    def project(self, job: Job, weight: NDArray[np.float32], stretch: int | None = None) -> NDArray[np.float64]:
-        """Runs a job and returns only the inner products <weight[rows[n]], n-th output>.
+    def project(self, job: Job, cotangent: NDArray[np.float32], stretch: int | None = None) -> NDArray[np.float64]:
+        """Runs a job and returns only the inner products <cotangent[items[n]], output n>.
 
         Args:
             job: the renders.
-            weight: (batch, channel, time), float32, like the job's audio.
-            stretch: samples; if given, inner products over stretches of so many are returned one by one.
+            cotangent: (batch, channel, time), float32, of the outputs.
+            stretch: samples; if given, there is one inner product for each stretch of this length.
 
         Returns:
             (n,), or (n, ceil(time / stretch)); 0 for renders that failed.
         """
-        if weight.shape != job.audio.shape or weight.dtype != np.float32:
-            raise AudioError(f"weight must be {job.audio.shape} float32 like audio, got {weight.shape} {weight.dtype}.")
-        out = np.empty(len(job) if stretch is None else (len(job), -(-weight.shape[-1] // stretch)), np.float64)
+        wanted = job.cotangent_shape
+        if cotangent.shape != wanted or cotangent.dtype != np.float32:
+            raise AudioError(
+                f"cotangent must be {wanted} float32 like the outputs, got {cotangent.shape} {cotangent.dtype}."
+            )
+        out = np.empty(len(job) if stretch is None else (len(job), -(-wanted[-1] // stretch)), np.float64)
         if len(job):
-            self._project(job, weight, stretch, out)
+            self.project_into(job, cotangent, stretch, out)
         out[job.failed] = 0.0
         return out
 
     @abc.abstractmethod
-    def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+    def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
         """Fills out, (n, channel, time), with the outputs of a job that is not empty."""
 
     @abc.abstractmethod
-    def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
+    def project_into(
+        self, job: Job, cotangent: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]
+    ) -> None:
         """Fills out, (n,) or (n, stretches), with the inner products of a job that is not empty."""
 
     def close(self) -> None:
         """Frees what the pool holds, and stops what renders ahead in it."""
-        for ahead in list(self._aheads):
-            ahead.stop.set()
+        for event in list(self._on_close):
+            event.set()
 
     @final
     def __enter__(self) -> Self:

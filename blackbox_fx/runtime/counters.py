@@ -39,7 +39,7 @@ class Counters:
     quarantined: int = 0
 
     @property
-    def trouble(self) -> bool:
+    def has_failures(self) -> bool:
         """Whether anything but renders happened."""
         return any(vars(self)[name] for name in vars(self) if name not in ("renders", "seconds"))
 

@@ -6,7 +6,6 @@ import collections
 import contextlib
 import os
 import pickle
-import signal
 import socket
 import struct
 import subprocess
@@ -15,10 +14,12 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, final
 
-from blackbox_fx import sandbox
+from blackbox_fx.core import system
+from blackbox_fx.core.system import posix
+from blackbox_fx.isolation import limits
+from blackbox_fx.runtime.policy import OPENING, STARTING
 
 START_DEADLINE = 60.0  # seconds, to start a worker and to open an effect
-OPENING, STARTING = -1, -2  # stand for a render while the worker opens the effect, or begins
 _CACHED = 256  # effects that a worker keeps open
 
 
@@ -29,7 +30,7 @@ class Answer(NamedTuple):
         n: which; or OPENING, STARTING.
         value: an inner product, or None where audio lies in shared memory; or the error.
         seconds: that it took.
-        stale: whether the output had lost its life, and was made anew with the effect opened anew.
+        stale: whether the output was silent or dry until the effect was reopened.
         grown: whether the worker asks to be recycled, since its memory has grown.
         effect: which, as the worker knows it.
     """
@@ -58,12 +59,12 @@ class WorkerProcess:
     """
 
     def __init__(self, shared: int, memory_mb: float) -> None:
-        self.folder = sandbox.make_folder()
+        self.folder = limits.make_folder()
         ours, theirs = socket.socketpair()
         # a worker that no longer reads must not hold up the parent, whose deadline then ends it
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(START_DEADLINE), 0))
-        with contextlib.ExitStack() as failed, theirs, (self.folder / sandbox.LOG).open("ab") as output:
-            failed.callback(sandbox.clear, self.folder)
+        with contextlib.ExitStack() as failed, theirs, (self.folder / limits.LOG).open("ab") as output:
+            failed.callback(limits.clear, self.folder)
             failed.callback(ours.close)
             command = [sys.executable, "-u", "-P", "-m", "blackbox_fx.runtime.worker"]
             self.process = subprocess.Popen(
@@ -73,7 +74,7 @@ class WorkerProcess:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env=sandbox.environment(self.folder),
+                env=limits.environment(self.folder),
             )
             failed.pop_all()
         self.connection = Connection(ours.detach())
@@ -84,7 +85,7 @@ class WorkerProcess:
         self.output = ""
         self._task: dict[str, Any] | None = None
         self._expect(STARTING)
-        self.send("path", sandbox.search_path())
+        self.send("path", limits.search_path())
 
     def send(self, *message: Any) -> None:
         """Sends a message, to nobody if the process is gone."""
@@ -132,7 +133,7 @@ class WorkerProcess:
         """Whether the process ends by itself within so many seconds. It is not reaped: its number stays taken."""
         end = time.monotonic() + within
         with contextlib.suppress(ChildProcessError):  # reaped by someone else
-            while os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            while posix.waitid(posix.P_PID, self.process.pid, posix.WEXITED | posix.WNOWAIT | posix.WNOHANG) is None:
                 if time.monotonic() >= end:
                     return False
                 time.sleep(0.002)
@@ -146,16 +147,16 @@ class WorkerProcess:
         """
         self.connection.close()
         if not self.has_ended(patience):
-            os.kill(self.process.pid, signal.SIGKILL)
+            os.kill(self.process.pid, system.KILL)
             self.has_ended(START_DEADLINE)
-        sandbox.end_all(self.folder, self.process.pid)
+        limits.end_all(self.folder, self.process.pid)
         self.process.wait(START_DEADLINE)
-        self.output = sandbox.last_words(self.folder)
-        sandbox.clear(self.folder)
+        self.output = limits.last_words(self.folder)
+        limits.clear(self.folder)
 
     def cause(self) -> str:
         """How the stopped process ended, in words."""
         code = self.process.returncode
         if code >= 0:
             return f"with exit code {code}"
-        return f"by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"by signal {-code}"
+        return f"by {system.signal_name(-code)}"

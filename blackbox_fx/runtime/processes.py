@@ -11,19 +11,20 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal, final
+from typing import Any, final
 
 import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_fx.core import checks, system
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.runtime.arena import Arena, open_anonymous
 from blackbox_fx.runtime.base import Job, Pool
+from blackbox_fx.runtime.execution import Execution, Shipment, WorkerSet
+from blackbox_fx.runtime.policy import Known, OnFailure, RetryPolicy
 from blackbox_fx.runtime.quarantine import Quarantine
-from blackbox_fx.runtime.supervisor import Known, Round, Team
-from blackbox_fx.runtime.threads import check_workers
 
 _MOMENT = 2.0  # seconds
 _KNOWN = 256  # effects of which a pool remembers what it has learnt
@@ -49,7 +50,8 @@ class Processes(Pool):
     however it ends.
 
     Args:
-        workers: number of processes; the number of cores if not given.
+        workers: number of processes; if not given, this process's share of the cores, see
+            `core.system.cores`.
         deadline: seconds that one render may take. If not given: thirty times what the slowest render of the effect so
             far would have taken, and at least 20; a minute while none is known. Opening an effect may take a minute.
         on_failure: "raise" an error for a render that failed twice, or "skip" it: the audio stays dry, and no gradient
@@ -67,34 +69,33 @@ class Processes(Pool):
         EffectError, ParameterError, AudioError: what the effect itself raised, with the worker's traceback as a note.
     """
 
+    background = True
+    prefers_lookahead = True
+
     def __init__(
         self,
         workers: int | None = None,
         deadline: float | None = None,
-        on_failure: Literal["raise", "skip"] = "raise",
+        on_failure: OnFailure = "raise",
         memory_mb: float = 512.0,
     ) -> None:
-        self.workers = check_workers((os.cpu_count() or 1) if workers is None else workers)
-        for name, value in (("deadline", 1.0 if deadline is None else deadline), ("memory_mb", memory_mb)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise ParameterError(f"{name} must be a finite number above 0, got {value!r}.")
-        if on_failure not in ("raise", "skip"):
-            raise ParameterError(f"on_failure must be 'raise' or 'skip', got {on_failure!r}.")
-        self.deadline = deadline
-        self.on_failure: Literal["raise", "skip"] = on_failure
-        self.memory_mb = memory_mb
-        self._is_shared = False
+        if not system.has_worker_processes():
+            raise ParameterError("Worker processes need Linux or macOS; give the layer pool=bfx.Threads() here.")
+        self.workers = checks.whole("workers", system.cores() if workers is None else workers)
+        self.deadline = None if deadline is None else checks.positive("deadline", deadline)
+        self.on_failure: OnFailure = checks.one_of("on_failure", on_failure, ("raise", "skip"))
+        self.memory_mb = checks.positive("memory_mb", memory_mb)
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._team = Team(self.workers, self.memory_mb)
+        self._workers = WorkerSet(self.workers, self.memory_mb)
         self._arenas: list[Arena] = []  # one, once there is a job
         self._known: collections.OrderedDict[str, Known] = collections.OrderedDict()
         self._quarantine = Quarantine()
         # a forked child must not end its parent's workers
-        self._finalizer = weakref.finalize(self, _end_soon, self._lock, self._team, self._arenas, self._pid)
+        self._finalizer = weakref.finalize(self, _end_soon, self._lock, self._workers, self._arenas, self._pid)
 
     def _restart_if_forked(self) -> None:
         if self._pid != os.getpid():
@@ -107,17 +108,26 @@ class Processes(Pool):
         """How many workers were replaced since they died, hung or gave NaN."""
         return self.counters.restarts
 
-    def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+    @property
+    def worker_pids(self) -> list[int]:
+        """The process numbers of the workers that run now."""
+        return [worker.process.pid for worker in self._workers]
+
+    def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
+        """Runs a job; see `Pool.map`."""
         # copied home one by one, while the workers go on with the next
         self._run(job, None, lambda n, _, outputs: np.copyto(out[n], outputs[n]))
 
-    def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
-        self._run(job, (weight, stretch), lambda n, value, *_: out.__setitem__(n, value))
+    def project_into(
+        self, job: Job, cotangent: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]
+    ) -> None:
+        """Runs a job; see `Pool.project`."""
+        self._run(job, (cotangent, stretch), lambda n, value, *_: out.__setitem__(n, value))
 
     def _run(
         self,
         job: Job,
-        weight: tuple[NDArray[np.float32], int | None] | None,
+        projection: tuple[NDArray[np.float32], int | None] | None,
         deliver: Callable[[int, Any, NDArray[np.float32]], None],
     ) -> None:
         self._restart_if_forked()
@@ -126,26 +136,17 @@ class Processes(Pool):
             if not self._arenas:
                 self._arenas.append(Arena(open_anonymous()))
             (arena,) = self._arenas
+            policy = RetryPolicy(
+                job, key, self._learn(key), self._quarantine, self.tally, self.deadline, self.on_failure
+            )
             try:
-                task, prepare, outputs = _place(job, weight, key, arena)
-                Round(
-                    job,
-                    key,
-                    recipe,
-                    task,
-                    prepare,
-                    lambda n, value: deliver(n, value, outputs),
-                    self._team,
-                    arena.fd,
-                    self._learn(key),
-                    self._quarantine,
-                    self._tally,
-                    self.deadline,
-                    self.on_failure,
-                ).run()
+                task, prepare, outputs = _place(job, projection, key, arena)
+                deliver_here: Callable[[int, Any], None] = lambda n, value: deliver(n, value, outputs)  # noqa: E731
+                shipment = Shipment(job, key, recipe, task, arena.fd, prepare, deliver_here)
+                Execution(shipment, self._workers, policy, self.tally).run()
             except BaseException:
-                # Ctrl-C among others: whoever is still at work here would answer into the next job
-                self._team.dismiss_busy()
+                # Ctrl-C among others: whoever still works here would answer into the next job
+                self._workers.remove_busy()
                 raise
 
     def _learn(self, key: str) -> Known:
@@ -160,11 +161,11 @@ class Processes(Pool):
         self._restart_if_forked()
         super().close()
         with self._lock:
-            _end(self._team, self._arenas, self._pid)
+            _end(self._workers, self._arenas, self._pid)
             self._quarantine.lift()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._is_shared:
+        if shared_pool.cache_info().currsize and self is shared_pool():
             return shared_pool, ()
         return Processes, (self.workers, self.deadline, self.on_failure, self.memory_mb)
 
@@ -172,9 +173,7 @@ class Processes(Pool):
 @functools.cache
 def shared_pool() -> Processes:
     """The pool of native effects that were given none: one in this process, opened on first use, closed at exit."""
-    pool = Processes()
-    pool._is_shared = True
-    return pool
+    return Processes()
 
 
 def _recipe(effect: Effect) -> tuple[str, bytes]:
@@ -198,56 +197,56 @@ def _pickled(effect: Effect) -> bytes:
 
 
 def _place(
-    job: Job, weighed: tuple[NDArray[np.float32], int | None] | None, effect: str, arena: Arena
+    job: Job, projection: tuple[NDArray[np.float32], int | None] | None, effect: str, arena: Arena
 ) -> tuple[dict[str, Any], Callable[[int], None], NDArray[np.float32]]:
-    """Where the arrays of a job lie in shared memory, which is all that the workers are told.
+    """Puts the arrays of a job into shared memory, which is all that the workers are told.
 
     Returns:
-        The task; what puts the audio of a render there, and the weight, while workers are busy with those before it;
-        and the outputs there.
+        The task; what copies the audio and the cotangent of a render there, while workers are busy with those before
+        it; and the outputs there.
     """
-    weight, stretch = weighed or (None, None)
-    whole = [job.audio] if weight is None else [job.audio, weight]
-    last = job.output_shape if weight is None else weight.shape
-    params, rows, audio, other = slots = arena.reserve(
-        *((x.shape, x.dtype) for x in (job.params, job.rows, job.audio)), (last, np.float32)
-    )
+    cotangent, stretch = projection or (None, None)
+    copied = [job.audio, *job.inputs.values(), *([] if cotangent is None else [cotangent])]
+    out = () if projection else ((job.output_shape, np.float32),)
+    arrays = [job.points, job.items, *copied]
+    slots = arena.reserve(*((x.shape, x.dtype) for x in arrays), *out)
     shared = [arena.view(slot) for slot in slots]
-    np.copyto(shared[0], job.params)
-    np.copyto(shared[1], job.rows)
+    np.copyto(shared[0], job.points)
+    np.copyto(shared[1], job.items)
     placed: set[int] = set()
 
     def prepare(n: int) -> None:
-        row = int(job.rows[n])
-        if row not in placed:
-            placed.add(row)
-            for mine, theirs in zip(whole, shared[2:], strict=False):
-                np.copyto(theirs[row], mine[row])
+        item = int(job.items[n])
+        if item not in placed:
+            placed.add(item)
+            for mine, theirs in zip(copied, shared[2:], strict=False):
+                np.copyto(theirs[item], mine[item])
 
     task = {
         "effect": effect,
         "sample_rate": job.sample_rate,
         "hop": job.hop,
         "stretch": stretch,
-        "params": params,
-        "rows": rows,
-        "audio": audio,
-        "weight": None if weight is None else other,
-        "out": other if weight is None else None,
+        "points": slots[0],
+        "items": slots[1],
+        "audio": slots[2],
+        "inputs": dict(zip(job.inputs, slots[3:], strict=False)),
+        "cotangent": None if projection is None else slots[-1],
+        "out": slots[-1] if projection is None else None,
     }
-    return task, prepare, shared[3]
+    return task, prepare, shared[-1]
 
 
-def _end_soon(lock: threading.Lock, team: Team, arenas: list[Arena], pid: int) -> None:
+def _end_soon(lock: threading.Lock, workers: WorkerSet, arenas: list[Arena], pid: int) -> None:
     """What is done once nothing refers to a pool, or the program ends: what still renders has a moment to finish."""
     if pid == os.getpid():
         lock.acquire(timeout=_MOMENT)
-        _end(team, arenas, pid)
+        _end(workers, arenas, pid)
 
 
-def _end(team: Team, arenas: list[Arena], pid: int) -> None:
+def _end(workers: WorkerSet, arenas: list[Arena], pid: int) -> None:
     if pid == os.getpid():
-        team.close()
+        workers.close()
         for arena in arenas:
             arena.close()
         arenas.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -13,8 +12,8 @@ from typing import Any, final
 
 import numpy as np
 
-from blackbox_fx import places
 from blackbox_fx.audio import write
+from blackbox_fx.core import files, paths
 from blackbox_fx.errors import AudioError, BlackBoxError
 from blackbox_fx.runtime.base import Job
 
@@ -24,13 +23,13 @@ _DIGITS = 6
 
 def settings(job: Job, n: int) -> Any:
     """The settings of a render, by name; a list of them if they vary in time."""
-    decode = job.effect.space.decode
-    return decode(job.params[n]) if job.hop is None else [decode(row) for row in job.params[n]]
+    decode = job.effect.space.decode_row
+    return decode(job.points[n]) if job.hop is None else [decode(point) for point in job.points[n]]
 
 
 def folder() -> Path:
     """Where reports go: a .json each, and the dry audio beside it. The newest 50 are kept."""
-    return places.cache() / "quarantine"
+    return paths.cache() / "quarantine"
 
 
 @final
@@ -76,7 +75,7 @@ class Quarantine:
 
 
 def _key(effect: str, job: Job, n: int) -> tuple[str, float, bytes]:
-    return effect, job.sample_rate, np.round(job.params[n], _DIGITS).tobytes()
+    return effect, job.sample_rate, np.round(job.points[n], _DIGITS).tobytes()
 
 
 def _write_report(effect: str, job: Job, n: int, cause: str, output: str) -> Path | None:
@@ -100,19 +99,14 @@ def _write_report(effect: str, job: Job, n: int, cause: str, output: str) -> Pat
         "reproduce": _command(job, audio, values),
         "written": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
-    unfinished = path.with_name(f".{name}.part.wav")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(unfinished, job.audio[job.rows[n]], job.sample_rate)
-        unfinished.replace(audio)
-        unfinished.write_text(json.dumps(report, indent=2))
-        unfinished.replace(path)
+        write(audio, job.audio[job.items[n]], job.sample_rate)
+        files.write_text(path, json.dumps(report, indent=2))
         for old in sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime)[:-_KEPT]:
             old.unlink(missing_ok=True)
             old.with_suffix(".wav").unlink(missing_ok=True)
     except (OSError, AudioError):
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         return None
     return path
 

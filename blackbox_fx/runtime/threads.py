@@ -12,32 +12,29 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.errors import ParameterError
+from blackbox_fx.core import checks
 from blackbox_fx.runtime.base import Job, Pool
-
-
-def check_workers(workers: Any) -> int:
-    """The number of workers. Raises ParameterError unless it is a whole number of at least 1."""
-    if isinstance(workers, bool) or not isinstance(workers, (int, np.integer)) or workers < 1:
-        raise ParameterError(f"workers must be a whole number of at least 1, got {workers!r}.")
-    return int(workers)
 
 
 @final
 class Inline(Pool):
     """Renders one after the other, in the calling thread."""
 
-    def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+    def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
+        """Runs a job; see `Pool.map`."""
         began = time.perf_counter()
         for n in range(len(job)):
             out[n] = job.render(n)
-        self._tally.add(renders=len(job), seconds=time.perf_counter() - began)
+        self.tally.add(renders=len(job), seconds=time.perf_counter() - began)
 
-    def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
+    def project_into(
+        self, job: Job, cotangent: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]
+    ) -> None:
+        """Runs a job; see `Pool.project`."""
         began = time.perf_counter()
         for n in range(len(job)):
-            out[n] = job.project(n, weight, stretch)
-        self._tally.add(renders=len(job), seconds=time.perf_counter() - began)
+            out[n] = job.project(n, cotangent, stretch)
+        self.tally.add(renders=len(job), seconds=time.perf_counter() - began)
 
 
 @final
@@ -52,13 +49,16 @@ class Threads(Pool):
         workers: number of threads.
     """
 
+    background = True
+
     def __init__(self, workers: int = 2) -> None:
-        self.workers = check_workers(workers)
+        self.workers = checks.whole("workers", workers)
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._pid = os.getpid()
 
-    def _map(self, job: Job, out: NDArray[np.float32]) -> None:
+    def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
+        """Runs a job; see `Pool.map`."""
         job.effect.open()  # here, since some open on the main thread only
 
         def one(n: int) -> None:
@@ -66,11 +66,14 @@ class Threads(Pool):
 
         self._run(one, len(job))
 
-    def _project(self, job: Job, weight: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]) -> None:
+    def project_into(
+        self, job: Job, cotangent: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]
+    ) -> None:
+        """Runs a job; see `Pool.project`."""
         job.effect.open()
 
         def one(n: int) -> None:
-            out[n] = job.project(n, weight, stretch)
+            out[n] = job.project(n, cotangent, stretch)
 
         self._run(one, len(job))
 
@@ -85,7 +88,7 @@ class Threads(Pool):
         def timed(i: int) -> None:
             began = time.perf_counter()
             one(i)
-            self._tally.add(renders=1, seconds=time.perf_counter() - began)
+            self.tally.add(renders=1, seconds=time.perf_counter() - began)
 
         futures = [executor.submit(timed, i) for i in range(n)]
         try:

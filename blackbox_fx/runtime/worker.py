@@ -21,13 +21,15 @@ from typing import Any, final
 
 import numpy as np
 
-from blackbox_fx import errors, sandbox
+from blackbox_fx import errors
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import BlackBoxError, EffectError
+from blackbox_fx.isolation import limits
 from blackbox_fx.runtime.arena import Arena
 from blackbox_fx.runtime.base import Job, inner
-from blackbox_fx.runtime.process import OPENING, STARTING, Answer
+from blackbox_fx.runtime.policy import OPENING, STARTING
+from blackbox_fx.runtime.process import Answer
 
 _OPENING_CPU = 600  # seconds of computing that opening an effect may take
 _TRUSTED = 3  # outputs without life that proved genuine, after which one in _SELDOM is looked at
@@ -56,7 +58,7 @@ def _lifeless(x: Audio, y: Audio) -> bool:
 class _Server:
     """What a worker knows: the effects it opened, and its present task."""
 
-    def __init__(self, arena: Arena, growth: sandbox.Growth) -> None:
+    def __init__(self, arena: Arena, growth: limits.Growth) -> None:
         self._arena, self._growth = arena, growth
         self._effects: dict[str, Effect] = {}
         self._recipes: dict[str, bytes] = {}
@@ -91,7 +93,7 @@ class _Server:
                 send(self._answer(n))
 
     def _open(self, key: str, recipe: bytes) -> Answer:
-        sandbox.allow_cpu(_OPENING_CPU)
+        limits.allow_cpu(_OPENING_CPU)
         self._growth.opened()
         try:
             self._recipes[key] = recipe
@@ -103,7 +105,7 @@ class _Server:
 
     def _answer(self, n: int) -> Answer:
         key, began, stale = self._task["effect"], time.perf_counter(), False
-        sandbox.allow_cpu(self._task["cpu"])
+        limits.allow_cpu(self._task["cpu"])
         try:
             value, stale = (self._failures[key], False) if key in self._failures else self._render(n, key)
         except (Exception, SystemExit) as error:
@@ -111,22 +113,28 @@ class _Server:
         return Answer(n, value, time.perf_counter() - began, stale, self._growth.rendered(), key)
 
     def _render(self, n: int, key: str) -> tuple[Any, bool]:
-        """An inner product or None, and whether the output had lost its life."""
+        """An inner product or None, and whether the output was lifeless until the effect was reopened."""
         task, see = self._task, self._arena.view
         if self._job is None:
-            audio, params, rows = (see(task[name], writeable=False) for name in ("audio", "params", "rows"))
-            self._job = Job(self._effects[key], audio, params, rows, task["sample_rate"], task["hop"])
-        job, row = self._job, self._job.rows[n]
+            self._job = self._build_job(key)
+        job = self._job
+        item = job.items[n]
         y, stale = job.render(n), False
-        if job.effect.native and _lifeless(job.audio[row], y) and self._doubts(key):
+        if job.effect.native and _lifeless(job.audio[item], y) and self._doubts(key):
             fresh = dataclasses.replace(job, effect=pickle.loads(self._recipes[key]))
             again = fresh.render(n)
             if stale := not np.array_equal(again, y):
                 y, self._job, self._effects[key], self._genuine[key] = again, fresh, fresh.effect, 0
-        if task["weight"] is not None:
-            return inner(see(task["weight"], writeable=False)[row], y, task["stretch"]), stale
+        if task["cotangent"] is not None:
+            return inner(see(task["cotangent"], writeable=False)[item], y, task["stretch"]), stale
         np.copyto(see(task["out"])[n], y)
         return None, stale
+
+    def _build_job(self, key: str) -> Job:
+        task, see = self._task, self._arena.view
+        audio, points, items = (see(task[name], writeable=False) for name in ("audio", "points", "items"))
+        inputs = {name: see(slot, writeable=False) for name, slot in task["inputs"].items()}
+        return Job(self._effects[key], audio, points, items, task["sample_rate"], task["hop"], inputs=inputs)
 
     def _doubts(self, key: str) -> bool:
         """Whether to look twice at an output without life: rarely, once some of an effect have proved genuine."""
@@ -141,14 +149,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    sandbox.limit()
-    sandbox.follow(parent, folder)
+    limits.limit()
+    limits.follow(parent, folder)
     try:
-        _Server(Arena(shared), sandbox.Growth(memory_mb * 2**20)).serve(Connection(socket))
+        _Server(Arena(shared), limits.Growth(memory_mb * 2**20)).serve(Connection(socket))
     except (EOFError, ConnectionError):
         # a parent that lives ends its workers itself, and one that ended is noticed meanwhile
-        time.sleep(10 * sandbox.POLL)
-        sandbox.leave(folder)
+        time.sleep(10 * limits.POLL)
+        limits.leave(folder)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -112,9 +112,9 @@ class Modelled(AudioRule):
         """The model of the Jacobian."""
 
     @final
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
-        cotangents = to_numpy(g).astype(np.float64)
+        cotangents = to_numpy(cotangent).astype(np.float64)
         pulled = [self.fit(site).pull(v) for site, v in zip(visit(call, self.probes()), cotangents, strict=True)]
         return torch.from_numpy(np.stack(pulled))
 

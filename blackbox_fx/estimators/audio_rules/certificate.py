@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from typing import final
 
-from blackbox_fx import cache
+from blackbox_fx.core import cache
 
 _log = logging.getLogger("blackbox_fx")
 _FOLDER, _FORMAT = "audio_rules", 1

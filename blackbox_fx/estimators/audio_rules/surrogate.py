@@ -28,12 +28,14 @@ class Surrogate(AudioRule):
         AudioError: an output of another shape, or NaN or infinity in it or in the gradient.
     """
 
+    any_channels = True
+
     def __init__(self, function: Differentiable) -> None:
         super().__init__()
         check_surrogate("function", function)
         self.function = function
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
         audio = call.audio.detach().clone().requires_grad_()
         with torch.enable_grad():
@@ -42,7 +44,7 @@ class Surrogate(AudioRule):
             raise ParameterError(
                 "The output of the function has no gradient for audio; compute it from audio with torch, undetached."
             )
-        return check_gradient(torch.autograd.grad(output, audio, g.to(output))[0])
+        return check_gradient(torch.autograd.grad(output, audio, cotangent.to(output))[0])
 
     def cost(self, channels: int) -> int:
         """None."""

@@ -49,33 +49,33 @@ def _segments(signal: Signal) -> Signal:
     return np.add.reduceat(signal, np.arange(0, signal.shape[-1], _SEGMENT), axis=-1)
 
 
-def _alike(predicted: Signal, true: Signal, g: Signal) -> float:
-    """How nearly two answers have the same inner product with g, segment by segment; 1 is the same.
+def _alike(predicted: Signal, true: Signal, cotangent: Signal) -> float:
+    """How nearly two answers have the same inner product with cotangent, segment by segment; 1 is the same.
 
     An answer of the right size scores its cosine; one of the wrong size less, so that a wire does not pass for a fader.
     """
-    a, b = _segments(g * predicted), _segments(g * true)
+    a, b = _segments(cotangent * predicted), _segments(cotangent * true)
     power, off = float(np.square(b).sum()), float(np.square(a - b).sum())
     return max(-1.0, 1 - off / (2 * power)) if power > 0 and np.isfinite(off) else 0.0
 
 
-def rank(model: Model, site: Site, probes: Sequence[Probe], g: Signal) -> float:
+def rank(model: Model, site: Site, probes: Sequence[Probe], cotangent: Signal) -> float:
     """How well a model predicts the effect's answers to probes that it was not fitted to; 1 is perfect.
 
     The first probe counts most: the second decides between what is equally right for noise.
     """
-    found = [_alike(model.push(u), ju, g) for u, ju in (site[probe] for probe in probes)]
+    found = [_alike(model.push(u), ju, cotangent) for u, ju in (site[probe] for probe in probes)]
     return float(np.average(found, weights=_WEIGHTS[: len(found)]))
 
 
-def best(models: Sequence[Model], site: Site, probe: Probe, g: Signal) -> Model:
+def best(models: Sequence[Model], site: Site, probe: Probe, cotangent: Signal) -> Model:
     """The model that is exact, else the one that predicts a probe best; the only one, if there is but one.
 
     Where none predicts it at all, a wire, if it is among them: what is fitted there points anywhere.
     """
     if len(models) == 1:
         return models[0]
-    scores = [(model.exact, rank(model, site, (probe,), g)) for model in models]
+    scores = [(model.exact, rank(model, site, (probe,), cotangent)) for model in models]
     exact, score = max(scores)
     wire = next((model for model in models if isinstance(model, Wire)), None)
     return wire if wire and not exact and score < _NOTHING else models[scores.index((exact, score))]
@@ -105,15 +105,15 @@ def chosen_rules(found: Certificate) -> list[Modelled]:
     return [rule for rule in portfolio(found.size) if repr(rule) in found.rules]
 
 
-def make_trial(call: Call, g: Tensor, random: bool) -> tuple[Call, list[Signal]]:
+def make_trial(call: Call, cotangent: Tensor, random: bool) -> tuple[Call, list[Signal]]:
     """The effect at some settings on stretches of the call's own audio, with the cotangents there."""
     space, batch = call.effect.space, len(call.audio)
     rng = np.random.default_rng(0)
-    rows = call.rows[: min(batch, 2)]
+    rows = call.points[: min(batch, 2)]
     if random:
         rows = np.concatenate([space.snap(space.sample(_SETTINGS, rng)), rows])
     length = min(_LENGTH, call.audio.shape[-1])
-    audio, cotangents = to_numpy(call.audio), to_numpy(g)
+    audio, cotangents = to_numpy(call.audio), to_numpy(cotangent)
     cuts, vs = [], []
     for k in range(len(rows)):
         item = k % batch

@@ -73,19 +73,19 @@ class Verified(AudioRule):
         self.certificate: Certificate | None = None
         self._calls = 0
 
-    def vjp(self, call: Call, g: Tensor) -> Tensor:
+    def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
         if not len(call.audio):
             return torch.zeros_like(call.audio)
         if self.certificate is None:
-            self._certify(call, g, again=False)
+            self._certify(call, cotangent, again=False)
         elif self.recheck and self._calls % self.recheck == 0:
-            self._certify(call, g, again=True)
+            self._certify(call, cotangent, again=True)
         self._calls += 1
         rules = self._chosen
-        cotangents = to_numpy(g).astype(np.float64)
+        cotangents = to_numpy(cotangent).astype(np.float64)
         if len(rules) == 1:
-            return rules[0].vjp(call, g)
+            return rules[0].vjp(call, cotangent)
         probe = ranking_probe(self.certificate.size if self.certificate else SMALL)
         pulled = []
         for site, v in zip(visit(call, (*union(rules), probe)), cotangents, strict=True):
@@ -102,14 +102,14 @@ class Verified(AudioRule):
     def _chosen(self) -> list[Modelled]:
         return chosen_rules(self.certificate) if self.certificate else []
 
-    def _certify(self, call: Call, g: Tensor, again: bool) -> None:
+    def _certify(self, call: Call, cotangent: Tensor, again: bool) -> None:
         key = hashlib.blake2b(
             f"{call.effect.fingerprint} {call.sample_rate} {call.audio.shape[1]} "
             f"{[repr(rule) for rule in portfolio()]}".encode(),
             digest_size=12,
         ).hexdigest()
         if again and self.certificate is not None:
-            trial, v = make_trial(call, g, random=False)
+            trial, v = make_trial(call, cotangent, random=False)
             cosine, error = certify(trial, v, self._chosen, self.certificate.size)
             if cosine >= self.certificate.cosine - 0.1 - error:
                 return
@@ -120,7 +120,7 @@ class Verified(AudioRule):
                 "Audio rules are tried on %s, once: a few hundred renders of a second, up to a minute of computing.",
                 call.effect.name,
             )
-            found = choose(*make_trial(call, g, random=True))
+            found = choose(*make_trial(call, cotangent, random=True))
             certificate.save(key, found)
         self.certificate = found
         _log.info("Audio rule of %s: %s", call.effect.name, self.certificate)

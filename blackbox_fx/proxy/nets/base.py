@@ -40,13 +40,13 @@ class ProxyNet(nn.Module, abc.ABC):
             )
         batch, channels, time = audio.shape
         rows = centred(params).to(audio).repeat_interleave(channels, 0)
-        return self._imitate(audio.reshape(batch * channels, time), rows).reshape(audio.shape)
+        return self.process(audio.reshape(batch * channels, time), rows).reshape(audio.shape)
 
-    def meet(self, response: Tensor) -> None:
+    def init_from_response(self, response: Tensor) -> None:
         """Starts from an impulse response of the effect, (time,), for a net that can."""
 
     @abc.abstractmethod
-    def _imitate(self, x: Tensor, p: Tensor) -> Tensor:
+    def process(self, x: Tensor, p: Tensor) -> Tensor:
         """The output, (items, time), for x (items, time) and p (items, width) in [-1, 1]."""
 
 

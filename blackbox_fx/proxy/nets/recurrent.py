@@ -27,6 +27,7 @@ class Recurrent(ProxyNet):
         self.lstm = nn.LSTM(1 + width, hidden, batch_first=True)
         self.out = nn.Linear(hidden, 1)
 
-    def _imitate(self, x: Tensor, p: Tensor) -> Tensor:
+    def process(self, x: Tensor, p: Tensor) -> Tensor:
+        """The output; see `ProxyNet.process`."""
         beside = torch.cat([x[..., None], p[:, None].expand(-1, x.shape[1], -1)], dim=-1)
         return x + self.out(self.lstm(beside)[0])[..., 0]

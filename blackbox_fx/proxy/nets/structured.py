@@ -66,7 +66,7 @@ class Structured(ProxyNet):
         self.tail = Tail(width, sample_rate, tail_seconds) if tail_seconds else None
 
     @torch.no_grad()
-    def meet(self, response: Tensor) -> None:
+    def init_from_response(self, response: Tensor) -> None:
         """Starts the reverberation from an impulse response of the effect, (time,)."""
         if self.tail is not None:
             late = response[1 : self.tail.length + 1]
@@ -88,7 +88,8 @@ class Structured(ProxyNet):
         assert self.before is not None and self.is_filter
         return self.before.spectrum(centred(params), bins)
 
-    def _imitate(self, x: Tensor, p: Tensor) -> Tensor:
+    def process(self, x: Tensor, p: Tensor) -> Tensor:
+        """The output; see `ProxyNet.process`."""
         if self.before is not None:
             x = self.before(x, p)
         if self.gains:

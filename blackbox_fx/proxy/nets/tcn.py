@@ -50,7 +50,8 @@ class TCN(ProxyNet):
         self.film = mlp(width, 32, 2 * channels * blocks)
         self.out = nn.Conv1d(channels, 1, 1)
 
-    def _imitate(self, x: Tensor, p: Tensor) -> Tensor:
+    def process(self, x: Tensor, p: Tensor) -> Tensor:
+        """The output; see `ProxyNet.process`."""
         h = x[:, None]
         steering = self.film(p).unflatten(1, (len(self.pads), 2, -1))
         for k, pad in enumerate(self.pads):

@@ -1,0 +1,184 @@
+"""Measurements."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from blackbox_fx.report import terminal as show
+
+
+def overhead(
+    batch: Annotated[int, typer.Option(min=1, help="Clips per pass.")] = 8,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of a stereo clip.")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 9,
+    workers: Annotated[int, typer.Option(min=1, help="Threads, and processes.")] = 2,
+    effect: Annotated[
+        list[str], typer.Option(help="An address: its render here and in a worker instead; may be repeated.")
+    ] = [],
+) -> None:
+    """Time the layer in every pool beside a bare loop over pedalboard calls."""
+    if effect:
+        _supervision(effect, batch, seconds, rounds, workers)
+        return
+    from blackbox_fx.lab.overhead import overhead as measure
+
+    with show.bar("rounds") as progress:
+        timings = measure(batch, seconds, rounds, workers, progress)
+
+    def spread(ratios: np.ndarray) -> str:
+        low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+        return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+    rows = [
+        (t.name, f"{t.seconds * 1e3:.0f}", spread(t.to_bare), spread(t.inline_to_this), "yes" if t.equal else "NO")
+        for t in timings
+    ]
+    show.table(
+        f"EQ + compressor + reverb, batch {batch} x {seconds:g} s stereo, {rounds} rounds, median (quartiles)",
+        ("forward", "ms", "time / bare", "speed-up over Inline", "equal to bare"),
+        rows,
+        numbers=4,
+    )
+
+
+def _supervision(addresses: list[str], batch: int, seconds: float, rounds: int, workers: int) -> None:
+    from blackbox_fx.effects import load
+    from blackbox_fx.lab.overhead import supervision
+
+    with show.bar("rounds") as progress:
+        found = [supervision(load(address), batch, seconds, rounds, workers, progress) for address in addresses]
+    rows = [
+        (
+            f.name,
+            f"{np.median(f.inside) * 1e3:.2f}",
+            *(f"{np.median(x - f.inside) * 1e3:+.2f} ({np.median(x / f.inside):.2f})" for x in (f.worker, f.bare)),
+            *(f"{np.median(x):.2f}" for x in (f.one / f.several, f.bare_one / f.bare_several)),
+            "yes" if f.equal else "NO",
+        )
+        for f in found
+    ]
+    show.table(
+        f"{seconds:g} s stereo, {rounds} rounds, medians: ms here, and how many more elsewhere; batches of {batch}",
+        ("effect", "here", "in a worker", "bare process", f"{workers} workers' speed-up", "bare", "equal"),
+        rows,
+        numbers=6,
+    )
+
+
+def audio(
+    kinds: Annotated[
+        str, typer.Option("--of", help="Any of single, chain, rack and plugin, with commas.")
+    ] = "single,chain,rack,plugin",
+    settings: Annotated[int, typer.Option(min=1, help="Random settings of each, with a song each.")] = 2,
+    directions: Annotated[int, typer.Option(min=2, help="Random directions for each cosine.")] = 200,
+    count: Annotated[int, typer.Option(min=1, help="Random chains and racks of 2, and as many of 3.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Length of a clip.")] = 3.0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of songs, settings and directions.")] = 0,
+) -> None:
+    """Measure how right the audio gradient is, by the rule that Verified chooses."""
+    from blackbox_fx.errors import ParameterError
+    from blackbox_fx.lab.audio import AudioScore, Comparison
+
+    chosen = [kind.strip() for kind in kinds.split(",")]
+    known = ("single", "chain", "rack", "plugin")
+    if unknown := [kind for kind in chosen if kind not in known]:
+        raise ParameterError(f"There is no kind {unknown[0]!r}; write any of {', '.join(known)}, with commas.")
+    found: dict[int, list[AudioScore]] = {}
+    try:
+        with show.bar("effects") as progress:
+            for n, own in Comparison(tuple(chosen), settings, directions, seconds, count, seed).run(workers, progress):
+                found[n] = own
+    except KeyboardInterrupt:
+        show.err.print("stopped; this is what was measured so far")
+    scores = [score for n in sorted(found) for score in found[n]]
+    rows = [
+        (
+            s.kind,
+            s.name,
+            s.rule,
+            str(s.renders),
+            f"{s.cosine:.3f} +- {1.96 * s.error:.3f}",
+            f"{s.truth:.3f}",
+            f"{s.identity:.2f}",
+        )
+        for s in scores
+    ]
+    spsa = np.mean([s.spsa for s in scores]) if scores else 0.0
+    show.table(
+        f"Cosine of the audio gradient to the truth, {directions} directions, 95 % interval (SPSA: {spsa:.4f})",
+        ("kind", "effect", "rule", "renders", "cosine", "the truth's own", "a wire"),
+        rows,
+        numbers=4,
+    )
+    for kind in chosen:
+        own = np.array([s.cosine for s in scores if s.kind == kind])
+        wires = np.array([s.identity for s in scores if s.kind == kind])
+        if len(own):
+            show.out.print(
+                f"{kind}: {np.mean(own >= 0.98):.0%} at 0.98 or more, {np.mean(own >= 0.95):.0%} at 0.95, least "
+                f"{own.min():.3f}, {np.sum(own < wires - 0.005)} of {len(own)} below a wire",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+
+def lookahead(
+    share: Annotated[float, typer.Option(min=0.01, max=10, help="The plugin's time in the network's.")] = 0.9,
+    batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 9,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Time a training step with and without renders that start in the forward pass."""
+    from blackbox_fx.lab.lookahead import lookahead as measure
+
+    with show.bar("rounds") as progress:
+        saving = measure(share, batch, rounds, workers, progress)
+    ways = {
+        "network alone": saving.network,
+        "plugin alone": saving.plugin,
+        "both, renders in the backward pass": saving.waiting,
+        "both, renders ahead": saving.ahead,
+    }
+    show.table(
+        "One training step (the plugin is simulated by sleeping)",
+        ("step", "ms", "of the network"),
+        [(name, f"{np.median(t) * 1e3:.0f}", f"{np.median(t / saving.network):.2f}") for name, t in ways.items()],
+        numbers=2,
+    )
+
+
+def hosts(
+    host: Annotated[str, typer.Option("--host", help="Hosts, such as vst3,lv2; all if not given.")] = "",
+    match: Annotated[str, typer.Option(help="Only effects whose address holds this text.")] = "",
+    deadline: Annotated[float, typer.Option(min=1, help="Seconds of silence after which one is given up.")] = 120.0,
+    out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page; a survey there is taken up.")] = None,
+) -> None:
+    """Measure every installed plugin: purity, latency, parameters, and what hosting it costs."""
+    from blackbox_fx.cli.bench.gradients import make_folder
+    from blackbox_fx.errors import DataError
+    from blackbox_fx.lab.hosts import Hosted, installed, survey, surveyed_hosts
+    from blackbox_fx.report.hosts import reason_table, summary_table, write_hosts_page
+
+    folder = make_folder(out)
+    addresses = [a for a in installed([k.strip() for k in host.split(",")] if host else surveyed_hosts()) if match in a]
+    if not addresses:
+        raise DataError("No such plugin is installed; `blackbox-fx effects` lists what is.")
+    found: list[Hosted] = []
+    try:
+        with show.bar("plugins") as progress:
+            found.extend(survey(addresses, deadline, folder / "hosts.jsonl" if folder else None, progress))
+    except KeyboardInterrupt:
+        show.err.print("stopped; start it again with the same --out to go on")
+        raise
+    summary, reasons = summary_table(found), reason_table(found)
+    if len(reasons) > 1:
+        show.table("Not pure, or not usable", reasons[0], [[show.plain(c) for c in row] for row in reasons[1:]])
+    show.table("Installed plugins; pure is 1e-6 of the largest sample", summary[0], summary[1:], numbers=6)
+    if folder is not None:
+        show.out.print(f"Open {write_hosts_page(folder, found)}", markup=False, soft_wrap=True)

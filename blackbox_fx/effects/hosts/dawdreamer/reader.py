@@ -1,0 +1,26 @@
+"""What a VST2 or LV2 plugin is, found by loading it: `isolation.call` runs this module in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from blackbox_fx import isolation
+from blackbox_fx.effects.hosts.dawdreamer.plugin import Plugin
+
+
+@final
+class _Examined(Plugin):
+    """A plugin that is loaded in this process."""
+
+    def _learn(self, choose: bool) -> None:
+        self._learn_here(choose)
+        self.found = self.reported()
+
+
+def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str, Any]:
+    return _Examined(question["name"], question["target"], question["reset"], question["rate"]).found
+
+
+if __name__ == "__main__":
+    isolation.answer(_reply)

@@ -1,0 +1,1 @@
+"""LADSPA plugins, hosted here through ctypes."""

@@ -1,0 +1,1 @@
+"""VST3 plugins, and AudioUnits on macOS, hosted by pedalboard."""

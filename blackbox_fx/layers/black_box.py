@@ -1,0 +1,316 @@
+"""BlackBox: any effect as a trainable layer."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, final, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from blackbox_fx.audio import check_sample_rate
+from blackbox_fx.core import checks, system
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
+from blackbox_fx.estimators.base import carry_out, to_numpy
+from blackbox_fx.runtime import Ahead, Inline, Job, Pool, shared_pool
+
+_MOST_AHEAD = 512 * 2**20  # bytes
+_TOLERANCE = 1e-6  # params this far outside [0, 1] are float32 rounding
+_EXTRA = "_extra_state"  # what torch calls the key of `get_extra_state`
+
+
+@runtime_checkable
+class ProxyLike(Protocol):
+    """A differentiable model of an effect that knows which effect it is for, such as a `Proxy`."""
+
+    def require(self, effect: Effect) -> None:
+        """Warns if this was made for another effect; raises ParameterError if that has other columns of params."""
+
+
+class _Render(torch.autograd.Function):
+    """Forward through the effect, backward through the estimators."""
+
+    @staticmethod
+    def forward(audio: Tensor, params: Tensor, layer: BlackBox, learning: bool, failed: NDArray[np.bool_]) -> Tensor:
+        points = np.clip(to_numpy(params).astype(np.float64), 0.0, 1.0)
+        job = Job(layer.effect, to_numpy(audio), points, np.arange(len(points)), layer.sample_rate, failed=failed)
+        return torch.from_numpy(layer.pool.map(job)).to(audio.device)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, BlackBox, bool, NDArray[np.bool_]], output: Tensor
+    ) -> None:
+        audio, params, ctx.layer, learning, ctx.failed = inputs
+        ctx.ahead = ctx.layer.look_ahead(audio, params, ctx.failed) if learning else None
+        ctx.save_for_backward(audio, params, output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] torch's own stub has ctx by name
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        layer, (audio, params, output), cotangent = ctx.layer, ctx.saved_tensors, grad_outputs[0]
+        grad_audio, grad_params = (
+            torch.zeros_like(x) if needed else None
+            for x, needed in zip((audio, params), ctx.needs_input_grad, strict=False)
+        )
+        if len(audio) and ctx.failed.all():
+            return grad_audio, grad_params, None, None, None
+        if grad_audio is not None:
+            call = layer.call_at(audio, params, output, ctx.failed)
+            grad_audio = call.without_failed(layer.audio_rule.vjp(call, cotangent)).to(audio)
+        if grad_params is not None:
+            call = layer.call_at(audio, params, output, ctx.failed)
+            plan, renders = ctx.ahead or (None, None)
+            planned = plan is not None
+            found = carry_out(plan, call, cotangent, renders) if planned else layer.estimator.vjp(call, cotangent)
+            grad_params = call.without_failed(found).to(params)
+        return grad_audio, grad_params, None, None, None
+
+
+def report_failures(module: nn.Module) -> list[str]:
+    """The counters of each pool of a module's layers in which renders failed, a line each."""
+    pools = {id(layer.pool): layer.pool for layer in module.modules() if isinstance(layer, BlackBox)}
+    return [str(pool.counters) for pool in pools.values() if pool.counters.has_failures]
+
+
+def check_inputs(audio: Tensor, params: Tensor, columns: Sequence[str]) -> None:
+    """Raises AudioError or ParameterError unless audio and params are what a layer with these columns takes."""
+    for name, given in (("audio", audio), ("params", params)):
+        if not isinstance(given, Tensor):
+            raise ParameterError(f"{name} must be a tensor, got {type(given).__name__}; see torch.as_tensor.")
+    if audio.ndim != 3 or 0 in audio.shape[1:] or not audio.is_floating_point():
+        raise AudioError(
+            f"audio must be (batch, channel, time) in floating point with at least one channel and sample, got "
+            f"{tuple(audio.shape)} {audio.dtype}."
+        )
+    wanted = (audio.shape[0], len(columns))
+    if tuple(params.shape) != wanted or not params.is_floating_point():
+        raise ParameterError(
+            f"params must be (batch, width) = {wanted} in floating point, got {tuple(params.shape)} "
+            f"{params.dtype}; the columns are {', '.join(columns)}."
+        )
+    if not bool(torch.isfinite(audio.detach()).all()):
+        raise AudioError("audio contains NaN or infinity; check what produced it.")
+    u = params.detach()
+    outside = ~((u >= -_TOLERANCE) & (u <= 1 + _TOLERANCE))  # true for NaN too
+    if bool(outside.any()):
+        item, column = outside.nonzero()[0].tolist()
+        name, value = columns[column], float(u[item, column])
+        raise ParameterError(
+            f"params[{item}, {column}] ({name}) is {value:g}; allowed is [0, 1]: put a sigmoid before the layer, "
+            "or use effect.space.encode for physical values."
+        )
+
+
+@final
+class BlackBox(nn.Module):
+    """An effect as a layer: the real thing forward, an estimated gradient backward.
+
+    Args:
+        effect: what renders; its free parameters are the columns of `params`.
+        estimator: how params get their gradient; `Auto()` if not given.
+        audio_rule: how audio gets its own; `Verified()` if not given, which tries the effect when it first sees it.
+        pool: where renders run. If not given, native effects, which are foreign code (VST3, VST2, LV2, LADSPA, Faust,
+            or a `Rack` with any), run in worker processes, so that their crashes and hangs cannot end this process: in
+            one `Processes()` that all layers share. Others run in `Inline()`.
+        sample_rate: in Hz.
+        lookahead: whether the renders that an estimator wants begin right after the forward pass, in the background, so
+            that the backward pass finds them done; gradients are the same. Not with `Inline`, which has no workers. If
+            not given: with `Processes`, unless those renders would take more than 512 MiB of memory.
+
+    Attributes:
+        failed: which items of the last forward pass have failed, (batch,), where the pool skips failures: their output
+            is the dry audio. Their gradients are zero, and so is that of any item for whose gradient a render failed.
+            `layer.pool.counters` has the sums.
+
+    Shape:
+        - audio: (batch, channel, time), floating point, any device
+        - params: (batch, width) in [0, 1]
+        - output: (batch, channel, time), float32, on the device of audio; as many channels as the effect gives
+
+    Raises:
+        AudioError, ParameterError: wrong shapes, NaN or infinity, params outside [0, 1].
+        EffectError, WorkerDied, RenderTimeout: the effect failed.
+
+    >>> import blackbox_fx as bfx
+    >>> layer = bfx.BlackBox(bfx.load("pedalboard:Distortion"), bfx.FiniteDifference())
+    >>> drive = torch.full((1, layer.width), 0.2, requires_grad=True)
+    >>> layer(torch.full((1, 1, 1000), 0.1), drive).square().mean().backward()
+    >>> bool(drive.grad > 0)
+    True
+    """
+
+    def __init__(
+        self,
+        effect: Effect,
+        estimator: Estimator | None = None,
+        *,
+        audio_rule: AudioRule | None = None,
+        pool: Pool | None = None,
+        sample_rate: float = 44100,
+        lookahead: bool | None = None,
+    ) -> None:
+        super().__init__()
+        for given, kind in ((estimator, Estimator), (audio_rule, AudioRule), (pool, Pool)):
+            _require_object(given, kind)
+        if not isinstance(effect, Effect):
+            raise EffectError(f"effect must be an Effect, got {type(effect).__name__}; make one with bfx.load.")
+        self.effect = effect
+        self.estimator = Auto() if estimator is None else estimator
+        self.audio_rule = Verified() if audio_rule is None else audio_rule
+        self.pool = default_pool(effect) if pool is None else pool
+        self.failed: NDArray[np.bool_] = np.zeros(0, bool)
+        self.sample_rate = check_sample_rate(sample_rate)
+        self.lookahead: bool | None = checks.one_of("lookahead", lookahead, (None, True, False))
+        if lookahead and not self.pool.background:
+            raise ParameterError(
+                f"lookahead needs a pool with workers of its own, got {type(self.pool).__name__}; use Processes or "
+                "Threads."
+            )
+        for module in self.modules():
+            if isinstance(module, ProxyLike):
+                module.require(effect)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A name for every column of params."""
+        return self.effect.space.columns
+
+    @property
+    def width(self) -> int:
+        """How many columns params has."""
+        return self.effect.space.width
+
+    def decode(self, params: Any) -> Any:
+        """Columns in [0, 1] to physical settings by name; see `Space.decode`."""
+        return self.effect.space.decode(params)
+
+    def encode(self, settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {}) -> Tensor:
+        """Physical settings by name to columns in [0, 1], (width,), or (n, width) for a list of settings."""
+        if isinstance(settings, Mapping):
+            return torch.from_numpy(self.effect.space.encode(settings)).float()
+        return torch.stack([self.encode(each) for each in settings])
+
+    @torch.compiler.disable
+    def forward(self, audio: Tensor, params: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Renders audio at params; see the class for shapes and errors."""
+        check_inputs(audio, params, self.columns)
+        if audio.requires_grad and torch.is_grad_enabled():
+            self._require_rule(audio.shape[1])
+        learning = torch.is_grad_enabled() and params.requires_grad
+        failed = self.failed = np.zeros(len(params), bool)
+        return _Render.apply(audio.float(), params.float(), self, learning, failed)
+
+    def _require_rule(self, channels: int) -> None:
+        out = self.effect.output_channels(channels)
+        if out != channels and not self.audio_rule.any_channels:
+            raise AudioError(
+                f"{self.effect.name} turns {channels} channels into {out}, and {type(self.audio_rule).__name__} gives "
+                "the gradient of audio for equal numbers only; use audio_rule=Surrogate(...), or audio.detach()."
+            )
+
+    def call_at(self, audio: Tensor, params: Tensor, output: Tensor, failed: NDArray[np.bool_] | None = None) -> Call:
+        """A forward pass of this layer as estimators see it; see `Call` for the arguments."""
+        call = Call(self.effect, self.pool, self.sample_rate, audio, params.clamp(0.0, 1.0), output)
+        if failed is not None:
+            call.failed[:] = failed
+        return call
+
+    def look_ahead(
+        self, audio: Tensor, params: Tensor, failed: NDArray[np.bool_] | None = None
+    ) -> tuple[Plan, Ahead | None] | None:
+        """Starts what the backward pass will render, where that is wanted and known."""
+        wanted = self.pool.prefers_lookahead if self.lookahead is None else self.lookahead
+        if not wanted or not self.pool.background:
+            return None
+        call = self.call_at(audio, params, audio, failed)
+        plan = self.estimator.ahead(call)
+        if plan is None or not len(plan.items):
+            return None
+        job = call.job(plan)
+        if self.lookahead is None and Ahead.nbytes(job) > _MOST_AHEAD:
+            return plan, None  # drawn once, whenever it is rendered
+        return plan, Ahead(self.pool, job, part=2 * self.pool.workers)
+
+    def get_extra_state(self) -> Tensor:
+        """What the effect is, as the bytes of a JSON text: part of `state_dict`."""
+        return torch.frombuffer(bytearray(json.dumps(self._identity()).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Compares a saved effect with this one.
+
+        Raises:
+            ParameterError: a state that was saved with other columns, or with other ranges of them.
+        """
+        then, now = json.loads(bytes(state.cpu().tolist())), self._identity()
+        for name, what in (("columns", "columns"), ("ranges", "ranges")):
+            if then[name] != now[name]:
+                raise ParameterError(
+                    f"This state was saved for {then['effect']} with the {what} {_brief(then[name], now[name])}; this "
+                    f"layer of {now['effect']} has {_brief(now[name], then[name])}: load it into a layer of the same "
+                    "effect."
+                )
+        if then["fingerprint"] != now["fingerprint"]:
+            warnings.warn(
+                f"This state was saved for {then['effect']}, and {now['effect']} here is another version of it, or is "
+                "held at other values; its settings may sound different.",
+                stacklevel=2,
+            )
+
+    def _identity(self) -> dict[str, Any]:
+        space = self.effect.space
+        kinds = json.loads(space.to_json())["parameters"]
+        ranges = {name: {k: v for k, v in kinds[name].items() if k != "default"} for name in space.free}
+        return {
+            "effect": self.effect.name,
+            "fingerprint": self.effect.fingerprint,
+            "columns": list(space.columns),
+            "ranges": ranges,
+            "estimator": type(self.estimator).__name__,
+            "audio_rule": type(self.audio_rule).__name__,
+        }
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **named: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] torch calls it with positions
+        """Leaves out the state of estimators of another kind, and what earlier releases did not save."""
+        saved = state_dict.setdefault(f"{prefix}{_EXTRA}", self.get_extra_state())
+        then = json.loads(bytes(saved.cpu().tolist()))
+        for name in ("estimator", "audio_rule"):
+            module: nn.Module = getattr(self, name)
+            own = {f"{prefix}{name}.{key}": value for key, value in module.state_dict().items()}
+            given = [key for key in state_dict if key.startswith(f"{prefix}{name}.")]
+            if then[name] != type(module).__name__ or set(given) != set(own):
+                for key in given:
+                    del state_dict[key]
+                state_dict.update(own)
+        super()._load_from_state_dict(state_dict, prefix, *args, **named)
+
+    def extra_repr(self) -> str:
+        """The effect and its free parameters."""
+        return f"{self.effect!r}, sample_rate={self.sample_rate:g}, pool={type(self.pool).__name__}"
+
+
+def default_pool(effect: Effect) -> Pool:
+    """Where an effect renders that was given no pool: native ones in worker processes, where the system has them."""
+    return shared_pool() if effect.native and system.has_worker_processes() else Inline()
+
+
+def _require_object(given: Any, kind: type) -> None:
+    """Raises ParameterError if a class, or something else, was given instead of an object of a kind."""
+    if given is not None and not isinstance(given, kind):
+        got = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
+        raise ParameterError(f"{got} is not an object of kind {kind.__name__}; write its parentheses too.")
+
+
+def _brief(these: Any, others: Any) -> str:
+    """What is in these columns or ranges and not in the others."""
+    if isinstance(these, dict):
+        return str({name: value for name, value in these.items() if others.get(name) != value} or these)
+    return ", ".join(these) or "none"

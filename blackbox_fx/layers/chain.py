@@ -1,0 +1,236 @@
+"""Effects in series, and what every group of layers shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blackbox_fx.audio import check_sample_rate
+from blackbox_fx.effects import Effect
+from blackbox_fx.effects.rack import label
+from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.estimators import AudioRule, Estimator
+from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.runtime import Pool
+
+_DEFAULT_RATE = 44100.0
+
+
+@final
+class Dry(nn.Module):
+    """A branch without an effect."""
+
+    columns = ()
+
+    def decode(self, params: Any) -> Any:
+        """Nothing to set."""
+        return [{} for _ in params] if params.ndim == 2 else {}
+
+    def encode(self, settings: Any) -> Tensor:
+        """No columns."""
+        return torch.zeros(0 if isinstance(settings, Mapping) else (len(settings), 0))
+
+    def forward(self, audio: Tensor, params: Tensor) -> Tensor:
+        """The audio itself."""
+        return audio
+
+
+class Group(nn.Module):
+    """Members by label, with the columns of their params side by side.
+
+    Args:
+        members: effects, lists of effects, or layers; a mapping gives them labels.
+        estimator, audio_rule: for members that are bare effects, a copy for each.
+        pool: where bare effects render.
+        sample_rate: in Hz; that of the layers among the members, or 44100, if not given.
+        dry: whether None may stand among the members, for the dry signal.
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, Any] | Sequence[Any],
+        estimator: Estimator | None,
+        audio_rule: AudioRule | None,
+        pool: Pool | None,
+        sample_rate: float | None,
+        dry: bool = False,
+    ) -> None:
+        super().__init__()
+        kind = type(self).__name__
+        labelled = _labelled(members, kind)
+        self.sample_rate = common_rate(kind, labelled.values(), sample_rate)
+        self.members = nn.ModuleDict()
+        for name, member in labelled.items():
+            if not isinstance(name, str) or not name or "." in name or hasattr(self.members, name):
+                raise EffectError(f"A label of a {kind} must be a word without a dot, and not {name!r}.")
+            if member is None and dry:
+                self.members[name] = Dry()
+            else:
+                own = as_layer(member, estimator, audio_rule, pool, self.sample_rate, f"{name} in a {kind}")
+                self.members[name] = own
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A name for every column of params: label.parameter."""
+        return tuple(f"{name}.{c}" for name, member in self._items() for c in member.columns)
+
+    @property
+    def width(self) -> int:
+        """How many columns params has."""
+        return len(self.columns)
+
+    def split(self, params: Tensor) -> dict[str, Tensor]:
+        """The columns of each member, (batch, its width), by label."""
+        if params.ndim != 2 or params.shape[1] != self.width:
+            raise ParameterError(
+                f"params must be (batch, {self.width}), got {tuple(params.shape)}; the columns are "
+                f"{', '.join(self.columns)}."
+            )
+        widths = {name: len(member.columns) for name, member in self._items()}
+        stops = np.cumsum(list(widths.values())).tolist()
+        return {name: params[:, stop - w : stop] for (name, w), stop in zip(widths.items(), stops, strict=True)}
+
+    def decode(self, params: Any) -> Any:
+        """Columns in [0, 1] to physical settings by label and name.
+
+        Args:
+            params: one row, (width,), or several, (n, width).
+
+        Returns:
+            a mapping for one row, a list of mappings for several.
+        """
+        rows = torch.as_tensor(params)
+        if rows.ndim == 1:
+            return self.decode(rows[None])[0]
+        own = self.split(rows)
+        found = {name: member.decode(own[name]) for name, member in self._items()}
+        return [{name: settings[k] for name, settings in found.items()} for k in range(len(rows))]
+
+    def encode(self, settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {}) -> Tensor:
+        """What `decode` gave, or a part of it, to columns in [0, 1], (width,) or (n, width)."""
+        if not isinstance(settings, Mapping):
+            return torch.stack([self.encode(each) for each in settings])
+        if unknown := [name for name in settings if name not in self.members]:
+            raise ParameterError(f"There is no member {unknown[0]!r}; known are {', '.join(self.members)}.")
+        return torch.cat([member.encode(settings.get(name, {})) for name, member in self._items()])
+
+    def _items(self) -> list[tuple[str, Any]]:
+        return list(self.members.items())
+
+
+@final
+class Chain(Group):
+    """Effects in series, each a black box of its own.
+
+    Backpropagation goes effect by effect: each sees its own few parameters and its own cotangent, and no effect is
+    rendered again for a parameter of one before it. A `Rack` of the same effects renders the same audio as one opaque
+    effect, whose parameters all share one estimate.
+
+    Args:
+        members: effects, lists of effects, `BlackBox`es, `Hybrid`s, `Chain`s or `Mix`es in the order of the signal; a
+            mapping gives them labels.
+        estimator: such as `bfx.SPSA(2)`; each bare effect gets a copy, which draws numbers of its own.
+        audio_rule: each bare effect gets a copy.
+        pool: where bare effects render.
+        sample_rate: in Hz; that of the layers among the members, or 44100, if not given.
+
+    Shape:
+        - audio: (batch, channel, time)
+        - params: (batch, width) in [0, 1], the columns of the members side by side
+        - output: (batch, channel, time)
+
+    Raises:
+        EffectError: no members, or something that is not one.
+        AudioError, ParameterError: see `BlackBox`.
+
+    >>> import blackbox_fx as bfx
+    >>> chain = Chain([bfx.load("pedalboard:PeakFilter"), bfx.load("pedalboard:Compressor").only("ratio")])
+    >>> chain.columns
+    ('peak_filter.cutoff_frequency_hz', 'peak_filter.gain_db', 'peak_filter.q', 'compressor.ratio')
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, Any] | Sequence[Any],
+        estimator: Estimator | None = None,
+        *,
+        audio_rule: AudioRule | None = None,
+        pool: Pool | None = None,
+        sample_rate: float | None = None,
+    ) -> None:
+        super().__init__(members, estimator, audio_rule, pool, sample_rate)
+
+    def forward(self, audio: Tensor, params: Tensor) -> Tensor:
+        """Renders audio through all members."""
+        own = self.split(params)
+        for name, member in self.members.items():
+            audio = member(audio, own[name])
+        return audio
+
+
+def as_layer(
+    given: Any,
+    estimator: Estimator | None,
+    audio_rule: AudioRule | None,
+    pool: Pool | None,
+    sample_rate: float,
+    what: str,
+) -> Any:
+    """A layer for an effect, for a list or mapping of effects in series, or the layer itself.
+
+    Args:
+        given: the effect, effects or layer.
+        estimator: copied for each bare effect.
+        audio_rule: copied for each bare effect.
+        pool: where bare effects render.
+        sample_rate: in Hz.
+        what: names it in errors.
+
+    Raises:
+        EffectError: something else.
+    """
+    if isinstance(given, Effect):
+        own = None if estimator is None else estimator.replicate()
+        rule = None if audio_rule is None else audio_rule.replicate()
+        return BlackBox(given, own, audio_rule=rule, pool=pool, sample_rate=sample_rate)
+    if isinstance(given, (list, tuple, Mapping)):
+        return Chain(given, estimator, audio_rule=audio_rule, pool=pool, sample_rate=sample_rate)
+    if not is_layer(given):
+        raise EffectError(
+            f"{what} must be an effect, a list of effects, a BlackBox, a Hybrid, a Chain or a Mix, got {given!r:.80}."
+        )
+    return given
+
+
+def is_layer(member: Any) -> TypeGuard[nn.Module]:
+    """Whether it is a module that holds an effect and is called as a `BlackBox` is, or a group of such."""
+    holds = isinstance(member, nn.Module) and isinstance(getattr(member, "effect", None), Effect)
+    return holds or isinstance(member, Group)
+
+
+def common_rate(kind: str, members: Any, sample_rate: float | None) -> float:
+    """The sample rate of all layers among the members. Raises AudioError if there are several."""
+    rates: set[float] = {getattr(member, "sample_rate", 0.0) for member in members if is_layer(member)}
+    rates |= set() if sample_rate is None else {check_sample_rate(sample_rate)}
+    if len(rates) > 1:
+        raise AudioError(f"The members of a {kind} have sample rates {sorted(rates)} Hz; it needs one for all.")
+    return rates.pop() if rates else _DEFAULT_RATE
+
+
+def _labelled(members: Any, kind: str) -> dict[str, Any]:
+    if not isinstance(members, (Mapping, Sequence)) or isinstance(members, str):
+        raise EffectError(f"The members of a {kind} must be a list or a mapping of effects, got {members!r:.80}.")
+    if not members:
+        raise EffectError(f"A {kind} needs one or more members, got none; see bfx.load.")
+    if isinstance(members, Mapping):
+        return dict(members)
+    return dict(zip(label([_name(member) for member in members]), members, strict=True))
+
+
+def _name(member: Any) -> str:
+    effect = getattr(member, "effect", member)
+    return effect.name if isinstance(effect, Effect) else "dry" if member is None else type(member).__name__

@@ -1,0 +1,142 @@
+"""A mixing console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from blackbox_fx.dsp import TWINS
+from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.estimators import AudioRule, Estimator
+from blackbox_fx.layers.chain import as_layer, common_rate
+from blackbox_fx.runtime import Pool
+
+
+@final
+class Console(nn.Module):
+    """A mixing console: the same channel strip for every track, gain and pan, a sum, and a mix bus.
+
+    Strip and bus are black boxes; gain, pan and sum are exact. Tracks of several songs go through together: `song` says
+    which mix each belongs to, so songs may have any number of tracks.
+
+    Args:
+        strip: the channel strip: an effect, a list of effects in series, a layer, or None for a wire.
+        bus: the same for the stereo mix.
+        gain_db: range of the faders.
+        estimator, audio_rule: for bare effects, a copy for each.
+        pool: where bare effects render.
+        sample_rate: in Hz; that of the layers, or 44100, if not given.
+
+    Shape:
+        - tracks: (track, channel, time), one channel or two
+        - song: (track,) integers in [0, mixes)
+        - track_params: (track, track_width) in [0, 1]: strip, gain, pan
+        - bus_params: (mixes, bus_width) in [0, 1]
+        - output: (mixes, 2, time)
+
+    Raises:
+        AudioError, ParameterError: shapes that do not fit together; see `BlackBox` for others.
+    """
+
+    def __init__(
+        self,
+        strip: Any = None,
+        bus: Any = None,
+        gain_db: tuple[float, float] = (-24.0, 12.0),
+        *,
+        estimator: Estimator | None = None,
+        audio_rule: AudioRule | None = None,
+        pool: Pool | None = None,
+        sample_rate: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.sample_rate = common_rate("Console", (strip, bus), sample_rate)
+
+        def layer(given: Any, what: str) -> Any:
+            if given is None:
+                return None
+            return as_layer(given, estimator, audio_rule, pool, self.sample_rate, f"The {what} of a Console")
+
+        self.strip = layer(strip, "strip")
+        self.bus = layer(bus, "bus")
+        twin = TWINS["gain_pan"]
+        self.gain_pan = type(twin)(twin.name, twin.function, twin.space.within(gain_db=gain_db))
+
+    @property
+    def track_columns(self) -> tuple[str, ...]:
+        """A name for every column of track_params."""
+        return (*(self.strip.columns if self.strip else ()), *self.gain_pan.space.columns)
+
+    @property
+    def bus_columns(self) -> tuple[str, ...]:
+        """A name for every column of bus_params."""
+        return self.bus.columns if self.bus else ()
+
+    @property
+    def track_width(self) -> int:
+        """How many columns track_params has."""
+        return len(self.track_columns)
+
+    @property
+    def bus_width(self) -> int:
+        """How many columns bus_params has."""
+        return len(self.bus_columns)
+
+    def decode(self, track_params: Any, bus_params: Any) -> dict[str, Any]:
+        """Columns in [0, 1] to physical settings.
+
+        Args:
+            track_params: (track, track_width).
+            bus_params: (mixes, bus_width).
+
+        Returns:
+            {"tracks": [{"strip": {...}, "gain_db": ..., "pan": ...}, ...], "buses": [{...}, ...]}.
+        """
+        rows, buses = torch.as_tensor(track_params), torch.as_tensor(bus_params)
+        strips = self.strip.decode(rows[:, :-2]) if self.strip else [{} for _ in rows]
+        faders = self.gain_pan.space.decode(rows[:, -2:])
+        return {
+            "tracks": [{"strip": strip, **fader} for strip, fader in zip(strips, faders, strict=True)],
+            "buses": self.bus.decode(buses) if self.bus else [{} for _ in buses],
+        }
+
+    def encode(self, settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """What `decode` gave, to (track, track_width) and (mixes, bus_width) in [0, 1]."""
+        tracks: list[Tensor] = []
+        for track in settings["tracks"]:
+            faders = {name: value for name, value in track.items() if name != "strip"}
+            own = torch.from_numpy(self.gain_pan.space.encode(faders)).float()
+            tracks.append(torch.cat([self.strip.encode(track.get("strip", {})), own]) if self.strip else own)
+        buses = self.bus.encode(settings["buses"]) if self.bus else torch.zeros(len(settings["buses"]), 0)
+        return torch.stack(tracks), buses
+
+    def forward(self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor) -> Tensor:
+        """The mixes; see the class for shapes and errors."""
+        self._check(tracks, song, track_params, bus_params)
+        strip_params, fader_params = track_params.split([self.track_width - 2, 2], dim=1)
+        wet = self.strip(tracks, strip_params) if self.strip else tracks
+        placed = self.gain_pan(wet, fader_params, self.sample_rate)
+        mix = placed.new_zeros(len(bus_params), 2, tracks.shape[-1]).index_add(0, song, placed)
+        return self.bus(mix, bus_params) if self.bus else mix
+
+    def _check(self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor) -> None:
+        if tracks.ndim != 3 or tracks.shape[1] not in (1, 2):
+            raise AudioError(f"tracks must be (track, 1 or 2 channels, time), got {tuple(tracks.shape)}.")
+        for name, params, wanted in (
+            ("track_params", track_params, (len(tracks), self.track_width)),
+            ("bus_params", bus_params, (len(bus_params), self.bus_width)),
+        ):
+            if tuple(params.shape) != wanted:
+                raise ParameterError(f"{name} must have shape {wanted}, got {tuple(params.shape)}.")
+        mixes = len(bus_params)
+        if song.shape != (len(tracks),) or not bool(((song >= 0) & (song < mixes)).all()):
+            raise ParameterError(f"song must name one of {mixes} mixes for each of {len(tracks)} tracks.")
+
+
+def join(songs: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Tracks of several songs, each (track, channel, time), as `Console` takes them: side by side, with their song."""
+    song = torch.cat([torch.full((len(tracks),), k, device=tracks.device) for k, tracks in enumerate(songs)])
+    return torch.cat(songs), song

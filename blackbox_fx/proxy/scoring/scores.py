@@ -1,0 +1,274 @@
+"""What a card says of a proxy: its scores on held-out clips and settings, beside those of doing nothing clever."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blackbox_fx.audio import Audio
+from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.data.composer import compose
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.estimators import Call
+from blackbox_fx.estimators.audio_rules.trial import correlation
+from blackbox_fx.estimators.autodiff import Differentiable, check_gradient, check_output
+from blackbox_fx.estimators.truth import AudioTruth
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.proxy.scoring.held_out import HeldOutSet, best_gain, esr, make_held_out
+from blackbox_fx.proxy.training.clips import ClipStream
+from blackbox_fx.runtime import Pool
+
+HELD_OUT = 2_000_000_000  # songs and settings of cards come from seeds from here on; train on none of them
+_SONGS, _SHORTEST_SONG = 8, 4.0
+_STORED = 100  # settings of a look-up table
+_AT, _DIRECTIONS, _TRIED = 4, 24, 6  # items and directions of the audio gradient, and directions that choose a step
+_SILENCE_LUFS, _BLOCK_S = -70.0, 0.4  # of the gate of loudness
+_TIMED_S, _TIMES = 3.0, 5  # seconds of audio, how often
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """How near audio is to what the effect renders, over held-out items.
+
+    Attributes:
+        esr, esr_error, esr_median: error-to-signal ratio: mean, its standard error, and median.
+        stft, stft_error: multi-resolution STFT distance and its standard error.
+        loudness_lu, loudness_error: distance of the loudness in LU and its standard error; what is below -70 LUFS
+            counts as that.
+    """
+
+    esr: float
+    esr_error: float
+    esr_median: float
+    stft: float
+    stft_error: float
+    loudness_lu: float
+    loudness_error: float
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ParameterGradient:
+    """Cosines of the proxy's gradient with respect to params to the effect's, at the effect's output.
+
+    Attributes:
+        mean, error, median, low: over the active items; the standard error, and the quantile of 10 %. None if no item
+            is active.
+        active, items: at how many of all items the effect does anything with its parameters, and its gradient is known.
+        unknown: at how many more it does something, but its central differences depend on their step: kinks, jumps.
+    """
+
+    mean: float | None
+    error: float | None
+    median: float | None
+    low: float | None
+    active: int
+    items: int
+    unknown: int
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class AudioGradient:
+    """Cosines of the proxy's gradient with respect to audio to the effect's, from random directions.
+
+    Attributes:
+        mean, error: over items, and the standard error of the directions' chance.
+        truth: correlation of the effect's own answers at two sizes of the step, which no cosine can be expected to
+            exceed.
+        wire: the cosine of leaving the gradient as it is.
+        items, directions: how many, and how many at each.
+    """
+
+    mean: float
+    error: float
+    truth: float
+    wire: float
+    items: int
+    directions: int
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """How good a proxy is on clips and settings that it never saw.
+
+    Attributes:
+        sound, parameters, audio: as sound, and as either gradient.
+        realtime: seconds of mono audio for each second of computing, on one core.
+        items, seconds: held-out clips, and how long each is.
+    """
+
+    sound: Sound
+    parameters: ParameterGradient
+    audio: AudioGradient
+    realtime: float
+    items: int
+    seconds: float
+
+
+def render_held_out(
+    effect: Effect,
+    pool: Pool,
+    sample_rate: float,
+    seconds: float = 1.5,
+    items: int = 24,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> HeldOutSet:
+    """Clips of songs and settings that no training sees, rendered, with the true gradients there.
+
+    Args:
+        effect: with the parameters that the proxy has.
+        pool: where it renders.
+        sample_rate: in Hz.
+        seconds: length of a clip.
+        items: clips, with a setting each.
+        loss: see `make_held_out`.
+
+    Raises:
+        DataError: the soundfont is missing, or a length that is not allowed.
+        EffectError, WorkerDied, RenderTimeout: the effect failed.
+    """
+    length = max(_SHORTEST_SONG, 2 * seconds)
+    songs = [compose(HELD_OUT + k, length, sample_rate) for k in range(min(items, _SONGS))]
+    return make_held_out(ClipStream(effect, songs, pool, seconds, items, HELD_OUT), loss)
+
+
+def loudness(audio: Audio, sample_rate: float) -> float:
+    """Integrated loudness of (channel, time), in LUFS, at least -70; less than 0.4 s are filled with silence.
+
+    References:
+        "Algorithms to measure audio programme loudness and true-peak audio level" (ITU-R BS.1770-4, 2015);
+        "pyloudnorm: A simple yet flexible loudness meter in Python" (Steinmetz and Reiss, 2021).
+    """
+    import pyloudnorm
+
+    least = int(_BLOCK_S * sample_rate) + 1
+    padded = np.pad(audio.astype(np.float64), ((0, 0), (0, max(0, least - audio.shape[1]))))
+    found = float(pyloudnorm.Meter(sample_rate, block_size=_BLOCK_S).integrated_loudness(padded.T))
+    return max(found, _SILENCE_LUFS)
+
+
+def sound(wet: Tensor, held_out: HeldOutSet) -> Sound:
+    """The distance of (batch, 1, time) to the held_out's renders."""
+    target, rate = held_out.batch.wet, held_out.material.clips.sample_rate
+    measure = MultiResolutionSTFT()
+    ratios = esr(wet, target).numpy()
+    spectra = np.array([float(measure(w[None], t[None])) for w, t in zip(wet, target, strict=True)])
+    levels = np.array([[loudness(x.numpy(), rate) for x in audio] for audio in (wet, target)])
+    apart = np.abs(levels[0] - levels[1])
+    median = float(np.median(ratios))
+    return Sound(*_mean(ratios), median, *_mean(spectra), *_mean(apart))
+
+
+def _mean(values: NDArray[np.floating]) -> tuple[float, float]:
+    """And its standard error."""
+    values = values.astype(np.float64)
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def baselines(held_out: HeldOutSet) -> dict[str, Sound]:
+    """The scores of the dry audio, of it at the best gain for every item, and of a table of 100 stored settings."""
+    batch, material = held_out.batch, held_out.material
+    rows = batch.params.double().numpy()
+    table = material.settings(_STORED, np.random.default_rng([material.seed, 2]))
+    nearest = table[np.linalg.norm(rows[:, None] - table, axis=2).argmin(axis=1)]
+    call = dataclasses.replace(held_out.call(), params=torch.from_numpy(nearest).float())
+    looked_up = torch.from_numpy(call.respond(batch.audio.numpy(), np.arange(len(rows))))
+    found = {
+        "dry": batch.audio,
+        "dry at the best gain": best_gain(batch.audio, batch.wet),
+        f"nearest of {_STORED} stored settings": looked_up,
+    }
+    return {name: sound(wet, held_out) for name, wet in found.items()}
+
+
+def measure(proxy: Differentiable, held_out: HeldOutSet, progress: Progress = quiet) -> Scores:
+    """Everything that a card says of how good a proxy is.
+
+    Args:
+        proxy: called with (audio, params, sample_rate).
+        held_out: of the effect, see `render_held_out`.
+        progress: called with the parts done, all parts, and the name of the present one.
+
+    Raises:
+        AudioError: a proxy that gives NaN or infinity, or has such a gradient.
+        EffectError, WorkerDied, RenderTimeout: the effect failed.
+    """
+    progress(0, 4, "sound")
+    wet = check_output(held_out.imitate(proxy), held_out.batch.wet)
+    heard = sound(wet, held_out)
+    progress(1, 4, "gradient of parameters")
+    cosines = held_out.cosines(proxy)
+    progress(2, 4, "gradient of audio")
+    audio = _audio_gradient(proxy, held_out)
+    progress(3, 4, "speed")
+    speed = realtime(proxy, held_out)
+    progress(4, 4, "")
+    items, _, length = wet.shape
+    return Scores(
+        heard,
+        _summary(cosines, items, held_out.unknown),
+        audio,
+        speed,
+        items,
+        length / held_out.material.clips.sample_rate,
+    )
+
+
+def _summary(cosines: NDArray[np.float64], items: int, unknown: int) -> ParameterGradient:
+    if not len(cosines):
+        return ParameterGradient(None, None, None, None, 0, items, unknown)
+    low, median = np.quantile(cosines, [0.1, 0.5])
+    return ParameterGradient(*_mean(cosines), float(median), float(low), len(cosines), items, unknown)
+
+
+def _audio_gradient(proxy: Differentiable, held_out: HeldOutSet) -> AudioGradient:
+    where = np.flatnonzero(held_out.active) if held_out.active.any() else np.arange(len(held_out.batch.audio))
+    rng = np.random.default_rng(held_out.material.seed)
+    found: list[tuple[float, float, float]] = []
+    for k in where[:_AT]:
+        call = held_out.call()
+        call = Call(call.effect, call.pool, call.sample_rate, *(part[k : k + 1] for part in held_out.batch))
+        dry = call.audio.clone().requires_grad_()
+        g = held_out.cotangents[k : k + 1]
+        g = g if g.any() else call.output  # parameters that do nothing give no distance to another setting
+        v = g[0].numpy().astype(np.float64)
+        wet = proxy(dry, call.params, call.sample_rate)
+        (grad,) = torch.autograd.grad(wet, dry, g)
+        truth = AudioTruth(call, v, held_out.material.seed + int(k), _TRIED)
+        us = rng.standard_normal((_DIRECTIONS, *v.shape))
+        answers = truth(us)
+        own, wire = (np.einsum("ct,nct->n", g, us) for g in (check_gradient(grad)[0].double().numpy(), v))
+        found.append((correlation(own, answers), truth.agreement, correlation(wire, answers)))
+    cosine, agreement, wire = np.mean(found, axis=0).tolist()
+    chance = (1 - cosine**2) / np.sqrt(_DIRECTIONS * len(found))
+    return AudioGradient(cosine, float(chance), agreement, wire, len(found), _DIRECTIONS)
+
+
+@torch.no_grad()
+def realtime(proxy: Differentiable, held_out: HeldOutSet) -> float:
+    """Seconds of mono audio that the proxy renders in a second, on one core: the median of five."""
+    rate = held_out.material.clips.sample_rate
+    clip, params = held_out.batch.audio[:1], held_out.batch.params[:1]
+    audio = clip.repeat(1, 1, max(1, round(_TIMED_S * rate / clip.shape[-1])))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        taken: list[float] = []
+        for _ in range(_TIMES + 1):
+            start = time.perf_counter()
+            proxy(audio, params, rate)
+            taken.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return audio.shape[-1] / rate / statistics.median(taken[1:])

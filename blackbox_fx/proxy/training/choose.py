@@ -1,0 +1,40 @@
+"""The net and the objective that suit an effect, by what the effect was measured to be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from blackbox_fx.profiling import Profile
+from blackbox_fx.proxy.nets import ProxyNet, Structured
+from blackbox_fx.proxy.recipe import ProxyRecipe
+from blackbox_fx.proxy.training.clips import ClipStream
+from blackbox_fx.proxy.training.objectives import ClipObjective, Objective, ResponseObjective
+
+_SO = 1e-3  # relative error below which an effect is linear, or memoryless
+_SHORT_S = 0.09  # the impulse response of a filter
+_LONGEST_S = 2.0
+
+
+def choose_net(profile: Profile) -> dict[str, Any]:
+    """Kind and arguments of a net, as `make_net` takes them.
+
+    A linear effect gets a filter, with a reverberation if it rings on; a memoryless one a curve; others get a gain that
+    follows the level between two filters, and a curve.
+    """
+    net: dict[str, Any] = {"kind": "structured"}
+    if profile.memoryless < _SO:
+        return net | {"filters": 0, "gain": False}
+    if profile.tail_seconds > _SHORT_S and not math.isinf(profile.tail_seconds):
+        net["tail_seconds"] = round(min(profile.tail_seconds, _LONGEST_S), 2)
+    if profile.linear < _SO:
+        return net | {"filters": 1, "gain": False, "curve": False}
+    return net
+
+
+def choose_objective(recipe: ProxyRecipe, profile: Profile, net: ProxyNet, material: ClipStream) -> Objective[Any]:
+    """Impulse responses, where they say all there is to know and the net has nothing else to learn; clips elsewhere."""
+    linear = profile.linear < _SO and profile.time_invariant < _SO
+    if recipe.impulses and linear and isinstance(net, Structured) and net.is_filter:
+        return ResponseObjective(material)
+    return ClipObjective(material, recipe.slopes)

@@ -1,0 +1,271 @@
+"""Fits a net to an effect, which renders clips while the net learns from those before."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import dataclasses
+import io
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import nn
+
+from blackbox_fx.core.progress import Progress
+from blackbox_fx.errors import BlackBoxError, DataError
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.proxy.nets import ProxyNet
+from blackbox_fx.proxy.recipe import ProxyRecipe
+from blackbox_fx.proxy.scoring.held_out import esr
+from blackbox_fx.proxy.training.clips import Batch
+from blackbox_fx.proxy.training.loss import STFT
+from blackbox_fx.proxy.training.objectives import Feed, Objective
+from blackbox_fx.training import checkpoint
+
+_LOOKS = 20  # at held-out renders, over the whole training
+_PATIENCE = 14  # evaluations without improvement after which it ends
+_WARM_UP = 20  # steps
+_SAVE_S = 30.0
+STALLED_S = 300.0  # that one step may take
+_CLIP = 1.0  # largest norm of the gradient
+_UNITS = 1000  # of progress
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How a net did on held-out renders during its training.
+
+    Args:
+        step, seconds: when.
+        esr, stft: error-to-signal ratio and `MultiResolutionSTFT`, means over items.
+    """
+
+    step: int
+    seconds: float
+    esr: float
+    stft: float
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class TrainingLog:
+    """What a training was.
+
+    Args:
+        steps, seconds: made and spent, of which
+        waited: seconds, for renders.
+        evaluations: at held-out renders.
+        skipped: renders that failed.
+        unstable: steps that were left out, since their gradient was infinite.
+    """
+
+    steps: int
+    seconds: float
+    waited: float
+    evaluations: tuple[Evaluation, ...]
+    skipped: int
+    unstable: int
+
+
+@contextlib.contextmanager
+def flushed() -> Iterator[None]:
+    """Treats subnormal numbers as zero meanwhile: fading tails of them slow a step down tenfold."""
+    was = float(torch.tensor(1e-40) * 1) == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was)
+
+
+@final
+class _Watch:
+    """Interrupts the main thread if no step ends for too long, by an alarm: jobs in the background ignore SIGINT."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.rang = seconds, False
+        self._last = time.monotonic()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._handler: Any = None
+
+    def __enter__(self) -> _Watch:
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        if self._handler is not None:
+            signal.signal(signal.SIGALRM, self._handler)
+
+    def step(self) -> None:
+        """A step has ended."""
+        self._last = time.monotonic()
+
+    def _look(self) -> None:
+        while not self._done.wait(min(1.0, self.seconds / 4)):
+            if time.monotonic() - self._last > self.seconds:
+                self.rang = True
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+                return
+
+
+def fit(
+    net: ProxyNet,
+    objective: Objective[Any],
+    held_out: Batch,
+    recipe: ProxyRecipe,
+    folder: Path,
+    progress: Progress | None = None,
+    stalled: float = STALLED_S,
+) -> TrainingLog:
+    """Trains a net until the recipe's time or steps are used up, or it no longer improves; leaves it at its best.
+
+    An interrupted training goes on from the folder's checkpoint, which is written twice a minute.
+
+    Args:
+        net: at first with random weights.
+        objective: what is taught.
+        held_out: renders by which the best is told.
+        recipe: settings.
+        folder: for checkpoints and losses.csv.
+        progress: called with parts of the budget used, all parts, and a few words.
+        stalled: seconds that a step may take.
+
+    Raises:
+        DataError: a checkpoint of another recipe, or a damaged one.
+        EffectError, WorkerDied, RenderTimeout: the effect failed.
+        BlackBoxError: a step took too long.
+    """
+    run = _Run(net, objective, held_out, recipe, folder)
+    with flushed(), _Watch(stalled) as watch, Feed(objective, run.step) as feed:
+        try:
+            while run.used < 1 and not run.settled:
+                run.learn(feed.get())
+                watch.step()
+                if progress:
+                    progress(round(_UNITS * min(run.used, 1)), _UNITS, f"step {run.step}, loss {run.recent:.3f}")
+        except KeyboardInterrupt:
+            run.save()
+            if watch.rang:
+                raise BlackBoxError(
+                    f"A step of training took more than {stalled:g} s; run it again to go on from step {run.step}, on "
+                    "a machine with less to do."
+                ) from None
+            raise
+        run.waited += feed.waited
+    run.look()
+    run.save()
+    net.load_state_dict(run.best.state_dict())
+    return TrainingLog(
+        run.step, run.seconds, run.waited, tuple(run.evaluations), objective.material.skipped, run.unstable
+    )
+
+
+@final
+class _Run:
+    """The state of a training."""
+
+    def __init__(
+        self, net: ProxyNet, objective: Objective[Any], held_out: Batch, recipe: ProxyRecipe, folder: Path
+    ) -> None:
+        self.net, self.best, self.objective = net, copy.deepcopy(net), objective
+        self.recipe, self.folder, self.held_out = recipe, folder, held_out
+        self.rate = recipe.sample_rate
+        self.stft = MultiResolutionSTFT(overlap=2)
+        self.optimizer = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+        self.kept: dict[str, Any] = {"recipe": recipe.to_toml()}
+        state = checkpoint.load(folder, self._module, self.optimizer) or {}
+        if state and state["recipe"] != self.kept["recipe"]:
+            raise DataError(f"{folder} holds a training by another recipe; train into another folder.")
+        self.step: int = state.get("step", 0)
+        self.losses: list[float] = state.get("losses", [])
+        self.waited: float = state.get("waited", 0.0)
+        self.unstable: int = state.get("unstable", 0)
+        self.evaluations = [Evaluation(**look) for look in state.get("evaluations", [])]
+        self.began = self.saved = time.monotonic()
+        self.began -= state.get("seconds", 0.0)
+
+    @property
+    def _module(self) -> nn.Module:
+        return nn.ModuleDict({"net": self.net, "best": self.best})
+
+    @property
+    def seconds(self) -> float:
+        """Since it began, without interruptions."""
+        return time.monotonic() - self.began
+
+    @property
+    def used(self) -> float:
+        """Of the budget."""
+        steps = self.step / self.recipe.steps if self.recipe.steps else 0.0
+        return max(steps, self.seconds / (60 * self.recipe.minutes))
+
+    @property
+    def recent(self) -> float:
+        """The loss of the last steps."""
+        return float(np.mean(self.losses[-20:]))
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last evaluations have not improved on those before."""
+        worth = [look.esr + STFT * look.stft for look in self.evaluations]
+        return len(worth) > _PATIENCE and min(worth[-_PATIENCE:]) >= min(worth[:-_PATIENCE])
+
+    def learn(self, batch: Any) -> None:
+        """One step."""
+        draw = np.random.default_rng([self.recipe.seed, self.step])
+        fall = 0.02 + 0.49 * (1 + np.cos(np.pi * min(self.used, 1)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * fall * min(1.0, (self.step + 1) / _WARM_UP)
+        loss = self.objective.loss(self.net, batch, draw)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), _CLIP)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        else:
+            self.unstable += 1
+        self.losses.append(float(loss.detach()))
+        self.step += 1
+        if self.used * _LOOKS >= len(self.evaluations) + 1:
+            self.look()
+        if time.monotonic() - self.saved > _SAVE_S:
+            self.save()
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """Sees how the net does on the held-out renders, and keeps it if it never did better."""
+        items = zip(self.held_out.audio.split(1), self.held_out.params.split(1), strict=True)
+        wet = torch.cat([self.net(audio, params, self.rate) for audio, params in items])
+        ratio = float(esr(wet, self.held_out.wet).mean())
+        self.evaluations.append(Evaluation(self.step, self.seconds, ratio, float(self.stft(wet, self.held_out.wet))))
+        worth = [look.esr + STFT * look.stft for look in self.evaluations]
+        if worth[-1] <= min(worth):
+            self.best.load_state_dict(self.net.state_dict())
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        done = {"step": self.step, "losses": self.losses, "seconds": self.seconds, "waited": self.waited}
+        done["unstable"] = self.unstable
+        done["evaluations"] = [dataclasses.asdict(look) for look in self.evaluations]
+        checkpoint.save(self.folder, self._module, self.optimizer, done | self.kept)
+        table = io.StringIO()
+        csv.writer(table).writerows([("step", "loss"), *enumerate(self.losses, 1)])
+        checkpoint.write_text(self.folder / "losses.csv", table.getvalue())
+        table = io.StringIO()
+        csv.writer(table).writerows(
+            [[f.name for f in dataclasses.fields(Evaluation)], *map(dataclasses.astuple, self.evaluations)]
+        )
+        checkpoint.write_text(self.folder / "exam.csv", table.getvalue())
+        self.saved = time.monotonic()

@@ -1,0 +1,50 @@
+"""How far a net is from its effect on clips of audio, as proxies are trained."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.proxy.scoring.held_out import esr
+from blackbox_fx.proxy.training.clips import Batch
+
+STFT = 0.5  # its weight beside the error-to-signal ratio
+_STILL = 1e-3  # mean squared change of a log spectrum that counts as one
+_FLOOR = 1e-3  # of magnitudes in it
+
+
+@final
+class Loss(nn.Module):
+    """What a proxy is trained on: error-to-signal ratio, and spectra at one random resolution.
+
+    Args:
+        slopes: weight of how far changes of the log spectrum, from the first half of a batch to the second, differ from
+            those of the effect, relative to them.
+    """
+
+    def __init__(self, slopes: float) -> None:
+        super().__init__()
+        self.stft = MultiResolutionSTFT(overlap=2)
+        self.slopes = slopes
+
+    def forward(self, wet: Tensor, batch: Batch, draw: np.random.Generator) -> Tensor:
+        """A scalar, for wet (batch, 1, time)."""
+        scale = int(draw.integers(len(self.stft.windows)))
+        loss = esr(wet, batch.wet).mean() + STFT * self.stft(wet, batch.wet, scale)
+        if not self.slopes:
+            return loss
+        window = self.stft.windows[scale]
+        here, true = (self._change(x, window) for x in (wet, batch.wet))
+        error = (here - true).square().mean(dim=(1, 2)) / true.square().mean(dim=(1, 2)).clamp_min(_STILL)
+        return loss + self.slopes * error.mean()
+
+    def _change(self, audio: Tensor, window: int) -> Tensor:
+        half = len(audio) // 2
+        shape = torch.hann_window(window, device=audio.device)
+        spectra = torch.stft(audio[: 2 * half, 0], window, window // 2, window=shape, return_complex=True).abs()
+        first, second = torch.log(spectra + _FLOOR).split(half)
+        return second - first

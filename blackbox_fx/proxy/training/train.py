@@ -1,0 +1,184 @@
+"""Trains a proxy of an effect, and finds out how good it is."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import logging
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import final
+
+import torch
+
+from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.data.clips import Source
+from blackbox_fx.data.composer import compose
+from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import DataError, ParameterError
+from blackbox_fx.profiling import profile
+from blackbox_fx.proxy import weights
+from blackbox_fx.proxy.card import Card, Training, make_card
+from blackbox_fx.proxy.model import Proxy
+from blackbox_fx.proxy.nets import make_net
+from blackbox_fx.proxy.recipe import ProxyRecipe
+from blackbox_fx.proxy.scoring.scores import baselines, measure, render_held_out
+from blackbox_fx.proxy.store import CARD, save_proxy
+from blackbox_fx.proxy.training.choose import choose_net, choose_objective
+from blackbox_fx.proxy.training.clips import ClipStream
+from blackbox_fx.proxy.training.fit import TrainingLog, fit, flushed
+from blackbox_fx.runtime import Inline, Processes
+from blackbox_fx.training import checkpoint
+
+_SONGS, _SONG_S = 64, 6.0
+_RINGING_S = 2.0
+_LOOKED_AT = 32  # renders by which the best is told
+_ASIDE = 1_000_000_000  # seed of those
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # said of no file
+
+_log = logging.getLogger("blackbox_fx")
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A proxy that was trained.
+
+    Attributes:
+        proxy, card: itself, and what is known of it.
+        log: its training.
+    """
+
+    proxy: Proxy
+    card: Card
+    log: TrainingLog
+
+
+def train_proxy(
+    recipe: ProxyRecipe,
+    out: str | os.PathLike[str],
+    songs: Sequence[Source] | None = None,
+    progress: Progress = quiet,
+    effect: Effect | None = None,
+) -> Trained:
+    """Trains a proxy of an effect on random clips and settings, scores it on others, and keeps it in a folder.
+
+    A native effect renders in a process of its own while the net trains; there, renders that fail are left out and
+    counted. Interrupted, it goes on where the folder's last checkpoint is.
+
+    Args:
+        recipe: the effect, the net and the settings of the training.
+        out: folder for recipe.toml, weights.safetensors, card.json, and the training's checkpoint and curves.
+        songs: whose tracks are heard; composed ones if not given. The last eighth is kept aside to tell which weights
+            are best. The card's own clips are composed and the same for all.
+        progress: called with parts done, all parts, and a few words.
+        effect: where no address names it, as a `bfx.function`; the recipe narrows it as any other.
+
+    Returns:
+        The proxy with its card.
+
+    Raises:
+        ParameterError: an effect without free parameters, a net that cannot be made, or songs at another sample rate.
+        DataError: a folder that holds a training by another recipe or another proxy, in which another training runs,
+            or which cannot be written.
+        EffectError, WorkerDied, RenderTimeout: the effect failed.
+    """
+    if not isinstance(recipe, ProxyRecipe):
+        raise ParameterError(
+            f"recipe must be a ProxyRecipe, such as bfx.ProxyRecipe('vst3:ZamTube'), got {recipe!r:.80}."
+        )
+    effect = recipe.load_effect(effect)
+    if not effect.space.width:
+        raise ParameterError(f"{effect.name} has no free parameters, so there is nothing for a proxy to learn.")
+    rate = recipe.sample_rate
+    for song in songs or ():
+        if song.sample_rate != rate:
+            raise ParameterError(
+                f"Songs are at {song.sample_rate:g} Hz, the recipe is for {rate:g} Hz; read them at that rate."
+            )
+    with _held(Path(out)) as folder:
+        _require_same_training(folder, recipe)
+        return _train(recipe, effect, folder, songs, progress)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[Path]:
+    """The folder, made if it is missing, for one training at a time; what cannot be written there is a DataError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"Cannot write to the folder {folder} ({error.strerror}); name another.") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"Another training writes to {folder}; wait for it, or use another folder.") from None
+        yield folder
+    except OSError as error:
+        if error.errno not in _FULL and folder not in Path(error.filename or "").parents:
+            raise  # not of this folder
+        raise DataError(f"Cannot write to {folder} ({error.strerror}); mend that and run it again to go on.") from error
+    finally:
+        os.close(handle)
+
+
+def _require_same_training(folder: Path, recipe: ProxyRecipe) -> None:
+    """Raises DataError if a folder holds what another recipe made: before anything is rendered."""
+    state = checkpoint.read_state(folder)
+    if state is None:
+        if (folder / CARD).exists():
+            raise DataError(f"{folder} holds a trained proxy, which is not written over; train into another folder.")
+        return
+    try:
+        then, now = tomllib.loads(state["recipe"]), tomllib.loads(recipe.to_toml())
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder} holds a damaged checkpoint ({error}); train into another folder.") from error
+    if not recipe.net:
+        then.pop("net", None)
+    if other := [name for name in now | then if now.get(name) != then.get(name)]:
+        raise DataError(
+            f"{folder} holds a training by another recipe (its {', '.join(other)} differ); train into another folder."
+        )
+
+
+def _train(
+    recipe: ProxyRecipe, effect: Effect, out: Path, songs: Sequence[Source] | None, progress: Progress
+) -> Trained:
+    rate = recipe.sample_rate
+    progress(0, 1, f"measuring {effect.name}")
+    found = profile(effect)
+    net_config = dict(recipe.net) or choose_net(found)
+    recipe = dataclasses.replace(recipe, net=net_config)
+    with torch.random.fork_rng(devices=[]):  # a caller's own draws go on as they were
+        torch.manual_seed(recipe.seed)
+        net = make_net(net_config, effect.space.width, rate)
+    if songs is None:
+        songs = []
+        for k in range(_SONGS):
+            progress(k, _SONGS, "composing")
+            songs.append(compose(recipe.seed * _SONGS + k, _SONG_S, rate))
+    aside = max(1, len(songs) // 8)
+    with Processes(1, on_failure="skip") if effect.native else Inline() as pool:
+        arguments = effect, songs[:-aside] or songs, pool, recipe.seconds, recipe.batch, recipe.seed
+        material = ClipStream(*arguments, paired=recipe.slopes > 0)
+        net.init_from_response(material.ringing(_RINGING_S))
+        looked_at = ClipStream(effect, songs[-aside:], pool, recipe.seconds, _LOOKED_AT, _ASIDE).batch(0)
+        log = fit(net, choose_objective(recipe, found, net, material), looked_at, recipe, out, progress)
+        if log.skipped or log.unstable:
+            _log.warning("%d renders and %d steps were left out.", log.skipped, log.unstable)
+        weights.round_weights(net)
+        proxy = Proxy(net.eval(), effect.space, effect.name, effect.fingerprint)
+        progress(0, 1, "scoring")
+        with flushed():
+            held_out = render_held_out(effect, pool, rate)
+            scores, plain = measure(proxy, held_out, progress), baselines(held_out)
+    spent = Training(log.seconds, log.steps, recipe.batch, torch.get_num_threads(), recipe.seed, log.waited)
+    card = make_card(effect, proxy, net_config, spent, scores, plain, found=found)
+    return Trained(proxy, save_proxy(out, proxy, recipe, card), log)

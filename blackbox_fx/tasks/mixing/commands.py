@@ -1,0 +1,129 @@
+"""Commands that train a mixing network: on songs composed on the spot, or on a folder of stems."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from blackbox_fx.report import terminal as show
+
+if TYPE_CHECKING:
+    from blackbox_fx.data.clips import Source
+    from blackbox_fx.tasks.mixing.training import MixRecipe
+
+Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
+Seed = Annotated[int, typer.Option(help="Of songs, excerpts, weights and gradient estimates.", min=0, max=2**32 - 1)]
+Device = Annotated[str, typer.Option(help="Of the network: cpu, cuda, cuda:1, mps. Effects render on CPUs.")]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps; 340 unless a recipe says otherwise.", min=1)]
+
+
+def demo(
+    out: Out = Path("runs/demo"),
+    seed: Seed = 0,
+    steps: Steps = None,
+    songs: Annotated[int, typer.Option(help="Songs to compose; every seventh is kept aside.", min=2)] = 98,
+    device: Device = "cpu",
+) -> None:
+    """Train a small mixing network through real effects, and write a page to open."""
+    from blackbox_fx.data.composer import compose
+    from blackbox_fx.tasks.mixing.training import is_finished, require_same_run
+
+    recipe = _recipe(None, seed, steps)
+    _require_device(device)
+    require_same_run(out, recipe)
+    if is_finished(out):
+        show.out.print(
+            f"{out} is finished: open {out / 'index.html'}, or name another folder with --out.", soft_wrap=True
+        )
+        return
+    aside = max(1, songs // 7)
+    with show.bar("composing") as progress:
+        composed = []
+        for k in range(songs):
+            # many short songs teach more than few long ones; those kept aside are long enough to listen to
+            composed.append(compose(seed * 10_000 + k, seconds=6.0 if k < songs - aside else 12.0))
+            progress(k + 1, songs, composed[-1].name)
+    _run(composed[:-aside], composed[-aside:], out, recipe, device)
+
+
+def train_mix(
+    songs: Annotated[Path, typer.Option(help="Folder with one folder of stems for each song.")],
+    out: Out = Path("runs/mix"),
+    recipe: Annotated[Path | None, typer.Option(help="TOML file with settings; see recipe.toml of any run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=0, max=2**32 - 1)] = None,
+    steps: Steps = None,
+    device: Device = "cpu",
+) -> None:
+    """Train a mixing network on your own stems, towards the mixes of a hidden engineer.
+
+    Every seventh song, and at least one, is kept aside to report the loss on.
+    """
+    from blackbox_fx.data.folder import read_songs
+    from blackbox_fx.errors import DataError
+    from blackbox_fx.tasks.mixing.training import require_same_run
+
+    chosen = _recipe(recipe, seed, steps)
+    _require_device(device)
+    folder = read_songs(songs)
+    show.err.print(str(folder), markup=False, soft_wrap=True)
+    known = _show_skipped(folder.skipped)
+    if len(folder.songs) < 2:
+        raise DataError(f"{songs} holds {len(folder.songs)} readable song; two or more are needed, one to keep aside.")
+    require_same_run(out, chosen)
+    aside = max(1, len(folder.songs) // 7)
+    _run(folder.songs[:-aside], folder.songs[-aside:], out, chosen, device)
+    _show_skipped(folder.skipped[known:])
+
+
+def _show_skipped(skipped: Sequence[tuple[Path, str]]) -> int:
+    for path, reason in skipped:
+        show.err.print(f"skipped {path}: {reason}", markup=False, soft_wrap=True)
+    return len(skipped)
+
+
+def _recipe(path: Path | None, seed: int | None, steps: int | None) -> MixRecipe:
+    from blackbox_fx.tasks.mixing.training import MixRecipe
+
+    recipe = MixRecipe() if path is None else MixRecipe.read(path)
+    given = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
+    return dataclasses.replace(recipe, **given)
+
+
+def _require_device(name: str) -> None:
+    import torch
+
+    from blackbox_fx.errors import ParameterError
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split(". ")[0].split())
+        raise ParameterError(f"There is no device {name!r} here ({reason}); give --device cpu.") from error
+
+
+def _run(songs: Sequence[Source], unseen: Sequence[Source], out: Path, recipe: MixRecipe, device: str) -> None:
+    from blackbox_fx.runtime import Threads
+    from blackbox_fx.tasks.mixing.page import write_mix_page
+    from blackbox_fx.tasks.mixing.study import MixStudy
+    from blackbox_fx.tasks.mixing.training import require_same_effects
+
+    with Threads(os.cpu_count() or 1) as pool:
+        study = MixStudy(songs, unseen, recipe, pool, device)
+        require_same_effects(out, study.engineer.console)
+        with show.bar("rendering targets") as progress:
+            study.prepare(progress)
+        with show.bar("training") as progress:
+            study.train(out, progress)
+        footer = f"{len(study.losses)} steps, {study.seconds:.0f} s of training, seed {recipe.seed}."
+        page = write_mix_page(
+            out, study.network.cpu(), study.engineer, study.song_to_hear(), study.losses, study.scores, footer
+        )
+    after = study.scores["trained network"]
+    rows = [(name, f"{score:.3f}", f"{after / score:.2f}") for name, score in study.scores.items()]
+    show.table("Loss on unseen songs", ("mix", "loss", "trained network relative to it"), rows, numbers=2)
+    show.out.print(f"{footer} Open {page}", markup=False, soft_wrap=True)

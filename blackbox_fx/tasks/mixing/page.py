@@ -1,0 +1,100 @@
+"""The page about a trained mixing network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from blackbox_fx.audio import write
+from blackbox_fx.layers.console import join
+from blackbox_fx.report import plot
+from blackbox_fx.report.html import Section, write_page
+from blackbox_fx.tasks.mixing.engineer import HiddenEngineer
+from blackbox_fx.tasks.mixing.network import MixNet
+from blackbox_fx.tasks.mixing.training import Excerpt
+
+
+@torch.no_grad()
+def write_mix_page(
+    folder: Path,
+    network: MixNet,
+    engineer: HiddenEngineer,
+    song: Excerpt,
+    losses: Sequence[float],
+    scores: Mapping[str, float],
+    footer: str,
+) -> Path:
+    """Writes index.html with the loss curve, the settings chosen for an unseen song, and its mixes to hear.
+
+    Args:
+        folder: of the run.
+        network: who mixes.
+        engineer: who made the target.
+        song: an unseen excerpt.
+        losses: of every training step.
+        scores: loss on unseen songs by name; the last is the trained network's.
+        footer: a line about the run.
+
+    Returns:
+        The path of the page.
+    """
+    console = engineer.console
+    tracks, index = join([song.tracks])
+    chosen = network(song.mel, index, 1)
+    hidden = engineer.decide(tracks, index, 1)
+    raw = song.tracks.sum(0).expand(2, -1)
+    heard = {"raw sum": raw, "network's mix": console(tracks, index, *chosen)[0], "target": song.target}
+    # each as loud as the target, since louder always sounds better, and none above full scale
+    level = {name: float(song.target.square().mean().sqrt() / x.square().mean().sqrt()) for name, x in heard.items()}
+    peak = max(float(x.abs().max()) * level[name] for name, x in heard.items())
+    sounds = {name: (x * (level[name] * 0.9 / peak)).numpy() for name, x in heard.items()}
+    rate = engineer.sample_rate
+    players = []
+    for name, x in sounds.items():
+        file = name.replace(" ", "-").replace("'", "") + ".flac"
+        write(folder / file, x, rate)
+        players.append((f"{name}{'' if name == 'target' else ' (levelled)'}", file))
+    track_plot = plot.settings(song.track_names, console.track_columns, chosen[0].numpy(), hidden[0].numpy())
+    bus_plot = plot.settings(["mix bus"], console.bus_columns, chosen[1].numpy(), hidden[1].numpy())
+    references = {name: score for name, score in scores.items() if name in ("best-scaled sum", "untrained network")}
+    last = list(scores.values())[-1]
+    table = [("mix", "loss", "trained network relative to it")]
+    table += [(name, f"{score:.3f}", f"{last / score:.2f}") for name, score in scores.items()]
+    sections = [
+        Section(
+            "Loss on unseen songs",
+            "Multi-resolution STFT distance to the hidden engineer's mix, mean over excerpts. The best-scaled sum is "
+            "the plain sum at the one gain that suits all excerpts best.",
+            table=table,
+            best=len(scores) - 1,
+        ),
+        Section(
+            "Listen",
+            f"{song.name}, a song the network never heard. Levels are matched.",
+            players=players,
+            images=[plot.save(plot.sounds(sounds, rate), folder / "sounds.png")],
+        ),
+        Section(
+            "Settings chosen for this song",
+            "Filled: the network's choice. Open: the hidden engineer's. Each on the parameter's own range.",
+            images=[
+                plot.save(track_plot, folder / "tracks.svg"),
+                plot.save(bus_plot, folder / "bus.svg"),
+            ],
+        ),
+        Section(
+            "Training",
+            "Every step looks at one random resolution, so single losses scatter.",
+            images=[plot.save(plot.loss_curve(np.asarray(losses).tolist(), references), folder / "loss.svg")],
+        ),
+    ]
+    lead = (
+        "A small network learned to set a mixing console of real effects: EQ, compressor, gain and pan on every track, "
+        "compressor and reverb on the bus. None of the effects is differentiable; SPSA estimated their gradients."
+    )
+    page = folder / "index.html"
+    write_page(page, "A network that mixes through real effects", lead, sections, footer)
+    return page

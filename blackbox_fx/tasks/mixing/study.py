@@ -1,0 +1,118 @@
+"""Trains a mixing network against a hidden engineer, and compares it with simple mixes on unseen songs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from blackbox_fx.core.progress import Progress
+from blackbox_fx.data.clips import Source
+from blackbox_fx.layers.console import join
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.runtime import Pool
+from blackbox_fx.tasks.mixing.engineer import HiddenEngineer, demo_console
+from blackbox_fx.tasks.mixing.network import MixNet
+from blackbox_fx.tasks.mixing.training import Excerpt, MixRecipe, draw_excerpts, fit, mix
+from blackbox_fx.training import checkpoint
+
+SECONDS_TO_HEAR = 10.0
+
+
+@final
+class MixStudy:
+    """One training run: its data, its network, and the loss on songs kept aside before and after.
+
+    Args:
+        songs: to train on.
+        unseen: kept aside.
+        recipe: settings of the run.
+        pool: where the effects render.
+        device: of the network.
+
+    Attributes:
+        network, engineer: who mixes.
+        scores: loss on unseen excerpts by name, the trained network last; filled by `prepare` and `train`.
+        losses: of every training step.
+        seconds: that training took, earlier sessions counted in.
+    """
+
+    def __init__(
+        self,
+        songs: Sequence[Source],
+        unseen: Sequence[Source],
+        recipe: MixRecipe,
+        pool: Pool,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.songs, self.unseen_songs, self.recipe = songs, unseen, recipe
+        sample_rate = unseen[0].sample_rate
+        console = demo_console(pool, sample_rate, recipe.seed)
+        self.engineer = HiddenEngineer(console, sample_rate)
+        torch.manual_seed(recipe.seed)
+        self.network = MixNet(console.track_width, console.bus_width).to(device)
+        self.distance = MultiResolutionSTFT()
+        self.scores: dict[str, float] = {}
+        self.losses: list[float] = []
+        self.seconds = 0.0
+
+    def prepare(self, progress: Progress) -> None:
+        """Draws the excerpts, renders the hidden engineer's mixes, and scores what needs no training."""
+        recipe = self.recipe
+        aside = dataclasses.replace(recipe, seed=recipe.seed + 1)
+        total = recipe.excerpts + recipe.unseen
+
+        def later(done: int, _: int, name: str) -> None:
+            progress(recipe.excerpts + done, total, name)
+
+        self.train_excerpts = draw_excerpts(
+            self.songs, self.engineer, recipe.excerpts, recipe, lambda done, _, name: progress(done, total, name)
+        )
+        self.unseen = draw_excerpts(self.unseen_songs, self.engineer, recipe.unseen, aside, later)
+        sums = [e.tracks.sum(0).expand(2, -1) for e in self.unseen]
+        self.scores["plain sum"] = self._score(sums)
+        scaled = minimize_scalar(
+            lambda db: self._score([x * 10 ** (db / 20) for x in sums]), bounds=(-30, 12), options={"xatol": 0.25}
+        )
+        self.scores["best-scaled sum"] = float(scaled.fun)  # pyright: ignore[reportAttributeAccessIssue]
+        self.scores["random console"] = self._score(self._random_mixes())
+        self.scores["untrained network"] = self._score(self._network_mixes())
+
+    @torch.no_grad()
+    def _score(self, mixes: Sequence[Tensor]) -> float:
+        pairs = zip(mixes, self.unseen, strict=True)
+        return float(np.mean([float(self.distance(wet[None], e.target[None])) for wet, e in pairs]))
+
+    @torch.no_grad()
+    def _network_mixes(self) -> list[Tensor]:
+        return [mix(self.network, self.engineer.console, [e])[0].cpu() for e in self.unseen]
+
+    @torch.no_grad()
+    def _random_mixes(self) -> list[Tensor]:
+        console, draw = self.engineer.console, torch.Generator().manual_seed(self.recipe.seed)
+        mixes = []
+        for excerpt in self.unseen:
+            tracks, song = join([excerpt.tracks])
+            per_track = torch.rand(len(tracks), console.track_width, generator=draw)
+            per_bus = torch.rand(1, console.bus_width, generator=draw)
+            mixes.append(console(tracks, song, per_track, per_bus)[0])
+        return mixes
+
+    def train(self, folder: Path, progress: Callable[[int, int, str], None]) -> None:
+        """Trains the network in a folder, resuming what is there, and scores it."""
+        self.losses = fit(self.network, self.engineer.console, self.train_excerpts, self.recipe, folder, progress)
+        self.seconds = (checkpoint.read_state(folder) or {})["seconds"]
+        self.scores["trained network"] = self._score(self._network_mixes())
+
+    def song_to_hear(self) -> Excerpt:
+        """An excerpt of the first unseen song, long enough to listen to."""
+        song = self.unseen_songs[0]
+        seconds = min(SECONDS_TO_HEAR, song.length / song.sample_rate)
+        longer = dataclasses.replace(self.recipe, seconds=seconds)
+        return draw_excerpts([song], self.engineer, 1, longer)[0]

@@ -1,0 +1,50 @@
+"""A pool for tests."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_fx.runtime import Inline, Job, Pool
+
+
+@final
+class RecordingPool(Pool):
+    """Renders in another pool, and keeps all jobs that it was given.
+
+    Args:
+        pool: where renders run; `Inline()` if not given.
+
+    Attributes:
+        jobs: in order.
+        renders: how many they had together.
+    """
+
+    def __init__(self, pool: Pool | None = None) -> None:
+        self.pool = Inline() if pool is None else pool
+        self.workers, self.background = self.pool.workers, self.pool.background
+        self.jobs: list[Job] = []
+
+    @property
+    def renders(self) -> int:
+        """How many renders the jobs had together."""
+        return sum(map(len, self.jobs))
+
+    def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
+        """Keeps a job, and runs it."""
+        self.jobs.append(job)
+        self.pool.map_into(job, out)
+
+    def project_into(
+        self, job: Job, cotangent: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]
+    ) -> None:
+        """Keeps a job, and runs it."""
+        self.jobs.append(job)
+        self.pool.project_into(job, cotangent, stretch, out)
+
+    def close(self) -> None:
+        """Closes the pool that renders."""
+        self.pool.close()
+        super().close()

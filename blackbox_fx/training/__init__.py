@@ -1,0 +1,1 @@
+"""What every training shares: the folder of a run, its checkpoints, and the learning rate."""
