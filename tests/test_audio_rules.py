@@ -37,8 +37,8 @@ from blackbox_fx.estimators.audio_rules.trial import cost
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.runtime import Inline
 from blackbox_fx.space import Continuous, Space, Toggle
+from blackbox_fx.testing import RecordingPool
 from tests.cases import AUDIO_RULES, RATE, music
-from tests.test_estimators import Counting
 
 
 def site(effect, values=None, seconds=0.5, channels=1, batch=1, pool=None, seed=0):
@@ -239,7 +239,7 @@ def test_two_stages_in_one_opaque_effect(names, rule):
 @pytest.mark.parametrize("name", AUDIO_RULES)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_cost_is_kept(name, channels):
-    pool, rule = Counting(), AUDIO_RULES[name]()
+    pool, rule = RecordingPool(), AUDIO_RULES[name]()
     call, g = site(load("pedalboard:Distortion"), channels=channels, batch=3, pool=pool, seconds=0.2)
     rule.vjp(call, g)  # what is tried once is not counted
     pool.jobs.clear()
@@ -253,7 +253,7 @@ def test_rules_share_probes():
     rules = portfolio()
     probes = {probe for rule in rules for probe in rule.probes()}
     assert len(probes) < len(rules)
-    pool = Counting()
+    pool = RecordingPool()
     call, _ = site(load("pedalboard:Gain"), pool=pool)
     found = visit(call, tuple(probes))[0]
     assert sum(len(job) for job in pool.jobs) == sum(probe.renders(1) for probe in probes)
@@ -313,7 +313,7 @@ def test_a_certificate_is_kept_and_read(tmp_path, monkeypatch):
     effect = load("pedalboard:Gain").within(gain_db=(-30, 12))
     counts = []
     for _ in range(2):
-        pool = Counting()
+        pool = RecordingPool()
         call, g = site(effect, pool=pool)
         rule = Verified()
         rule.vjp(call, g)
@@ -335,7 +335,7 @@ def test_a_damaged_certificate_is_measured_anew(text, tmp_path, monkeypatch, cap
     path.write_text(text.replace("KEPT", '"key": "key", "answer"'))
     with caplog.at_level(logging.WARNING, logger="blackbox_fx"):
         assert certificate.load("key") is None
-    assert "measured anew" in caplog.text
+    assert "measured again" in caplog.text
 
 
 def _backwards(audio, sample_rate):

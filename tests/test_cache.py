@@ -12,7 +12,7 @@ def test_what_is_kept_comes_back_unless_damaged(tmp_path, monkeypatch, caplog):
     file.write_text(json.dumps({"key": {"a": 3}, "answer": 4}))
     assert cache.load("things", {"a": 1}) is None and not caplog.records
     file.write_text("{")
-    assert cache.load("things", {"a": 1}) is None and "measured anew" in caplog.text
+    assert cache.load("things", {"a": 1}) is None and "measured again" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch, caplog):

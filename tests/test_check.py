@@ -48,7 +48,8 @@ class Wrong(Effect):
         return super().__getstate__()
 
     def process(self, request):
-        promise, gain = self.promise, blocks[0]["gain"]
+        audio, sample_rate = request.audio, request.sample_rate
+        promise, gain, blocks = self.promise, request.settings["gain"], request.blocks
         if promise == "input left alone":
             audio *= 0.5
         wet = audio * np.float32(gain)
@@ -73,7 +74,7 @@ class Wrong(Effect):
         if promise == "silence after loud":
             wet, self.state = wet + self.state, self.state + 0.01 * float(np.abs(audio).max())
         if promise == "cut or whole" and len(blocks) > 1:
-            wet[:, hop] += 0.1
+            wet[:, request.hop] += 0.1
         if promise == "changes in mid-clip" and len({b["gain"] for b in blocks}) > 1:
             wet[:, 0] += 0.1
         return wet

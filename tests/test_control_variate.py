@@ -20,8 +20,9 @@ from blackbox_fx.estimators import (
     ScoreFunction,
 )
 from blackbox_fx.space import Choice, Continuous, Space, Toggle
+from blackbox_fx.testing import RecordingPool
+from tests.calls import assert_unbiased, call, linear, many
 from tests.cases import EFFECTS, RATE, SPACE
-from tests.test_estimators import Counting, assert_unbiased, call, linear, many
 
 
 def seeded(seed=0):
@@ -36,7 +37,7 @@ def exact(twin, one, g):
 
 @pytest.mark.parametrize("name", TWINS)
 def test_autodiff_is_the_gradient_of_the_function(name):
-    twin, pool = TWINS[name], Counting()
+    twin, pool = TWINS[name], RecordingPool()
     one, g = call(twin.effect(), 0.1 + 0.8 * twin.space.sample(2, 0), pool=pool)
     estimate = Autodiff(twin).vjp(one, g)
     assert not pool.jobs
@@ -138,7 +139,7 @@ def test_what_a_surrogate_cannot_do():
     ],
 )
 def test_auto_chooses_by_renders_and_clip_and_says_why(renders, weights, seconds, kind, words, caplog):
-    effect, pool = linear(weights), Counting()
+    effect, pool = linear(weights), RecordingPool()
     one, g = call(effect, np.full((1, len(weights)), 0.5), seconds=seconds, pool=pool)
     auto = Auto(renders, generator=seeded())
     assert auto.chosen is None

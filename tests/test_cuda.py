@@ -51,7 +51,7 @@ def test_audio_rules(name):
 def test_graphs():
     def graph():
         room = bfx.Mix({"dry": None, "room": bfx.load("pedalboard:Reverb").only("room_size")}, level_db=(-40, 0))
-        return bfx.Chain({"eq": bfx.load("pedalboard:PeakFilter"), "space": room}, audio_rule=bfx.TimeReversal)
+        return bfx.Chain({"eq": bfx.load("pedalboard:PeakFilter"), "space": room}, audio_rule=bfx.TimeReversal())
 
     assert_same(graph)
 

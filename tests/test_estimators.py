@@ -15,7 +15,6 @@ from blackbox_fx.estimators import (
     AudioRule,
     Auto,
     Autodiff,
-    Call,
     ControlVariate,
     Estimator,
     FiniteDifference,
@@ -24,51 +23,14 @@ from blackbox_fx.estimators import (
     ScoreFunction,
 )
 from blackbox_fx.estimators.stochastic import signs
-from blackbox_fx.runtime import Inline, Pool
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
-from tests.cases import AUDIO_RULES, EFFECTS, ESTIMATORS, RATE, SPACE, mixed, music, scaled
-
-
-class Counting(Pool):
-    """Inline, and a record of what it was asked."""
-
-    def __init__(self):
-        self.jobs = []
-
-    def _map(self, job, out):
-        self.jobs.append(job)
-        Inline()._map(job, out)
-
-    def _project(self, job, weight, stretch, out):
-        self.jobs.append(job)
-        Inline()._project(job, weight, stretch, out)
-
-
-def call(effect, rows, seconds=0.05, pool=None, seed=0):
-    """One forward pass at rows, all on the same audio, and a cotangent."""
-    rows = torch.as_tensor(np.atleast_2d(rows)).float()
-    audio = torch.from_numpy(music(seconds, seed=seed)).expand(len(rows), -1, -1)
-    values = [effect.space.decode(row) for row in rows.double().numpy()]
-    first = {str(v): torch.from_numpy(effect.render(audio[0].numpy(), v, RATE)) for v in values}
-    output = torch.stack([first[str(v)] for v in values])
-    g = torch.from_numpy(music(seconds, seed=seed + 1)).expand_as(audio)
-    return Call(effect, pool or Inline(), RATE, audio, rows, output), g
-
-
-def many(effect, row, estimator, draws):
-    """Estimates at one row, (draws, width), each an item of one batch."""
-    one, g = call(effect, np.repeat(np.atleast_2d(row), draws, axis=0))
-    return estimator.vjp(one, g).numpy()
-
-
-def assert_unbiased(estimates, truth):
-    error = estimates.std(axis=0, ddof=1) / np.sqrt(len(estimates))
-    distance = np.abs(estimates.mean(axis=0) - truth)
-    assert (distance <= 4 * error + 1e-6 * np.abs(truth).max()).all(), (distance, error)
+from blackbox_fx.testing import RecordingPool
+from tests.calls import assert_unbiased, call, linear, many
+from tests.cases import AUDIO_RULES, EFFECTS, ESTIMATORS, RATE, SPACE, mixed, scaled
 
 
 def test_nothing_is_listed_and_untested():
-    classes = [c for c in map(vars(estimators).get, estimators.__all__) if inspect.isclass(c)]
+    classes = [c for c in vars(estimators).values() if inspect.isclass(c)]
     concrete = {c for c in classes if not inspect.isabstract(c)}
     made = {type(make()) for make in ESTIMATORS.values()}
     assert {c for c in concrete if issubclass(c, Estimator)} == made
@@ -109,12 +71,6 @@ def test_spsa_agrees_with_finite_differences_on_real_effects(name):
     assert_unbiased(many(effect, row, SPSA(step=2e-3, generator=generator), draws=600), truth)
 
 
-def linear(weights):
-    """An effect whose inner product with any cotangent is linear in its parameters."""
-    space = Space({f"p{k}": Continuous(0, 1, 0.5) for k in range(len(weights))})
-    return function(lambda x, sr, **p: x * sum(w * v for w, v in zip(weights, p.values(), strict=True)), space)
-
-
 @pytest.mark.parametrize("pairs", [1, 3, 4, 5, 8])
 def test_spsa_variance_is_as_predicted(pairs):
     """With K pairs and m = 4 columns: sum of the other squared slopes * r (m - r) / ((m - 1) K^2), r = K mod m."""
@@ -152,10 +108,10 @@ def test_a_parameters_own_step_widens_that_of_the_estimator():
         {"a": Continuous(0, 1, 0.5), "b": Continuous(0, 1, 0.5, step=0.05), "c": Continuous(0, 1, 0.5, step=0.25)}
     )
     effect = function(lambda x, sr, a, b, c: x * (a + 2 * b + 4 * c), space)
-    pool = Counting()
+    pool = RecordingPool()
     one, g = call(effect, [[0.5, 0.5, 0.5]], pool=pool)
     SPSA(step=0.01, generator=torch.Generator().manual_seed(0)).vjp(one, g)
-    moved = np.abs(pool.jobs[0].params - 0.5)
+    moved = np.abs(pool.jobs[0].points - 0.5)
     assert np.allclose(moved[:2], [0.01, 0.05, 0]) and np.allclose(moved[2], [0, 0, 0.25])
     slope = np.array([1, 2, 4]) * float((one.audio * g).sum())
     for estimator in (FiniteDifference(1e-3), FiniteDifference(1e-3, central=False)):
@@ -186,13 +142,13 @@ def test_the_gradient_is_whole_at_a_bound(u, estimator):
 
 
 def test_every_item_and_pair_moves_on_its_own():
-    pool = Counting()
+    pool = RecordingPool()
     one, g = call(linear(np.ones(12)), np.full((8, 12), 0.5), pool=pool)
     SPSA(pairs=4, generator=torch.Generator().manual_seed(0)).vjp(one, g)
     (job,) = pool.jobs
-    plus = job.params[: len(job) // 2]
+    plus = job.points[: len(job) // 2]
     assert len(np.unique(plus, axis=0)) == 8 * 4
-    assert np.array_equal(job.params[len(job) // 2 :] + plus, np.ones_like(plus))
+    assert np.array_equal(job.points[len(job) // 2 :] + plus, np.ones_like(plus))
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -200,7 +156,7 @@ def test_every_item_and_pair_moves_on_its_own():
     "effect_name", ["function", "pedalboard:LadderFilter", "pedalboard:Compressor", "pedalboard:Invert"]
 )
 def test_cost_is_kept_in_one_call(name, effect_name):
-    effect, pool, estimator = EFFECTS[effect_name](), Counting(), ESTIMATORS[name]()
+    effect, pool, estimator = EFFECTS[effect_name](), RecordingPool(), ESTIMATORS[name]()
     rows = effect.space.sample(3, 0)
     one, g = call(effect, rows, pool=pool)
     grad = estimator.vjp(one, g)

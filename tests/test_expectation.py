@@ -9,8 +9,9 @@ import torch
 import blackbox_fx as bfx
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import Probing
+from blackbox_fx.testing import RecordingPool
+from tests.calls import assert_unbiased
 from tests.cases import RATE
-from tests.test_estimators import Counting, assert_unbiased
 
 
 def seeded(seed=0):
@@ -47,7 +48,7 @@ def test_params_get_the_gradient_of_the_mean_loss(estimator):
 
 
 def test_finite_differences_are_exact_and_the_layers_own_estimator_stays_out():
-    pool = Counting()
+    pool = RecordingPool()
     layer, audio, params = gain(3, pool=pool)
     bfx.expected_loss(layer, audio, params, lambda wet: float(wet.sum()), bfx.FiniteDifference()).backward()
     assert np.allclose(params.grad, 16 / 3, rtol=1e-3)
@@ -69,7 +70,7 @@ def test_training_on_a_step_finds_its_edge():
 
 
 def test_no_gradient_is_asked_for_and_none_is_paid():
-    pool = Counting()
+    pool = RecordingPool()
     layer, audio, params = gain(2, pool=pool)
     assert not bfx.expected_loss(layer, audio, params.detach(), peak).requires_grad
     with torch.no_grad():

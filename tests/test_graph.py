@@ -10,10 +10,11 @@ import blackbox_fx as bfx
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.layers.console import join
 from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.models.encoders import LogMel, mel_filters
 from blackbox_fx.tasks.mixing.engineer import HiddenEngineer, demo_console
-from blackbox_fx.tasks.mixing.network import LogMel, MixNet, mel_filters
+from blackbox_fx.tasks.mixing.network import MixNet
+from blackbox_fx.testing import RecordingPool
 from tests.cases import RATE, music
-from tests.test_estimators import Counting
 
 
 def songs(*counts, seconds=0.3):
@@ -94,7 +95,7 @@ def test_mistakes(console, change, error):
 
 def test_strip_and_bus_share_a_sample_rate():
     gain = bfx.load("pedalboard:Gain")
-    with pytest.raises(AudioError, match="needs one for both"):
+    with pytest.raises(AudioError, match="needs one for all"):
         bfx.Console(bfx.BlackBox(gain, sample_rate=44100), bfx.BlackBox(gain, sample_rate=48000))
 
 
@@ -160,7 +161,7 @@ def strip():
 
 
 def test_a_chain_renders_what_a_rack_renders_and_has_its_gradient():
-    chain, rack = bfx.Chain(strip(), bfx.FiniteDifference, sample_rate=RATE), bfx.Rack(strip())
+    chain, rack = bfx.Chain(strip(), bfx.FiniteDifference(), sample_rate=RATE), bfx.Rack(strip())
     whole = bfx.BlackBox(rack, bfx.FiniteDifference(), audio_rule=bfx.Identity(), sample_rate=RATE)
     assert chain.columns == rack.space.columns and chain.width == whole.width
     audio = torch.from_numpy(np.stack([music(0.5, 1, seed=k) for k in range(2)]))
@@ -177,7 +178,7 @@ def test_a_chain_renders_what_a_rack_renders_and_has_its_gradient():
 
 
 def test_no_effect_is_rendered_for_a_parameter_of_one_before_it():
-    pools = {name: Counting() for name in strip()}
+    pools = {name: RecordingPool() for name in strip()}
     members = {
         name: bfx.BlackBox(e, bfx.FiniteDifference(), audio_rule=bfx.Identity(), pool=pools[name], sample_rate=RATE)
         for name, e in strip().items()
@@ -201,9 +202,9 @@ def test_split_gives_every_member_its_columns():
 def test_a_mix_sums_its_branches_behind_exact_faders():
     mix = bfx.Mix(
         {"dry": None, "wet": bfx.load("pedalboard:Reverb").only("room_size")},
-        bfx.FiniteDifference,
+        bfx.FiniteDifference(),
         level_db=(-40, 0),
-        audio_rule=bfx.TimeReversal,
+        audio_rule=bfx.TimeReversal(),
         sample_rate=RATE,
     )
     assert mix.columns == ("wet.room_size", "dry.level_db", "wet.level_db")
@@ -221,7 +222,7 @@ def test_a_mix_sums_its_branches_behind_exact_faders():
 
 def test_chains_nest_copy_and_keep_their_state():
     inner = bfx.Mix([bfx.load("pedalboard:Delay").only("mix"), bfx.load("pedalboard:Delay").only("mix")])
-    chain = bfx.Chain([inner, bfx.load("pedalboard:Gain")], lambda: bfx.SPSA(), audio_rule=bfx.Identity)
+    chain = bfx.Chain([inner, bfx.load("pedalboard:Gain")], bfx.SPSA(), audio_rule=bfx.Identity())
     assert chain.columns == ("mix.delay.mix", "mix.delay_2.mix", "gain.gain_db")
     again = pickle.loads(pickle.dumps(copy.deepcopy(chain)))
     again.load_state_dict(chain.state_dict())
@@ -238,7 +239,7 @@ def test_chains_nest_copy_and_keep_their_state():
         (lambda: bfx.Chain({"a.b": bfx.load("pedalboard:Gain")}), "without a dot"),
         (lambda: bfx.Chain({"keys": bfx.load("pedalboard:Gain")}), "not 'keys'"),
         (lambda: bfx.Chain(bfx.load("pedalboard:Gain")), "must be a list"),
-        (lambda: bfx.Chain([bfx.load("pedalboard:Gain")], bfx.SPSA()), "write lambda"),
+        (lambda: bfx.Chain([bfx.load("pedalboard:Gain")], bfx.SPSA), "write its parentheses too"),
         (lambda: bfx.Chain([bfx.load("pedalboard:Gain")], sample_rate=0), "sample"),
         (lambda: bfx.Mix([None], level_db=(6, -6)), "level_db"),
         (lambda: bfx.Mix([None], level_db=(-6, 6))(torch.zeros(1, 1, 9), torch.ones(1, 1) + 1), r"dry.level_db\) is 2"),

@@ -12,8 +12,8 @@ from blackbox_fx.cli.__main__ import app
 from blackbox_fx.lab.proxies import WAYS, Proxies
 from blackbox_fx.lab.tasks import clip_tasks, network_tasks, train_here
 from blackbox_fx.report.proxies import proxies_table, refresh_line, write_proxies_page
+from blackbox_fx.testing import RecordingPool
 from tests.cases import RATE
-from tests.test_estimators import Counting
 from tests.test_hybrid import imitation
 
 COMP = bfx.load("pedalboard:Compressor").only("threshold_db", "ratio")
@@ -43,12 +43,12 @@ def test_all_ways_get_the_same_renders_and_plain_and_half_the_steps_of_full(stud
 
 def test_what_is_judged_is_the_real_effect():
     (task,) = clip_tasks(COMP, 1, seconds=0.06)
-    learner, pool = task.learner(0), Counting()
+    learner, pool = task.learner(0), RecordingPool()
     real = bfx.BlackBox(COMP, pool=pool, sample_rate=RATE)
-    found = Proxies(imitation(COMP))._judge(real, learner, task.unseen)
+    found = Proxies(imitation(COMP)).judge(real, learner, task.unseen)
     wet = COMP.render(task.train.audio[0].numpy(), COMP.space.decode([0.5, 0.5]), RATE)
     assert len(pool.jobs) == 1
-    assert found == pytest.approx(float(Proxies(imitation(COMP))._loss(torch.from_numpy(wet)[None], task.train.target)))
+    assert found == pytest.approx(float(Proxies(imitation(COMP)).loss(torch.from_numpy(wet)[None], task.train.target)))
 
 
 def test_the_study_leaves_the_proxy_as_it_was(study):

@@ -270,11 +270,11 @@ def test_renders_ahead_give_the_same_gradient(name):
 
 def test_renders_begin_in_the_forward_pass_and_are_not_made_twice(monkeypatch):
     asked = []
-    original = bfx.Threads._map
+    original = bfx.Threads.map_into
     monkeypatch.setattr(
-        bfx.Threads, "_map", lambda pool, job, out: (asked.append(len(job)), original(pool, job, out))[1]
+        bfx.Threads, "map_into", lambda pool, job, out: (asked.append(len(job)), original(pool, job, out))[1]
     )
-    monkeypatch.setattr(bfx.Threads, "_project", lambda *_: pytest.fail("rendered in the backward pass"))
+    monkeypatch.setattr(bfx.Threads, "project_into", lambda *_: pytest.fail("rendered in the backward pass"))
     with bfx.Threads(2) as pool:
         black_box = layer(estimator=bfx.FiniteDifference(), pool=pool, lookahead=True)
         audio, params = inputs(black_box)
@@ -335,8 +335,8 @@ def test_without_being_told_it_looks_ahead_only_with_processes_and_enough_memory
     with bfx.Processes(1, deadline=30) as pool:
         black_box = layer(estimator=bfx.SPSA(), pool=pool)
         audio, params = inputs(black_box)
-        assert black_box._look_ahead(audio, params)[1] is not None
+        assert black_box.look_ahead(audio, params)[1] is not None
         monkeypatch.setattr("blackbox_fx.layers.black_box._MOST_AHEAD", 100)
-        assert black_box._look_ahead(audio, params)[1] is None
+        assert black_box.look_ahead(audio, params)[1] is None
     with bfx.Threads(1) as pool:
-        assert layer(estimator=bfx.SPSA(), pool=pool)._look_ahead(audio, params) is None
+        assert layer(estimator=bfx.SPSA(), pool=pool).look_ahead(audio, params) is None

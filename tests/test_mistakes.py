@@ -49,8 +49,8 @@ def command(text, **options):
 # a call of a folder to make files in, the error, and words of its sentence
 LOADING = {
     "a number": (lambda _: bfx.load(3), EffectError, "3"),
-    "nothing": (lambda _: bfx.load(""), EffectError, "kind:name"),
-    "no kind": (lambda _: bfx.load("Compressor"), EffectError, "kind:name"),
+    "nothing": (lambda _: bfx.load(""), EffectError, "host:name"),
+    "no kind": (lambda _: bfx.load("Compressor"), EffectError, "host:name"),
     "an unknown kind": (lambda _: bfx.load("au:Compressor"), EffectError, "au:Compressor"),
     "a kind alone": (lambda _: bfx.load("ladspa:"), EffectError, "name"),
     "an unknown option": (lambda _: bfx.load("vst3:ZamCompX2", speed=3), EffectError, "speed"),

@@ -14,8 +14,9 @@ from blackbox_fx.estimators.blocks import automatable, block_plan, segments, win
 from blackbox_fx.estimators.moves import reaches
 from blackbox_fx.runtime import Inline
 from blackbox_fx.space import Continuous, Integer, Space, Toggle
+from blackbox_fx.testing import RecordingPool
+from tests.calls import assert_unbiased, call, linear
 from tests.cases import RATE
-from tests.test_estimators import Counting, assert_unbiased, call, linear
 
 
 def seeded(seed=0):
@@ -32,6 +33,7 @@ class Gains(Effect):
         self.weights, self.late = weights, late
 
     def process(self, request):
+        audio, blocks, hop = request.audio, request.blocks, request.hop
         each = [sum(w * float(v) for w, v in zip(self.weights, b.values(), strict=True)) for b in blocks]
         gain = np.repeat(each, hop)[: audio.shape[1]]
         return audio * np.concatenate([np.full(self.late, gain[0]), gain])[: audio.shape[1]].astype(np.float32)
@@ -84,16 +86,16 @@ def test_one_sided_renders_halve_the_error():
 
 @pytest.mark.parametrize("central", [True, False])
 def test_every_item_render_and_block_moves_on_its_own(central):
-    pool = Counting()
+    pool = RecordingPool()
     one, g = flat(Gains(np.ones(12)), np.full((6, 12), 0.5))
     one = dataclasses.replace(one, pool=pool)
     plan = block_plan(one, 1024, 2, central, reaches(one.effect.space, 0.02), [[]] * 6, seeded())
     carry_out(plan, one, g)
     (job,) = pool.jobs
-    assert job.params.shape == (24, 8, 12) and job.hop == 1024
-    assert len(np.unique(job.params.reshape(24, -1), axis=0)) == 24
+    assert job.points.shape == (24, 8, 12) and job.hop == 1024
+    assert len(np.unique(job.points.reshape(24, -1), axis=0)) == 24
     if central:
-        assert np.allclose(job.params[:12] + job.params[12:], 1)
+        assert np.allclose(job.points[:12] + job.points[12:], 1)
 
 
 def test_steps_of_its_own_and_switches_beside_blocks():
@@ -143,7 +145,7 @@ def test_on_a_rack_its_error_is_an_eighth_of_spsas_and_its_bias_small():
 
 def test_a_check_costs_what_it_says_comes_every_200th_call_and_is_remembered():
     one, g = flat(Gains(WEIGHTS), np.full((2, 5), 0.5), time=4 * 4096)
-    pool = Counting()
+    pool = RecordingPool()
     one = dataclasses.replace(one, pool=pool)
     multiplexed = MultiplexedSPSA(generator=seeded())
     assert "nothing" in multiplexed.reason
@@ -200,7 +202,7 @@ def test_effects_that_cannot_change_in_mid_clip_are_cut_into_segments(time):
         lambda x, sr, t, **p: x * (sum(w * v for w, v in zip(WEIGHTS, p.values(), strict=True)) + 7 * t), space
     )
     one, g = flat(effect, np.repeat(space.encode()[None], 40, axis=0), time=time)
-    pool = Counting()
+    pool = RecordingPool()
     one = dataclasses.replace(one, pool=pool)
     multiplexed = MultiplexedSPSA(generator=seeded())
     multiplexed.vjp(one, g)

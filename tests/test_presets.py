@@ -143,7 +143,7 @@ def test_what_a_preset_says_of_itself(tmp_path, caplog):
         (lambda p: p.write_text("[" * 100_000), "damaged"),
         (lambda p: p.write_bytes(b"\xff\xfe"), "damaged"),
         (lambda p: p.write_text("{}"), "no format"),
-        (lambda p: changed(p, format=2), "format 2; this release reads 1"),
+        (lambda p: changed(p, format=3), "format 3; this release reads 2"),
         (lambda p: changed(p, effect="pedalboard:Gain"), "is a preset of pedalboard:Gain, not of pedalboard:Comp"),
         (lambda p: changed(p, values=[1]), "no values"),
         (lambda p: changed(p, values={"volume": 1}), "'volume'; known are threshold_db"),
@@ -266,11 +266,11 @@ def test_bad_files_of_vst3_are_one_sentence(ending, spoil, words, vst3_presets, 
 def test_a_vst3_preset_is_checked_before_a_plugin_sees_it(vst3_presets, data):
     whole = vst3_presets["ZamCompX2", ".vstpreset"]
     cut = data.draw(st.integers(0, len(whole) - 1))
-    assert not presets._wrong_vstpreset(whole) and presets._wrong_vstpreset(whole[:cut])
+    assert not presets.vstpreset_fault(whole) and presets.vstpreset_fault(whole[:cut])
     content = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    assert isinstance(presets._wrong_vstpreset(bytes(content)), str)
+    assert isinstance(presets.vstpreset_fault(bytes(content)), str)
 
 
 def test_a_misbehaving_plugin_does_no_harm(misbehave, tmp_path):
@@ -299,7 +299,7 @@ def test_a_plugin_that_hangs_on_a_preset_meets_a_deadline(monkeypatch, vst3_pres
         raise isolation.Failed("does not answer within 30 seconds")
 
     effect = load("vst3:ZamCompX2")
-    monkeypatch.setattr(aside, "ask", hang)
+    monkeypatch.setattr(isolation, "call", hang)
     with pytest.raises(EffectError, match=r"cannot read .*slow.vstpreset.*30 seconds"):
         effect.load_preset(path)
     assert given_up == [30.0]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from blackbox_fx import isolation
 from blackbox_fx.cli.__main__ import app
 from blackbox_fx.effects import Effect, function, load
 from blackbox_fx.errors import EffectError
@@ -79,7 +80,7 @@ def test_parameters_are_measured(measured):
 
 def test_a_profile_is_kept_and_read_back(measured, monkeypatch):
     effect = function(known, SPACE)
-    monkeypatch.setattr(aside, "ask", None)
+    monkeypatch.setattr(isolation, "call", None)
     assert str(profile(effect, budget=3.0)) == str(measured)
     assert cached(effect, 3.0) is not None and cached(effect, 4.0) is None
     assert str(Profile.from_json(json.loads(json.dumps(measured.to_json())))) == str(measured)
@@ -132,7 +133,8 @@ class Leaky(Effect):
         return {name: value for name, value in super().__getstate__().items() if name != "loud"}
 
     def process(self, request):
-        wet, self.loud = audio * blocks[0]["gain"] + 0.1 * self.loud, float(np.abs(audio).max())
+        audio, gain = request.audio, request.settings["gain"]
+        wet, self.loud = audio * gain + 0.1 * self.loud, float(np.abs(audio).max())
         return wet
 
 
@@ -223,16 +225,16 @@ def test_check_exits_by_what_it_finds():
 
 
 def test_check_survives_a_crash(monkeypatch):
-    from blackbox_fx.profiling import check_aside
+    from blackbox_fx.profiling import check_isolated
     from blackbox_fx.profiling.check import CHECKS
 
     found = []
-    check_aside(worse("crash"), 0.1, found.append)
+    check_isolated(worse("crash"), 0.1, found.append)
     failed = [(one.name, one.value) for one in found if one.passed is False]
     assert failed == [("silence after loud", "it crashes with SIGABRT")]
     assert [one.name for one in found] == list(CHECKS)
     hopeless = []
-    check_aside(function(lambda x, sr: os.abort(), Space({}), name="aborts"), 0.1, hopeless.append)
+    check_isolated(function(lambda x, sr: os.abort(), Space({}), name="aborts"), 0.1, hopeless.append)
     assert [one.name for one in hopeless] == list(CHECKS)
     assert [one.value for one in hopeless].count("not tried after 3 crashes") == len(CHECKS) - 3 - sum(
         one.passed is True for one in hopeless
@@ -248,13 +250,13 @@ def test_integers_and_steps_are_moved_by_what_moves_them():
 
 @pytest.mark.parametrize("match", ["ladspa:sc"])
 def test_a_survey_is_taken_up_and_summarised(match, tmp_path, monkeypatch):
-    shown = call("bench", "hosts", "--of", "ladspa", "--match", match, "--out", tmp_path)
+    shown = call("bench", "hosts", "--host", "ladspa", "--match", match, "--out", tmp_path)
     assert shown.exit_code == 0 and "100%" in shown.stdout
     assert {p.name for p in tmp_path.iterdir()} == {"hosts.jsonl", "hosts.csv", "index.html"}
     text = (tmp_path / "hosts.jsonl").read_text()
-    monkeypatch.setattr(aside, "ask", None)
+    monkeypatch.setattr(isolation, "call", None)
     (tmp_path / "hosts.jsonl").write_text(text + "{damaged")
-    assert call("bench", "hosts", "--of", "ladspa", "--match", match, "--out", tmp_path).exit_code == 0
+    assert call("bench", "hosts", "--host", "ladspa", "--match", match, "--out", tmp_path).exit_code == 0
 
 
 def test_reasons_are_named():

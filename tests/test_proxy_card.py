@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 import blackbox_fx as bfx
+from blackbox_fx.core import paths
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy import store
@@ -62,7 +63,7 @@ def folder(kept, tmp_path):
 @pytest.fixture
 def homes(tmp_path, monkeypatch):
     """Empty folders for a user's and for shipped proxies."""
-    monkeypatch.setattr(places, "data", lambda: tmp_path / "data")
+    monkeypatch.setattr(paths, "data", lambda: tmp_path / "data")
     monkeypatch.setattr(store, "shipped_folder", lambda: tmp_path / "shipped")
     return tmp_path / "data" / "proxies", tmp_path / "shipped"
 
@@ -333,7 +334,7 @@ def test_shipped_proxies_are_found_in_a_clone_and_in_an_installed_package(root, 
     monkeypatch.setattr(bfx, "__file__", str(installed / "__init__.py"))
     shutil.copytree(kept, installed / "shipped_proxies" / "my-comp")
     (tmp_path / "site-packages" / "proxies").mkdir()  # of somebody else
-    monkeypatch.setattr(places, "data", lambda: tmp_path / "data")
+    monkeypatch.setattr(paths, "data", lambda: tmp_path / "data")
     assert load_proxy("my-comp").width == 4 and list_proxies()[0].shipped
 
 

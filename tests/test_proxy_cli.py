@@ -9,6 +9,7 @@ import blackbox_fx as bfx
 from blackbox_fx import audio
 from blackbox_fx.cli import proxy as commands
 from blackbox_fx.cli.__main__ import app
+from blackbox_fx.core import paths
 from blackbox_fx.data import compose
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.proxy import store
@@ -44,7 +45,7 @@ def stand_in(recipe, out, songs=None, progress=None):
     progress(1, 1, "done")
     card = save_proxy(out, proxy, recipe, card)
     (out / "losses.csv").write_text("step,loss\n" + "".join(f"{k},{1 / k}\n" for k in range(1, 30)))
-    (out / "exam.csv").write_text("step,seconds,esr,stft,cosine\n10,1,0.5,0.4,0.7\n20,2,0.4,0.3,0.8\n")
+    (out / "evaluations.csv").write_text("step,seconds,esr,stft,cosine\n10,1,0.5,0.4,0.7\n20,2,0.4,0.3,0.8\n")
     return type("Trained", (), {"proxy": proxy, "card": card})
 
 
@@ -151,7 +152,7 @@ def test_the_card_of_another_effect_is_not_written(trained, tmp_path):
 
 
 def test_list_tells_what_loads_by_name(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(places, "data", lambda: tmp_path)
+    monkeypatch.setattr(paths, "data", lambda: tmp_path)
     monkeypatch.setattr(store, "shipped_folder", lambda: tmp_path / "shipped")
     assert "no proxies yet" in call("proxy", "list").stdout
     shutil.copytree(trained[0], tmp_path / "proxies" / "my-comp")
@@ -164,7 +165,7 @@ def test_list_tells_what_loads_by_name(trained, tmp_path, monkeypatch):
 def test_a_page_needs_no_curve(trained, tmp_path):
     folder = shutil.copytree(trained[0], tmp_path / "comp")
     (folder / "losses.csv").write_text("step,loss\n1,much\n")
-    (folder / "exam.csv").unlink()
+    (folder / "evaluations.csv").unlink()
     assert report._curve(folder) is None
 
 

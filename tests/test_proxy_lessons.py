@@ -76,7 +76,7 @@ def test_responses_are_the_effect_s_own_and_fixed_by_their_number(songs):
     impulse = np.zeros((1, 8192), np.float32)
     impulse[0, 0] = 0.1
     true = np.fft.rfft(some.effect.render(impulse, some.effect.space.decode(row.double().numpy()), RATE)[0] / 0.1)
-    bins = one._bins.numpy()
+    bins = one.bins.numpy()
     assert bins[0] == 4 and bins[-1] == 3686
     np.testing.assert_allclose(response.numpy(), true[bins], atol=2e-3)
 
@@ -87,21 +87,21 @@ def test_taken_up_late_a_training_renders_only_the_last_responses_again(songs):
         batch = whole.batch(n)
     assert all(torch.equal(a, b) for a, b in zip(batch, soon.batch(16), strict=True))
     late.batch(10**6)
-    assert late._count == 64 * 32
+    assert late.count == 64 * 32
     late.batch(10**6 + 8)
-    assert late._count == 65 * 32
+    assert late.count == 65 * 32
 
 
 def test_no_more_responses_are_kept_than_there_is_room_for(songs, monkeypatch):
     monkeypatch.setattr(objective, "_KEPT", 70)
     some = ResponseObjective(material(songs))
-    assert len(some.batch(100).params) == 32 and some._count == 64
+    assert len(some.batch(100).params) == 32 and some.count == 64
 
 
 def test_no_bin_is_that_of_constants_at_any_rate():
     songs = [compose(0, 2.0, 384000)]
     some = ClipStream(SHELF.load_effect(), songs, Inline(), 0.1, 2, 0)
-    bins = ResponseObjective(some)._bins
+    bins = ResponseObjective(some).bins
     assert int(bins.min()) == 1 and bool((bins.diff() > 0).all())
 
 

@@ -17,6 +17,7 @@ from blackbox_fx.profiling import profile
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.scoring.held_out import esr
+from blackbox_fx.proxy.scoring.scores import render_held_out
 from blackbox_fx.proxy.training import fit as fitting
 from blackbox_fx.proxy.training import train
 from blackbox_fx.proxy.training.clips import Batch, ClipStream
@@ -187,7 +188,7 @@ def test_renders_that_fail_are_left_out_and_counted(songs):
 
 def test_from_a_recipe_to_a_proxy_that_loads_by_its_folder(songs, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "profile", functools.partial(profile, budget=0.2))
-    monkeypatch.setattr(train, "held_out", functools.partial(held_out, seconds=0.5, items=6))
+    monkeypatch.setattr(train, "render_held_out", functools.partial(render_held_out, seconds=0.5, items=6))
     recipe = dataclasses.replace(RECIPE, net={}, steps=50, seconds=0.2)
     words = []
     trained = bfx.train_proxy(recipe, tmp_path, songs, progress=lambda done, total, said: words.append(said))

@@ -10,13 +10,13 @@ import torch
 import blackbox_fx as bfx
 from blackbox_fx.errors import AudioError, DataError, ParameterError
 from blackbox_fx.proxy.scoring.held_out import esr
+from blackbox_fx.testing import RecordingPool
 from tests.cases import RATE, music
-from tests.test_estimators import Counting
 from tests.test_hybrid import effect, imitation, inputs
 
 
 def made(**options):
-    pool, proxy = Counting(), imitation(effect())
+    pool, proxy = RecordingPool(), imitation(effect())
     refresh = bfx.Refresh(proxy, **options)
     layer = bfx.Hybrid(effect(), proxy, pool=pool, refresh=refresh)
     return layer, refresh, pool
@@ -28,12 +28,12 @@ def test_the_renders_of_training_are_kept_as_they_were():
     wet = layer(audio, params).detach()
     assert len(refresh) == refresh.kept == 4
     length = round(0.06 * RATE)
-    for k, clip in enumerate(refresh._ring):
+    for k, clip in enumerate(refresh.clips):
         item, channel = divmod(k, 2)
         assert torch.equal(clip.audio, audio[item, channel, :length]) and torch.equal(clip.params, params[item])
         assert torch.equal(clip.wet, wet[item, channel, :length])
     audio.data.zero_()
-    assert refresh._ring[0].audio.any()  # a copy
+    assert refresh.clips[0].audio.any()  # a copy
     layer(audio=inputs(layer, 2, 2, seconds=0.07)[0], params=params)
     assert len(refresh) == 5 and refresh.kept == 8  # the oldest went
 
@@ -42,12 +42,12 @@ def test_what_is_not_kept():
     layer, refresh, _ = made()
     audio, params = inputs(layer, seconds=0.06)
     layer.eval()(audio, params)
-    assert not refresh.kept and not refresh.left
+    assert not refresh.kept and not refresh.skipped
     layer.train()(torch.zeros_like(audio), params)
     layer(audio[..., :1000], params)
-    assert not refresh.kept and refresh.left == 8
+    assert not refresh.kept and refresh.skipped == 8
     refresh.keep(audio, params, audio, np.array([True, False]))
-    assert refresh.kept == 2 and torch.equal(refresh._ring[0].params, params[1])
+    assert refresh.kept == 2 and torch.equal(refresh.clips[0].params, params[1])
 
 
 def test_it_learns_where_renders_are_made_and_makes_none():
@@ -105,7 +105,7 @@ def test_it_goes_on_as_if_it_had_never_stopped():
         refresh.step(), resumed.step(), twin.refresh.step()
     for weights in (other.state_dict(), twin.state_dict()):
         assert all(map(torch.equal, weights.values(), layer.state_dict().values()))
-    assert (resumed.kept, resumed.left, resumed.steps) == (refresh.kept, refresh.left, refresh.steps) == (4, 0, 3)
+    assert (resumed.kept, resumed.skipped, resumed.steps) == (refresh.kept, refresh.skipped, refresh.steps) == (4, 0, 3)
     twin(audio, params)
     assert len(twin.refresh) == 6 and len(refresh) == 4  # each its own
 
@@ -152,6 +152,6 @@ def test_what_is_no_state_changes_nothing():
         with pytest.raises(DataError, match=r"^[^\n]*no state of a refresh[^\n]*\.$"):
             refresh.load_state_dict(wrong)
     assert all(torch.equal(state[name], value) for name, value in refresh.state_dict().items())
-    assert repr(refresh) == "Refresh(pedalboard:Compressor, clips=1, kept=1, left=0, steps=1)"
+    assert repr(refresh) == "Refresh(pedalboard:Compressor, clips=1, kept=1, skipped=0, steps=1)"
     with pytest.raises(ParameterError, match="proxy must be a Proxy"):
         bfx.Refresh("zam-tube")

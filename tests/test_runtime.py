@@ -127,7 +127,7 @@ def test_errors_come_home_with_their_traceback(mode, words):
 
 
 def _workers(pool):
-    return [psutil.Process(w.process.pid) for w in pool._team]
+    return [psutil.Process(pid) for pid in pool.worker_pids]
 
 
 def test_kill_9_of_a_worker_in_mid_batch_completes_the_batch():
@@ -166,7 +166,7 @@ PARENT = """
     pool = Processes(2)
     fine = function(lambda x, sr: x, Space())
     pool.map(Job(fine, np.zeros((1, 2, 1000), np.float32), np.zeros((4, 0)), np.zeros(4, int), 44100))
-    print(*[w.process.pid for w in pool._team], flush=True)
+    print(*[pid for pid in pool.worker_pids], flush=True)
     if sys.argv[1] == "busy":
         silence = np.zeros((1, 2, 1000), np.float32)
         pool.map(Job(function(spin, Space()), silence, np.zeros((2, 0)), np.zeros(2, int), 44100))
@@ -354,7 +354,7 @@ def test_closing_a_pool_ends_what_renders_ahead_and_the_gradient_comes_all_the_s
     with Processes(2) as pool:
         wet, params = ahead_in(pool)
     time.sleep(0.3)
-    assert not len(pool._team)
+    assert not pool.worker_pids
     wet.sum().backward()
     assert np.allclose(params.grad, 50, rtol=1e-3)
     pool.close()

@@ -6,11 +6,12 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from blackbox_fx import effects
+from blackbox_fx import effects, isolation
 from blackbox_fx.cli.__main__ import app
 from blackbox_fx.effects import scanning
 from blackbox_fx.effects.hosts.dawdreamer import bundles as lv2_bundles
 from blackbox_fx.errors import ParameterError
+from tests.programs import write_module
 
 KINDS = (("ladspa", ""), ("vst3", "mine"))
 
@@ -45,7 +46,7 @@ def test_ladspa_is_listed_without_what_is_no_effect(few):
     assert effects.installed(["ladspa"]) == {"ladspa": ["ladspa:sc4", "ladspa:tap_reverb"]}
     assert effects.installed(["vst3"], "mine") == {"vst3": ["vst3:MineBad", "vst3:MineGate"]}
     assert effects.installed(["ladspa"], "REVERB") == {"ladspa": ["ladspa:tap_reverb"]}
-    with pytest.raises(ParameterError, match="Unknown kind of effect 'au'; known are pedalboard, vst3"):
+    with pytest.raises(ParameterError, match="Unknown host 'au'; known are pedalboard, vst3"):
         effects.installed(["au"])
 
 
@@ -55,9 +56,9 @@ def test_a_scan_reads_each_and_keeps_it(few, monkeypatch):
     loaded = effects.load("ladspa:tap_reverb")
     assert (reverb.channels, reverb.parameters, reverb.latency, reverb.why) == (2, len(loaded.space.parameters), 0, "")
     assert found["vst3:MineGate"].channels == 1 and found["vst3:MineGate"].parameters >= 5
-    assert "MineBad.vst3" in wrong.why and wrong.parameters is None and wrong.kind == "vst3"
-    assert any("no audio input" in f.why for f in found.values() if f.kind == "ladspa")
-    monkeypatch.setattr(aside, "ask", lambda *_: pytest.fail("read again"))
+    assert "MineBad.vst3" in wrong.why and wrong.parameters is None and wrong.host == "vst3"
+    assert any("no audio input" in f.why for f in found.values() if f.host == "ladspa")
+    monkeypatch.setattr(isolation, "call", lambda *_: pytest.fail("read again"))
     assert {f.address: f for kind, word in KINDS for f in effects.scan([kind], word)} == found
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + 2 * 86_400)  # what could not be used is tried again
@@ -74,19 +75,13 @@ def test_a_changed_file_is_read_again(few):
 
 
 def test_one_that_crashes_costs_its_own_line(tmp_path, monkeypatch, own_cache):
-    reader = tmp_path / "reader.py"
-    reader.write_text(
-        "import os, signal\n"
-        "from blackbox_fx import aside\n"
-        "def reply(addresses, tell):\n"
-        "    for address in addresses:\n"
-        "        if address.endswith('Compressor'):\n"
-        "            os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "        tell({'channels': 2, 'parameters': 1, 'latency': 0, 'why': '', 'lasts': True})\n"
-        "aside.answer(reply)\n"
-    )
-    ask = aside.ask
-    monkeypatch.setattr(aside, "ask", lambda file, *rest: ask(str(reader), *rest))
+    body = """
+for address in question:
+    if address.endswith("Compressor"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    report({"channels": 2, "parameters": 1, "latency": 0, "why": "", "lasts": True})
+"""
+    monkeypatch.setattr(scanning, "READER", write_module(tmp_path, monkeypatch, body))
     monkeypatch.setattr(scanning, "_known", lambda entry: None)
     found = {f.address: f for f in effects.scan(["pedalboard"])}
     assert list(found) and len(found) == len(effects.installed(["pedalboard"])["pedalboard"])
@@ -96,17 +91,11 @@ def test_one_that_crashes_costs_its_own_line(tmp_path, monkeypatch, own_cache):
 
 
 def test_leaving_early_ends_the_processes(tmp_path, monkeypatch, own_cache):
-    reader = tmp_path / "reader.py"
-    reader.write_text(
-        "import time\n"
-        "from blackbox_fx import aside\n"
-        "def reply(addresses, tell):\n"
-        "    tell({'channels': 2, 'parameters': 1, 'latency': 0, 'why': '', 'lasts': True})\n"
-        "    time.sleep(600)\n"
-        "aside.answer(reply)\n"
-    )
-    ask = aside.ask
-    monkeypatch.setattr(aside, "ask", lambda file, *rest: ask(str(reader), *rest))
+    body = """
+report({"channels": 2, "parameters": 1, "latency": 0, "why": "", "lasts": True})
+time.sleep(600)
+"""
+    monkeypatch.setattr(scanning, "READER", write_module(tmp_path, monkeypatch, body))
     monkeypatch.setattr(scanning, "_known", lambda entry: None)
     before = set(psutil.Process().children(recursive=True))
     reading = effects.scan(["pedalboard"])
@@ -131,11 +120,11 @@ def test_manifests_name_their_plugins():
 
 
 def test_the_command_groups_and_counts(few):
-    shown = CliRunner().invoke(app, ["effects", "--of", "ladspa,pedalboard"]).stdout.splitlines()
+    shown = CliRunner().invoke(app, ["effects", "--host", "ladspa,pedalboard"]).stdout.splitlines()
     assert "ladspa: 2" in shown and "ladspa:sc4" in shown and "pedalboard:Gain" in shown
-    scanned = CliRunner().invoke(app, ["effects", "--scan", "--of", "ladspa"]).stdout
+    scanned = CliRunner().invoke(app, ["effects", "--scan", "--host", "ladspa"]).stdout
     assert "ladspa:sc4\t2\t7\t0\t\n" in scanned and "no audio input" in scanned
-    assert "'au'" in CliRunner().invoke(app, ["effects", "--of", "au"]).exception.args[0]
+    assert "'au'" in CliRunner().invoke(app, ["effects", "--host", "au"]).exception.args[0]
 
 
 def test_ctrl_c_shows_what_was_read(monkeypatch):
@@ -144,5 +133,5 @@ def test_ctrl_c_shows_what_was_read(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("blackbox_fx.cli.effects.scan_effects", interrupted)
-    done = CliRunner().invoke(app, ["effects", "--scan", "--of", "pedalboard"])
+    done = CliRunner().invoke(app, ["effects", "--scan", "--host", "pedalboard"])
     assert done.exit_code == 130 and "pedalboard:Gain\t-\t1" in done.stdout and "stopped after 1 of 24" in done.stderr

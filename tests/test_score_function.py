@@ -8,8 +8,9 @@ from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import function
 from blackbox_fx.estimators import FiniteDifference, GuidedES, ScoreFunction
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
+from blackbox_fx.testing import RecordingPool
+from tests.calls import assert_unbiased, call, linear, many
 from tests.cases import RATE
-from tests.test_estimators import Counting, assert_unbiased, call, linear, many
 
 
 def seeded(seed=0):
@@ -73,7 +74,7 @@ def test_discrete_columns_hold_what_moving_there_changes(samples, toggle):
 @pytest.mark.parametrize(("samples", "renders"), [(12, 12), (22, 12), (24, 24)])
 def test_switches_have_no_noise_where_every_combination_is_rendered(samples, renders):
     held = function(switches, SWITCHES).fix(a=0.5, n=20)
-    estimator, pool = ScoreFunction(samples, generator=seeded()), Counting()
+    estimator, pool = ScoreFunction(samples, generator=seeded()), RecordingPool()
     one, g = call(held, [[0.3, 0.2, 0.5, 0.0]], pool=pool)
     first, again = estimator.vjp(one, g), estimator.vjp(one, g)
     assert len(pool.jobs[0]) == renders == estimator.cost(held.space)
@@ -100,11 +101,11 @@ def test_a_baseline_takes_the_level_out():
     ids=["ScoreFunction", "GuidedES"],
 )
 def test_the_gradient_is_whole_at_a_bound(u, estimator):
-    effect, pool = linear([2.0, 1.0]), Counting()
+    effect, pool = linear([2.0, 1.0]), RecordingPool()
     one, g = call(effect, np.full((800, 2), u), pool=pool)
     estimates = estimator.vjp(one, g).numpy()
     assert_unbiased(estimates, np.array([2.0, 1.0]) * unit(one, g))
-    points = pool.jobs[0].params
+    points = pool.jobs[0].points
     assert points.min() >= 0 and points.max() <= 1
     plus, minus = np.split(points, 2)
     assert len(np.unique((plus - minus).round(12), axis=0)) == 1600  # every item and pair moves on its own
@@ -115,8 +116,8 @@ def test_guided_probes_have_the_mean_and_variance_of_their_covariance():
     one, g = call(linear(WEIGHTS), np.full((1, 4), 0.5))
     slope = WEIGHTS * unit(one, g)
     guided = GuidedES(2, generator=seeded(), share=0.7)
-    guided._past = [np.array([1.0, 0, 0, 1.0]), np.array([0, 1.0, 0, 0])]
-    covariance = guided.covariance(np.array(guided._past), np.full(4, 0.02))
+    guided.past = [np.array([1.0, 0, 0, 1.0]), np.array([0, 1.0, 0, 0])]
+    covariance = guided.covariance(np.array(guided.past), np.full(4, 0.02))
     values = np.linalg.eigvalsh(covariance)
     assert np.allclose(values, [0.3 * 2 / (0.3 * 2 + 0.7 * 4)] * 2 + [1, 1])  # what lies outside shrinks as stated
     assert np.allclose(covariance @ [1, 0, 0, 1], [1, 0, 0, 1])
@@ -137,7 +138,7 @@ def test_history_guides_the_next_calls_and_travels_with_the_state():
     guided = GuidedES(2, history=3, generator=seeded())
     for _ in range(5):
         last = guided.vjp(one, g)
-    assert len(guided._past) == 3 and np.allclose(guided._past[-1], last.mean(dim=0))
+    assert len(guided.past) == 3 and np.allclose(guided.past[-1], last.mean(dim=0))
     other = GuidedES(2, history=3, generator=seeded(9))
     other.load_state_dict(guided.state_dict())
     assert torch.equal(other.vjp(one, g), guided.vjp(one, g))

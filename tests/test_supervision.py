@@ -20,14 +20,15 @@ import pytest
 import torch
 
 import blackbox_fx as bfx
+from blackbox_fx.core import files
 from blackbox_fx.effects import function, load
 from blackbox_fx.errors import EffectError, NotFinite, ParameterError, RenderTimeout, WorkerDied
 from blackbox_fx.isolation import limits
-from blackbox_fx.layers.black_box import trouble
-from blackbox_fx.runtime import Inline, Job, Processes, quarantine, shared_pool, supervisor
+from blackbox_fx.layers.black_box import report_failures
+from blackbox_fx.runtime import Inline, Job, Processes, policy, quarantine, shared_pool
 from blackbox_fx.space import Continuous, Space
 from tests.cases import ESTIMATORS, RATE, music
-from tests.has_failures import Gate, environment_of, fussy
+from tests.trouble import Gate, environment_of, fussy
 
 GOOD, SEGFAULT, ABORT, HANG, NAN, INF = range(6)
 SOMETIMES, LEAKS, FALLS_SILENT, FALLS_DRY, PRINTS = range(11, 16)
@@ -100,7 +101,7 @@ def test_misbehaving_plugins_that_crash_now_and_then_cost_retries_only(bad):
 def test_misbehaving_plugins_that_leak_have_their_worker_recycled(bad):
     with Processes(1, memory_mb=60) as pool:
         pool.map(job(bad, GOOD))
-        before = pool._team._members[0].process.pid
+        before = pool.worker_pids[0]
         assert np.array_equal(pool.map(job(bad, *[LEAKS] * 30)), Inline().map(job(bad, *[GOOD] * 30)))
         assert pool.counters.recycled > 0 and pool.restarts == 0
         assert not psutil.pid_exists(before)
@@ -184,7 +185,7 @@ def test_items_that_fail_get_dry_audio_and_no_gradient_and_leave_others_alone(es
 
 def test_each_member_of_a_chain_fails_by_itself(skipping):
     gain = load("pedalboard:Gain")
-    chain = bfx.Chain({"fussy": FUSSY, "gain": gain}, bfx.FiniteDifference, audio_rule=bfx.Identity, pool=skipping)
+    chain = bfx.Chain({"fussy": FUSSY, "gain": gain}, bfx.FiniteDifference(), audio_rule=bfx.Identity(), pool=skipping)
     audio, _ = batch(0.0, 2.0)
     params = torch.full((2, 4), 0.5, requires_grad=True)
     wet = chain(audio, params)
@@ -207,9 +208,9 @@ def test_failures_are_warned_of_once_for_each_effect(caplog):
         layer = bfx.BlackBox(FUSSY, bfx.FiniteDifference(), pool=pool)
         layer(audio, params)
         layer(audio, params).sum().backward()
-        assert trouble(layer) == [str(pool.counters)] and pool.counters.skipped == 6
+        assert report_failures(layer) == [str(pool.counters)] and pool.counters.skipped == 6
         pool.reset_counters()
-        assert not trouble(layer)
+        assert not report_failures(layer)
     assert [r.levelno for r in caplog.records].count(logging.WARNING) == 1 and "on purpose" in caplog.text
 
 
@@ -228,7 +229,7 @@ def test_native_effects_run_in_one_shared_pool_unless_told_otherwise():
 
 
 def test_deadlines_follow_what_was_measured():
-    known = supervisor.Known()
+    known = policy.Known()
     assert known.deadline(5) == 60
     known.pace = 0.01
     assert known.deadline(5) == 20
@@ -329,6 +330,6 @@ def test_folders_of_processes_that_were_killed_are_removed_by_the_next(tmp_path,
     old, mine = (tmp_path / f"{limits.PREFIX}{pid}-x" for pid in (ended.pid, os.getpid()))
     for folder in (old, mine):
         (folder / "inside").mkdir(parents=True)
-    limits._sweep.cache_clear()
+    limits.sweep.cache_clear()
     new = limits.make_folder()
     assert not old.exists() and mine.exists() and new.exists()

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from blackbox_fx.effects import load
+from blackbox_fx import isolation
+from blackbox_fx.effects import RenderRequest, load
 from blackbox_fx.effects.hosts.vst3 import effect as vst3
 from blackbox_fx.effects.hosts.vst3 import reader as vst3_reader
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Choice, Continuous, Integer, Toggle
 from tests.cases import RATE, music
+from tests.programs import write_module
 
 LOUD = music(0.3)
 # parameters that are used, parameters that there are, and those left out that are not the host's
@@ -45,7 +47,7 @@ def test_exactly_the_usable_parameters_and_both_layouts(name):
     left_out = set(others.replace("*", " ".join(f"gain_reduction_{k}_db" for k in (1, 2, 3))).split())
     assert len(effect.space.parameters) == used and len(effect.excluded) == reported - used
     assert set(effect.excluded) - HOST == left_out
-    assert effect._shared.handle is None  # nothing was loaded here
+    assert effect.is_open is False  # nothing was loaded here
     for audio in (LOUD[:, :3000], LOUD[:1, :3000]):
         assert effect.render(audio).shape == audio.shape
 
@@ -53,7 +55,7 @@ def test_exactly_the_usable_parameters_and_both_layouts(name):
 def test_a_second_load_runs_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first = load("vst3:ZamComp")
-    monkeypatch.setattr(aside, "ask", None)
+    monkeypatch.setattr(isolation, "call", None)
     assert load("vst3:ZamComp").fingerprint == first.fingerprint
 
 
@@ -83,7 +85,7 @@ def test_settings_stay_aligned_in_a_plugin_with_latency():
     wet = effect.render(quiet, [blocks[0], blocks[0], *blocks[1:4]], RATE, hop)
     assert np.array_equal(wet[:, : 2 * hop], whole[0][:, : 2 * hop])
     assert not np.array_equal(wet[:, 2 * hop : 2 * hop + 100], whole[0][:, 2 * hop : 2 * hop + 100])
-    assert np.array_equal(effect.process(LOUD, [effect.defaults] * 14, 1000, RATE), effect.render(LOUD))
+    assert np.array_equal(effect.process(RenderRequest(LOUD, [effect.defaults] * 14, 1000, RATE)), effect.render(LOUD))
 
 
 class Native(SimpleNamespace):
@@ -162,10 +164,8 @@ def test_a_parameter_that_is_remembered_is_left_out(monkeypatch):
     ],
 )
 def test_a_plugin_that_crashes_or_hangs_is_one_error(body, words, monkeypatch, tmp_path):
-    program = tmp_path / "reader.py"
-    program.write_text(f"import os, time\nfrom blackbox_fx import aside\ndef f(q, t):\n    {body}\naside.answer(f)\n")
     (tmp_path / "Fake.vst3").write_text("x")
-    monkeypatch.setattr(vst3_reader, "__file__", str(program))
+    monkeypatch.setattr(vst3_reader, "__name__", write_module(tmp_path, monkeypatch, body))
     monkeypatch.setattr(vst3, "_DEADLINE", 1.0)
     with pytest.raises(EffectError) as caught:
         load(f"vst3:{tmp_path}/Fake.vst3")

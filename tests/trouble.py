@@ -17,7 +17,7 @@ class Gate(Effect):
     def process(self, request):
         with Path(self.log).open("a") as file:
             file.write("x")
-        return audio * 0
+        return request.audio * 0
 
 
 def fussy(audio, sample_rate, a, b, c):

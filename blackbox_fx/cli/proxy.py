@@ -145,7 +145,7 @@ def score(
     if changed:
         told = f"{effect.name} here is not what the proxy was trained on, or another version of it"
         if write:
-            raise DataError(f"{told}, so its card is not written; score it without --write, or train it anew.")
+            raise DataError(f"{told}, so its card is not written; score it without --write, or train it again.")
         show.err.print(f"note: {told}.", markup=False, soft_wrap=True)
     with _held_out(effect, recipe, items) as held_out:
         with show.bar("measuring") as progress:

@@ -60,7 +60,7 @@ class Clip(NamedTuple):
 class Clips:
     """Endless random excerpts; `clip(index)` depends on the songs, the seed and the index alone.
 
-    Every song is as likely as any other. An excerpt in which no track reaches -60 dBFS is drawn anew, as is one of a
+    Every song is as likely as any other. An excerpt in which no track reaches -60 dBFS is drawn again, as is one of a
     song on disk that can no longer be read.
 
     Args:

@@ -48,7 +48,7 @@ def load(address: str, **options: Any) -> Effect:
                 min = -40               # narrows what the plugin reports, in its units; so do max, step, log
                 default = -20
                 [mode]
-                kind = "choice"         # with a kind, what the plugin reports is replaced: min and max are what the ends
+                kind = "choice"       # with a kind, what the plugin reports is replaced: min and max are what the ends
                 options = ["a", "b"]    # of the control mean, options are its positions in order
                 [bypass]
                 exclude = true          # false brings back what was left out

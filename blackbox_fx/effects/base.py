@@ -113,6 +113,11 @@ class Effect(abc.ABC):
             pass
 
     @property
+    def is_open(self) -> bool:
+        """Whether the native handle is open in this process."""
+        return self._shared.handle is not None
+
+    @property
     def defaults(self) -> Settings:
         """Where every parameter stands when nothing is said, in physical units."""
         return self.space.defaults

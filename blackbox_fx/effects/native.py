@@ -44,7 +44,7 @@ def reseed() -> None:
 def say_reload(name: str) -> None:
     """Says, once for each effect, that it is slow."""
     logging.getLogger("blackbox_fx").warning(
-        "%s keeps something of earlier audio after a reset, so it is loaded anew for each render; "
+        "%s keeps something of earlier audio after a reset, so it is loaded again for each render; "
         "`blackbox-fx inspect` tells what that costs.",
         name,
     )

@@ -57,7 +57,7 @@ def load(effect: Any, path: str | os.PathLike[str]) -> Settings:
         said = _require_header(effect, source, line)
         if said.get("digest") != hashlib.blake2b(content, digest_size=16).hexdigest():
             raise _damaged(source, "its state is not the one that was written")
-    elif reason := _wrong_vstpreset(content):
+    elif reason := vstpreset_fault(content):
         raise _damaged(source, reason)
     values, difference = effect.read_state(source, content)
     if difference > _DIFFERENT:
@@ -192,7 +192,7 @@ def _checked(effect: Any, path: Path, values: Mapping[str, Any]) -> Settings:
         raise ParameterError(f"{path} does not fit {effect.name}: {error}") from error
 
 
-def _wrong_vstpreset(content: bytes) -> str:
+def vstpreset_fault(content: bytes) -> str:
     """Why these are not the bytes of a .vstpreset; empty if they are."""
     if content[:4] != b"VST3":
         return "it does not begin with VST3"

@@ -19,7 +19,7 @@ from blackbox_fx.effects import hosts
 from blackbox_fx.effects.hosts.host import Entry
 from blackbox_fx.errors import ParameterError
 
-_READER = "blackbox_fx.effects.scan_reader"
+READER = "blackbox_fx.effects.scan_reader"
 _FORMAT = 1
 _DEADLINE = 180.0  # seconds of silence; the hosts' own deadlines are shorter
 _BATCH = 8  # effects that one process reads, unless one of them ends it
@@ -176,7 +176,7 @@ def _read(batch: list[Entry], stop: threading.Event, give: Callable[[Scanned], N
     while left and not stop.is_set():
         before = len(left)
         try:
-            isolation.call(_READER, [e.address for e in left], _DEADLINE, receive, stop)
+            isolation.call(READER, [e.address for e in left], _DEADLINE, receive, stop)
         except (isolation.Failed, isolation.Refused) as error:
             # one that comes later may have been hurt by those before it, and is tried first in another process
             if len(left) == before and not stop.is_set():

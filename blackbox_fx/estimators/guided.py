@@ -27,9 +27,10 @@ class GuidedES(Stochastic):
     U U^T / k, for an orthonormal basis U of the k directions, scaled so that its largest eigenvalue is 1. The estimate
     is the mean of e (<g, y+> - <g, y->) / (2 step), where g is the cotangent, and so it is biased: **its mean is C
     times the gradient**. What lies within the subspace comes whole; what lies outside shrinks by
-    (1 - share) k / ((1 - share) k + share n), and so is a descent direction still. Its variance for column j is (C_jj g^T C g + (C g)_j^2) / pairs, which sums to
-    near 3 |g|^2 for a gradient within one guide, instead of (n + 1) |g|^2. (Dividing the bias out was worked out: the
-    variance then exceeds that of isotropic probes.) With no guide yet, C is I: unbiased and isotropic.
+    (1 - share) k / ((1 - share) k + share n), and so is a descent direction still. Its variance for column j is
+    (C_jj g^T C g + (C g)_j^2) / pairs, which sums to near 3 |g|^2 for a gradient within one guide, instead of
+    (n + 1) |g|^2. (Dividing the bias out was worked out: the variance then exceeds that of isotropic probes.) With no
+    guide yet, C is I: unbiased and isotropic.
 
     The directions are this layer's last `history` estimates, averaged over the batch, or the gradient of `guide` at
     each item. Near a bound both ends move inside together, so nothing is clipped. On/off parameters, choices and large
@@ -42,6 +43,9 @@ class GuidedES(Stochastic):
         history: how many estimates to remember where there is no guide.
         share: of the probes' energy that goes into the subspace, in [0, 1).
         generator: draws the probes, see `SPSA`; its state and the history are part of `state_dict`.
+
+    Attributes:
+        past: the estimates that are remembered, (width,) each, the oldest first.
 
     Raises:
         ParameterError: pairs or history below 1, a step outside (0, 0.5], a share outside [0, 1), a guide that cannot
@@ -71,11 +75,11 @@ class GuidedES(Stochastic):
         if guide is not None:
             check_surrogate("guide", guide)
         self.guide = guide
-        self._past: list[NDArray[np.float64]] = []
+        self.past: list[NDArray[np.float64]] = []
 
     def plan(self, call: Call) -> Plan:
         """Pairs along random directions guided by the history, and the coarse moves that are drawn."""
-        past = np.array([v for v in self._past if len(v) == call.effect.space.width])
+        past = np.array([v for v in self.past if len(v) == call.effect.space.width])
         return self._plan(call, [past] * len(call.params))
 
     def ahead(self, call: Call) -> Plan | None:
@@ -90,7 +94,7 @@ class GuidedES(Stochastic):
         grad = carry_out(self.plan(call), call, cotangent)
         mean = grad.mean(dim=0).numpy()
         if mean.any():
-            self._past = [*(v for v in self._past if len(v) == len(mean)), mean][-self.history :]
+            self.past = [*(v for v in self.past if len(v) == len(mean)), mean][-self.history :]
         return grad
 
     def covariance(self, directions: Rows, reach: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -138,13 +142,13 @@ class GuidedES(Stochastic):
 
     def memory(self) -> NDArray[np.float64]:
         """The past estimates, and how many there are."""
-        past = np.array(self._past)
+        past = np.array(self.past)
         return np.array([len(past), *past.ravel()], np.float64)
 
     def recall(self, memory: NDArray[np.float64]) -> None:
         """Restores the past estimates."""
         count = int(memory[0])
-        self._past = list(memory[1:].reshape(count, -1).copy()) if count else []
+        self.past = list(memory[1:].reshape(count, -1).copy()) if count else []
 
     def extra_repr(self) -> str:
         """Pairs, step, share and what guides."""

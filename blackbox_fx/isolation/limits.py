@@ -53,7 +53,7 @@ def search_path() -> list[str]:
 
 def make_folder() -> Path:
     """A new folder for the temporary files and the output of one worker of this process."""
-    _sweep()
+    sweep()
     return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
 
 
@@ -68,7 +68,7 @@ def worker_folder() -> Iterator[Path]:
 
 
 @functools.cache
-def _sweep() -> None:
+def sweep() -> None:
     """Removes, once, the folders of processes that were killed before they could."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]

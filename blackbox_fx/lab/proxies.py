@@ -119,13 +119,15 @@ class Proxies:
                 else:
                     self.attempts.append(self.attempt(way, task, self.seed * 1000 + k))
 
-    def _loss(self, wet: Tensor, target: Tensor, scale: int | None = None) -> Tensor:
+    def loss(self, wet: Tensor, target: Tensor, scale: int | None = None) -> Tensor:
+        """The distance of an output to its target."""
         pairs = zip(wet.split(1), target.split(1), strict=True)
         return torch.stack([self._distance(w, t, scale) for w, t in pairs]).mean()
 
     @torch.no_grad()
-    def _judge(self, layer: nn.Module, learner: nn.Module, by: Examples) -> float:
-        return float(self._loss(layer(by.audio, learner(by.heard)), by.target))
+    def judge(self, layer: nn.Module, learner: nn.Module, by: Examples) -> float:
+        """The loss of the real effect at what a learner chooses, on clips that it did not see."""
+        return float(self.loss(layer(by.audio, learner(by.heard)), by.target))
 
     def attempt(self, way: str, task: Task, seed: int) -> Attempt:
         """One way at one task."""
@@ -135,11 +137,11 @@ class Proxies:
         optimizer = torch.optim.Adam(learner.parameters(), task.learning_rate)
         rng, began, judging = np.random.default_rng(seed), time.perf_counter(), 0.0
         used, step, dearest = 0.0, 0, 0.0
-        points = [(0.0, self._judge(real, learner, task.unseen))]
+        points = [(0.0, self.judge(real, learner, task.unseen))]
         while used + dearest <= self.renders:
             pick = rng.choice(len(task.train.audio), task.batch, replace=False)
             wet = layer(task.train.audio[pick], learner(task.train.heard[pick]))
-            loss = self._loss(wet, task.train.target[pick], int(rng.integers(len(self._distance.windows))))
+            loss = self.loss(wet, task.train.target[pick], int(rng.integers(len(self._distance.windows))))
             optimizer.zero_grad()
             loss.backward()
             optimizer.param_groups[0]["lr"] = task.learning_rate * 0.5 * (1 + math.cos(math.pi * used / self.renders))
@@ -151,11 +153,11 @@ class Proxies:
             used, dearest = now, max(dearest, now - used)
             if used >= len(points) * self.renders / _LOOKS or used + dearest > self.renders:
                 paused = time.perf_counter()
-                points.append((used, self._judge(real, learner, task.unseen)))
+                points.append((used, self.judge(real, learner, task.unseen)))
                 judging += time.perf_counter() - paused
         seconds = time.perf_counter() - began - judging
         places, losses = np.array(points).T
-        own = self._judge(layer, learner, task.unseen) if way == "plain proxy" else points[-1][1]
+        own = self.judge(layer, learner, task.unseen) if way == "plain proxy" else points[-1][1]
         made = tally.total
         visited = ()
         if isinstance(layer, Hybrid) and layer.refresh is not None:
@@ -176,7 +178,7 @@ class Proxies:
             wet, target = real(audio, params), real(audio, others)
             ratios = [float(esr(proxy(audio, params, RATE), wet).median()) for proxy in proxies]
         at = wet.clone().requires_grad_()
-        (g,) = torch.autograd.grad(len(at) * self._loss(at, target), at)
+        (g,) = torch.autograd.grad(len(at) * self.loss(at, target), at)
         call = Call(effect, real.pool, RATE, audio, params, wet)
         true = FiniteDifference(0.02).vjp(call, g)
         found = [cosine_similarity(surrogate_vjp(proxy, call, g), true.double()) for proxy in proxies]

@@ -160,7 +160,7 @@ class BlackBox(nn.Module):
     ) -> None:
         super().__init__()
         for given, kind in ((estimator, Estimator), (audio_rule, AudioRule), (pool, Pool)):
-            _require_object(given, kind)
+            require_object(given, kind)
         if not isinstance(effect, Effect):
             raise EffectError(f"effect must be an Effect, got {type(effect).__name__}; make one with bfx.load.")
         self.effect = effect
@@ -302,7 +302,7 @@ def default_pool(effect: Effect) -> Pool:
     return shared_pool() if effect.native and system.has_worker_processes() else Inline()
 
 
-def _require_object(given: Any, kind: type) -> None:
+def require_object(given: Any, kind: type) -> None:
     """Raises ParameterError if a class, or something else, was given instead of an object of a kind."""
     if given is not None and not isinstance(given, kind):
         got = f"the class {given.__name__}" if isinstance(given, type) else repr(given)

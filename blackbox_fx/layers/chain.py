@@ -14,7 +14,7 @@ from blackbox_fx.effects import Effect
 from blackbox_fx.effects.rack import label
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
-from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.layers.black_box import BlackBox, require_object
 from blackbox_fx.runtime import Pool
 
 _DEFAULT_RATE = 44100.0
@@ -192,7 +192,10 @@ def as_layer(
 
     Raises:
         EffectError: something else.
+        ParameterError: a class instead of an object.
     """
+    for made, kind in ((estimator, Estimator), (audio_rule, AudioRule), (pool, Pool)):
+        require_object(made, kind)
     if isinstance(given, Effect):
         own = None if estimator is None else estimator.replicate()
         rule = None if audio_rule is None else audio_rule.replicate()

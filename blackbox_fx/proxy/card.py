@@ -182,10 +182,12 @@ class Card:
                     raise Wrong(f"version must be 1 or more, got {version}")
                 return build(cls, {**data, "space": _space(data.get("space"))})
         except (Wrong, BlackBoxError) as error:
-            raise DataError(f"{what} is damaged ({str(error).rstrip('.')}); get it again, or train it anew.") from error
+            raise DataError(
+                f"{what} is damaged ({str(error).rstrip('.')}); get it again, or train it again."
+            ) from error
         raise DataError(
             f"{what} was written by a later release of blackbox_fx (it has version {version}, this release reads "
-            f"{VERSION}); update blackbox_fx, or train the proxy anew."
+            f"{VERSION}); update blackbox_fx, or train the proxy again."
         )
 
 

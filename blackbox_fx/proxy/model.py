@@ -88,7 +88,7 @@ class Proxy(nn.Module):
         if effect.fingerprint != self.fingerprint:
             warnings.warn(
                 f"The proxy was trained on {self.effect}, and {effect.name} here is another effect, another version of "
-                "it or has other ranges; score it on this one, or train it anew.",
+                "it or has other ranges; score it on this one, or train it again.",
                 stacklevel=3,
             )
 

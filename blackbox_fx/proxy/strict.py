@@ -53,7 +53,7 @@ def parse(content: bytes, what: str) -> Any:
         data = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
         _check_texts(data)
     except (ValueError, RecursionError, Wrong) as error:
-        raise DataError(f"{what} is damaged ({error}); get it again, or train it anew.") from error
+        raise DataError(f"{what} is damaged ({error}); get it again, or train it again.") from error
     return data
 
 

@@ -60,7 +60,7 @@ def read_weights(content: bytes, expected: Mapping[str, Tensor], sha256: str, wh
     Raises:
         DataError: another checksum, no safetensors, or tensors that are not exactly those of the net, or not finite.
     """
-    remedy = "get the proxy again, or train it anew"
+    remedy = "get the proxy again, or train it again"
     # a header of 640 bytes begins as a pickle does, but goes on with a brace
     if content.startswith(_PICKLES) and content[8:9] != b"{":
         raise DataError(f"{what} is a pickle or an archive, which may run any code and is not read; {remedy}.")

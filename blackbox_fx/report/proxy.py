@@ -50,7 +50,7 @@ def write_proxy_page(folder: Path, proxy: Proxy, card: Card, held_out: HeldOutSe
     """Writes index.html: scores beside baselines, sounds, what the proxy does beside what the effect does.
 
     Args:
-        folder: of the proxy; losses.csv and exam.csv are drawn if they are there.
+        folder: of the proxy; losses.csv and evaluations.csv are drawn if they are there.
         proxy: to hear.
         card: its scores.
         held_out: of the effect, see `render_held_out`.
@@ -205,7 +205,7 @@ def gradients(proxy: Proxy, held_out: HeldOutSet) -> Figure:
 
 def _curve(folder: Path) -> Figure | None:
     """Training loss, and what held-out renders said meanwhile, as far as the files are there."""
-    losses, looks = (_columns(folder / name) for name in ("losses.csv", "exam.csv"))
+    losses, looks = (_columns(folder / name) for name in ("losses.csv", "evaluations.csv"))
     seen = [name for name in ("esr", "stft", "cosine") if len(looks.get(name, ())) > 0 and "step" in looks]
     trained = len(losses.get("loss", ())) > 0 and "step" in losses
     if not (seen or trained):

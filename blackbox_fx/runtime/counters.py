@@ -72,6 +72,6 @@ class Tally:
         return self._now
 
     def reset(self) -> None:
-        """Begins anew at zero."""
+        """Begins again at zero."""
         with self._lock:
             self._now = Counters()

@@ -59,7 +59,7 @@ def load(key: str) -> Certificate | None:
             size=float(data["size"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        _log.warning("Cannot read %s (%s); the effect is measured anew.", cache.where(_FOLDER, key), error)
+        _log.warning("Cannot read %s (%s); the effect is measured again.", cache.where(_FOLDER, key), error)
         return None
 
 

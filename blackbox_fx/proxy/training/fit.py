@@ -267,5 +267,5 @@ class _Run:
         csv.writer(table).writerows(
             [[f.name for f in dataclasses.fields(Evaluation)], *map(dataclasses.astuple, self.evaluations)]
         )
-        checkpoint.write_text(self.folder / "exam.csv", table.getvalue())
+        checkpoint.write_text(self.folder / "evaluations.csv", table.getvalue())
         self.saved = time.monotonic()

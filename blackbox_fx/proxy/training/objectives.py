@@ -105,40 +105,40 @@ class ResponseObjective(Objective[Spectra]):
         super().__init__(material)
         rate = material.clips.sample_rate
         places = np.geomspace(_FROM_HZ / rate, _TO, _BINS) * RESPONSE
-        self._bins = torch.from_numpy(np.unique(np.round(places).clip(1).astype(np.int64)))
-        self._weight = 1 / self._bins
+        self.bins = torch.from_numpy(np.unique(np.round(places).clip(1).astype(np.int64)))
+        self._weight = 1 / self.bins
         self._size = _PER_CLIP * material.size
-        self._rounds, self._count = -1, 0  # none rendered; responses kept
+        self._rounds, self.count = -1, 0  # none rendered; responses kept
         most = _KEPT // self._size * self._size
         width = material.effect.space.width
-        self._kept = Spectra(torch.empty(most, width), torch.empty(most, len(self._bins), dtype=torch.complex64))
+        self._kept = Spectra(torch.empty(most, width), torch.empty(most, len(self.bins), dtype=torch.complex64))
 
     def batch(self, number: int) -> Spectra:
         """Some of the responses so far."""
         due = number // _SEEN + 1
         if self._rounds < 0:
             self._rounds = max(0, due - _REFILLED)
-        while self._rounds < due and self._count + self._size <= len(self._kept.params):
+        while self._rounds < due and self.count + self._size <= len(self._kept.params):
             self._add(self.material.settings(self._size, np.random.default_rng([self.material.seed, self._rounds])))
             self._rounds += 1
-        if not self._count:
+        if not self.count:
             raise self.material.refusal(self._size)
-        chosen = np.random.default_rng([self.material.seed, number, 1]).integers(self._count, size=self._size)
+        chosen = np.random.default_rng([self.material.seed, number, 1]).integers(self.count, size=self._size)
         return Spectra(*(part[chosen] for part in self._kept))
 
     def _add(self, rows: NDArray[np.float64]) -> None:
         response, sound = self.material.respond(rows, RESPONSE)
         if not sound.any():
             return
-        new = slice(self._count, self._count + int(sound.sum()))
+        new = slice(self.count, self.count + int(sound.sum()))
         self._kept.params[new] = torch.from_numpy(rows[sound]).float()
-        self._kept.response[new] = torch.fft.rfft(torch.from_numpy(response[sound]))[:, self._bins]
-        self._count = new.stop
+        self._kept.response[new] = torch.fft.rfft(torch.from_numpy(response[sound]))[:, self.bins]
+        self.count = new.stop
 
     def loss(self, net: ProxyNet, batch: Spectra, draw: np.random.Generator) -> Tensor:
         """How far the logarithms of magnitudes are apart, and the error-to-signal ratio of pink noise."""
         assert isinstance(net, Structured)
-        found, true = net.spectrum(batch.params, self._bins), batch.response
+        found, true = net.spectrum(batch.params, self.bins), batch.response
         apart = (torch.log(found.abs() + _SILENCE) - torch.log(true.abs() + _SILENCE)).abs().mean()
         error, power = (x.abs().square() @ self._weight for x in (found - true, true))
         return apart + _LEVEL * (error / power.clamp_min(1e-9)).mean()

@@ -25,7 +25,9 @@ _SILENCE = 1e-4
 _CLIP = 1.0
 
 
-class _Clip(NamedTuple):
+class KeptClip(NamedTuple):
+    """A render that is kept: one channel of one item."""
+
     audio: Tensor  # (time,)
     params: Tensor  # (width,)
     wet: Tensor  # (time,)
@@ -87,21 +89,20 @@ class Refresh:
         self.proxy = proxy
         self.batch, self.seed = checks.whole("batch", batch), checks.whole("seed", seed, 0)
         self.length = max(1, round(seconds * proxy.sample_rate))
-        self.kept, self.left, self.steps = 0, 0, 0
+        self.kept, self.skipped, self.steps = 0, 0, 0
         weights = [weight for weight in proxy.parameters() if weight.requires_grad]
         if not weights:
             raise ParameterError("All weights of the proxy are frozen; call proxy.requires_grad_() before.")
         self._adam = torch.optim.Adam(weights, learning_rate, betas=(0.9, 0.99))
         self._loss = Loss(slopes=0)
-        self._ring = collections.deque[_Clip](maxlen=checks.whole("capacity", capacity))
+        self.clips = collections.deque[KeptClip](maxlen=checks.whole("capacity", capacity))
 
     def __len__(self) -> int:
-        return len(self._ring)
+        return len(self.clips)
 
     def __repr__(self) -> str:
-        return (
-            f"Refresh({self.proxy.effect}, clips={len(self)}, kept={self.kept}, left={self.left}, steps={self.steps})"
-        )
+        counts = f"clips={len(self)}, kept={self.kept}, skipped={self.skipped}, steps={self.steps}"
+        return f"Refresh({self.proxy.effect}, {counts})"
 
     def watch(self, layer: BlackBox) -> RemovableHandle:
         """Keeps what a layer renders from now on, in training mode. A `Hybrid` that is given a refresh does so itself.
@@ -142,9 +143,9 @@ class Refresh:
             both = torch.stack([audio[item, :, : self.length], wet[item, :, : self.length]])
             for dry, out in both.to("cpu", torch.float32, copy=True).unbind(1):
                 if float(dry.abs().max()) < _SILENCE or len(dry) < max(self._loss.stft.windows):
-                    self.left += 1
+                    self.skipped += 1
                     continue
-                self._ring.append(_Clip(dry, row, out))
+                self.clips.append(KeptClip(dry, row, out))
                 self.kept += 1
 
     def step(self) -> float | None:
@@ -158,10 +159,10 @@ class Refresh:
         Raises:
             AudioError: NaN or infinity in what the proxy returns, or in a gradient.
         """
-        if not self._ring:
+        if not self.clips:
             return None
         rng = np.random.default_rng([self.seed, self.steps])
-        drawn = [self._ring[k] for k in rng.choice(len(self), min(self.batch, len(self)), replace=False)]
+        drawn = [self.clips[k] for k in rng.choice(len(self), min(self.batch, len(self)), replace=False)]
         length, device = min(len(clip.audio) for clip in drawn), next(self.proxy.parameters()).device
         audio, wet = (torch.stack([x[:length] for x in xs])[:, None].to(device) for xs in _columns(drawn))
         params = torch.stack([clip.params for clip in drawn]).to(device)
@@ -185,12 +186,12 @@ class Refresh:
         """
         adam = self._adam.state_dict()["state"]
         state = {f"adam.{k}.{name}": torch.as_tensor(x) for k, own in adam.items() for name, x in own.items()}
-        state["counts"] = torch.tensor([self.kept, self.left, self.steps])
-        if self._ring:
-            audio, wet = _columns(self._ring)
+        state["counts"] = torch.tensor([self.kept, self.skipped, self.steps])
+        if self.clips:
+            audio, wet = _columns(self.clips)
             state["lengths"] = torch.tensor([len(x) for x in audio])
             state["audio"], state["wet"] = torch.cat(audio), torch.cat(wet)
-            state["params"] = torch.stack([clip.params for clip in self._ring])
+            state["params"] = torch.stack([clip.params for clip in self.clips])
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -206,11 +207,11 @@ class Refresh:
                 f"This is no state of a refresh of this proxy ({error}); give what state_dict gave."
             ) from error
         self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
-        self.kept, self.left, self.steps = counts
-        self._ring.clear()
-        self._ring.extend(clips)
+        self.kept, self.skipped, self.steps = counts
+        self.clips.clear()
+        self.clips.extend(clips)
 
-    def _read(self, state: Mapping[str, Tensor]) -> tuple[dict[int, dict[str, Tensor]], list[int], list[_Clip]]:
+    def _read(self, state: Mapping[str, Tensor]) -> tuple[dict[int, dict[str, Tensor]], list[int], list[KeptClip]]:
         weights = self._adam.param_groups[0]["params"]
         moments = collections.defaultdict[int, dict[str, Tensor]](dict)
         for name, value in state.items():
@@ -221,11 +222,11 @@ class Refresh:
                 if name != "step" and value.shape != weights[int(number)].shape:
                     raise ValueError(f"moments of shape {tuple(value.shape)}")
         kept, left, steps = state["counts"].tolist()
-        clips: list[_Clip] = []
+        clips: list[KeptClip] = []
         if "lengths" in state:
             lengths = state["lengths"].tolist()
             parts = (state["audio"].split(lengths), state["params"], state["wet"].split(lengths))
-            clips = [_Clip(*(x.clone() for x in clip)) for clip in zip(*parts, strict=True)]
+            clips = [KeptClip(*(x.clone() for x in clip)) for clip in zip(*parts, strict=True)]
             if state["params"].shape[1] != self.proxy.width:
                 raise ValueError(f"params of {state['params'].shape[1]} columns")
         return dict(moments), [kept, left, steps], clips

@@ -76,16 +76,17 @@ class MixStudy:
         )
         self.unseen = draw_excerpts(self.unseen_songs, self.engineer, recipe.unseen, aside, later)
         sums = [e.tracks.sum(0).expand(2, -1) for e in self.unseen]
-        self.scores["plain sum"] = self._score(sums)
+        self.scores["plain sum"] = self.score(sums)
         scaled = minimize_scalar(
-            lambda db: self._score([x * 10 ** (db / 20) for x in sums]), bounds=(-30, 12), options={"xatol": 0.25}
+            lambda db: self.score([x * 10 ** (db / 20) for x in sums]), bounds=(-30, 12), options={"xatol": 0.25}
         )
         self.scores["best-scaled sum"] = float(scaled.fun)  # pyright: ignore[reportAttributeAccessIssue]
-        self.scores["random console"] = self._score(self._random_mixes())
-        self.scores["untrained network"] = self._score(self._network_mixes())
+        self.scores["random console"] = self.score(self._random_mixes())
+        self.scores["untrained network"] = self.score(self._network_mixes())
 
     @torch.no_grad()
-    def _score(self, mixes: Sequence[Tensor]) -> float:
+    def score(self, mixes: Sequence[Tensor]) -> float:
+        """The mean loss of mixes of the unseen excerpts."""
         pairs = zip(mixes, self.unseen, strict=True)
         return float(np.mean([float(self.distance(wet[None], e.target[None])) for wet, e in pairs]))
 
@@ -108,7 +109,7 @@ class MixStudy:
         """Trains the network in a folder, resuming what is there, and scores it."""
         self.losses = fit(self.network, self.engineer.console, self.train_excerpts, self.recipe, folder, progress)
         self.seconds = (checkpoint.read_state(folder) or {})["seconds"]
-        self.scores["trained network"] = self._score(self._network_mixes())
+        self.scores["trained network"] = self.score(self._network_mixes())
 
     def song_to_hear(self) -> Excerpt:
         """An excerpt of the first unseen song, long enough to listen to."""

@@ -24,8 +24,9 @@ from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.layers.black_box import BlackBox, report_failures
 from blackbox_fx.layers.console import Console, join
 from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.models.encoders import LogMel
 from blackbox_fx.tasks.mixing.engineer import HiddenEngineer
-from blackbox_fx.tasks.mixing.network import LogMel, MixNet
+from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.training import checkpoint
 
 _log = logging.getLogger("blackbox_fx")

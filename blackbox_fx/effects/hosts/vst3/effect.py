@@ -77,7 +77,7 @@ class VST3(Effect):
     move others, and those that change nothing though they look like meters or cannot be automated.
 
     Each render flushes one block after setting, since edits reach the plugin only while it processes, and then resets
-    it; a plugin that keeps something of earlier audio then is loaded anew for each render, on the main thread. Reported
+    it; a plugin that keeps something of earlier audio then is loaded again for each render, on the main thread. Reported
     latency is compensated; settings that change in mid-clip govern what comes out in their time.
 
     A mono-only plugin renders each channel by itself; a stereo-only plugin gets mono audio twice and returns its left.
@@ -157,7 +157,7 @@ class VST3(Effect):
     def load_plugin(self) -> Any:
         """A new plugin of the host, from the file that was read before."""
         if files.digest(Path(self.path)) != self.digest:
-            raise EffectError(f"{self.path} has changed on disk since it was loaded; load it anew.")
+            raise EffectError(f"{self.path} has changed on disk since it was loaded; load it again.")
         try:
             with same_arithmetic():
                 plugin = reader.load(self.path)
@@ -195,7 +195,7 @@ class VST3(Effect):
         try:
             answer = self._ask_state(question | {"ranges": Space(self.ranges).to_json()})
         except isolation.Failed as error:
-            raise EffectError(f"{self.name} cannot read {path} (it {error}); save it anew.") from error
+            raise EffectError(f"{self.name} cannot read {path} (it {error}); save it again.") from error
         except isolation.Refused as error:
             raise DataError(f"{path} does not fit {self.name} ({error.args[1]}); check the file.") from error
         return answer["values"], max(0.0, answer["difference"] - 4 * answer["noise"])
@@ -225,7 +225,7 @@ class VST3(Effect):
             return reader.stream(plugin, audio, hop, sample_rate, lambda k: self._set(plugin, blocks[k]) if k else None)
 
     def _set(self, plugin: Any, settings: Settings) -> None:
-        # asked for anew each time: some plugins are reloaded by a reset, and their old parameter objects then crash
+        # asked for again each time: some plugins are reloaded by a reset, and their old parameter objects then crash
         native = plugin._parameters
         for name, value in settings.items():
             native[self.index[name]].raw_value = raw_value(self.ranges[name], value)
