@@ -127,7 +127,12 @@ class Effect(abc.ABC):
         """A name for what this effect is, for files that keep what was measured of it."""
         nameless = self.with_space(self.space)
         nameless.address = None
-        return hashlib.blake2b(canonical(nameless) + self.version(), digest_size=12).hexdigest()
+        return f"v2-{hashlib.blake2b(canonical(nameless) + self.version(), digest_size=12).hexdigest()}"
+
+    @property
+    def version_name(self) -> str:
+        """A name for what `version` gives, for files."""
+        return hashlib.blake2b(self.version(), digest_size=12).hexdigest()
 
     def version(self) -> bytes:
         """Names the files and packages that the sound depends on, beside what is pickled."""

@@ -110,7 +110,7 @@ def _header(effect: Any) -> dict[str, Any]:
         "effect": effect.name,
         "address": effect.address,
         "host": _host(effect),
-        "version": hashlib.blake2b(effect.version(), digest_size=12).hexdigest(),
+        "version": effect.version_name,
     }
 
 

@@ -19,6 +19,7 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
 from blackbox_fx.estimators.base import carry_out, to_numpy
+from blackbox_fx.layers.eager import eager
 from blackbox_fx.runtime import Ahead, Inline, Job, Pool, shared_pool
 
 _MOST_AHEAD = 512 * 2**20  # bytes
@@ -199,7 +200,7 @@ class BlackBox(nn.Module):
             return torch.from_numpy(self.effect.space.encode(settings)).float()
         return torch.stack([self.encode(each) for each in settings])
 
-    @torch.compiler.disable
+    @eager
     def forward(self, audio: Tensor, params: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Renders audio at params; see the class for shapes and errors."""
         check_inputs(audio, params, self.columns)

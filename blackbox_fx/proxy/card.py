@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import BlackBoxError, DataError
 from blackbox_fx.profiling import Profile
-from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.scoring.scores import AudioGradient, ParameterGradient, Scores, Sound
+from blackbox_fx.proxy.scoring.records import AudioGradient, ParameterGradient, Scores, Sound
 from blackbox_fx.proxy.strict import Wrong, build, parse, shown
 from blackbox_fx.space import Space
 from blackbox_fx.space.parameters import KINDS
+
+if TYPE_CHECKING:
+    from blackbox_fx.proxy.model import Proxy
 
 VERSION = 1
 LIMIT = 2**22  # bytes of card.json
@@ -62,13 +63,12 @@ class Original:
                 versions[package] = importlib.metadata.version(package)
             except importlib.metadata.PackageNotFoundError:
                 continue
-        version = hashlib.blake2b(effect.version(), digest_size=12).hexdigest()
         reported = 0 if found is None else found.latency_reported
         measured, tail = (math.nan, math.nan) if found is None else (found.latency_measured, found.tail_seconds)
         return cls(
             effect.name,
             effect.fingerprint,
-            version,
+            effect.version_name,
             versions,
             reported,
             measured if math.isfinite(measured) else None,

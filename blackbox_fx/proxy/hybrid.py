@@ -16,6 +16,7 @@ from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import Autodiff, Surrogate
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
 from blackbox_fx.layers.black_box import BlackBox, check_inputs
+from blackbox_fx.layers.eager import eager
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.training.refresh import Refresh
 from blackbox_fx.runtime import Pool
@@ -134,7 +135,7 @@ class Hybrid(nn.Module):
         """Which items of the last forward pass of the effect have failed, (batch,)."""
         return self.real.failed
 
-    @torch.compiler.disable
+    @eager
     def forward(self, audio: Tensor, params: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Renders audio at params, or imitates that; see the class for shapes and errors."""
         check_inputs(audio, params, self.columns)

@@ -28,6 +28,7 @@ class Proxy(nn.Module):
         space: of the effect, with the same free parameters.
         effect: its name.
         fingerprint: of the effect, see `Effect.fingerprint`.
+        version: its `Effect.version_name`, for fingerprints of earlier releases, which had no "v2-" before them.
 
     Shape:
         - audio: (batch, channel, time), floating point
@@ -39,11 +40,12 @@ class Proxy(nn.Module):
         AudioError: audio of a wrong shape, NaN or infinity; a sample rate that is none.
     """
 
-    def __init__(self, net: ProxyNet, space: Space, effect: str, fingerprint: str) -> None:
+    def __init__(self, net: ProxyNet, space: Space, effect: str, fingerprint: str, version: str = "") -> None:
         super().__init__()
         if net.width != space.width:
             raise ParameterError(f"The net takes {net.width} columns of params, the effect has {space.width}.")
-        self.net, self.space, self.effect, self.fingerprint = net, space, effect, fingerprint
+        self.net, self.space, self.effect = net, space, effect
+        self.fingerprint, self.version = fingerprint, version
 
     @property
     def sample_rate(self) -> float:
@@ -85,12 +87,17 @@ class Proxy(nn.Module):
                 f"The proxy takes the columns {', '.join(self.columns)}; {effect.name} has "
                 f"{', '.join(effect.space.columns)}: use the effect that it was trained on, with the same parameters."
             )
-        if effect.fingerprint != self.fingerprint:
+        if not self._is_of(effect):
             warnings.warn(
                 f"The proxy was trained on {self.effect}, and {effect.name} here is another effect, another version of "
                 "it or has other ranges; score it on this one, or train it again.",
                 stacklevel=3,
             )
+
+    def _is_of(self, effect: Effect) -> bool:
+        if self.version and not self.fingerprint.startswith("v2-"):
+            return (effect.version_name, effect.space) == (self.version, self.space)
+        return effect.fingerprint == self.fingerprint
 
     def extra_repr(self) -> str:
         """The effect and its parameters."""

@@ -7,22 +7,22 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, NamedTuple
 
 import blackbox_fx
 from blackbox_fx.core import paths
+from blackbox_fx.core.files import write_bytes, write_text
 from blackbox_fx.errors import BlackBoxError, DataError, did_you_mean
 from blackbox_fx.proxy import card as cards
-from blackbox_fx.proxy import weights as files
 from blackbox_fx.proxy.card import Card
-from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.nets import ProxyNet, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.strict import read_bytes, shown
-from blackbox_fx.training.checkpoint import write_bytes, write_text
 
+if TYPE_CHECKING:
+    from blackbox_fx.proxy.model import Proxy
+    from blackbox_fx.proxy.nets import ProxyNet
+
+# torch is imported where weights are: to list proxies takes no second
 RECIPE, WEIGHTS, CARD = "recipe.toml", "weights.safetensors", "card.json"
 _SLUG = re.compile("(?=.{1,64}$)[a-z0-9]+(-[a-z0-9]+)*")
 _LARGEST = 4096, 600.0  # whole number and other number among the arguments of a net
@@ -47,6 +47,8 @@ def save_proxy(folder: str | os.PathLike[str], proxy: Proxy, recipe: ProxyRecipe
     Raises:
         DataError: a card of another proxy, a weight that is NaN or infinite, or a folder that cannot be written.
     """
+    from blackbox_fx.proxy import weights as files
+
     folder = Path(folder)
     if (card.space, card.original.fingerprint) != (proxy.space, proxy.fingerprint):
         raise DataError(f"The card is that of {card.original.name}, not of this proxy of {proxy.effect}.")
@@ -81,6 +83,8 @@ def load_proxy(name: str | os.PathLike[str]) -> Proxy:
 
 def open_proxy(folder: Path) -> Proxy:
     """The proxy of a folder; see `load_proxy`."""
+    from blackbox_fx.proxy import weights as files
+
     card = read_card(folder)
     content = read_bytes(folder, WEIGHTS, files.LIMIT)
     return assemble(card, content, str(folder / WEIGHTS), str(folder / CARD))
@@ -88,15 +92,23 @@ def open_proxy(folder: Path) -> Proxy:
 
 def assemble(card: Card, content: bytes, what: str, where: str) -> Proxy:
     """A proxy of its card and the content of its weights, which errors call `what` and `where`."""
+    from blackbox_fx.proxy import weights as files
+    from blackbox_fx.proxy.model import Proxy
+    from blackbox_fx.proxy.nets import make_net
+
     blank = _blank_net(card, where)
     weights = files.read_weights(content, blank.state_dict(), card.sha256, what)
     net = make_net(card.net, card.space.width, card.sample_rate)
     net.load_state_dict(weights)
-    return Proxy(net, card.space, card.original.name, card.original.fingerprint)
+    return Proxy(net, card.space, card.original.name, card.original.fingerprint, card.original.version)
 
 
 def _blank_net(card: Card, what: str) -> ProxyNet:
     """The net without memory for its weights, since a card may claim anything."""
+    import torch
+
+    from blackbox_fx.proxy.nets import make_net
+
     for name, value in card.net.items():
         largest = _LARGEST[isinstance(value, float)]
         if not isinstance(value, (str, bool)) and not -largest <= value <= largest:

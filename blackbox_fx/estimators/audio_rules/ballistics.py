@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, final
 
 import numpy as np
-from scipy.optimize import least_squares, minimize
 
+from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.envelopes import Floats, follow
 
 _ATTACKS_MS = (0.0, 0.05, 0.2, 1.0, 5.0, 20.0)
@@ -154,7 +154,9 @@ class _Hinge(NamedTuple):
         envelope, x, y = (z.ravel()[few] for z in (envelope, x, y))
         size = float(np.sqrt(np.mean(np.square(y)))) + _SMALL
         ends = [
-            least_squares(lambda z: (x * _Hinge(*z)(envelope)[0] - y) / size, start, x_scale="jac", max_nfev=20)
+            scipy.optimize.least_squares(
+                lambda z: (x * _Hinge(*z)(envelope)[0] - y) / size, start, x_scale="jac", max_nfev=20
+            )
             for start in (self, *_hinges(envelope, x, y))
         ]
         return _Hinge(*min(ends, key=lambda ended: ended.cost).x.tolist())
@@ -215,7 +217,9 @@ class _Search:
         start = _logs(times)
         simplex = start + 0.7 * np.eye(len(start) + 1, len(start))
         options = {"initial_simplex": simplex, "maxfev": 24 * len(start), "xatol": 0.01, "fatol": 0}
-        ended: Any = minimize(lambda logs: self.left(_at(logs, times)), start, method="Nelder-Mead", options=options)
+        ended: Any = scipy.optimize.minimize(
+            lambda logs: self.left(_at(logs, times)), start, method="Nelder-Mead", options=options
+        )
         return min((least, times), (float(ended.fun), _at(ended.x, times)))
 
     def hinge(self, least: float, times: Times) -> tuple[float, Times, Curve]:
@@ -230,7 +234,7 @@ class _Search:
             z = np.concatenate([start, _logs(times)])
             left = np.inf
             for steps in _STEPS:
-                ended = least_squares(off, z, x_scale="jac", max_nfev=steps)
+                ended = scipy.optimize.least_squares(off, z, x_scale="jac", max_nfev=steps)
                 z, left = ended.x, float(np.sqrt(np.mean(np.square(ended.fun))))
                 if left > 2 * least:
                     break

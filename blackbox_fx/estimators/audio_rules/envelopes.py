@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-import numba
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-@numba.njit(nogil=True, cache=True)
+def compiled(function: _F) -> _F:
+    """Compiles a function of arrays with numba when it is first called: numba takes a second to import."""
+
+    @functools.cache
+    def kernel() -> Callable[..., Any]:
+        import numba
+
+        return numba.njit(nogil=True, cache=True)(function)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return kernel()(*args)
+
+    return cast(_F, call)
+
+
+@compiled
 def follow(level: Floats, attack: float, release: float) -> tuple[Floats, Floats]:
     """The envelope e(t) = c(t) e(t-1) + (1 - c(t)) level(t), and c(t).
 
@@ -25,7 +45,7 @@ def follow(level: Floats, attack: float, release: float) -> tuple[Floats, Floats
     return envelope, keeps
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def smooth(change: Floats, keeps: Floats) -> Floats:
     """What a change of the level does to the envelope."""
     out = np.empty_like(change)
@@ -38,7 +58,7 @@ def smooth(change: Floats, keeps: Floats) -> Floats:
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def smooth_back(cotangent: Floats, keeps: Floats) -> Floats:
     """The transpose of `smooth`."""
     out = np.empty_like(cotangent)

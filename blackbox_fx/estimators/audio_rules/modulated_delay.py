@@ -7,9 +7,8 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, eye_array
-from scipy.sparse.linalg import splu
 
+from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.operators import Gain, Series, Wire
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Echoes, Noise, Train
@@ -40,11 +39,13 @@ class _Line(Model):
         weights = np.concatenate([first + 1 - position, position - first])
         inside, later = columns >= 0, columns >= 1
         shape = (length, length)
-        self._read = csc_array((weights[inside], (rows[inside], columns[inside])), shape=shape)
-        loop = csc_array((weights[later], (rows[later], columns[later] - 1)), shape=shape)
-        matrix: Any = eye_array(length) - feedback * loop
+        self._read = scipy.sparse.csc_array((weights[inside], (rows[inside], columns[inside])), shape=shape)
+        loop = scipy.sparse.csc_array((weights[later], (rows[later], columns[later] - 1)), shape=shape)
+        matrix: Any = scipy.sparse.eye_array(length) - feedback * loop
         # lower triangular, so that neither order nor pivots need a choice
-        self._solver: Any = splu(matrix.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0) if feedback else None
+        self._solver: Any = (
+            scipy.sparse.linalg.splu(matrix.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0) if feedback else None
+        )
 
     def push(self, u: Signal) -> Signal:
         """Forwards through the delay line."""

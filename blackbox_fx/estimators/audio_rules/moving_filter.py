@@ -6,8 +6,8 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 
+from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.probes import Echoes, Train
 
@@ -29,7 +29,7 @@ class _Moving(Model):
     def __init__(self, kernels: Signal, weights: Floats) -> None:
         self.weights = weights
         self.length = weights.shape[1]
-        self._size = int(next_fast_len(self.length + kernels.shape[2], real=True) or 0)
+        self._size = int(scipy.fft.next_fast_len(self.length + kernels.shape[2], real=True) or 0)
         self._kernels = kernels
 
     def push(self, u: Signal) -> Signal:

@@ -8,8 +8,8 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 
+from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.base import Model, Signal
 
 
@@ -59,7 +59,7 @@ class Filter(Model):
 
     @functools.cached_property
     def _size(self) -> int:
-        return int(next_fast_len(2 * self.length, real=True) or 0)
+        return int(scipy.fft.next_fast_len(2 * self.length, real=True) or 0)
 
     @functools.cached_property
     def spectrum(self) -> NDArray[np.complex128]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import final
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
+from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.operators import Gain
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
@@ -15,8 +15,8 @@ from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 def ratio(numerator: Signal, denominator: Signal, smooth: int) -> Signal:
     """The ratio of running means over `smooth` samples; where there is nothing to divide by, nothing."""
     if smooth > 1:
-        numerator = uniform_filter1d(numerator, smooth, axis=-1)
-        denominator = uniform_filter1d(denominator, smooth, axis=-1)
+        numerator = scipy.ndimage.uniform_filter1d(numerator, smooth, axis=-1)
+        denominator = scipy.ndimage.uniform_filter1d(denominator, smooth, axis=-1)
     return numerator / np.maximum(denominator, 1e-3 * denominator.mean() + 1e-30)
 
 

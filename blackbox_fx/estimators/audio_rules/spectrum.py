@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, final
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import istft, stft
 
+from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.operators import Gain
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
@@ -17,7 +16,7 @@ _SHORTEST = 16  # samples
 
 def _neighbours(cells: Any) -> Any:
     """Means over five bands and five frames; (channel, band, frame)."""
-    return uniform_filter1d(uniform_filter1d(cells, 5, axis=-1), 5, axis=-2)
+    return scipy.ndimage.uniform_filter1d(scipy.ndimage.uniform_filter1d(cells, 5, axis=-1), 5, axis=-2)
 
 
 @final
@@ -28,8 +27,8 @@ class _Spectral(Model):
         self.factors, self.window = factors, window
 
     def _apply(self, signal: Signal, factors: Any) -> Signal:
-        _, _, cells = stft(signal, nperseg=self.window, noverlap=self.window * 3 // 4)
-        _, out = istft(factors * cells, nperseg=self.window, noverlap=self.window * 3 // 4)
+        _, _, cells = scipy.signal.stft(signal, nperseg=self.window, noverlap=self.window * 3 // 4)
+        _, out = scipy.signal.istft(factors * cells, nperseg=self.window, noverlap=self.window * 3 // 4)
         length = signal.shape[-1]
         return np.pad(out, ((0, 0), (0, max(0, length - out.shape[-1]))))[:, :length]
 
@@ -71,7 +70,7 @@ class LocalSpectrum(Modelled):
         cross: Any = 0
         power: Any = 0
         for u, ju in (site[probe] for probe in self.probes()):
-            before, after = (stft(s, nperseg=window, noverlap=window * 3 // 4)[2] for s in (u, ju))
+            before, after = (scipy.signal.stft(s, nperseg=window, noverlap=window * 3 // 4)[2] for s in (u, ju))
             cross, power = cross + after * before.conj(), power + np.abs(before) ** 2
         means = _neighbours(cross.real) + 1j * _neighbours(cross.imag)
         return _Spectral(means / _neighbours(power), window)

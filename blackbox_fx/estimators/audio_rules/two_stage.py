@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, final
 
 import numpy as np
-from scipy.fft import next_fast_len
 
+from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.operators import Filter, Gain, Series, Wire
 from blackbox_fx.estimators.audio_rules.pointwise import ratio
@@ -27,7 +27,7 @@ def _split(response: Signal, samples: int) -> tuple[Filter, Filter]:
     fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(samples) / samples)
     end = min(length, onset + 2 * samples)
     window[onset + samples : end] = fade[: max(0, end - onset - samples)]
-    size = next_fast_len(2 * length, real=True)
+    size = scipy.fft.next_fast_len(2 * length, real=True)
     first = np.fft.rfft(paths * window, size)
     power = np.abs(first) ** 2
     inverse = first.conj() / (power + 1e-4 * power.mean(axis=-1, keepdims=True) + 1e-30)
