@@ -9,7 +9,7 @@ from blackbox_fx.dsp import TWINS
 from blackbox_fx.estimators import Identity
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.tasks.mixing.study import MixStudy
-from blackbox_fx.tasks.mixing.training import MixRecipe
+from blackbox_fx.tasks.mixing.training import MixRecipe, open_run
 from tests.cases import AUDIO_RULES, ESTIMATORS, RATE, music
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -87,6 +87,7 @@ def test_training_a_mixing_network(tmp_path):
     for device in ("cpu", "cuda"):
         study = MixStudy(songs[:2], songs[2:], recipe, bfx.Inline(), device)
         study.prepare(lambda *_: None)
-        study.train(tmp_path / device, lambda *_: None)
+        with open_run(tmp_path / device, recipe) as run:
+            study.train(run, lambda *_: None)
         losses.append(study.losses)
     assert losses[1] == pytest.approx(losses[0], rel=0.05)

@@ -20,7 +20,8 @@ from blackbox_fx.effects.hosts.vst3.state import value_at
 from blackbox_fx.effects.texts import raw_value
 from blackbox_fx.errors import BlackBoxError, DataError, EffectError, ParameterError
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
-from blackbox_fx.tasks.mixing.training import require_same_effects
+from blackbox_fx.tasks.mixing.training import effects_of
+from blackbox_fx.training.run import Run
 from tests.cases import RATE, music
 
 names = st.text(string.ascii_lowercase + "_é.", min_size=1, max_size=8)
@@ -344,15 +345,15 @@ def checkpointed(folder):
 
 def test_a_run_records_its_effects_and_is_not_resumed_with_others(tmp_path):
     first = load("vst3:ZamCompX2")
-    require_same_effects(tmp_path, console(first, knee_db=2))
+    Run(tmp_path).require_effects(effects_of(console(first, knee_db=2)))
     said = json.loads((tmp_path / "effects.json").read_text())["strip"]
     comp = said["members"]["comp"]
     assert comp["address"] == "vst3:ZamCompX2" and comp["held"]["knee_db"] == 2 and comp["held"].keys() & {"slew"}
     assert comp["free"]["ratio"]["kind"] == "continuous" and comp["free"]["ratio"]["high"] == 20
     assert said["free"].keys() == {"comp.ratio", "gain.gain_db"} and len(said["fingerprint"]) == 24
-    require_same_effects(tmp_path, console(first, knee_db=3))  # nothing was trained yet
+    Run(tmp_path).require_effects(effects_of(console(first, knee_db=3)))  # nothing was trained yet
     checkpointed(tmp_path)
-    require_same_effects(tmp_path, console(first, knee_db=3))
+    Run(tmp_path).require_effects(effects_of(console(first, knee_db=3)))
     before = (tmp_path / "effects.json").read_bytes()
     for other, words in (
         (console(first, knee_db=2), "other held values of vst3:ZamCompX2"),
@@ -362,7 +363,7 @@ def test_a_run_records_its_effects_and_is_not_resumed_with_others(tmp_path):
         (bfx.Console(None, None), r"other effects \(strip, gain_pan\)"),
     ):
         with pytest.raises(DataError, match=f"holds a run with {words}.*; go back to it, or train"):
-            require_same_effects(tmp_path, other)
+            Run(tmp_path).require_effects(effects_of(other))
     for changes, words in (
         ({"host": "pedalboard 0.1", "fingerprint": "x"}, r"another host of .*\(pedalboard 0.1, now pedalboard 0.9"),
         ({"version": "x"}, "another version of vst3:ZamCompX2"),
@@ -372,13 +373,13 @@ def test_a_run_records_its_effects_and_is_not_resumed_with_others(tmp_path):
         record["strip"]["members"]["comp"] |= changes
         (tmp_path / "effects.json").write_text(json.dumps(record))
         with pytest.raises(DataError, match=words):
-            require_same_effects(tmp_path, console(first, knee_db=3))
+            Run(tmp_path).require_effects(effects_of(console(first, knee_db=3)))
     record = json.loads(before)
     record["gain_pan"]["host"] = "blackbox_fx 0.0"  # which is no matter where the effect is the same
     (tmp_path / "effects.json").write_text(json.dumps(record))
-    require_same_effects(tmp_path, console(first, knee_db=3))
+    Run(tmp_path).require_effects(effects_of(console(first, knee_db=3)))
     for text in ("", "[]", '{"strip": 1}'):
         (tmp_path / "effects.json").write_text(text)
         with pytest.raises(DataError, match=r"effects\.json"):
-            require_same_effects(tmp_path, console(first, knee_db=3))
+            Run(tmp_path).require_effects(effects_of(console(first, knee_db=3)))
     assert not list(tmp_path.glob(".*"))

@@ -11,7 +11,7 @@ from blackbox_fx.tasks.mixing.engineer import HiddenEngineer, demo_console
 from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.tasks.mixing.page import write_mix_page
 from blackbox_fx.tasks.mixing.study import MixStudy
-from blackbox_fx.tasks.mixing.training import MixRecipe, draw_excerpts, fit, is_finished
+from blackbox_fx.tasks.mixing.training import MixRecipe, draw_excerpts, fit, is_finished, open_run
 from blackbox_fx.training import checkpoint
 from tests.cases import RATE
 
@@ -21,6 +21,11 @@ RECIPE = MixRecipe(steps=6, batch=2, seconds=0.4, excerpts=4, unseen=2, save_eve
 @pytest.fixture(scope="module")
 def songs():
     return [compose(seed, seconds=3.0) for seed in range(4)]
+
+
+def trained(network, console, train, recipe, folder, *progress):
+    with open_run(folder, recipe) as run:
+        return fit(network, console, train, recipe, run, *progress)
 
 
 def start(songs, seed=0):
@@ -35,7 +40,7 @@ class Stop(Exception):
 
 
 def test_resuming_gives_the_same_losses_as_never_stopping(songs, tmp_path):
-    whole = fit(*start(songs), RECIPE, tmp_path / "whole")
+    whole = trained(*start(songs), RECIPE, tmp_path / "whole")
     assert len(whole) == 6 and all(np.isfinite(whole))
 
     def interrupt(done, total, words):
@@ -43,10 +48,10 @@ def test_resuming_gives_the_same_losses_as_never_stopping(songs, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        fit(*start(songs), RECIPE, tmp_path / "cut", interrupt)
+        trained(*start(songs), RECIPE, tmp_path / "cut", interrupt)
     assert json.loads((tmp_path / "cut/checkpoint.json").read_text())["step"] == 4
     network, console, train = start(songs)
-    assert fit(network, console, train, RECIPE, tmp_path / "cut") == whole
+    assert trained(network, console, train, RECIPE, tmp_path / "cut") == whole
     other, *_ = start(songs)
     optimizer = torch.optim.Adam(other.parameters())
     model = torch.nn.ModuleDict({"network": other, "console": demo_console(bfx.Inline(), RATE, 0)})
@@ -62,24 +67,24 @@ def test_resuming_gives_the_same_losses_as_never_stopping(songs, tmp_path):
         "recipe.toml",
     ]
     assert MixRecipe.read(tmp_path / "cut/recipe.toml") == RECIPE
-    assert fit(*start(songs), RECIPE, tmp_path / "cut") == whole  # nothing left to do
+    assert trained(*start(songs), RECIPE, tmp_path / "cut") == whole  # nothing left to do
 
 
 def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_refused(songs, tmp_path):
-    fit(*start(songs), RECIPE, tmp_path)
+    trained(*start(songs), RECIPE, tmp_path)
     with pytest.raises(DataError, match="other settings"):
-        fit(*start(songs), MixRecipe(steps=7), tmp_path)
+        trained(*start(songs), MixRecipe(steps=7), tmp_path)
     network, console, train = start(songs)
     with pytest.raises(DataError, match="other songs"):
-        fit(network, console, train[::-1], RECIPE, tmp_path)
+        trained(network, console, train[::-1], RECIPE, tmp_path)
     tensors = tmp_path / "checkpoint-6.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-100])
     with pytest.raises(DataError, match="Cannot resume"):
-        fit(*start(songs), RECIPE, tmp_path)
+        trained(*start(songs), RECIPE, tmp_path)
     for text in ("{", '{"version": 1}', '{"version": 2}'):
         (tmp_path / "checkpoint.json").write_text(text)
         with pytest.raises(DataError) as caught:
-            fit(*start(songs), RECIPE, tmp_path)
+            trained(*start(songs), RECIPE, tmp_path)
         assert "\n" not in str(caught.value)
 
 
@@ -87,7 +92,8 @@ def test_a_study_scores_and_writes_its_page(songs, tmp_path):
     study = MixStudy(songs[:3], songs[3:], RECIPE, bfx.Inline())
     seen = []
     study.prepare(lambda done, total, words: seen.append((done, total)))
-    study.train(tmp_path, lambda done, total, words: None)
+    with open_run(tmp_path, RECIPE) as run:
+        study.train(run, lambda done, total, words: None)
     assert seen[-1] == (6, 6)
     assert list(study.scores) == [
         "plain sum",
@@ -98,10 +104,12 @@ def test_a_study_scores_and_writes_its_page(songs, tmp_path):
     ]
     assert study.scores["best-scaled sum"] <= study.scores["plain sum"]
     assert study.scores["trained network"] != study.scores["untrained network"]
-    assert not is_finished(tmp_path)
+    with open_run(tmp_path, RECIPE) as run:
+        assert not is_finished(run)
     song = study.song_to_hear()
     page = write_mix_page(tmp_path, study.network, study.engineer, song, study.losses, study.scores, "end")
-    assert is_finished(tmp_path)
+    with open_run(tmp_path, RECIPE) as run:
+        assert is_finished(run)
     text = page.read_text()
     for name in ("raw-sum.flac", "networks-mix.flac", "target.flac", "sounds.png", "tracks.svg", "bus.svg", "loss.svg"):
         assert name in text and (tmp_path / name).stat().st_size > 1000

@@ -28,7 +28,8 @@ Impulse = Annotated[Path | None, typer.Option("--impulse", help="Impulse respons
 def load_effect(address: str, impulse: Path | None, parameters: Path | None = None) -> Effect:
     """The effect that a command line names."""
     options = {"impulse_response": impulse, "parameters": parameters}
-    return load(address, **{name: value for name, value in options.items() if value is not None})
+    with show.waiting(f"loading {address}"):
+        return load(address, **{name: value for name, value in options.items() if value is not None})
 
 
 def effects(

@@ -284,8 +284,8 @@ def _note(place: Path, tricks: dict[str, str]) -> None:
 
 
 def _write(place: Path, card: Card) -> None:
+    from blackbox_fx.core.files import write_text
     from blackbox_fx.proxy.store import CARD
-    from blackbox_fx.training.checkpoint import write_text
 
     try:
         write_text(place / CARD, card.to_json())

@@ -22,6 +22,7 @@ def _module(name: str) -> ModuleType | None:
 resource: Any = _module("resource")  # None on Windows
 posix: Any = os  # for functions that Windows lacks, where `has_worker_processes` says that they are there
 polling: Any = select  # the same
+signals: Any = signal  # the same
 KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
@@ -44,7 +45,7 @@ def kill_group(group: int) -> None:
 
 def user() -> str:
     """A name for the user, for files in shared folders."""
-    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    return str(posix.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
 
 
 @functools.cache
@@ -54,7 +55,7 @@ def cores() -> int:
     That is as many as it is allowed to (`os.sched_getaffinity`), shared among the processes that a launcher such as
     torchrun started on this machine (LOCAL_WORLD_SIZE); at least one.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = len(posix.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, allowed // local_world_size())
 
 

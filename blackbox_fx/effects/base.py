@@ -20,6 +20,7 @@ from blackbox_fx.effects import presets, tails
 from blackbox_fx.effects.identity import canonical
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.errors import AudioError, EffectError, NotFinite, ParameterError
+from blackbox_fx.isolation.quiet import quiet
 from blackbox_fx.space import Space
 
 _USUAL_RATES = (44_100, 48_000)
@@ -103,7 +104,8 @@ class Effect(abc.ABC):
         """The native handle, opened on first use, for one thread at a time."""
         with self._shared.lock:
             if self._shared.handle is None:
-                self._shared.handle = self.open_handle()
+                with quiet() if self.native else contextlib.nullcontext():
+                    self._shared.handle = self.open_handle()
             yield self._shared.handle
 
     @final
@@ -275,7 +277,8 @@ class Effect(abc.ABC):
     def run(self, request: RenderRequest) -> Audio:
         """Processes a request, and checks what comes out; see `render` for errors."""
         try:
-            y = np.asarray(self.process(request), dtype=np.float32)
+            with quiet() if self.native else contextlib.nullcontext():
+                y = np.asarray(self.process(request), dtype=np.float32)
         except (AudioError, EffectError, ParameterError):
             raise
         except (Exception, SystemExit) as error:

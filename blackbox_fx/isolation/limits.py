@@ -198,13 +198,34 @@ def log_path() -> Path:
     return paths.cache() / "plugins.log"
 
 
+def open_log() -> int:
+    """A descriptor at the end of the file that `log_path` names."""
+    path = log_path()
+    try:
+        _make_room(path)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def _make_room(path: Path) -> None:
+    """Makes the folder of the log, and renames a full log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > _LARGEST:
+        path.replace(path.with_suffix(".log.1"))
+
+
+@functools.cache
+def in_worker() -> bool:
+    """Whether this is a worker process, whose output goes to a file of its own."""
+    return Path(os.environ.get("TMPDIR", "")).name.startswith(PREFIX)
+
+
 def _keep(output: bytes) -> None:
     if not output.strip():
         return
     path = log_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > _LARGEST:
-        path.replace(path.with_suffix(".log.1"))
+    _make_room(path)
     with path.open("ab") as file:
         file.write(time.strftime("-- worker, ended %Y-%m-%d %H:%M:%S\n").encode() + output.rstrip() + b"\n")
 

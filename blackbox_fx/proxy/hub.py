@@ -9,6 +9,7 @@ from typing import Any, final
 
 from typing_extensions import override
 
+from blackbox_fx.core.files import write_bytes, write_text
 from blackbox_fx.errors import DataError
 from blackbox_fx.proxy import card as cards
 from blackbox_fx.proxy import weights
@@ -17,7 +18,6 @@ from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.scoring.table import score_table
 from blackbox_fx.proxy.store import CARD, RECIPE, WEIGHTS, assemble, find_proxy
 from blackbox_fx.proxy.strict import read_bytes, shown
-from blackbox_fx.training.checkpoint import write_bytes, write_text
 
 try:
     from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from blackbox_fx.core.files import write_text
 from blackbox_fx.lab.gradients import Study
 from blackbox_fx.lab.optimise import Race
 from blackbox_fx.lab.sample import Summary, number
 from blackbox_fx.report import curves, plot
 from blackbox_fx.report.html import Section, write_page
-from blackbox_fx.training.checkpoint import write_text
 
 Table = list[tuple[str, ...]]
 

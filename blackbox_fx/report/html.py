@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import final
 
-from blackbox_fx.training.checkpoint import write_text
+from blackbox_fx.core.files import write_text
 
 
 @final

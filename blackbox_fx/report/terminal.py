@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.table import Column, Table
+
+from blackbox_fx.core.progress import Progress
 
 out = Console()
 err = Console(stderr=True)
@@ -30,9 +34,19 @@ def plain(text: str) -> str:
     return escape(text)
 
 
+_EVERY_S = 10.0  # between lines of progress in a log
+
+
 @contextlib.contextmanager
-def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar; what it yields is called with the steps done, all steps, and a few words."""
+def bar(title: str) -> Iterator[Progress]:
+    """A progress bar on a terminal; in a log, a line now and then.
+
+    Yields:
+        a function of the steps done, all steps, and a few words.
+    """
+    if not err.is_terminal:
+        yield _lines(title)
+        return
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -41,6 +55,26 @@ def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
     )
-    with Progress(*columns, console=err, transient=True, expand=True) as progress:
-        task = progress.add_task(title, total=None, words="")
-        yield lambda done, total, words: progress.update(task, completed=done, total=total, words=words)
+    with Bars(*columns, console=err, transient=True, expand=True) as bars:
+        task = bars.add_task(title, total=None, words="")
+        yield lambda done, total, words: bars.update(task, completed=done, total=total, words=words)
+
+
+def _lines(title: str) -> Progress:
+    """Prints a line when ten seconds have passed since the last one, or since the start."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int, words: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _EVERY_S:
+            last = time.monotonic()
+            err.print(f"{title}: {done} of {total} {words}".rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    return progress
+
+
+@contextlib.contextmanager
+def waiting(words: str) -> Iterator[None]:
+    """Says what takes its time; nothing in a log."""
+    with err.status(words) if err.is_terminal else contextlib.nullcontext():
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import copy
 import csv
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from blackbox_fx.core import files, system
 from blackbox_fx.core.progress import Progress
 from blackbox_fx.errors import BlackBoxError, DataError
 from blackbox_fx.losses import MultiResolutionSTFT
@@ -28,6 +30,7 @@ from blackbox_fx.proxy.training.clips import Batch
 from blackbox_fx.proxy.training.loss import STFT
 from blackbox_fx.proxy.training.objectives import Feed, Objective
 from blackbox_fx.training import checkpoint
+from blackbox_fx.training.schedule import learning_rate
 
 _LOOKS = 20  # at held-out renders, over the whole training
 _PATIENCE = 14  # evaluations without improvement after which it ends
@@ -36,6 +39,7 @@ _SAVE_S = 30.0
 STALLED_S = 300.0  # that one step may take
 _CLIP = 1.0  # largest norm of the gradient
 _UNITS = 1000  # of progress
+_ALARM: int | None = getattr(signal, "SIGALRM", None)  # Windows has none
 
 
 @final
@@ -86,6 +90,14 @@ def flushed() -> Iterator[None]:
         torch.set_flush_denormal(was)
 
 
+def _interrupt_main() -> None:
+    """Raises KeyboardInterrupt in the main thread."""
+    if _ALARM is None:
+        _thread.interrupt_main()
+    else:
+        system.signals.pthread_kill(threading.main_thread().ident, _ALARM)
+
+
 @final
 class _Watch:
     """Interrupts the main thread if no step ends for too long, by an alarm: jobs in the background ignore SIGINT."""
@@ -99,14 +111,15 @@ class _Watch:
 
     def __enter__(self) -> _Watch:
         if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+            if _ALARM is not None:
+                self._handler = signal.signal(_ALARM, signal.default_int_handler)
             self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._done.set()
-        if self._handler is not None:
-            signal.signal(signal.SIGALRM, self._handler)
+        if _ALARM is not None and self._handler is not None:
+            signal.signal(_ALARM, self._handler)
 
     def step(self) -> None:
         """A step has ended."""
@@ -116,7 +129,7 @@ class _Watch:
         while not self._done.wait(min(1.0, self.seconds / 4)):
             if time.monotonic() - self._last > self.seconds:
                 self.rang = True
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+                _interrupt_main()
                 return
 
 
@@ -225,9 +238,8 @@ class _Run:
     def learn(self, batch: Any) -> None:
         """One step."""
         draw = np.random.default_rng([self.recipe.seed, self.step])
-        fall = 0.02 + 0.49 * (1 + np.cos(np.pi * min(self.used, 1)))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * fall * min(1.0, (self.step + 1) / _WARM_UP)
+            group["lr"] = learning_rate(self.recipe.learning_rate, self.step, self.used, _WARM_UP)
         loss = self.objective.loss(self.net, batch, draw)
         self.optimizer.zero_grad()
         loss.backward()
@@ -262,10 +274,10 @@ class _Run:
         checkpoint.save(self.folder, self._module, self.optimizer, done | self.kept)
         table = io.StringIO()
         csv.writer(table).writerows([("step", "loss"), *enumerate(self.losses, 1)])
-        checkpoint.write_text(self.folder / "losses.csv", table.getvalue())
+        files.write_text(self.folder / "losses.csv", table.getvalue())
         table = io.StringIO()
         csv.writer(table).writerows(
             [[f.name for f in dataclasses.fields(Evaluation)], *map(dataclasses.astuple, self.evaluations)]
         )
-        checkpoint.write_text(self.folder / "evaluations.csv", table.getvalue())
+        files.write_text(self.folder / "evaluations.csv", table.getvalue())
         self.saved = time.monotonic()

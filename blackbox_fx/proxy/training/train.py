@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import logging
 import os
-import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,7 +31,7 @@ from blackbox_fx.proxy.training.choose import choose_net, choose_objective
 from blackbox_fx.proxy.training.clips import ClipStream
 from blackbox_fx.proxy.training.fit import TrainingLog, fit, flushed
 from blackbox_fx.runtime import Inline, Processes
-from blackbox_fx.training import checkpoint
+from blackbox_fx.training.run import Run
 
 _SONGS, _SONG_S = 64, 6.0
 _RINGING_S = 2.0
@@ -101,37 +99,26 @@ def train_proxy(
             raise ParameterError(
                 f"Songs are at {song.sample_rate:g} Hz, the recipe is for {rate:g} Hz; read them at that rate."
             )
-    with _held(Path(out)) as folder:
-        _require_same_training(folder, recipe)
-        return _train(recipe, effect, folder, songs, progress)
+    with _held(Path(out)) as run:
+        _require_same_training(run, recipe)
+        return _train(recipe, effect, run.folder, songs, progress)
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[Path]:
-    """The folder, made if it is missing, for one training at a time; what cannot be written there is a DataError."""
+def _held(folder: Path) -> Iterator[Run]:
+    """The run in a folder; what cannot be written there while it trains is a DataError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(f"Cannot write to the folder {folder} ({error.strerror}); name another.") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"Another training writes to {folder}; wait for it, or use another folder.") from None
-        yield folder
+        with Run(folder) as run:
+            yield run
     except OSError as error:
         if error.errno not in _FULL and folder not in Path(error.filename or "").parents:
             raise  # not of this folder
         raise DataError(f"Cannot write to {folder} ({error.strerror}); mend that and run it again to go on.") from error
-    finally:
-        os.close(handle)
 
 
-def _require_same_training(folder: Path, recipe: ProxyRecipe) -> None:
+def _require_same_training(run: Run, recipe: ProxyRecipe) -> None:
     """Raises DataError if a folder holds what another recipe made: before anything is rendered."""
-    state = checkpoint.read_state(folder)
+    folder, state = run.folder, run.state
     if state is None:
         if (folder / CARD).exists():
             raise DataError(f"{folder} holds a trained proxy, which is not written over; train into another folder.")

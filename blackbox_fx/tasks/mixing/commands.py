@@ -15,6 +15,7 @@ from blackbox_fx.report import terminal as show
 if TYPE_CHECKING:
     from blackbox_fx.data.clips import Source
     from blackbox_fx.tasks.mixing.training import MixRecipe
+    from blackbox_fx.training.run import Run
 
 Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
 Seed = Annotated[int, typer.Option(help="Of songs, excerpts, weights and gradient estimates.", min=0, max=2**32 - 1)]
@@ -31,24 +32,24 @@ def demo(
 ) -> None:
     """Train a small mixing network through real effects, and write a page to open."""
     from blackbox_fx.data.composer import compose
-    from blackbox_fx.tasks.mixing.training import is_finished, require_same_run
+    from blackbox_fx.tasks.mixing.training import is_finished, open_run
 
     recipe = _recipe(None, seed, steps)
     _require_device(device)
-    require_same_run(out, recipe)
-    if is_finished(out):
-        show.out.print(
-            f"{out} is finished: open {out / 'index.html'}, or name another folder with --out.", soft_wrap=True
-        )
-        return
-    aside = max(1, songs // 7)
-    with show.bar("composing") as progress:
-        composed = []
-        for k in range(songs):
-            # many short songs teach more than few long ones; those kept aside are long enough to listen to
-            composed.append(compose(seed * 10_000 + k, seconds=6.0 if k < songs - aside else 12.0))
-            progress(k + 1, songs, composed[-1].name)
-    _run(composed[:-aside], composed[-aside:], out, recipe, device)
+    with open_run(out, recipe) as run:
+        if is_finished(run):
+            show.out.print(
+                f"{out} is finished: open {out / 'index.html'}, or name another folder with --out.", soft_wrap=True
+            )
+            return
+        kept_aside = max(1, songs // 7)
+        with show.bar("composing") as progress:
+            composed = []
+            for k in range(songs):
+                # many short songs teach more than few long ones; those kept aside are long enough to listen to
+                composed.append(compose(seed * 10_000 + k, seconds=6.0 if k < songs - kept_aside else 12.0))
+                progress(k + 1, songs, composed[-1].name)
+        _train(composed[:-kept_aside], composed[-kept_aside:], run, recipe, device)
 
 
 def train_mix(
@@ -65,7 +66,7 @@ def train_mix(
     """
     from blackbox_fx.data.folder import read_songs
     from blackbox_fx.errors import DataError
-    from blackbox_fx.tasks.mixing.training import require_same_run
+    from blackbox_fx.tasks.mixing.training import open_run
 
     chosen = _recipe(recipe, seed, steps)
     _require_device(device)
@@ -74,9 +75,9 @@ def train_mix(
     known = _show_skipped(folder.skipped)
     if len(folder.songs) < 2:
         raise DataError(f"{songs} holds {len(folder.songs)} readable song; two or more are needed, one to keep aside.")
-    require_same_run(out, chosen)
-    aside = max(1, len(folder.songs) // 7)
-    _run(folder.songs[:-aside], folder.songs[-aside:], out, chosen, device)
+    with open_run(out, chosen) as run:
+        kept_aside = max(1, len(folder.songs) // 7)
+        _train(folder.songs[:-kept_aside], folder.songs[-kept_aside:], run, chosen, device)
     _show_skipped(folder.skipped[known:])
 
 
@@ -106,22 +107,22 @@ def _require_device(name: str) -> None:
         raise ParameterError(f"There is no device {name!r} here ({reason}); give --device cpu.") from error
 
 
-def _run(songs: Sequence[Source], unseen: Sequence[Source], out: Path, recipe: MixRecipe, device: str) -> None:
+def _train(songs: Sequence[Source], unseen: Sequence[Source], run: Run, recipe: MixRecipe, device: str) -> None:
     from blackbox_fx.runtime import Threads
     from blackbox_fx.tasks.mixing.page import write_mix_page
     from blackbox_fx.tasks.mixing.study import MixStudy
-    from blackbox_fx.tasks.mixing.training import require_same_effects
+    from blackbox_fx.tasks.mixing.training import effects_of
 
     with Threads(os.cpu_count() or 1) as pool:
         study = MixStudy(songs, unseen, recipe, pool, device)
-        require_same_effects(out, study.engineer.console)
+        run.require_effects(effects_of(study.engineer.console))
         with show.bar("rendering targets") as progress:
             study.prepare(progress)
         with show.bar("training") as progress:
-            study.train(out, progress)
+            study.train(run, progress)
         footer = f"{len(study.losses)} steps, {study.seconds:.0f} s of training, seed {recipe.seed}."
         page = write_mix_page(
-            out, study.network.cpu(), study.engineer, study.song_to_hear(), study.losses, study.scores, footer
+            run.folder, study.network.cpu(), study.engineer, study.song_to_hear(), study.losses, study.scores, footer
         )
     after = study.scores["trained network"]
     rows = [(name, f"{score:.3f}", f"{after / score:.2f}") for name, score in study.scores.items()]

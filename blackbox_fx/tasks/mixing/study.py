@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from blackbox_fx.core.lazy import scipy
 from blackbox_fx.core.progress import Progress
 from blackbox_fx.data.clips import Source
 from blackbox_fx.layers.console import join
@@ -20,7 +19,7 @@ from blackbox_fx.runtime import Pool
 from blackbox_fx.tasks.mixing.engineer import HiddenEngineer, demo_console
 from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.tasks.mixing.training import Excerpt, MixRecipe, draw_excerpts, fit, mix
-from blackbox_fx.training import checkpoint
+from blackbox_fx.training.run import Run
 
 SECONDS_TO_HEAR = 10.0
 
@@ -77,10 +76,10 @@ class MixStudy:
         self.unseen = draw_excerpts(self.unseen_songs, self.engineer, recipe.unseen, aside, later)
         sums = [e.tracks.sum(0).expand(2, -1) for e in self.unseen]
         self.scores["plain sum"] = self.score(sums)
-        scaled = minimize_scalar(
+        scaled = scipy.optimize.minimize_scalar(
             lambda db: self.score([x * 10 ** (db / 20) for x in sums]), bounds=(-30, 12), options={"xatol": 0.25}
         )
-        self.scores["best-scaled sum"] = float(scaled.fun)  # pyright: ignore[reportAttributeAccessIssue]
+        self.scores["best-scaled sum"] = float(scaled.fun)
         self.scores["random console"] = self.score(self._random_mixes())
         self.scores["untrained network"] = self.score(self._network_mixes())
 
@@ -105,10 +104,10 @@ class MixStudy:
             mixes.append(console(tracks, song, per_track, per_bus)[0])
         return mixes
 
-    def train(self, folder: Path, progress: Callable[[int, int, str], None]) -> None:
-        """Trains the network in a folder, resuming what is there, and scores it."""
-        self.losses = fit(self.network, self.engineer.console, self.train_excerpts, self.recipe, folder, progress)
-        self.seconds = (checkpoint.read_state(folder) or {})["seconds"]
+    def train(self, run: Run, progress: Progress) -> None:
+        """Trains the network in an open run, resuming what is there, and scores it."""
+        self.losses = fit(self.network, self.engineer.console, self.train_excerpts, self.recipe, run, progress)
+        self.seconds = (run.state or {})["seconds"]
         self.scores["trained network"] = self.score(self._network_mixes())
 
     def song_to_hear(self) -> Excerpt:

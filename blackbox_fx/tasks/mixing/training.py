@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -16,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blackbox_fx.core.progress import Progress
+from blackbox_fx.core.files import write_text
+from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.core.recipes import read_toml, require_known
 from blackbox_fx.data.clips import Clips, Source
-from blackbox_fx.effects import presets
+from blackbox_fx.effects import Effect
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.layers.black_box import BlackBox, report_failures
 from blackbox_fx.layers.console import Console, join
@@ -27,7 +25,8 @@ from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.models.encoders import LogMel
 from blackbox_fx.tasks.mixing.engineer import HiddenEngineer
 from blackbox_fx.tasks.mixing.network import MixNet
-from blackbox_fx.training import checkpoint
+from blackbox_fx.training.run import Run
+from blackbox_fx.training.schedule import learning_rate
 
 _log = logging.getLogger("blackbox_fx")
 
@@ -136,43 +135,21 @@ def mix(network: MixNet, console: Console, batch: Sequence[Excerpt]) -> Tensor:
     return console(tracks, song, *network(mel, song, len(batch)))
 
 
-def require_same_run(folder: Path, recipe: MixRecipe) -> None:
-    """Raises DataError if a folder cannot be written or holds another recipe's run: before anything is rendered."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"Cannot make the folder {folder} ({error.strerror}); name another with --out.") from error
-    state = checkpoint.read_state(folder)
-    if state is not None and state.get("recipe") != dataclasses.asdict(recipe):
-        raise DataError(f"{folder} holds a run with other settings; train into another folder, or use its recipe.toml.")
+def effects_of(console: Console) -> dict[str, Effect]:
+    """The effects of a console by the names of their layers, with the faders."""
+    found = {name: m.effect for name, m in console.named_modules() if isinstance(m, BlackBox)}
+    return {**found, "gain_pan": console.gain_pan.effect()}
 
 
-def require_same_effects(folder: Path, console: Console) -> None:
-    """Writes what the effects of a console are and where they stand to effects.json in the folder of a run.
-
-    Raises:
-        DataError: the folder holds the checkpoint of a run with other effects, or with other versions of them.
-    """
-    now = {name: presets.record(m.effect) for name, m in console.named_modules() if isinstance(m, BlackBox)}
-    now["gain_pan"] = presets.record(console.gain_pan.effect())
-    path = folder / "effects.json"
-    if checkpoint.read_state(folder) is None:
-        checkpoint.write_text(path, json.dumps(now, indent=1))
-        return
-    try:
-        then = json.loads(path.read_text())
-        found = [presets.change(then[name], now[name]) for name in then.keys() & now.keys()]
-        found += [f"other effects ({', '.join(then)})"] * (then.keys() != now.keys())
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"Cannot read {path} ({error}); train into another folder.") from error
-    if changes := [said for said in found if said]:
-        raise DataError(f"{folder} holds a run with {changes[0]}; go back to it, or train into another folder.")
+def open_run(folder: Path, recipe: MixRecipe) -> Run:
+    """The run of a recipe in a folder; see `Run` for errors."""
+    return Run(folder, dataclasses.asdict(recipe))
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether a folder holds a run that has made all its steps and written its page."""
-    state = checkpoint.read_state(folder)
-    return state is not None and state["step"] == state["recipe"]["steps"] and (folder / "index.html").exists()
+def is_finished(run: Run) -> bool:
+    """Whether a run has made all its steps and written its page."""
+    steps = None if run.state is None else run.state["recipe"]["steps"]
+    return run.state is not None and run.state["step"] == steps and (run.folder / "index.html").exists()
 
 
 def fit(
@@ -180,10 +157,10 @@ def fit(
     console: Console,
     train: Sequence[Excerpt],
     recipe: MixRecipe,
-    folder: Path,
-    progress: Progress | None = None,
+    run: Run,
+    progress: Progress = quiet,
 ) -> list[float]:
-    """Trains the network through the console; goes on from the folder's checkpoint if there is one.
+    """Trains the network through the console; goes on from the run's checkpoint if there is one.
 
     Checkpoints hold all that a step depends on, so an interrupted run goes on as if it had never stopped, from the last
     multiple of `save_every` steps. If renders crashed, hung or were skipped, a line in the log says how many.
@@ -193,55 +170,59 @@ def fit(
         console: what it operates.
         train: excerpts to learn from.
         recipe: settings of the run.
-        folder: of its checkpoints, and of effects.json, which says what the effects are and where they stand.
+        run: opened with this recipe, see `open_run`.
         progress: called with the steps done, their number, and a word.
 
     Returns:
         The loss of every step, also in curve.csv.
 
     Raises:
-        DataError: a checkpoint of another recipe or of other effects, or a damaged one.
+        DataError: a checkpoint of other effects or songs, or a damaged one.
     """
     distance = MultiResolutionSTFT()
     model = torch.nn.ModuleDict({"network": network, "console": console})
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    require_same_run(folder, recipe)
-    require_same_effects(folder, console)
+    run.require_effects(effects_of(console))
     kept = {"recipe": dataclasses.asdict(recipe), "excerpts": [e.name for e in train]}
-    state = checkpoint.load(folder, model, optimizer) or {"step": 0, "losses": [], "seconds": 0.0, **kept}
+    state = run.resume(model, optimizer) or {"step": 0, "losses": [], "seconds": 0.0, **kept}
     if state.get("excerpts") != kept["excerpts"]:
         raise DataError(
-            f"{folder} holds a run on other songs; train into another folder, or on the songs it began with."
+            f"{run.folder} holds a run on other songs; train into another folder, or on the songs it began with."
         )
-    checkpoint.write_text(folder / "recipe.toml", recipe.to_toml())
-    losses, first, began = state["losses"], state["step"], time.monotonic() - state["seconds"]
-
-    def save(step: int) -> None:
-        done = {"step": step, "losses": losses, "seconds": time.monotonic() - began}
-        checkpoint.save(folder, model, optimizer, done | kept)
-        table = io.StringIO()
-        csv.writer(table).writerows([("step", "loss"), *enumerate(losses, 1)])
-        checkpoint.write_text(folder / "curve.csv", table.getvalue())
-
-    for step in range(first, recipe.steps):
-        draw = np.random.default_rng([recipe.seed, step])
-        batch = [train[i] for i in draw.choice(len(train), min(recipe.batch, len(train)), replace=False)]
-        for group in optimizer.param_groups:
-            fall = 0.51 + 0.49 * np.cos(np.pi * step / recipe.steps)
-            group["lr"] = recipe.learning_rate * fall * min(1.0, (step + 1) / recipe.warm_up)
-        wet = mix(network, console, batch)
-        target = torch.stack([e.target for e in batch]).to(wet.device)
-        loss = distance(wet, target, scale=int(draw.integers(len(distance.windows))))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-        optimizer.step()
-        losses.append(float(loss.detach()))
+    write_text(run.folder / "recipe.toml", recipe.to_toml())
+    losses, began = state["losses"], time.monotonic() - state["seconds"]
+    for step in range(state["step"], recipe.steps):
+        losses.append(_step(network, console, train, recipe, optimizer, distance, step))
         # only between steps: whatever interrupts a step, the last checkpoint is whole
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-            save(step + 1)
-        if progress:
-            progress(step + 1, recipe.steps, f"loss {np.mean(losses[-20:]):.3f}")
+            done = {"step": step + 1, "losses": losses, "seconds": time.monotonic() - began}
+            run.save(model, optimizer, done | kept)
+            run.write_table("curve.csv", [("step", "loss"), *enumerate(losses, 1)])
+        progress(step + 1, recipe.steps, f"loss {np.mean(losses[-20:]):.3f}")
     for line in report_failures(model):
         _log.warning("Renders went wrong during this training: %s.", line)
     return losses
+
+
+def _step(
+    network: MixNet,
+    console: Console,
+    train: Sequence[Excerpt],
+    recipe: MixRecipe,
+    optimizer: torch.optim.Optimizer,
+    distance: MultiResolutionSTFT,
+    step: int,
+) -> float:
+    """One optimiser step on a batch that the seed and the number of the step draw; its loss."""
+    draw = np.random.default_rng([recipe.seed, step])
+    batch = [train[i] for i in draw.choice(len(train), min(recipe.batch, len(train)), replace=False)]
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(recipe.learning_rate, step, step / recipe.steps, recipe.warm_up)
+    wet = mix(network, console, batch)
+    target = torch.stack([e.target for e in batch]).to(wet.device)
+    loss = distance(wet, target, scale=int(draw.integers(len(distance.windows))))
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+    optimizer.step()
+    return float(loss.detach())

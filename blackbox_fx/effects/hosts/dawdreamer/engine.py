@@ -78,7 +78,7 @@ class DawDreamer(Effect, abc.ABC):
 
     Attributes:
         reset: what is done before each render so that nothing is left of those before: "none", "graph" (the processor
-            is prepared again: a few milliseconds) or "reload" (it is loaded again: tens of milliseconds, and on the main
+            is prepared again: a few milliseconds) or "reload" (it is loaded again: tens of milliseconds, on the main
             thread only).
         channels: of the audio that goes through at once, 1 or 2.
         latency: samples that it reports at its defaults and `sample_rate`; they are compensated.

@@ -77,8 +77,8 @@ class VST3(Effect):
     move others, and those that change nothing though they look like meters or cannot be automated.
 
     Each render flushes one block after setting, since edits reach the plugin only while it processes, and then resets
-    it; a plugin that keeps something of earlier audio then is loaded again for each render, on the main thread. Reported
-    latency is compensated; settings that change in mid-clip govern what comes out in their time.
+    it; a plugin that keeps something of earlier audio then is loaded again for each render, on the main thread.
+    Reported latency is compensated; settings that change in mid-clip govern what comes out in their time.
 
     A mono-only plugin renders each channel by itself; a stereo-only plugin gets mono audio twice and returns its left.
 
