@@ -8,11 +8,11 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import importlib
 import importlib.util
 import logging
 import os
 import pickle
+import sys
 import threading
 import time
 import weakref
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from blackbox_fx.core import checks, system
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import BlackBoxError, ParameterError, WorkerDied
+from blackbox_fx.isolation import limits
 from blackbox_fx.runtime.base import Batch, Job, Pool
 from blackbox_fx.runtime.counters import Counters, Tally
 from blackbox_fx.runtime.policy import FAILURES, Failure, Known, OnFailure, RetryPolicy
@@ -68,8 +69,8 @@ class Ray(Pool):
             if not given.
         on_failure: "raise" an error for a render that failed twice, or "skip" it; see `Processes`.
         memory_mb: megabytes by which a worker's memory may grow; see `Processes`.
-        address: of the cluster, for `ray.init`, where the program did not call that itself. If not given, Ray's own
-            rule holds: the cluster that this machine or RAY_ADDRESS names, else a new one on this machine.
+        address: of the cluster, for `ray.init`, where the program did not call that itself. If not given, the one that
+            RAY_ADDRESS names, as in a submitted job, else a new one on this machine.
 
     Attributes:
         workers: processes on all nodes together, as far as they are known.
@@ -114,9 +115,8 @@ class Ray(Pool):
         self._run(job, cotangent, stretch, out)
 
     def _run(self, job: Job, cotangent: Batch | None, stretch: int | None, out: NDArray[Any]) -> None:
-        recipe = pickled(job.effect)[1]
-        inputs = dict(job.inputs)
-        task = _Task(recipe, job.audio, job.points, job.items, job.sample_rate, job.hop, inputs, cotangent, stretch)
+        fields = {name: getattr(job, name) for name in ("audio", "points", "items", "sample_rate", "hop")}
+        task = _Task(pickled(job.effect)[1], limits.search_path(), fields, dict(job.inputs), cotangent, stretch)
         policy = RetryPolicy(job, "", self._known, Quarantine(), self.tally, self.deadline, self.on_failure)
         with self._lock:
             self._cluster.connect(self.address)
@@ -142,22 +142,26 @@ class Ray(Pool):
 @final
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """A job as it lies in the object store: the effect pickled, the fields of `Job`, and what to project on."""
+    """A job as it lies in the object store.
+
+    Args:
+        recipe: the effect, pickled.
+        path: where the program at home looks for modules; nodes do so too, after their own places.
+        fields, inputs: the rest of the job.
+        cotangent, stretch: what to project on, see `Pool.project`; None for outputs.
+    """
 
     recipe: bytes
-    audio: Batch
-    points: NDArray[np.float64]
-    items: NDArray[np.int64]
-    sample_rate: float
-    hop: int | None
+    path: Sequence[str]
+    fields: Mapping[str, Any]
     inputs: Mapping[str, Batch]
     cotangent: Batch | None
     stretch: int | None
 
     def job(self, renders: NDArray[np.int64]) -> Job:
         """Some of the renders, as a job."""
-        points, items = self.points[renders], self.items[renders]
-        return Job(_effect(self.recipe), self.audio, points, items, self.sample_rate, self.hop, inputs=self.inputs)
+        sys.path.extend(place for place in self.path if place not in sys.path)
+        return Job(_effect(self.recipe), **self.fields, inputs=self.inputs).part(renders)
 
 
 @functools.lru_cache(_EFFECTS)
@@ -235,13 +239,14 @@ class _Node:
     """
 
     def __init__(self, ray: Any, found: Mapping[str, Any], workers: int, settings: tuple[Any, ...]) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
         self.id, self.address, self.workers = found["NodeID"], found["NodeManagerAddress"], workers
         self._ray = ray
-        strategy = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
         # beside the renders, a thread gives signs of life, even while the audio of a chunk is on its way
-        options = {"num_cpus": 0, "max_concurrency": 2, "concurrency_groups": {"life": 1, "renders": 1}}
-        actor = ray.remote(**options, scheduling_strategy=strategy(self.id, soft=False))(_RenderHost)
-        self._actor = actor.remote(workers, *settings)
+        groups, here = {"life": 1, "renders": 1}, NodeAffinitySchedulingStrategy(self.id, soft=False)
+        options = {"num_cpus": 0, "max_concurrency": 2, "concurrency_groups": groups, "scheduling_strategy": here}
+        self._actor = ray.remote(**options)(_RenderHost).remote(workers, *settings)
         self.has_started = False
         self.chunks: dict[Any, list[int]] = {}
         self.listen(0.0)
@@ -282,25 +287,31 @@ class _Cluster:
     def __init__(self) -> None:
         self.ray: Any = None
         self.nodes: dict[str, _Node] = {}
-        self._pid, self._session, self._is_ours = 0, "", False
+        self._pid, self._session, self._is_ours = 0, ("", ""), False
 
     def connect(self, address: str | None) -> None:
         """Connects to Ray, and starts it if need be."""
         if self._pid not in (0, os.getpid()):
             raise ParameterError("A Ray pool does not work in a forked process; use Processes there.")
-        self._pid, self.ray = os.getpid(), importlib.import_module("ray")
+        import ray
+
+        self._pid, self.ray = os.getpid(), ray
         if not self.ray.is_initialized():
             try:
                 quiet = {"log_to_driver": False, "include_dashboard": False, "logging_level": logging.ERROR}
-                self.ray.init(address, **quiet)
+                self.ray.init(address or os.environ.get("RAY_ADDRESS") or "local", **quiet)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 where = "" if address is None else f" at {address}"
                 raise ParameterError(f"Ray cannot be reached{where} ({error}); give an address where it is.") from error
             self._is_ours = True
-        session = self.ray.get_runtime_context().get_job_id()
-        if session != self._session:  # the actors of an earlier one ended with it
+        if self._now() != self._session:  # the actors of an earlier one ended with it
             self.nodes.clear()
-            self._session = session
+            self._session = self._now()
+
+    def _now(self) -> tuple[str, str]:
+        """Names this program's connection to Ray; jobs are numbered anew in each cluster."""
+        context = self.ray.get_runtime_context()
+        return context.get_node_id(), context.get_job_id()
 
     def found(self) -> dict[str, Any]:
         """The nodes that are alive and may compute."""
@@ -316,7 +327,7 @@ class _Cluster:
         """Ends all actors, and Ray if it was started here; nothing in a forked process."""
         if self._pid != os.getpid() or not self.ray.is_initialized():
             return
-        if self.ray.get_runtime_context().get_job_id() == self._session:
+        if self._now() == self._session:
             ends = [node.end() for node in self.nodes.values()]
             if ends:
                 self.ray.wait(ends, num_returns=len(ends), timeout=_MOMENT)
@@ -359,7 +370,7 @@ class _Deal:
         self._again: collections.deque[int] = collections.deque()
         self._avoided: set[str] = set()  # nodes that were lost meanwhile
         self._useless: set[str] = set()  # nodes whose actor did not start
-        self._words = "there is none with CPUs"
+        self._cause = WorkerDied("No node of Ray's cluster has CPUs; give it some.")
         self._most = max(1, _CHUNK_BYTES // (4 * job.output_shape[1] * job.output_shape[2]))
 
     @property
@@ -394,7 +405,7 @@ class _Deal:
             self._found = self._cluster.found()
             wanted = [name for name in self._found if name not in self._useless]
             if not wanted:
-                raise WorkerDied(f"No node of the Ray cluster can render: {self._words}.")
+                raise self._cause
         for name in wanted:
             found = self._found[name]
             self._nodes[name] = _Node(self._ray, found, self._workers_of(found), self._settings)
@@ -429,9 +440,11 @@ class _Deal:
                 self._lose(node, "hangs", "which gave no sign of life", "")
 
     def _hear(self, node: _Node, ref: Any) -> None:
+        from ray.exceptions import RayError
+
         try:
             answer = self._ray.get(ref, timeout=START_DEADLINE)
-        except importlib.import_module("ray.exceptions").RayError as error:
+        except RayError as error:
             self._lose(node, "crashes", f"by {type(error).__name__}", str(error))
             return
         if ref == node.sign:
@@ -456,8 +469,10 @@ class _Deal:
         self._avoided.add(node.id)
         if not node.has_started:
             self._useless.add(node.id)
-            self._words = f"the actor on {node.address} did not start, {how}"
-            _log.warning("Ray's node %s is left out, since its actor did not start: %s", node.address, note or how)
+            self._cause = WorkerDied(f"No node of Ray's cluster can render: {node.address} did not start, {how}.")
+            self._cause.add_note(note)
+            _log.warning("Ray's node %s is left out, since its actor did not start, %s", node.address, how)
+            _log.info("%s", note)
         present, *waiting = [*node.chunks.values()] or [[]]
         self._todo.extendleft(reversed([n for chunk in waiting for n in chunk]))
         how = f"lost Ray's node {node.address}, {how},"
