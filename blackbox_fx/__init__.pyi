@@ -70,6 +70,7 @@ from .runtime import Inline as Inline
 from .runtime import Job as Job
 from .runtime import Pool as Pool
 from .runtime import Processes as Processes
+from .runtime import Ray as Ray
 from .runtime import Threads as Threads
 from .space import Choice as Choice
 from .space import Continuous as Continuous

@@ -28,7 +28,7 @@ from blackbox_fx.estimators import (
     TwoStage,
     Verified,
 )
-from blackbox_fx.runtime import Inline, Processes, Threads
+from blackbox_fx.runtime import Inline, Processes, Ray, Threads
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
 from tests.trouble import mixed
 
@@ -121,4 +121,9 @@ AUDIO_RULES = {
     "Verified": Verified,
 }
 
-POOLS = {"Inline": Inline, "Threads": lambda: Threads(2), "Processes": lambda: Processes(2, deadline=30)}
+POOLS = {
+    "Inline": Inline,
+    "Threads": lambda: Threads(2),
+    "Processes": lambda: Processes(2, deadline=30),
+    "Ray": lambda: Ray(2, deadline=30),
+}

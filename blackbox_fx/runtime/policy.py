@@ -105,25 +105,26 @@ class RetryPolicy:
         if stale:
             self._report("stale", f"{self._job.effect.name} came out silent or dry until it was reopened.")
 
-    def retries(self, n: int, failure: Failure, how: str) -> bool:
+    def retries(self, n: int, failure: Failure, how: str, workers: int = 1) -> bool:
         """Counts a render, or an opening, that ended badly; whether it is tried once more.
 
         Args:
             n: the render, or OPENING or STARTING.
             failure: what happened.
             how: the same in words, such as "ended its worker by SIGSEGV".
+            workers: how many ended so; 0 for a further render that was lost with one.
         """
-        self._tally.add(restarts=1, **{failure: 1})
+        self._tally.add(restarts=workers, **{failure: workers})
         self._losses[n] += 1
         if self._losses[n] > 1:
             return False
-        self._report(failure, f"{self._describe(n, how)}; another worker takes over.")
+        self._report(failure, f"{self.describe(n, how)}; another worker takes over.")
         self._tally.add(retries=n >= 0)
         return True
 
     def failure(self, n: int, failure: Failure, how: str, output: str, notes: Sequence[str]) -> BlackBoxError:
         """The error of what failed twice; its settings go into quarantine, with a report."""
-        words = f"{self._describe(n, how)}, twice"
+        words = f"{self.describe(n, how)}, twice"
         error = self._quarantine.add(self._key, self._job, n, FAILURES[failure], words, output)
         self._tally.add(quarantined=n >= 0)
         for note in notes:
@@ -149,7 +150,8 @@ class RetryPolicy:
         )
         return True
 
-    def _describe(self, n: int, how: str) -> str:
+    def describe(self, n: int, how: str) -> str:
+        """What happened to a render, or an opening, in words."""
         where = f"at {settings(self._job, n)}" if n >= 0 else _BEFORE[n]
         return f"{self._job.effect.name} {how} {where}"
 

@@ -11,11 +11,14 @@ import struct
 import subprocess
 import sys
 import time
+import traceback
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, final
 
+from blackbox_fx import errors
 from blackbox_fx.core import system
 from blackbox_fx.core.system import posix
+from blackbox_fx.errors import BlackBoxError, EffectError
 from blackbox_fx.isolation import limits
 from blackbox_fx.runtime.policy import OPENING, STARTING
 
@@ -41,6 +44,16 @@ class Answer(NamedTuple):
     stale: bool = False
     grown: bool = False
     effect: str = ""
+
+
+def portable(error: BaseException) -> BlackBoxError:
+    """The error as one that every process can unpickle, with the worker's traceback as a note."""
+    # a subclass that the user made may neither unpickle nor take one text
+    kind = next((c for c in type(error).__mro__ if c.__module__ == errors.__name__), EffectError)
+    text = str(error) if isinstance(error, BlackBoxError) else f"{type(error).__name__}: {error}"
+    portable = kind(text)
+    portable.add_note("In the worker:\n" + "".join(traceback.format_exception(error)))
+    return portable
 
 
 @final

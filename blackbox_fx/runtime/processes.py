@@ -131,7 +131,7 @@ class Processes(Pool):
         deliver: Callable[[int, Any, NDArray[np.float32]], None],
     ) -> None:
         self._restart_if_forked()
-        key, recipe = _recipe(job.effect)
+        key, recipe = pickled(job.effect)
         with self._lock:
             if not self._arenas:
                 self._arenas.append(Arena(open_anonymous()))
@@ -176,10 +176,10 @@ def shared_pool() -> Processes:
     return Processes()
 
 
-def _recipe(effect: Effect) -> tuple[str, bytes]:
+def pickled(effect: Effect) -> tuple[str, bytes]:
     """The pickled effect and its name in the workers. Made anew for each job, since a function may have changed."""
     try:
-        recipe = _pickled(effect)
+        recipe = _dumps(effect)
     except Exception as error:
         raise EffectError(
             f"{effect.name} cannot travel to a worker process ({error}); use Threads or Inline."
@@ -187,7 +187,7 @@ def _recipe(effect: Effect) -> tuple[str, bytes]:
     return hashlib.blake2b(recipe).hexdigest(), recipe
 
 
-def _pickled(effect: Effect) -> bytes:
+def _dumps(effect: Effect) -> bytes:
     with contextlib.suppress(Exception):
         recipe = pickle.dumps(effect)  # several times as fast
         # which leaves out what is defined in the script or the notebook

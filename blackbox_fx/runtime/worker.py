@@ -21,29 +21,18 @@ from typing import Any, final
 
 import numpy as np
 
-from blackbox_fx import errors
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.errors import BlackBoxError, EffectError
+from blackbox_fx.errors import BlackBoxError
 from blackbox_fx.isolation import limits
 from blackbox_fx.runtime.arena import Arena
 from blackbox_fx.runtime.base import Job, inner
 from blackbox_fx.runtime.policy import OPENING, STARTING
-from blackbox_fx.runtime.process import Answer
+from blackbox_fx.runtime.process import Answer, portable
 
 _OPENING_CPU = 600  # seconds of computing that opening an effect may take
 _TRUSTED = 3  # outputs without life that proved genuine, after which one in _SELDOM is looked at
 _SELDOM = 64
-
-
-def _portable(error: BaseException) -> BlackBoxError:
-    """The error as one that every process can unpickle, with the worker's traceback as a note."""
-    # a subclass that the user made may neither unpickle nor take one text
-    kind = next((c for c in type(error).__mro__ if c.__module__ == errors.__name__), EffectError)
-    text = str(error) if isinstance(error, BlackBoxError) else f"{type(error).__name__}: {error}"
-    portable = kind(text)
-    portable.add_note("In the worker:\n" + "".join(traceback.format_exception(error)))
-    return portable
 
 
 def _lifeless(x: Audio, y: Audio) -> bool:
@@ -100,7 +89,7 @@ class _Server:
             self._effects[key] = pickle.loads(recipe)
             self._effects[key].open()
         except Exception as error:
-            self._failures[key] = _portable(error)
+            self._failures[key] = portable(error)
         return Answer(OPENING, self._failures.get(key), effect=key)
 
     def _answer(self, n: int) -> Answer:
@@ -109,7 +98,7 @@ class _Server:
         try:
             value, stale = (self._failures[key], False) if key in self._failures else self._render(n, key)
         except (Exception, SystemExit) as error:
-            value = _portable(error)
+            value = portable(error)
         return Answer(n, value, time.perf_counter() - began, stale, self._growth.rendered(), key)
 
     def _render(self, n: int, key: str) -> tuple[Any, bool]:
