@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test docs check clean
 
 # the release of torch that is tested; any from 2.4 on should do
 TORCH ?= torch==2.13.0
@@ -21,6 +21,10 @@ demo: $(VENV)/.ready
 ## all tests, doctests and notebooks
 test: $(VENV)/.ready
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+## the manual, to be read offline: build/site/index.html
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file .mkdocs.yml
 
 ## lint, format, types
 check: $(VENV)/.ready
