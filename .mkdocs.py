@@ -1,19 +1,27 @@
 """What the manual needs of mkdocs beside .mkdocs.yml: notebooks as pages, doctests as code, names as links."""
 
 import base64
+import inspect
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from markdown import Extension
 from markdown.preprocessors import Preprocessor
 from mkdocs.structure.files import File
+from typer.main import get_command
+
+from blackbox_fx.cli.__main__ import app
 
 STUB = Path(__file__).parent / "blackbox_fx/__init__.pyi"
 PUBLIC = set(re.findall(r"^from \.\S+ import (\w+) as", STUB.read_text(), re.M)) - {"core"}
-NAME = re.compile(r"(?<![`\[\w])`(?:bfx\.)?([A-Za-z]\w*)((?:\.\w+)*)(?:\(\))?`(?![`\]\w])")
+NAME = re.compile(r"(?<![`\[\w])`(?:bfx\.)?([A-Za-z]\w*)((?:\.\w+)*)(?:\([^`]*\))?`(?![`\]\w])")
 STYLE = """
-.md-grid { max-width: 70rem }
+.md-grid { max-width: 72rem }
+.md-typeset pre > code { font-size: .64rem }
+.md-typeset table:not([class]) code { word-break: normal; overflow-wrap: break-word }
+@media (min-width: 76.25em) { .md-sidebar { width: 10.5rem } }
 .md-typeset .output pre > code { background: none; border-left: .15rem solid var(--md-default-fg-color--lighter) }
 .md-typeset p > img { background: white; border-radius: .2rem }
 .md-typeset .doc-heading { font-weight: 600 }
@@ -41,7 +49,8 @@ class _Lines(Preprocessor):
                 out.append("```")
                 doctest = False
             if not fenced and not doctest and not line.startswith("#"):
-                line = NAME.sub(_link, re.sub("::$", ":", line))
+                line = re.sub(r"<(?=\w+, )", "&lt;", re.sub("::$", ":", line))  # <g, y> is no tag
+                line = NAME.sub(_link, line)
             out.append(line)
         return [*out, "```"] if doctest else out
 
@@ -79,8 +88,25 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, **_):
-    """Links to notebooks become links to their pages."""
+    """Links to notebooks become links to their pages; the options of all commands go where they are wanted."""
+    if "<!-- options -->" in markdown:
+        markdown = markdown.replace("<!-- options -->", "\n".join(_options(get_command(app), "blackbox-fx")))
     return re.sub(r"(\]\([\w-]+)\.ipynb", r"\1.md", markdown)
+
+
+def _options(command, name: str) -> Iterator[str]:
+    """A section for each command, with a list of its arguments and options."""
+    if hasattr(command, "commands"):
+        for word, sub in command.commands.items():
+            yield from _options(sub, f"{name} {word}")
+        return
+    yield from (f"## {name}", "", inspect.cleandoc(command.help), "")
+    for parameter in command.params:
+        words = ", ".join(parameter.opts) if parameter.opts[0].startswith("-") else parameter.metavar or parameter.name.upper()
+        default = parameter.default
+        told = f" Default: {default}." if default not in (None, False, "", ()) and default != [] else ""
+        yield f"- `{words}`: {getattr(parameter, 'help', None) or ''}{told}"
+    yield ""
 
 
 def _page(path: Path, config) -> list[File]:
