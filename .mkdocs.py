@@ -66,7 +66,7 @@ def _link(match: re.Match[str]) -> str:
 
 
 class _Manual(Extension):
-    def extendMarkdown(self, md) -> None:  # noqa: N802 Markdown's own name
+    def extendMarkdown(self, md) -> None:
         md.preprocessors.register(_Lines(md), "manual", 29)  # before fences are looked for, at 25
 
 
@@ -102,7 +102,11 @@ def _options(command, name: str) -> Iterator[str]:
         return
     yield from (f"## {name}", "", inspect.cleandoc(command.help), "")
     for parameter in command.params:
-        words = ", ".join(parameter.opts) if parameter.opts[0].startswith("-") else parameter.metavar or parameter.name.upper()
+        words = (
+            ", ".join(parameter.opts)
+            if parameter.opts[0].startswith("-")
+            else parameter.metavar or parameter.name.upper()
+        )
         default = parameter.default
         told = f" Default: {default}." if default not in (None, False, "", ()) and default != [] else ""
         yield f"- `{words}`: {getattr(parameter, 'help', None) or ''}{told}"

@@ -82,7 +82,9 @@ def test_every_command_is_listed():
             yield " ".join(words)
 
     text = (MANUAL / "commands.md").read_text()
-    missing = [line for line in leaves(get_command(app), ["blackbox-fx"]) if not re.search(rf"^{line}( |$)", text, re.M)]
+    missing = [
+        line for line in leaves(get_command(app), ["blackbox-fx"]) if not re.search(rf"^{line}( |$)", text, re.M)
+    ]
     assert not missing
 
 
@@ -95,13 +97,24 @@ def test_every_public_name_is_described():
 
 @pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="the manual needs pip install '.[docs]'")
 def test_the_manual_is_built_without_a_warning_and_fetches_nothing(tmp_path):
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--config-file", str(ROOT / ".mkdocs.yml")]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--quiet",
+        "--strict",
+        "--config-file",
+        str(ROOT / ".mkdocs.yml"),
+    ]
     done = subprocess.run([*command, "--site-dir", str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     pages = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.html")}
     assert {"index.html", "extend.html", "4-any-plugin.html", "reference/layers.html"} <= pages.keys()
     for name, page in pages.items():
-        fetched = re.findall(r"<(?:script|img|iframe|audio|source)[^>]*src=[\"']?(?:https?:)?//[^>]*|@import[^;]*", page)
+        fetched = re.findall(
+            r"<(?:script|img|iframe|audio|source)[^>]*src=[\"']?(?:https?:)?//[^>]*|@import[^;]*", page
+        )
         fetched += re.findall(r"<link[^>]*rel=[\"']?stylesheet[^>]*href=[\"']?(?:https?:)?//[^>]*", page)
         assert not fetched, (name, fetched)
     assert "data:image" not in pages["index.html"] and "images/1-wrap-a-plugin-0.png" in pages["1-wrap-a-plugin.html"]
