@@ -33,4 +33,4 @@ check: $(VENV)/.ready
 	$(BIN)/pyright
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) build/site .pytest_cache .ruff_cache

@@ -88,6 +88,11 @@ def test_every_command_is_listed():
     assert not missing
 
 
+def test_what_is_tested_names_every_test():
+    named = set(re.findall(r"`(test_\w+\.py)`", (MANUAL / "what-is-tested.md").read_text()))
+    assert named == {path.name for path in Path(__file__).parent.glob("test_*.py")} - {"test_readme.py"}
+
+
 def test_every_public_name_is_described():
     pages = "\n".join(path.read_text() for path in (MANUAL / "reference").glob("*.md"))
     described = set(re.findall(r"^(?:::: |\[\]\(\)\{#)blackbox_fx\.(\w+)\}?$", pages, re.M))
