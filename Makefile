@@ -24,7 +24,7 @@ test: $(VENV)/.ready
 
 ## the manual, to be read offline: build/site/index.html
 docs: $(VENV)/.ready
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file .mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --config-file .mkdocs.yml
 
 ## lint, format, types
 check: $(VENV)/.ready
