@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test docs check clean
 
 # the release of torch that is tested; any from 2.4 on should do
 TORCH ?= torch==2.13.0
@@ -22,6 +22,10 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
+## the manual, to be read offline: build/site/index.html
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --config-file .mkdocs.yml
+
 ## lint, format, types
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -29,4 +33,4 @@ check: $(VENV)/.ready
 	$(BIN)/pyright
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) build/site .pytest_cache .ruff_cache

@@ -1,16 +1,18 @@
 # Every public name, once: __init__.py loads each on first use, and type checkers read this file.
-from . import core as core
+from . import audio as audio
 from . import data as data
 from . import dsp as dsp
 from . import effects as effects
 from . import errors as errors
 from . import estimators as estimators
+from . import lab as lab
 from . import layers as layers
 from . import losses as losses
 from . import profiling as profiling
 from . import proxy as proxy
 from . import runtime as runtime
 from . import space as space
+from . import tasks as tasks
 from . import testing as testing
 from .dsp.twin import Twin as Twin
 from .effects import Effect as Effect
@@ -46,6 +48,7 @@ from .estimators import Plan as Plan
 from .estimators import Pointwise as Pointwise
 from .estimators import Probing as Probing
 from .estimators import ScoreFunction as ScoreFunction
+from .estimators import Stochastic as Stochastic
 from .estimators import Surrogate as Surrogate
 from .estimators import TimeReversal as TimeReversal
 from .estimators import TwoStage as TwoStage

@@ -23,3 +23,4 @@ from blackbox_fx.estimators.guided import GuidedES as GuidedES
 from blackbox_fx.estimators.multiplexed import MultiplexedSPSA as MultiplexedSPSA
 from blackbox_fx.estimators.score_function import ScoreFunction as ScoreFunction
 from blackbox_fx.estimators.spsa import SPSA as SPSA
+from blackbox_fx.estimators.stochastic import Stochastic as Stochastic
