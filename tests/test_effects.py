@@ -4,15 +4,18 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cloudpickle
 import numpy as np
 import pedalboard
 import pytest
 
+from blackbox_fx.core import files
 from blackbox_fx.effects import Rack, RenderRequest, function, hosts, load
 from blackbox_fx.effects.hosts.pedalboard import BUILTINS
-from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.errors import AudioError, EffectError, NotFinite, ParameterError
+from blackbox_fx.runtime import Job
 from blackbox_fx.space import Choice, Continuous, Space
 from tests.cases import EFFECTS, RATE, SPACE, mixed, music
 
@@ -308,3 +311,126 @@ def test_short_audio_of_many_channels_is_not_taken_for_transposed():
     gain = load("pedalboard:Gain")
     assert gain.render(np.ones((2, 1), np.float32) * 0.1).shape == (2, 1)
     assert gain.render(np.ones((8, 2), np.float32) * 0.1).shape == (8, 2)
+
+
+def echo(audio, sample_rate, seconds):
+    """Repeats the audio once, after a delay."""
+    out, late = audio.copy(), round(seconds * sample_rate)
+    out[:, late:] += 0.5 * audio[:, : audio.shape[1] - late]
+    return out
+
+
+def test_a_tail_holds_what_sounds_on_and_no_more():
+    effect = function(echo, Space({"seconds": Continuous(0.01, 9, 1)}))
+    audio = np.zeros((1, 1000), np.float32)
+    audio[:, 500] = 1
+    for seconds in (0.01, 0.3, 1.0, 3.0):
+        wet = effect.render(audio, {"seconds": seconds}, 1000, tail=True)
+        end = max(1000, 501 + round(1000 * seconds))
+        assert wet.shape == (1, end), seconds
+        assert np.array_equal(wet[:, :1000], effect.render(audio, {"seconds": seconds}, 1000))
+        assert wet[0, 500 + round(1000 * seconds)] == 0.5
+    forever = function(lambda x, sr: x + 1, Space())
+    assert forever.render(audio, {}, 1000, tail=True).shape == (1, 11_000)  # at most ten seconds
+
+
+@pytest.mark.parametrize("address", ["pedalboard:Reverb", "pedalboard:Delay", "ladspa:tap_reverb", "vst3:ZamDelay"])
+def test_tails_of_real_effects_begin_with_the_clip(address):
+    effect, audio = load(address), music(0.5)
+    wet = effect.render(audio, {}, RATE, tail=True)
+    assert wet.shape[1] > audio.shape[1] and np.array_equal(wet[:, : audio.shape[1]], effect.render(audio, {}, RATE))
+    peak = np.abs(wet).max()
+    assert np.abs(wet[:, -1]).max() > 1e-4 * peak or wet.shape[1] >= 10 * RATE
+
+
+def test_settings_that_vary_stay_at_the_last_in_the_tail():
+    effect = load("pedalboard:Delay").only("mix", "delay_seconds")
+    audio = music(0.2)
+    blocks = [{"mix": 0.5, "delay_seconds": 0.1}] * 2
+    blocks[1] = {"mix": 0.2, "delay_seconds": 0.1}
+    hop = -(-audio.shape[1] // 2)
+    wet = effect.render(audio, blocks, RATE, hop, tail=True)
+    assert np.array_equal(wet[:, : audio.shape[1]], effect.render(audio, blocks, RATE, hop))
+
+
+def duck(audio, sample_rate, key, depth):
+    return audio * (1 - depth * (np.abs(key).max(axis=0) > 0.1))
+
+
+def test_further_inputs_go_by_name_and_are_silent_if_left_out():
+    effect = function(duck, Space({"depth": Continuous(0, 1, 1)}), inputs=("key",))
+    audio, key = np.ones((2, 4), np.float32), np.array([[0, 1, 0, 1]], np.float32)
+    assert effect.render(audio, {}, 1000, inputs={"key": key}).tolist() == [[1, 0, 1, 0]] * 2
+    assert np.array_equal(effect.render(audio, {}, 1000), audio)
+    with pytest.raises(ParameterError, match="no input 'side'; known are key"):
+        effect.render(audio, {}, 1000, inputs={"side": key})
+    with pytest.raises(AudioError, match="3 samples for audio of 4"):
+        effect.render(audio, {}, 1000, inputs={"key": key[:, :3]})
+    with pytest.raises(ParameterError, match="input and a parameter"):
+        function(duck, Space({"key": Continuous(0, 1, 1)}), inputs=("key",))
+
+
+@pytest.mark.parametrize("pool", ["Inline", "Threads", "Processes"])
+def test_further_inputs_and_other_channels_go_through_pools(pool, pools):
+    wide = function(spread, Space({"gain": Continuous(0, 1, 1)}), inputs=("key",), channels_out=2)
+    audio, key = (np.random.default_rng(k).standard_normal((3, 1, 50)).astype(np.float32) for k in (0, 1))
+    job = Job(wide, audio, np.full((4, 1), 0.5), np.array([0, 1, 2, 0]), 1000.0, inputs={"key": key})
+    wet = pools[pool].map(job)
+    assert wet.shape == (4, 2, 50)
+    assert np.array_equal(wet[2], np.concatenate([audio[2] * np.float32(0.5), key[2]]))
+    cotangent = np.ones((3, 2, 50), np.float32)
+    assert pools[pool].project(job, cotangent) == pytest.approx(wet.sum(axis=(1, 2), dtype=np.float64))
+    with pytest.raises(AudioError, match=r"cotangent must be \(3, 2, 50\)"):
+        pools[pool].project(job, cotangent[:, :1])
+
+
+def spread(audio, sample_rate, key, gain):
+    return np.concatenate([audio * np.float32(gain), key])
+
+
+def test_a_path_alone_is_loaded_by_its_ending(tmp_path):
+    (tmp_path / "half.dsp").write_text("process = _ * 0.5;")
+    assert load(str(tmp_path / "half.dsp")).name == "faust:half"
+    path = next(Path("/usr").glob("*/vst3/ZamTube.vst3"))
+    assert load(str(path)).name == "vst3:ZamTube.vst3" and load(str(path)).address == f"vst3:{path}"
+    with pytest.raises(EffectError, match=r"may belong to several hosts; write ladspa:/x/y\.so or vst2:/x/y\.so"):
+        load("/x/y.so")
+    with pytest.raises(EffectError, match="write host:name"):
+        load("/x/y.dll9")
+
+
+def test_rounding_at_the_end_of_a_range_is_forgiven():
+    space = Space({"gain_db": Continuous(-6.3, 0.3, 0)})
+    for value, end in ((np.float32(0.3), 0.3), (np.float32(-6.3), -6.3)):
+        assert float(value) != end
+        assert space.complete({"gain_db": value}) == {"gain_db": end}
+    with pytest.raises(ParameterError):
+        space.complete({"gain_db": 0.3001})
+
+
+def test_hints_suit_the_effect():
+    nan = function(lambda x, sr: x * np.nan, Space())
+    with pytest.raises(NotFinite, match="leave the effect out"):
+        nan.render(np.ones((1, 9)))
+    with pytest.raises(EffectError, match=r"; mend it\.$"):
+        function(lambda x, sr: 1 / 0, Space()).render(np.ones((1, 9)))
+
+
+def test_chatter_of_plugins_stays_off_the_terminal(tmp_path):
+    code = "import numpy as np, blackbox_fx as b, logging; logging.disable()\n"
+    code += "for name in ('ZamTube', 'ZamDelay', 'ZamVerb'): b.load('vst3:' + name).render(np.ones((2, 9000)) * .1)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and not done.stdout and not done.stderr, done.stderr
+
+
+def test_what_killed_writers_left_is_removed_by_the_next(tmp_path):
+    code = "import os, signal, sys; from pathlib import Path; from blackbox_fx.core import files\n"
+    code += "with files.replacing(Path(sys.argv[1])) as part: part.write_text('half'); os.kill(os.getpid(), 9)"
+    target = tmp_path / "card.json"
+    target.write_text("whole")
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", code, str(target)]).returncode == -9
+    assert target.read_text() == "whole"
+    files.sweep.cache_clear()
+    files.write_text(target, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["card.json"] and target.read_text() == "new"

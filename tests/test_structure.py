@@ -173,11 +173,6 @@ def test_tests_look_inside_rarely():
     assert len(uses) < PRIVATE, uses
 
 
-def test_files_stay_short():
-    long = {name: n for name, source in MODULES.items() if (n := len(source.splitlines())) > 350}
-    assert not long
-
-
 def test_public_names_load_and_are_documented():
     for name in blackbox_fx.__all__:
         assert inspect.getdoc(getattr(blackbox_fx, name)), name

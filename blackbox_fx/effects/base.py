@@ -34,6 +34,11 @@ class _Native:
         self.lock = threading.RLock()
         self.handle: Any = None
 
+    def __del__(self) -> None:
+        if self.handle is not None:
+            with quiet():  # plugins complain in their destructors
+                self.handle = None
+
 
 class Effect(abc.ABC):
     """Something that turns audio into audio, steered by named parameters.

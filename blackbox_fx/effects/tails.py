@@ -11,12 +11,13 @@ from blackbox_fx.audio import Audio
 from blackbox_fx.effects.request import RenderRequest
 
 LONGEST = 10.0  # seconds that are appended at most
-_FIRST = 0.5  # seconds that are tried first; each further try is twice as long
 _QUIET = 1e-4  # of the loudest sample: 80 dB below it
 
 
 def render_with_tail(run: Callable[[RenderRequest], Audio], request: RenderRequest, known: float | None) -> Audio:
     """Renders a request with what sounds after its end.
+
+    Where it is not known how long that is, the longest tail is rendered and cut: after a silence there may be an echo.
 
     Args:
         run: renders a request.
@@ -26,22 +27,12 @@ def render_with_tail(run: Callable[[RenderRequest], Audio], request: RenderReque
     Returns:
         (channel, time), at most `LONGEST` seconds longer than the audio.
     """
-    length = request.audio.shape[1]
-    seconds = _FIRST if known is None else min(known, LONGEST)
-    while True:
-        wet = run(_prolonged(request, round(seconds * request.sample_rate)))
-        end = max(length, _last_loud(wet) + 1)
-        rings_on = end > length + (wet.shape[1] - length) / 2
-        if known is not None or seconds >= LONGEST or not rings_on:
-            return np.ascontiguousarray(wet[:, :end])
-        seconds = min(2 * seconds, LONGEST)
-
-
-def _last_loud(wet: Audio) -> int:
-    """The last sample that is not quiet, counted from 0; -1 where all are silent."""
+    seconds = LONGEST if known is None else min(known, LONGEST)
+    wet = run(_prolonged(request, round(seconds * request.sample_rate)))
     loud = np.abs(wet).max(axis=0)
-    found = np.flatnonzero(loud > _QUIET * loud.max(initial=0.0))
-    return int(found[-1]) if len(found) else -1
+    last = np.flatnonzero(loud > _QUIET * loud.max(initial=0.0))
+    end = max(request.audio.shape[1], int(last[-1]) + 1 if len(last) else 0)
+    return np.ascontiguousarray(wet[:, :end])
 
 
 def _prolonged(request: RenderRequest, samples: int) -> RenderRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -48,6 +48,10 @@ class Auto(Estimator):
         self.multiplexed = MultiplexedSPSA(generator=self.generator)
         self._shown: list[Estimator] = []  # no submodule: the keys of a state may not depend on the effect
         self.reason = "nothing was rendered yet"
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.multiplexed.generator = self.generator
 
     @property
     def chosen(self) -> Estimator | None:

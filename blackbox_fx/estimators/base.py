@@ -6,7 +6,7 @@ import abc
 import copy
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import torch
@@ -156,8 +156,22 @@ def carry_out(plan: Plan, call: Call, cotangent: Tensor, ahead: Ahead | None = N
     return torch.from_numpy(call.estimate(plan, cotangent, ahead))
 
 
+class _State(bytes):
+    """The state of a random generator."""
+
+
 class _Replicable(nn.Module):
-    """What can be copied for each of several effects."""
+    """What can be copied for each of several effects, and pickled into any process."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch pickles a generator as a tensor in shared memory, which a spawned process cannot read
+        return {
+            name: _State(value.get_state().numpy().tobytes()) if isinstance(value, torch.Generator) else value
+            for name, value in self.__dict__.items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({name: _thawed(value) for name, value in state.items()})
 
     @final
     def replicate(self) -> Self:
@@ -167,6 +181,14 @@ class _Replicable(nn.Module):
         for own, copied in zip(mine, theirs, strict=True):
             copied.manual_seed(int(torch.randint(2**62, (), generator=own)))
         return other
+
+
+def _thawed(value: Any) -> Any:
+    if not isinstance(value, _State):
+        return value
+    generator = torch.Generator()
+    generator.set_state(torch.frombuffer(bytearray(value), dtype=torch.uint8))
+    return generator
 
 
 def _generators(module: nn.Module) -> list[torch.Generator]:
