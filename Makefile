@@ -26,11 +26,13 @@ test: $(VENV)/.ready
 docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --config-file .mkdocs.yml
 
-## lint, format, types
+## lint, format, types on Linux, Windows and macOS
 check: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/pyright --pythonplatform Windows
+	$(BIN)/pyright --pythonplatform Darwin
 
 clean:
 	rm -rf $(VENV) build/site .pytest_cache .ruff_cache

@@ -47,6 +47,7 @@ for command in (
     faults.crashes,
 ):
     measure.command()(command)
+measure.command("mixing")(mix.bench_mixing)
 
 
 def main() -> None:

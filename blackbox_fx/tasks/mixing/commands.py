@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blackbox_fx.core import system
 from blackbox_fx.report import terminal as show
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _train(songs: Sequence[Source], unseen: Sequence[Source], run: Run, recipe: 
     from blackbox_fx.tasks.mixing.study import MixStudy
     from blackbox_fx.tasks.mixing.training import effects_of
 
-    with Threads(os.cpu_count() or 1) as pool:
+    with Threads(system.cores()) as pool:
         study = MixStudy(songs, unseen, recipe, pool, device)
         run.require_effects(effects_of(study.engineer.console))
         with show.bar("rendering targets") as progress:
@@ -128,3 +128,34 @@ def _train(songs: Sequence[Source], unseen: Sequence[Source], run: Run, recipe: 
     rows = [(name, f"{score:.3f}", f"{after / score:.2f}") for name, score in study.scores.items()]
     show.table("Loss on unseen songs", ("mix", "loss", "trained network relative to it"), rows, numbers=2)
     show.out.print(f"{footer} Open {page}", markup=False, soft_wrap=True)
+
+
+def bench_mixing(
+    out: Annotated[Path, typer.Option(help="Folder for CSV and the figure; what is there is not trained again.")],
+    steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 340,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings by each method.")] = 3,
+    method: Annotated[list[str], typer.Option(help="A method; may be repeated. Else all are compared.")] = [],
+) -> None:
+    """Train the demo's network by different gradients, and draw its loss on unseen songs beside published SPSA's."""
+    from blackbox_fx.errors import ParameterError
+    from blackbox_fx.report import plot
+    from blackbox_fx.runtime import Threads
+    from blackbox_fx.tasks.mixing.comparison import METHODS, learn, read_curves, write_curves
+    from blackbox_fx.tasks.mixing.figure import learning_curves, learning_table
+    from blackbox_fx.tasks.mixing.training import MixRecipe
+    from blackbox_fx.training.run import Run
+
+    if unknown := [name for name in method if name not in METHODS]:
+        raise ParameterError(f"Unknown method {unknown[0]!r}; known are {', '.join(METHODS)}.")
+    with Run(out), Threads(system.cores()) as pool, show.bar("training") as progress:
+        curves = read_curves(out / "curves.csv")
+        done = {(curve.method, curve.seed, curve.steps[-1]) for curve in curves}
+        for seed in range(seeds):
+            for name in method or METHODS:
+                if (name, seed, steps) not in done:
+                    curves.append(learn(name, MixRecipe(steps=steps, seed=seed), pool, progress))
+                    write_curves(out / "curves.csv", curves)
+    table = learning_table(curves)
+    show.table("Loss on unseen songs", table[0], table[1:], numbers=4)
+    name = plot.save(learning_curves(curves), out / "learning.svg")
+    show.out.print(f"Open {out / name}", markup=False, soft_wrap=True)

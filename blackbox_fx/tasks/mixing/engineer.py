@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import torch
 from torch import Tensor
 
 from blackbox_fx.effects import Rack, load
-from blackbox_fx.estimators import SPSA, Identity
+from blackbox_fx.estimators import SPSA, Estimator, Identity
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.console import Console
 from blackbox_fx.runtime import Pool
 
 
-def demo_console(pool: Pool, sample_rate: float, seed: int) -> Console:
+def demo_console(
+    pool: Pool,
+    sample_rate: float,
+    seed: int,
+    make_estimator: Callable[[torch.Generator], Estimator] = lambda draw: SPSA(generator=draw),
+) -> Console:
     """A console of pedalboard effects: EQ, compressor, gain and pan per track; compressor and reverb on the bus.
 
     Args:
         pool: where the effects run.
         sample_rate: in Hz.
         seed: of the gradient estimators.
+        make_estimator: gives the estimator of strip and bus; called with a generator for each.
     """
     bands = {"low": ("LowShelfFilter", 200.0), "mid": ("PeakFilter", 1200.0), "high": ("HighShelfFilter", 5000.0)}
     eq = {
@@ -39,8 +46,7 @@ def demo_console(pool: Pool, sample_rate: float, seed: int) -> Console:
     )
 
     def layer(rack: Rack, offset: int) -> BlackBox:
-        signs = torch.Generator().manual_seed(2 * seed + offset)
-        estimator = SPSA(generator=signs)
+        estimator = make_estimator(torch.Generator().manual_seed(2 * seed + offset))
         return BlackBox(rack, estimator, audio_rule=Identity(), pool=pool, sample_rate=sample_rate)
 
     return Console(layer(strip, 0), layer(bus, 1), gain_db=(-18, 12))

@@ -192,7 +192,7 @@ def fit(
     write_text(run.folder / "recipe.toml", recipe.to_toml())
     losses, began = state["losses"], time.monotonic() - state["seconds"]
     for step in range(state["step"], recipe.steps):
-        losses.append(_step(network, console, train, recipe, optimizer, distance, step))
+        losses.append(train_step(network, console, train, recipe, optimizer, distance, step))
         # only between steps: whatever interrupts a step, the last checkpoint is whole
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
             done = {"step": step + 1, "losses": losses, "seconds": time.monotonic() - began}
@@ -204,7 +204,7 @@ def fit(
     return losses
 
 
-def _step(
+def train_step(
     network: MixNet,
     console: Console,
     train: Sequence[Excerpt],
