@@ -5,30 +5,10 @@ import functools
 import numpy as np
 import torch
 
+from blackbox_fx import estimators, runtime
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import Rack, function, load
 from blackbox_fx.effects.hosts.pedalboard import BUILTINS
-from blackbox_fx.estimators import (
-    SPSA,
-    Auto,
-    Autodiff,
-    ControlVariate,
-    Dynamics,
-    FiniteDifference,
-    GuidedES,
-    Identity,
-    LocalSpectrum,
-    ModulatedDelay,
-    MovingFilter,
-    MultiplexedSPSA,
-    Pointwise,
-    ScoreFunction,
-    Surrogate,
-    TimeReversal,
-    TwoStage,
-    Verified,
-)
-from blackbox_fx.runtime import Inline, Processes, Ray, Threads
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
 from tests.trouble import mixed
 
@@ -98,32 +78,34 @@ EFFECTS["faust:tone"] = lambda: load("faust:tone", code=TONE)
 EFFECTS["command:sox"] = lambda: load("command:sox -D {in} {out} bass {gain_db} {frequency_hz}", space=BASS)
 
 ESTIMATORS = {
-    "FiniteDifference": FiniteDifference,
-    "OneSided": lambda: FiniteDifference(central=False),
-    "SPSA": lambda: SPSA(pairs=2, generator=torch.Generator().manual_seed(1)),
-    "MultiplexedSPSA": lambda: MultiplexedSPSA(generator=torch.Generator().manual_seed(1)),
-    "ScoreFunction": lambda: ScoreFunction(generator=torch.Generator().manual_seed(1)),
-    "GuidedES": lambda: GuidedES(generator=torch.Generator().manual_seed(1)),
-    "ControlVariate": lambda: ControlVariate(SPSA(generator=torch.Generator().manual_seed(1)), scaled),
-    "Autodiff": lambda: Autodiff(scaled),
-    "Auto": lambda: Auto(generator=torch.Generator().manual_seed(1)),
+    "FiniteDifference": estimators.FiniteDifference,
+    "OneSided": lambda: estimators.FiniteDifference(central=False),
+    "SPSA": lambda: estimators.SPSA(pairs=2, generator=torch.Generator().manual_seed(1)),
+    "MultiplexedSPSA": lambda: estimators.MultiplexedSPSA(generator=torch.Generator().manual_seed(1)),
+    "ScoreFunction": lambda: estimators.ScoreFunction(generator=torch.Generator().manual_seed(1)),
+    "GuidedES": lambda: estimators.GuidedES(generator=torch.Generator().manual_seed(1)),
+    "ControlVariate": lambda: estimators.ControlVariate(
+        estimators.SPSA(generator=torch.Generator().manual_seed(1)), scaled
+    ),
+    "Autodiff": lambda: estimators.Autodiff(scaled),
+    "Auto": lambda: estimators.Auto(generator=torch.Generator().manual_seed(1)),
 }
 AUDIO_RULES = {
-    "Identity": Identity,
-    "TimeReversal": TimeReversal,
-    "Pointwise": Pointwise,
-    "LocalSpectrum": LocalSpectrum,
-    "TwoStage": TwoStage,
-    "Dynamics": Dynamics,
-    "ModulatedDelay": ModulatedDelay,
-    "MovingFilter": MovingFilter,
-    "Surrogate": lambda: Surrogate(lambda audio, params, rate: audio * params[:, :1, None]),
-    "Verified": Verified,
+    "Identity": estimators.Identity,
+    "TimeReversal": estimators.TimeReversal,
+    "Pointwise": estimators.Pointwise,
+    "LocalSpectrum": estimators.LocalSpectrum,
+    "TwoStage": estimators.TwoStage,
+    "Dynamics": estimators.Dynamics,
+    "ModulatedDelay": estimators.ModulatedDelay,
+    "MovingFilter": estimators.MovingFilter,
+    "Surrogate": lambda: estimators.Surrogate(lambda audio, params, rate: audio * params[:, :1, None]),
+    "Verified": estimators.Verified,
 }
 
 POOLS = {
-    "Inline": Inline,
-    "Threads": lambda: Threads(2),
-    "Processes": lambda: Processes(2, deadline=30),
-    "Ray": lambda: Ray(2, deadline=30),
+    "Inline": runtime.Inline,
+    "Threads": lambda: runtime.Threads(2),
+    "Processes": lambda: runtime.Processes(2, deadline=30),
+    "Ray": lambda: runtime.Ray(2, deadline=30),
 }
