@@ -6,24 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from blackbox_fx import estimators
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators import (
-    SPSA,
-    Auto,
-    Autodiff,
-    ControlVariate,
-    Estimator,
-    FiniteDifference,
-    GuidedES,
-    MultiplexedSPSA,
-    ScoreFunction,
-)
 from blackbox_fx.lab.case import Case
 from blackbox_fx.lab.sample import Method
 from blackbox_fx.lab.truth import Differentiable, differentiable
 from blackbox_fx.layers.black_box import BlackBox
 
-Make = Callable[[Case, torch.Generator], Estimator]
+Make = Callable[[Case, torch.Generator], estimators.Estimator]
 
 
 def _budgets(most: int, least: int) -> Iterator[int]:
@@ -33,9 +23,9 @@ def _budgets(most: int, least: int) -> Iterator[int]:
         n *= 2
 
 
-def multiplexed(case: Case, draw: torch.Generator, pairs: int = 1) -> Estimator:
+def multiplexed(case: Case, draw: torch.Generator, pairs: int = 1) -> estimators.Estimator:
     """`MultiplexedSPSA` that knows the longest window of the case's loss."""
-    return MultiplexedSPSA(pairs, window=max(case.windows), generator=draw)
+    return estimators.MultiplexedSPSA(pairs, window=max(case.windows), generator=draw)
 
 
 def _twin(case: Case) -> Differentiable:
@@ -56,26 +46,27 @@ def _lines(most: int) -> dict[str, list[tuple[str, Make]]]:
     budgets, pairs = list(_budgets(most, 2)), [n // 2 for n in _budgets(most, 2)]
     return {
         "FiniteDifference": [
-            ("FiniteDifference()", lambda case, draw: FiniteDifference()),
-            ("FiniteDifference(central=False)", lambda case, draw: FiniteDifference(central=False)),
+            ("FiniteDifference()", lambda case, draw: estimators.FiniteDifference()),
+            ("FiniteDifference(central=False)", lambda case, draw: estimators.FiniteDifference(central=False)),
         ],
-        "SPSA": [(f"SPSA({n})", lambda case, draw, n=n: SPSA(n, generator=draw)) for n in pairs],
+        "SPSA": [(f"SPSA({n})", lambda case, draw, n=n: estimators.SPSA(n, generator=draw)) for n in pairs],
         "MultiplexedSPSA": [
             (f"MultiplexedSPSA({n})", lambda case, draw, n=n: multiplexed(case, draw, n)) for n in pairs
         ],
         "ScoreFunction": [
-            (f"ScoreFunction({n})", lambda case, draw, n=n: ScoreFunction(n, generator=draw)) for n in budgets
+            (f"ScoreFunction({n})", lambda case, draw, n=n: estimators.ScoreFunction(n, generator=draw))
+            for n in budgets
         ],
-        "GuidedES": [(f"GuidedES({n})", lambda case, draw, n=n: GuidedES(n, generator=draw)) for n in pairs],
-        "Auto": [(f"Auto({n})", lambda case, draw, n=n: Auto(n, generator=draw)) for n in budgets if n > 2],
+        "GuidedES": [(f"GuidedES({n})", lambda case, draw, n=n: estimators.GuidedES(n, generator=draw)) for n in pairs],
+        "Auto": [(f"Auto({n})", lambda case, draw, n=n: estimators.Auto(n, generator=draw)) for n in budgets if n > 2],
         "ControlVariate": [
             (
                 f"ControlVariate(SPSA({n}), twin a tenth off)",
-                lambda case, draw, n=n: ControlVariate(SPSA(n, generator=draw), _off(case)),
+                lambda case, draw, n=n: estimators.ControlVariate(estimators.SPSA(n, generator=draw), _off(case)),
             )
             for n in pairs
         ],
-        "Autodiff": [("Autodiff(twin)", lambda case, draw: Autodiff(_twin(case)))],
+        "Autodiff": [("Autodiff(twin)", lambda case, draw: estimators.Autodiff(_twin(case)))],
     }
 
 
