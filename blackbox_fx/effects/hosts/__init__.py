@@ -13,6 +13,7 @@ _MODULES = {
     "lv2": "dawdreamer.lv2",
     "faust": "dawdreamer.faust",
     "command": "command",
+    "toy": "toy",
 }
 NAMES = tuple(_MODULES)
 
