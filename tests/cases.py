@@ -74,7 +74,6 @@ EFFECTS["ladspa:sc4"] = lambda: load("ladspa:sc4")
 EFFECTS["ladspa:fastLookaheadLimiter"] = lambda: load("ladspa:fastLookaheadLimiter")
 EFFECTS["vst2:3BandEQ"] = lambda: load("vst2:3BandEQ")
 EFFECTS["lv2:mda/Combo"] = lambda: load("lv2:http://drobilla.net/plugins/mda/Combo")
-EFFECTS["toy:one"] = lambda: load("toy:one")
 EFFECTS["faust:tone"] = lambda: load("faust:tone", code=TONE)
 EFFECTS["command:sox"] = lambda: load("command:sox -D {in} {out} bass {gain_db} {frequency_hz}", space=BASS)
 
@@ -88,7 +87,6 @@ ESTIMATORS = {
     "ControlVariate": lambda: estimators.ControlVariate(
         estimators.SPSA(generator=torch.Generator().manual_seed(1)), scaled
     ),
-    "Toy": lambda: estimators.ToyDifference(torch.Generator().manual_seed(1)),
     "Autodiff": lambda: estimators.Autodiff(scaled),
     "Auto": lambda: estimators.Auto(generator=torch.Generator().manual_seed(1)),
 }
@@ -109,6 +107,5 @@ POOLS = {
     "Inline": runtime.Inline,
     "Threads": lambda: runtime.Threads(2),
     "Processes": lambda: runtime.Processes(2, deadline=30),
-    "Toy": runtime.Backwards,
     "Ray": lambda: runtime.Ray(2, deadline=30),
 }

@@ -24,4 +24,3 @@ from blackbox_fx.estimators.multiplexed import MultiplexedSPSA as MultiplexedSPS
 from blackbox_fx.estimators.score_function import ScoreFunction as ScoreFunction
 from blackbox_fx.estimators.spsa import SPSA as SPSA
 from blackbox_fx.estimators.stochastic import Stochastic as Stochastic
-from blackbox_fx.estimators.toy import ToyDifference as ToyDifference

@@ -66,7 +66,6 @@ def _lines(most: int) -> dict[str, list[tuple[str, Make]]]:
             )
             for n in pairs
         ],
-        "ToyDifference": [("ToyDifference()", lambda case, draw: estimators.ToyDifference(draw))],
         "Autodiff": [("Autodiff(twin)", lambda case, draw: estimators.Autodiff(_twin(case)))],
     }
 

@@ -9,4 +9,3 @@ from blackbox_fx.runtime.processes import shared_pool as shared_pool
 from blackbox_fx.runtime.ray import Ray as Ray
 from blackbox_fx.runtime.threads import Inline as Inline
 from blackbox_fx.runtime.threads import Threads as Threads
-from blackbox_fx.runtime.toy import Backwards as Backwards

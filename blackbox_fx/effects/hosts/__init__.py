@@ -13,7 +13,6 @@ _MODULES = {
     "lv2": "dawdreamer.lv2",
     "faust": "dawdreamer.faust",
     "command": "command",
-    "toy": "toy",
 }
 NAMES = tuple(_MODULES)
 
