@@ -5,6 +5,7 @@ Ray moves the audio and tells which nodes there are. What plugins do is left to 
 
 from __future__ import annotations
 
+import atexit
 import collections
 import dataclasses
 import functools
@@ -296,6 +297,8 @@ class _Cluster:
         import ray
 
         self._pid, self.ray = os.getpid(), ray
+        atexit.unregister(self.close)
+        atexit.register(self.close)  # after the import, so that it comes before what Ray does at the end
         if not self.ray.is_initialized():
             try:
                 quiet = {"log_to_driver": False, "include_dashboard": False, "logging_level": logging.ERROR}
@@ -325,6 +328,7 @@ class _Cluster:
 
     def close(self) -> None:
         """Ends all actors, and Ray if it was started here; nothing in a forked process."""
+        atexit.unregister(self.close)
         if self._pid != os.getpid() or not self.ray.is_initialized():
             return
         if self._now() == self._session:
@@ -421,7 +425,8 @@ class _Deal:
 
     def _chunk(self, node: _Node) -> list[int]:
         """The next renders for a node: what is tried again, else less the less is left, so that all end together."""
-        queue, rounds = (self._again, 1) if self._again else (self._todo, len(self._todo) // (2 * self.workers))
+        queue = self._again or self._todo
+        rounds = 1 if self._again else len(queue) // (2 * _AHEAD * self.workers)
         size = min(node.workers * min(max(rounds, 1), _ROUNDS), max(self._most, node.workers), len(queue))
         return [queue.popleft() for _ in range(size)]
 
