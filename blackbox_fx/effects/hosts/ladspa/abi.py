@@ -73,14 +73,21 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def _reply(path: str, report: Callable[[Any], None]) -> dict[str, Any]:
-    """Names of the audio inputs and outputs of the plugins in a library, by label."""
+def _contents(path: str) -> dict[str, Any]:
+    """Names of the audio inputs and outputs of the plugins in a library, by label; or why it cannot be loaded."""
+    try:
+        found = descriptors(path)
+    except OSError as error:
+        return {"error": str(error)}
+    sides = (INPUT | AUDIO, OUTPUT | AUDIO)
     return {
-        "plugins": {
-            label: [list(ports(plugin, direction | AUDIO).values()) for direction in (INPUT, OUTPUT)]
-            for label, plugin in descriptors(path).items()
-        }
+        "plugins": {label: [list(ports(plugin, side).values()) for side in sides] for label, plugin in found.items()}
     }
+
+
+def _reply(paths: list[str], report: Callable[[Any], None]) -> None:
+    for path in paths:
+        report(_contents(path))
 
 
 if __name__ == "__main__":

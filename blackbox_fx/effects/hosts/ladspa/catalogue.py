@@ -8,13 +8,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, final
 
 from blackbox_fx import isolation
-from blackbox_fx.core import cache, paths
+from blackbox_fx.core import cache, paths, system
 from blackbox_fx.effects.hosts.ladspa import abi
 from blackbox_fx.errors import EffectError, did_you_mean
 
@@ -146,16 +146,17 @@ def _installed() -> list[tuple[Path, Contents]]:
     """The libraries in the search path that can be read, in order."""
     files = [file.resolve() for folder in search_path() for file in sorted(folder.glob("*.so"))]
     paths = [path for path in dict.fromkeys(files) if path.is_file()]
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
-        return [(p, c) for p, c in zip(paths, executor.map(_read_or_skip, paths), strict=True) if c]
-
-
-def _read_or_skip(path: Path) -> Contents:
-    try:
-        return _read(path)
-    except EffectError as error:
-        _warn(str(error))
-        return {}
+    new = [path for path in paths if cache.load("ladspa", _key(path)) is None]
+    share = -(-len(new) // system.cores())
+    with ThreadPoolExecutor(system.cores()) as executor:
+        list(executor.map(_ask, (new[k : k + share] for k in range(0, len(new), share or 1))))
+    found = []
+    for path in paths:
+        try:
+            found.append((path, _read(path)))
+        except EffectError as error:
+            _warn(str(error))
+    return [(path, contents) for path, contents in found if contents]
 
 
 @functools.cache
@@ -164,29 +165,43 @@ def _warn(text: str) -> None:
     _log.warning("%s", text)
 
 
-def _read(path: Path, retry: bool = False) -> Contents:
-    """What a library holds. Raises EffectError if it cannot be loaded; with `retry`, not because of an old failure."""
+def _key(path: Path) -> dict[str, Any]:
     try:
         stat = path.stat()
     except OSError as error:
         raise EffectError(f"Cannot read {path} ({error.strerror}); check the file.") from error
-    key = {"format": _FORMAT, "path": str(path), "size": stat.st_size, "mtime": stat.st_mtime_ns}
-    answer = cache.load("ladspa", key)
+    return {"format": _FORMAT, "path": str(path), "size": stat.st_size, "mtime": stat.st_mtime_ns}
+
+
+def _read(path: Path, retry: bool = False) -> Contents:
+    """What a library holds. Raises EffectError if it cannot be loaded; with `retry`, not because of an old failure."""
+    answer = cache.load("ladspa", _key(path))
     if answer is None or (retry and "error" in answer):
-        answer, lasting = _ask(path)
-        if lasting:
-            cache.save("ladspa", key, answer)
+        (answer,) = _ask([path])
     if "error" in answer:
         raise EffectError(f"Cannot load {path} as a LADSPA library ({answer['error']}); check the file.")
     return {label: Layout(tuple(ins), tuple(outs)) for label, (ins, outs) in answer["plugins"].items()}
 
 
-def _ask(path: Path) -> tuple[dict[str, Any], bool]:
-    """Loads a library in a process of its own; its answer, and whether that is how it always ends."""
-    try:
-        answer = isolation.call(abi.__name__, str(path), _DEADLINE)
-    except isolation.Failed as error:
-        return {"error": f"it {error}"}, True
-    except isolation.Refused as error:
-        return {"error": error.args[1]}, False  # what it depends on may be installed later
-    return answer, True
+def _ask(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Loads libraries in a process of their own, and keeps what they hold; what ends the process costs its own answer.
+
+    A library that ends the process after others were loaded is tried again, first in another process.
+    """
+    answers: list[dict[str, Any]] = []
+
+    def keep(answer: dict[str, Any]) -> None:
+        answers.append(answer)
+
+    while len(answers) < len(paths):
+        before = len(answers)
+        try:
+            isolation.call(abi.__name__, list(map(str, paths[before:])), _DEADLINE, keep)
+        except (isolation.Failed, isolation.Refused) as error:
+            if len(answers) == before:
+                crashed = isinstance(error, isolation.Failed)
+                answers.append({"error": f"it {error}" if crashed else error.args[-1], "lasts": crashed})
+    for path, answer in zip(paths, answers, strict=True):
+        if "plugins" in answer or answer.pop("lasts", False):  # what a library depends on may be installed later
+            cache.save("ladspa", _key(path), answer)
+    return answers
