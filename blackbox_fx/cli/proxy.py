@@ -252,7 +252,6 @@ def nets(
     from blackbox_fx.cli.bench.gradients import make_folder
     from blackbox_fx.lab.nets import Nets, NetScore, brought, net_table
     from blackbox_fx.proxy.store import find_proxy, list_proxies, read_recipe
-    from blackbox_fx.report.gradients import write_csv
 
     if write and not tricks:
         raise ParameterError("--write puts what tricks brought on cards; give --tricks as well.")
@@ -265,8 +264,7 @@ def nets(
             for score in Nets(recipes, minutes, seed, tricks).run(progress):
                 found.append(score)
                 if folder is not None:
-                    headings, *rows = net_table(found)
-                    write_csv(folder / "nets.csv", [dict(zip(headings, row, strict=True)) for row in rows])
+                    _write_table(folder / "nets.csv", net_table(found))
                 if write:
                     _note(places[score.effect], brought([s for s in found if s.effect == score.effect]))
     except KeyboardInterrupt:
@@ -274,6 +272,14 @@ def nets(
     if found:
         headings, *rows = net_table(found)
         show.table(f"{minutes:g} minutes of training each", headings, rows, numbers=6)
+
+
+def _write_table(path: Path, table: Sequence[Sequence[str]]) -> None:
+    """Writes a table, whose first row is the headings, as CSV."""
+    from blackbox_fx.report.gradients import write_csv
+
+    headings, *rows = table
+    write_csv(path, [dict(zip(headings, row, strict=True)) for row in rows])
 
 
 def _note(place: Path, tricks: dict[str, str]) -> None:

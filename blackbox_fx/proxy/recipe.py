@@ -65,22 +65,11 @@ class ProxyRecipe:
         if not isinstance(self.impulses, bool):
             raise ParameterError(f"impulses must be true or false, got {self.impulses!r}.")
         for name in ("fix", "within", "net"):
-            table = getattr(self, name)
-            if not isinstance(table, Mapping):
-                raise ParameterError(f"{name} must be a table of names and values, got {table!r}.")
-            for key, value in table.items():
-                pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
-                if not isinstance(key, str) or not (pair if name == "within" else _is_plain(value)):
-                    allowed = "two finite numbers, low and high" if name == "within" else "a number, a text or on/off"
-                    raise ParameterError(f"{key!r} of {name} must be {allowed}, got {value!r}.")
-        for name in ("effect", "only"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or name == "only":
-                if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-                    allowed = "an address such as 'pedalboard:Compressor', or a list of them"
-                    allowed = allowed if name == "effect" else "a list of names"
-                    raise ParameterError(f"{name} must be {allowed}, got {value!r}.")
-                object.__setattr__(self, name, tuple(value))
+            _check_table(name, getattr(self, name))
+        if not isinstance(self.effect, str):
+            addresses = _texts("effect", self.effect, "an address such as 'pedalboard:Compressor', or a list of them")
+            object.__setattr__(self, "effect", addresses)
+        object.__setattr__(self, "only", _texts("only", self.only, "a list of names"))
         for name, (low, high) in {"sample_rate": SAMPLE_RATES, "seconds": SECONDS, "batch": (1, _LARGEST)}.items():
             if not low <= getattr(self, name) <= high:
                 raise ParameterError(f"{name} must be in [{low:g}, {high:g}], got {getattr(self, name)!r}.")
@@ -136,12 +125,35 @@ class ProxyRecipe:
         return "".join(lines)
 
 
+def _check_table(name: str, table: Any) -> None:
+    """Raises ParameterError unless it is a table of plain values, or of pairs of numbers for `within`."""
+    if not isinstance(table, Mapping):
+        raise ParameterError(f"{name} must be a table of names and values, got {table!r}.")
+    fits, allowed = _is_plain, "a number, a text or on/off"
+    if name == "within":
+        fits, allowed = _is_pair, "two finite numbers, low and high"
+    for key, value in table.items():
+        if not isinstance(key, str) or not fits(value):
+            raise ParameterError(f"{key!r} of {name} must be {allowed}, got {value!r}.")
+
+
+def _texts(name: str, values: Any, allowed: str) -> tuple[str, ...]:
+    """A list of texts as a tuple. Raises ParameterError for anything else."""
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
+        raise ParameterError(f"{name} must be {allowed}, got {values!r}.")
+    return tuple(values)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_plain(value: Any) -> bool:
     return isinstance(value, (bool, str)) or _is_number(value)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _toml(value: Any) -> str:

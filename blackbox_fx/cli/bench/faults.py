@@ -34,7 +34,7 @@ def soak(
         ("crashes, hangs, NaN", f"{c.crashes}, {c.hangs}, {c.not_finite}", f"{share:.0%}, put in"),
         ("retries, workers replaced, given up", f"{c.retries}, {c.restarts}, {c.skipped + c.quarantined}", "-, -, 0"),
         ("faults in the run without", str(bare.restarts), "0"),
-        ("left behind", ", ".join(found.left) or "nothing", "nothing"),
+        ("left behind", ", ".join(found.residual) or "nothing", "nothing"),
         ("parent's memory, last tenth / first", f"{found.parent:.3f}", "0.95 to 1.05"),
         ("workers' memory, last tenth / first", f"{found.workers:.3f}", "0.95 to 1.05"),
         ("seconds, with faults and without", f"{found.seconds:.1f}, {found.clean_seconds:.1f}", ""),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -149,63 +148,100 @@ def _bursts(rng: np.random.Generator, shape: tuple[int, ...]) -> Signal:
     )
 
 
+@final
+class _Scores:
+    """How well rules predict the effect at the sites of a trial; each model is fitted once, when it is needed.
+
+    Args:
+        sites: of the trial.
+        cotangents: at each site.
+        probes: that rank, see `rank`.
+        active: the sites where the effect puts something out.
+    """
+
+    def __init__(
+        self, sites: Sequence[Site], cotangents: Sequence[Signal], probes: Sequence[Probe], active: list[int]
+    ) -> None:
+        self._sites, self._cotangents, self._probes, self._active = sites, cotangents, probes, active
+        self._models: dict[tuple[Modelled, int], Model] = {}
+        self._scores: dict[Modelled, list[float]] = {}
+
+    def first(self, rule: Modelled, count: int) -> NDArray[np.float64]:
+        """The rule's scores at the first `count` active sites."""
+        own = self._scores.setdefault(rule, [])
+        for k in self._active[len(own) : count]:
+            own.append(rank(self._fitted(rule, k), self._sites[k], self._probes, self._cotangents[k]))
+        return np.array(own[:count])
+
+    def all(self, rule: Modelled) -> NDArray[np.float64]:
+        """The rule's scores at all active sites."""
+        return self.first(rule, len(self._active))
+
+    def exact(self, rule: Modelled, count: int | None = None) -> list[bool]:
+        """Whether the rule's model is exact, at the first `count` active sites or at all."""
+        return [self._fitted(rule, k).exact for k in self._active[:count]]
+
+    def _fitted(self, rule: Modelled, site: int) -> Model:
+        if (rule, site) not in self._models:
+            self._models[rule, site] = rule.fit(self._sites[site])
+        return self._models[rule, site]
+
+
 def choose(trial: Call, vs: list[Signal]) -> Certificate:
     """Tries all rules at the sites of a trial, and certifies the best."""
-    size, heard, doubt = _size(trial, vs)
-    rules, probes = portfolio(size), (Noise(_RANKING, size), Swell(_RANKING, size))
-    sites = visit(trial, (*union(rules), *probes))
-    scores: dict[str, list[float]] = {repr(rule): [] for rule in rules}
-
-    @functools.cache
-    def fitted(rule: Modelled, k: int) -> Model:
-        return rule.fit(sites[k])
-
-    def score(rule: Modelled, upto: int) -> list[float]:
-        """The rule's scores at the first so many sites."""
-        own = scores[repr(rule)]
-        own += [rank(fitted(rule, k), sites[k], probes, vs[k]) for k in heard[len(own) : upto]]
-        return own
-
-    def mean(rule: Modelled) -> float:
-        return float(np.mean(scores[repr(rule)] or 0.0))
-
-    identified, solver = False, next(rule for rule in rules if rule.identifies)
-    for done, rule in enumerate(rules, 1):
-        if rule.identifies:
-            # probes of finite size say little of what is steep; equations that give the very output say all
-            hopeful = any(fitted(rule, k).exact for k in heard[:2])
-            score(rule, len(heard) if hopeful else 2)
-            if identified := hopeful and bool(np.mean([fitted(rule, k).exact for k in heard]) > _MOSTLY):
-                rules = rules[:done]
-                break
-            continue
-        # in this order: what does for some settings only must not end the search
-        if heard and done > 1 and all(np.all(np.array(score(rule, n)) > _GOOD - doubt[:n]) for n in (2, len(heard))):
-            rules = rules[:done]
-            break
-    for rule in rules:
-        score(rule, len(heard))
-    scores = {repr(rule): scores[repr(rule)] for rule in rules}
-    found = {name: np.array(values) for name, values in scores.items()}
-    # an effect that puts nothing out: what measures its gain sees that
-    channels = trial.audio.shape[1]
-    listed = _shortlist(rules, found, doubt, channels) if heard else [Pointwise(1, size)]
-    chosen = [solver] if identified else listed
-    if solver in rules and solver not in chosen and _affordable([*chosen, solver], channels):
-        wire = found[repr(rules[0])]
-        # a gate that is open at most settings: where it is not, its equations are found by the call
-        if any(w < _TRIVIAL and fitted(solver, k).exact for w, k in zip(wire, heard, strict=True)):
-            chosen = [*chosen, solver]
+    size, active, doubt = _size(trial, vs)
+    known, probes = portfolio(size), (Noise(_RANKING, size), Swell(_RANKING, size))
+    sites = visit(trial, (*union(known), *probes))
+    scores = _Scores(sites, vs, probes, active)
+    tried, identified = _try_in_order(known, scores, doubt)
+    found = {repr(rule): scores.all(rule) for rule in tried}
+    chosen: list[Modelled]
+    if identified:
+        chosen = [tried[-1]]
+    elif active:
+        chosen = _shortlist(tried, found, doubt, trial.audio.shape[1])
+    else:
+        chosen = [Pointwise(1, size)]  # it measures a gain, so it sees that the effect puts nothing out
+    chosen = _add_solver(chosen, tried, scores, trial.audio.shape[1])
     cosine, error = certify(trial, vs, chosen, size)
     return Certificate(
         trial.effect.name,
         tuple(repr(rule) for rule in chosen),
-        {repr(rule): mean(rule) for rule in rules},
+        {name: float(np.mean(own)) if len(own) else 0.0 for name, own in found.items()},
         cosine,
         error,
         size != _LARGE,
         size,
     )
+
+
+def _try_in_order(rules: list[Modelled], scores: _Scores, doubt: NDArray[np.float64]) -> tuple[list[Modelled], bool]:
+    """The rules up to the first that suffices, and whether that one found the effect's equations."""
+    for done, rule in enumerate(rules, 1):
+        if rule.identifies:
+            # probes of finite size say little of what is steep; equations that give the very output say all
+            if any(scores.exact(rule, 2)) and np.mean(scores.exact(rule)) > _MOSTLY:
+                return rules[:done], True
+        elif done > 1 and len(doubt) and _suffices(rule, scores, doubt):
+            return rules[:done], False
+    return rules, False
+
+
+def _suffices(rule: Modelled, scores: _Scores, doubt: NDArray[np.float64]) -> bool:
+    """Whether a rule is as good as the probes can tell at every site; two sites often show that it is not."""
+    return all(np.all(scores.first(rule, n) > _GOOD - doubt[:n]) for n in (2, len(doubt)))
+
+
+def _add_solver(chosen: list[Modelled], tried: list[Modelled], scores: _Scores, channels: int) -> list[Modelled]:
+    """The chosen rules, with the one that finds equations where it is affordable and helps.
+
+    That is so for a gate which is open at most settings: where it is not, its equations are found by the call.
+    """
+    solver = next((rule for rule in tried if rule.identifies), None)
+    if solver is None or solver in chosen or not _affordable([*chosen, solver], channels):
+        return chosen
+    found = zip(scores.all(tried[0]), scores.exact(solver), strict=True)
+    return [*chosen, solver] if any(exact and wire < _TRIVIAL for wire, exact in found) else chosen
 
 
 def _size(trial: Call, vs: list[Signal]) -> tuple[float, list[int], NDArray[np.float64]]:

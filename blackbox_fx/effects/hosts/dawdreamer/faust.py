@@ -129,7 +129,7 @@ class Faust(DawDreamer):
         super().__init__(f"faust:{Path(path).stem}", reset, sample_rate)
 
     def _learn(self, choose: bool) -> None:
-        self._learn_here(choose)
+        self.learn_here(choose)
 
     def _make(self, engine: Any) -> Any:
         processor = engine.make_faust_processor("effect")

@@ -73,7 +73,7 @@ class Plugin(DawDreamer, abc.ABC):
 
     @final
     def learn_isolated(self, choose: bool) -> None:
-        """Finds out what `_learn_here` does, in a process of its own, and keeps it in the user's cache."""
+        """Learns what `learn_here` does, but in a process of its own, and keeps it in the user's cache."""
         try:
             host = version("dawdreamer")
         except PackageNotFoundError:
