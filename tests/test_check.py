@@ -17,7 +17,7 @@ KNOWN = {
     "twin:gain_pan": {"mono and stereo"},  # always two channels out
     # where memory lies is heard in it, about -85 dB
     "vst3:ZamTube": {"repeats", "used equals fresh", "A after B is A", "silence after loud", "cut or whole"}
-    | {"changes in mid-clip", "threads"},
+    | {"changes during a clip", "threads"},
 }
 
 
@@ -34,7 +34,7 @@ class Wrong(Effect):
     def __init__(self, promise):
         super().__init__("wrong", Space({"gain": Continuous(0.1, 2, 1)}))
         self.promise = promise
-        self.automatable = promise in ("cut or whole", "changes in mid-clip")
+        self.automatable = promise in ("cut or whole", "changes during a clip")
         self.state = 0.0
         self.count = itertools.count(1) if promise in ("repeats", "threads") else None
 
@@ -87,7 +87,7 @@ class Wrong(Effect):
         """Takes settings that change during a clip wrongly."""
         if self.promise == "cut or whole" and len(request.blocks) > 1:
             wet[:, request.hop] += 0.1
-        if self.promise == "changes in mid-clip" and len({b["gain"] for b in request.blocks}) > 1:
+        if self.promise == "changes during a clip" and len({b["gain"] for b in request.blocks}) > 1:
             wet[:, 0] += 0.1
         return wet
 

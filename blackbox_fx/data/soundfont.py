@@ -1,6 +1,6 @@
 """Reads a SoundFont 2 file: which recorded sample sounds at a key of a program, and how it is played.
 
-Reference: "SoundFont Technical Specification 2.04" (E-mu Systems, 2006).
+References: "SoundFont Technical Specification 2.04" (E-mu Systems, 2006).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from blackbox_fx.estimators.stochastic import signs
 
 
 def automatable(effect: Effect) -> bool:
-    """Whether all free parameters of an effect may change in mid-clip; of a Rack, those of all its members."""
+    """Whether all free parameters of an effect may change during a clip; for a Rack, those of all members."""
     if not effect.members:
         return effect.automatable
     moving = [e for label, e in effect.members.items() if any(n.startswith(f"{label}.") for n in effect.space.free)]
@@ -95,7 +95,7 @@ def block_plan(
 
 
 def segments(call: Call, cotangent: Tensor, length: int) -> tuple[Call, Tensor]:
-    """The same forward pass in segments of about so many samples, each an item of its own.
+    """The same forward pass in segments of about a number of samples, each an item of its own.
 
     Each comes with a quarter of itself before it, to run in, where the cotangent is zero. The inner products of the
     segments of an item sum to that of the item, as far as the effect remembers no longer than that.

@@ -1,4 +1,4 @@
-"""A differentiable stand-in that takes the noise out of an estimate without adding its own error."""
+"""Reduces the noise of an estimate by a differentiable surrogate, without adding the surrogate's own error."""
 
 from __future__ import annotations
 

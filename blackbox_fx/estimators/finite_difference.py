@@ -14,7 +14,7 @@ from blackbox_fx.space import Space
 
 @final
 class FiniteDifference(Probing):
-    """Every column by itself: the reference that other estimators are held against.
+    """Differences of every column by itself: the reference for all other estimators.
 
     Central differences take two renders for each column and are off by the third derivative times step^2 / 6. One-sided
     ones take one, against the forward pass, and are off by the second derivative times step / 2; they go up, or down

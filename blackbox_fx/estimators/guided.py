@@ -39,7 +39,7 @@ class GuidedES(Stochastic):
     Args:
         pairs: pairs of renders for each item of the batch.
         step: standard deviation of a column's move for an isotropic probe, on the [0, 1] axis.
-        guide: a differentiable stand-in for the effect, `guide(audio, params, sample_rate)` as for `Autodiff`.
+        guide: a differentiable surrogate of the effect, `guide(audio, params, sample_rate)` as for `Autodiff`.
         history: how many estimates to remember where there is no guide.
         share: of the probes' energy that goes into the subspace, in [0, 1).
         generator: draws the probes, see `SPSA`; its state and the history are part of `state_dict`.

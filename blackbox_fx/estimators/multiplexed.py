@@ -27,7 +27,7 @@ _MARGIN = 0.7  # what has not at most this share of the error of plain SPSA is n
 
 
 class Way(NamedTuple):
-    """One way to estimate: blocks or segments of so many samples, by central or one-sided differences."""
+    """One way to estimate: blocks or segments of a number of samples, by central or one-sided differences."""
 
     length: int
     central: bool
@@ -60,8 +60,8 @@ class MultiplexedSPSA(Stochastic):
     far below that of SPSA. A check costs up to 48 * pairs + 2 * columns renders; `chosen` and `reason` say what it
     found. (A length from the effect's memory alone, as renders show it, did no better than a fixed 8192.)
 
-    An effect that cannot change in mid-clip is rendered in segments instead, which are then items of a batch for SPSA,
-    each with a quarter of itself before it to run in: a quarter more audio, central differences only.
+    An effect that cannot change during a clip is rendered in segments instead, which are then items of a batch for
+    SPSA, each with a quarter of itself before it to run in: a quarter more audio, central differences only.
 
     The mean is the gradient for an effect without memory; else it lacks what the effect still does after a block's
     window ends, a bias that no averaging removes. Its square was 0 to 1 % of the squared gradient on a rack of filters
@@ -112,7 +112,7 @@ class MultiplexedSPSA(Stochastic):
         return SPSA(self.pairs, self.step, self.generator)
 
     def fits(self, call: Call) -> bool:
-        """Whether the clip is long enough for four blocks, and there is more than one column to tell apart."""
+        """Whether the clip is long enough for four blocks, and there is more than one column."""
         return bool(self._fitting(call)) and int(np.count_nonzero(reaches(call.effect.space, self.step))) > 1
 
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:

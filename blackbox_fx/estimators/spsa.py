@@ -17,7 +17,7 @@ from blackbox_fx.space import Space
 
 
 def draw(moves: list[Move], count: int, generator: torch.Generator) -> list[Move]:
-    """At most so many of the moves, drawn without replacement and weighted so that their sum keeps its mean."""
+    """At most a given number of the moves, drawn without replacement and weighted so that their sum keeps its mean."""
     count = min(count, len(moves))
     drawn = torch.randperm(len(moves), generator=generator)[:count].tolist()
     return [moves[k]._replace(weight=moves[k].weight * len(moves) / count) for k in drawn]
@@ -91,7 +91,7 @@ class SPSA(Stochastic):
         return plan(np.concatenate([plus, minus]), np.concatenate([items, items]), moves or [()] * batch, slopes)
 
     def error(self, columns: int) -> float:
-        """The expected squared error over the squared gradient, of so many columns of a linear function."""
+        """The expected squared error over the squared gradient, for a number of columns of a linear function."""
         order = 1 << max(columns - 1, 1).bit_length()
         over = self.pairs % order
         return (columns - 1) * over * (order - over) / ((order - 1) * self.pairs**2)

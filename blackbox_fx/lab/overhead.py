@@ -1,4 +1,4 @@
-"""What the layer costs on top of the bare effect, on this machine."""
+"""Measures the time that the layer adds to the bare effect, on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEMBERS = ("LowShelfFilter", "PeakFilter", "HighShelfFilter", "Compressor", "Rev
 @final
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """How long one way of rendering took, against the bare loop and against Inline, in the same round.
+    """Times of one way to render, relative to the bare loop and to Inline in the same round.
 
     Args:
         name: the way.

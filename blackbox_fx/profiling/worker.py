@@ -31,7 +31,7 @@ def _measure(question: dict[str, Any], effect: Any, tell: Callable[[Any], None])
 
 
 def _plain(value: Any) -> Any:
-    """NaN and infinity as None, so that what is told is JSON."""
+    """NaN and infinity as None, so that reports are JSON."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""What a proxy is made of: the effect, the net, and how it is trained."""
+"""The recipe of a proxy: its effect, its net, and the settings of its training."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ class ProxyRecipe:
     """Settings of the training of a proxy, kept beside it as recipe.toml.
 
     Args:
-        effect: address, as `load` takes it, or several in series; a name for one that `train_proxy` is given itself.
+        effect: address, as `load` takes it, or several in series; any name if `train_proxy` gets the effect itself.
         fix: parameters held at a value, by name.
         only: names of the parameters that stay free; all if empty.
         within: narrower ranges, (low, high) by name.
-        net: kind and arguments, see `make_net`; if empty, they follow from what the effect is measured to be.
+        net: kind and arguments, see `make_net`; if empty, the effect's profile decides.
         sample_rate: in Hz.
         seconds: length of a clip, in [0.01, 3600].
         batch: clips per step, at most 4096; two or more with slopes.
-        minutes: of training, at most.
-        steps: of training, at most; 0 for as many as there is time for.
-        slopes: weight in the loss of how the spectrum changes with the settings; with it, half as many clips are heard.
-        impulses: whether a linear effect whose net is a filter is learnt from its impulse responses, four for each clip
-            of a batch, instead of from clips.
-        learning_rate: at first; it falls to a fiftieth along a cosine.
+        minutes: most minutes of training.
+        steps: most steps of training; 0 for no limit but time.
+        slopes: weight in the loss of changes of the spectrum with the settings; above 0, a batch has half as many
+            different clips.
+        impulses: whether a linear effect whose net is a filter is learnt from impulse responses, four for each clip of
+            a batch, instead of from clips.
+        learning_rate: initial; it decreases to a fiftieth along a cosine.
         seed: of everything random.
 
     Raises:
@@ -89,7 +90,7 @@ class ProxyRecipe:
             object.__setattr__(self, name, int(value))
 
     def load_effect(self, bare: Effect | None = None) -> Effect:
-        """The effect with the free parameters that the recipe leaves; `bare` is it, where no address says so.
+        """The effect with the recipe's free parameters; `bare` is the whole effect, if no address names it.
 
         Raises:
             EffectError, ParameterError: as `load`, `fix`, `within` and `only` do.

@@ -170,12 +170,12 @@ def _inside(folder: Path) -> Path:
 
 
 def own_folder() -> Path:
-    """Where proxies are looked for that you keep: one folder for each."""
+    """The folder that holds the user's own proxies, each in a folder of its own."""
     return paths.data() / "proxies"
 
 
 def shipped_folder() -> Path:
-    """Where the proxies are that come with the package: in a clone, its folder proxies."""
+    """The folder of the proxies that come with the package; in a clone, its folder proxies."""
     package = Path(blackbox_fx.__file__).parent
     clone = package.parent / "proxies"
     return clone if clone.is_dir() and (package.parent / "pyproject.toml").is_file() else package / _SHIPPED

@@ -1,4 +1,4 @@
-"""Measurements."""
+"""Commands that measure times, and the accuracy of audio gradients."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def audio(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of songs, settings and directions.")] = 0,
 ) -> None:
-    """Measure how right the audio gradient is, by the rule that Verified chooses."""
+    """Measure the accuracy of the audio gradient, by the rule that Verified chooses."""
     from blackbox_fx.lab.audio import Comparison
 
     chosen = _read_kinds(kinds)
@@ -148,7 +148,7 @@ def _show_audio_share(kind: str, scores: list[AudioScore]) -> None:
 
 
 def lookahead(
-    share: Annotated[float, typer.Option(min=0.01, max=10, help="The plugin's time in the network's.")] = 0.9,
+    share: Annotated[float, typer.Option(min=0.01, max=10, help="The plugin's time over the network's.")] = 0.9,
     batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 9,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
@@ -175,8 +175,8 @@ def lookahead(
 def hosts(
     host: Annotated[str, typer.Option("--host", help="Hosts, such as vst3,lv2; all if not given.")] = "",
     match: Annotated[str, typer.Option(help="Only effects whose address holds this text.")] = "",
-    deadline: Annotated[float, typer.Option(min=1, help="Seconds of silence after which one is given up.")] = 120.0,
-    out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page; a survey there is taken up.")] = None,
+    deadline: Annotated[float, typer.Option(min=1, help="Seconds without a report until one is given up.")] = 120.0,
+    out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page; a survey in it is resumed.")] = None,
 ) -> None:
     """Measure every installed plugin: purity, latency, parameters, and what hosting it costs."""
     from blackbox_fx.cli.bench.gradients import make_folder

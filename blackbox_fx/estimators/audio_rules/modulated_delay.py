@@ -59,7 +59,7 @@ class _Line(Model):
 
 
 def _shift(signal: Signal, taps: int) -> Signal:
-    """Later by so many samples, or earlier if negative; what comes in is silent."""
+    """Delays by a number of samples, or advances if negative; the gap is silent."""
     length = signal.shape[1]
     return np.pad(signal, ((0, 0), (max(taps, 0), max(-taps, 0))))[:, max(-taps, 0) : max(-taps, 0) + length]
 

@@ -53,8 +53,8 @@ class Noise(Probe):
 
     def read(self, x: Signal, y: Signal, outputs: Signal) -> Reply:
         """The direction and the answer."""
-        other, apart = (outputs[1], 2) if self.both else (y, 1)
-        return Reply(self._signs(x), (outputs[0] - other) / (apart * _step(x, self.size)))
+        other, steps = (outputs[1], 2) if self.both else (y, 1)
+        return Reply(self._signs(x), (outputs[0] - other) / (steps * _step(x, self.size)))
 
 
 @final

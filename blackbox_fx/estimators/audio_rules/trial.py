@@ -130,14 +130,14 @@ def make_trial(call: Call, cotangent: Tensor, random: bool) -> tuple[Call, list[
     params = torch.from_numpy(rows).float()
     trial = Call(call.effect, call.pool, call.sample_rate, clips, params, clips)
     wet = torch.from_numpy(trial.respond(clips.numpy(), np.arange(len(rows))))
-    sound = ~trial.failed
-    if not sound.any():
+    ok = ~trial.failed
+    if not ok.any():
         raise EffectError(
             f"{call.effect.name} failed at all {len(rows)} settings at which audio rules are tried; give the layer an "
             "audio_rule, such as Identity()."
         )
-    clips, params, wet = (x[torch.from_numpy(sound)] for x in (clips, params, wet))
-    return Call(call.effect, call.pool, call.sample_rate, clips, params, wet), list(itertools.compress(vs, sound))
+    clips, params, wet = (x[torch.from_numpy(ok)] for x in (clips, params, wet))
+    return Call(call.effect, call.pool, call.sample_rate, clips, params, wet), list(itertools.compress(vs, ok))
 
 
 def _bursts(rng: np.random.Generator, shape: tuple[int, ...]) -> Signal:

@@ -63,7 +63,7 @@ def write_mix_page(
         _score_section(scores),
         Section(
             "Listen",
-            f"{song.name}, a song the network never heard. Levels are matched.",
+            f"{song.name}, a song that the network was not trained on. Levels are matched.",
             players=players,
             images=[plot.save(plot.sounds(levelled, rate), folder / "sounds.png")],
         ),
@@ -77,7 +77,7 @@ def write_mix_page(
         ),
         Section(
             "Training",
-            "Every step looks at one random resolution, so single losses scatter.",
+            "Every step uses one random resolution, so single losses scatter.",
             images=[plot.save(plot.loss_curve(np.asarray(losses).tolist(), references), folder / "loss.svg")],
         ),
     ]

@@ -55,7 +55,7 @@ class _Loaded(NamedTuple):
     processor: Any
 
     def connect(self) -> None:
-        """Makes the graph, which prepares the processor anew."""
+        """Makes the graph, which prepares the processor again."""
         self.engine.load_graph([(self.player, []), (self.processor, ["player"])])
 
 

@@ -94,9 +94,9 @@ class Faust(DawDreamer):
     Sliders, number entries, checkboxes and buttons are parameters with the ranges, defaults and units that the program
     declares, on a logarithmic axis with `[scale:log]`; menus and radio buttons are choices. Number entries, and sliders
     of at most 33 positions, keep to their steps; the step of a finer slider is ignored, as Faust does. A parameter is
-    named by its label and unit ("gain_db"), with its groups before where that is needed to tell two apart.
+    named by its label and unit ("gain_db"), with its groups before where that is needed to distinguish two.
 
-    Settings that change in mid-clip arrive at the exact sample. A program of one channel renders each channel by
+    Settings that change during a clip take effect at the exact sample. A program of one channel renders each channel by
     itself; one of two gets mono audio twice and returns its left; of more, the first two are used.
 
     Args:
