@@ -118,7 +118,7 @@ class Call:
         return scores
 
     def here(self, cotangent: Tensor, stretch: int | None = None) -> NDArray[np.float64]:
-        """The inner products of the cotangent with the forward pass's own output, as `project` gives them; no renders."""
+        """The inner products of the cotangent with the forward pass's output, as `project` gives them; no renders."""
         if stretch is None:
             return torch.einsum("bct,bct->b", cotangent.double(), self.output.double()).cpu().numpy()
         return np.stack([inner(w, y, stretch) for w, y in zip(to_numpy(cotangent), to_numpy(self.output), strict=True)])

@@ -21,11 +21,11 @@ class FiniteDifference(Probing):
     where up would leave [0, 1].
 
     Args:
-        step: how far each end is from the present value, on the [0, 1] axis; a parameter's own step where that is
+        step: distance of each end from the present value, on the [0, 1] axis; a parameter's own step where that is
             larger. If not given, 1e-3 for central and 3e-4 for one-sided differences, where what the curvature and what
             the float32 rounding of the renders (about 1e-7 / step) put in are about equal. Effects with kinks (a
             compressor that switches between attack and release) want smaller steps than smooth effects, down to 1e-5.
-        central: or one-sided.
+        central: whether differences are central; else one-sided.
 
     Raises:
         ParameterError: a step outside (0, 0.5].

@@ -23,14 +23,14 @@ from blackbox_fx.space import Space
 class GuidedES(Stochastic):
     """Gaussian probes, mostly within the subspace where the gradient is expected: recent estimates, or a surrogate's.
 
-    Each pair of renders moves all n columns by +-step * e, where e has the covariance C = (1 - share) I / n + share
-    U U^T / k, for an orthonormal basis U of the k directions, scaled so that its largest eigenvalue is 1. The estimate
-    is the mean of e (<g, y+> - <g, y->) / (2 step), where g is the cotangent, and so it is biased: **its mean is C
-    times the gradient**. What lies within the subspace comes whole; what lies outside shrinks by
-    (1 - share) k / ((1 - share) k + share n), and so is a descent direction still. Its variance for column j is
-    (C_jj g^T C g + (C g)_j^2) / pairs, which sums to near 3 |g|^2 for a gradient within one guide, instead of
-    (n + 1) |g|^2. (Dividing the bias out was worked out: the variance then exceeds that of isotropic probes.) With no
-    guide yet, C is I: unbiased and isotropic.
+    Each pair of renders moves all n columns by +-step * e, where e has the covariance C = (1 - share) I / n + share U
+    U^T / k, for an orthonormal basis U of the k directions, scaled so that its largest eigenvalue is 1. The estimate is
+    the mean of e (<g, y+> - <g, y->) / (2 step), where g is the cotangent, and so it is biased: **its mean is C times
+    the gradient**. The part of the gradient within the subspace is unchanged; the part outside shrinks by the factor (1
+    - share) k / ((1 - share) k + share n), so the mean is still a descent direction. Its variance for column j is (C_jj
+    g^T C g + (C g)_j^2) / pairs, which sums to near 3 |g|^2 for a gradient within one guide, instead of (n + 1) |g|^2.
+    (Without the bias, by division, the variance would exceed that of isotropic probes.) With no guide yet, C is I:
+    unbiased and isotropic.
 
     The directions are this layer's last `history` estimates, averaged over the batch, or the gradient of `guide` at
     each item. Near a bound both ends move inside together, so nothing is clipped. On/off parameters, choices and large
@@ -40,8 +40,8 @@ class GuidedES(Stochastic):
         pairs: pairs of renders for each item of the batch.
         step: standard deviation of a column's move for an isotropic probe, on the [0, 1] axis.
         guide: a differentiable surrogate of the effect, `guide(audio, params, sample_rate)` as for `Autodiff`.
-        history: how many estimates to remember where there is no guide.
-        share: of the probes' energy that goes into the subspace, in [0, 1).
+        history: number of estimates to remember if there is no guide.
+        share: fraction of the probes' energy in the subspace, in [0, 1).
         generator: draws the probes, see `SPSA`; its state and the history are part of `state_dict`.
 
     Attributes:

@@ -1,9 +1,9 @@
 """Perturbed parameter rows that respect bounds, steps and kinds, with the distance they really moved.
 
 Columns are fine or coarse. Fine ones move by an estimator's step, or by their own where that is larger, up to a tenth
-of the range, and may all move at once. On/off parameters, choices and whatever has larger steps are coarse: they move
-one at a time against the forward pass, since a move of theirs among small ones would drown what those say, and two of
-them together would say nothing about either.
+of the range, and may all move at once. On/off parameters, choices and parameters with larger steps are coarse: they
+move one at a time against the forward pass, since such a move would drown the response to small ones, and the responses
+to two of them together could not be separated.
 """
 
 from __future__ import annotations

@@ -27,21 +27,21 @@ def draw(moves: list[Move], count: int, generator: torch.Generator) -> list[Move
 class SPSA(Stochastic):
     """Two renders for any number of parameters: all move at once, each by its own random sign.
 
-    Every item of the batch has signs of its own, and those of its pairs are orthogonal (rows of a Hadamard matrix with
-    random signs of its columns). The estimate of each column is the difference of the two inner products over the
-    distance that column really moved, so nothing is halved at a bound. Its mean is the gradient, up to the curvature
-    within a step. Its variance is the sum of the other columns' squared slopes times r (m - r) / ((m - 1) K^2) for K
-    pairs, m the next power of two from the number of columns and r = K mod m: that is 1 for one pair, less than 1 / K
-    for more, and 0 where m divides K. A parameter whose own step is larger than `step` moves by its own.
+    Every item of the batch has its own signs, and those of its pairs are orthogonal: rows of a Hadamard matrix whose
+    columns have random signs. The estimate of a column is the difference of the two inner products over the distance
+    that the column really moved, so slopes are right at a bound too. Its mean is the gradient, up to the curvature
+    within a step. Its variance is the sum of the other columns' squared slopes times r (m - r) / ((m - 1) K^2), where K
+    is the number of pairs, m the number of columns rounded up to a power of two, and r = K mod m. This factor is 1 for
+    one pair, less than 1 / K for more, and 0 where m divides K. A parameter whose own step is larger than `step` moves
+    by its own step.
 
-    On/off parameters, choices and whatever has steps larger than a tenth of its range do not take part. They move one
-    at a time: each pair brings one more render, for one such move drawn without replacement and weighted by how many
-    there are. That is unbiased, and exact once there are as many pairs as moves. (Moving them along with the others was
-    tried: on a plugin with two switches it biased both by what they do together, and its noise hid the continuous
-    parameters.)
+    On/off parameters, choices, and parameters with steps larger than a tenth of their range move one at a time instead.
+    Each pair has one more render for such a move, drawn without replacement and weighted by the number of moves. This
+    is unbiased, and exact if there are as many pairs as moves. (Moving them together with the others was tried: on a
+    plugin with two switches, their interaction biased both, and their noise hid the continuous parameters.)
 
-    An effect that is not deterministic wants larger steps. They are not found here: what its noise costs depends on the
-    loss as much as on the effect, and a step that changed by itself would change the bias unseen.
+    An effect that is not deterministic needs larger steps. They are not chosen automatically: the effect of its noise
+    depends on the loss as well, and a step that changes would change the bias without notice.
 
     Args:
         pairs: pairs of renders for each item of the batch.

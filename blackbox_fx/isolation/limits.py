@@ -96,7 +96,7 @@ def allow_cpu(seconds: float) -> None:
 
 @final
 class Growth:
-    """How far the memory of this process has grown beyond what its effects need. macOS does not tell.
+    """How far the memory of this process has grown beyond what its effects need. macOS does not report it.
 
     Args:
         most: bytes by which it may grow.

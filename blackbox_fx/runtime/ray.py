@@ -1,6 +1,6 @@
 """A pool on the machines of a Ray cluster; needs `pip install 'blackbox_fx[ray]'`.
 
-Ray moves the audio and tells which nodes there are. What plugins do is left to a `Processes` pool on each node.
+Ray moves the audio and lists the nodes. On each node, a `Processes` pool handles faults of plugins.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Ray(Pool):
     nodes, `on_failure` says what happens. A node whose actor cannot start, as where blackbox_fx is not installed, is
     left out with a warning.
 
-    Layers do not look ahead here unless they are told to: that would bring all audio of a gradient home.
+    Layers do not look ahead here by default: that would send all audio of a gradient back to this node.
 
     Nodes need blackbox_fx, the plugins, and the modules that effects come from; functions of a script or notebook
     travel. A Ray that runs already is used and left running. In a forked process the pool does not work.
@@ -309,7 +309,7 @@ class _Cluster:
             self._session = self._now()
 
     def _now(self) -> tuple[str, str]:
-        """Names this program's connection to Ray; jobs are numbered anew in each cluster."""
+        """Names this program's connection to Ray; jobs are numbered separately in each cluster."""
         context = self.ray.get_runtime_context()
         return context.get_node_id(), context.get_job_id()
 

@@ -1,6 +1,6 @@
 """The worker process: `python -m blackbox_fx.runtime.worker SOCKET SHARED PARENT FOLDER MEMORY_MB`.
 
-`Processes` alone starts it. It opens effects once, renders what it is told, and ends with its parent.
+`Processes` alone starts it. It opens effects once, renders on request, and ends with its parent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trying audio rules on an effect: at settings of its own, on the audio at hand, by probes that fitted none of them."""
+"""Tries audio rules on an effect, at random settings and on the call's audio, by probes that no rule is fitted to."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise, Swell
 from blackbox_fx.estimators.base import Call, to_numpy
 
-_SETTINGS = 8  # at random, at which an effect is tried, and the settings of up to two items of the call besides
-_PEAK = 0.5  # of those clips
-_LENGTH = 44100  # samples of the clips it is tried on
+_SETTINGS = 8  # random settings of a trial, in addition to those of up to two items of the call
+_PEAK = 0.5  # of the clips of a trial
+_LENGTH = 44100  # samples of these clips
 _SIZES = (7e-4, SMALL, 6e-3, 2e-2)
 _LARGE = 0.3  # size of probes for effects without a derivative
-_RANKING = 100  # seeds of the probes: one that ranks, and others that certify
+_RANKING = 100  # seed of the probes that rank; those that certify have others
 _CERTIFYING = range(101, 109)
 _SEGMENT = 512
 _WEIGHTS = (100.0, 1.0)  # of noise and of swells
 _GOOD, _CLOSE = 0.995, 0.005
-_SURE = 0.95  # mean score of a rule that needs no wire to fall back on
-_MOSTLY = 0.5  # of the settings at which a model must be exact to be taken without further trial
+_SURE = 0.95  # mean score of a rule that needs no wire as an alternative
+_MOSTLY = 0.5  # share of settings where a model must be exact to be chosen without further trial
 _TRIVIAL = 0.998  # score of a wire where an effect does next to nothing
 _ABLE, _SLACK = 0.05, 0.02  # below the best mean, and below the best of such rules at any setting
 _TOGETHER = 3  # rules that may share their probes
@@ -49,9 +49,10 @@ def _segments(signal: Signal) -> Signal:
 
 
 def _alike(predicted: Signal, true: Signal, cotangent: Signal) -> float:
-    """How nearly two answers have the same inner product with cotangent, segment by segment; 1 is the same.
+    """Agreement of the inner products of two answers with the cotangent, segment by segment; 1 if they are equal.
 
-    An answer of the right size scores its cosine; one of the wrong size less, so that a wire does not pass for a fader.
+    An answer of the right size scores its cosine, and one of the wrong size less, so that a wire is not taken for a
+    fader.
     """
     a, b = _segments(cotangent * predicted), _segments(cotangent * true)
     power, off = float(np.square(b).sum()), float(np.square(a - b).sum())
@@ -61,16 +62,16 @@ def _alike(predicted: Signal, true: Signal, cotangent: Signal) -> float:
 def rank(model: Model, site: Site, probes: Sequence[Probe], cotangent: Signal) -> float:
     """How well a model predicts the effect's answers to probes that it was not fitted to; 1 is perfect.
 
-    The first probe counts most: the second decides between what is equally right for noise.
+    The first probe counts most; the second decides between models that are equally good for noise.
     """
     found = [_alike(model.push(u), ju, cotangent) for u, ju in (site[probe] for probe in probes)]
     return float(np.average(found, weights=_WEIGHTS[: len(found)]))
 
 
 def best(models: Sequence[Model], site: Site, probe: Probe, cotangent: Signal) -> Model:
-    """The model that is exact, else the one that predicts a probe best; the only one, if there is but one.
+    """The exact model, or else the one that predicts a probe best.
 
-    Where none predicts it at all, a wire, if it is among them: what is fitted there points anywhere.
+    If none predicts the probe at all, it is the wire, if that is among them: the fitted models are random then.
     """
     if len(models) == 1:
         return models[0]
@@ -121,7 +122,7 @@ def make_trial(call: Call, cotangent: Tensor, random: bool) -> tuple[Call, list[
         start = max(starts, key=lambda s: power[s + length - 1] - power[s])  # somewhere loud
         cut, v = (part[item, :, start : start + length].astype(np.float64) for part in (audio, cotangents))
         if random:
-            # what is found must not depend on how loud the first batch happens to be, nor on its first loss
+            # the result must not depend on the level of the first batch, nor on its loss
             cut = cut * (_PEAK / np.abs(cut).max()) if np.abs(cut).max() > 1e-9 else _PEAK * _bursts(rng, cut.shape)
             v = v if v.any() else rng.standard_normal(v.shape)
         cuts.append(cut.astype(np.float32))
@@ -141,7 +142,7 @@ def make_trial(call: Call, cotangent: Tensor, random: bool) -> tuple[Call, list[
 
 
 def _bursts(rng: np.random.Generator, shape: tuple[int, ...]) -> Signal:
-    """Noise that swells and fades, at most 1: what an effect is tried on where there is only silence."""
+    """Noise that swells and fades, at most 1: the audio of a trial where the call has only silence."""
     noise = rng.uniform(-1, 1, shape)
     return noise * np.interp(
         np.arange(shape[1]) / 4410, np.arange(shape[1] // 4410 + 2), rng.uniform(0, 1, shape[1] // 4410 + 2)
@@ -219,7 +220,7 @@ def _try_in_order(rules: list[Modelled], scores: _Scores, doubt: NDArray[np.floa
     """The rules up to the first that suffices, and whether that one found the effect's equations."""
     for done, rule in enumerate(rules, 1):
         if rule.identifies:
-            # probes of finite size say little of what is steep; equations that give the very output say all
+            # finite probes show little of steep effects; equations that reproduce the output are complete
             if any(scores.exact(rule, 2)) and np.mean(scores.exact(rule)) > _MOSTLY:
                 return rules[:done], True
         elif done > 1 and len(doubt) and _suffices(rule, scores, doubt):
@@ -247,9 +248,9 @@ def _add_solver(chosen: list[Modelled], tried: list[Modelled], scores: _Scores, 
 def _size(trial: Call, vs: list[Signal]) -> tuple[float, list[int], NDArray[np.float64]]:
     """The size of change at which answers are most nearly proportional, the sites that answer, and their doubt.
 
-    Rounding hides smaller changes in low filters, curvature bends larger ones in steep distortions. If answers are
-    proportional at no size, a large one. The doubt of a site is how far two sizes disagree there, which no rule can do
-    better than.
+    Rounding hides smaller changes in low filters, and curvature bends larger ones in steep distortions. If answers are
+    proportional at no size, the size is large. The doubt of a site is the disagreement of two sizes there; no rule can
+    be more accurate.
     """
     probes = [Noise(0, size) for size in _SIZES]
     sites = visit(trial, probes)
@@ -274,7 +275,7 @@ def _shortlist(
         return float(np.max([scores[repr(rule)] for rule in chosen], axis=0).mean())
 
     able = [scores[repr(r)] for r in rules if mean([r]) > max(mean([r]) for r in rules) - _ABLE]
-    # effects that do nothing at most settings look like a wire there: what is cheap must do as well at every setting
+    # effects that do nothing at most settings look like a wire there, so a cheap rule must be as good at every setting
     close = [r for r in rules[1:] if np.all(np.max(able, axis=0) - scores[repr(r)] <= _SLACK + doubt)]
     best = (
         min(close, key=lambda r: (cost([r], channels), r.identifies)) if close else max(rules, key=lambda r: mean([r]))

@@ -94,16 +94,17 @@ class LADSPA(Effect):
     starts at a thousandth of its end. Meters are no parameters.
 
     Every render makes a new instance and runs it in blocks of 512 samples, which restart where settings change, so
-    that changes land on their sample. Instances share nothing but their library, so threads render side by side; only
-    making and freeing one waits for others. Random numbers restart with each render, unless threads render side by
-    side. Those that plan Fourier transforms by timing them agree between processes to rounding only.
+    that changes land on their sample. Instances share nothing but their library, so threads render in parallel; only
+    making and freeing an instance waits for others. Random numbers restart with each render, unless threads render in
+    parallel. Plugins that plan Fourier transforms by timing them agree between processes up to rounding only.
     Subnormal numbers are kept, unless a plugin turns them off for itself; one that computes with them may be many times
     slower while its output decays.
 
     Latency that a port reports is compensated, and a plugin that has some at its defaults is not automatable.
 
     A plugin with one output renders each channel separately, fed to all of its inputs. One with two outputs and two
-    inputs gets mono audio twice and returns its left; one with two outputs and one input gets the mean of the channels.
+    inputs gets mono audio on both, and its left output is returned. One with two outputs and one input gets the mean of
+    the channels.
     Inputs called side chain get that mean, too. Plugins with more inputs or outputs are refused.
 
     Args:
