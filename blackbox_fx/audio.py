@@ -77,7 +77,7 @@ def to_channels(audio: Audio, channels: int) -> Audio:
 
 
 def info(path: str | os.PathLike[str]) -> FileInfo:
-    """What the header of a file says; an MP3 may turn out shorter. Raises AudioError like `read`, NaN aside."""
+    """The header of a file; an MP3 may turn out shorter. Raises AudioError like `read`, except for NaN."""
     path = Path(path)
     with _opened(path) as file:
         return _header(path, file)

@@ -45,12 +45,12 @@ class FiniteDifference(Probing):
         return self._plan(call, coarse=False)
 
     def _plan(self, call: Call, coarse: bool) -> Plan:
-        space, rows = call.effect.space, call.points
-        batch, width = rows.shape
+        space, present = call.effect.space, call.points
+        batch, width = present.shape
         reach = reaches(space, self.step)
         fine = np.flatnonzero(reach)
         items = np.repeat(np.arange(batch), len(fine))
-        starts = space.snap(rows)[items]
+        starts = space.snap(present)[items]
         columns = np.tile(fine, batch)
         each = np.arange(len(items))
         toward = np.zeros((len(items), width))
@@ -70,7 +70,7 @@ class FiniteDifference(Probing):
             grad[:, fine] = ((scores[: len(items)] - other) / own).reshape(batch, len(fine))
             return grad
 
-        moves = [coarse_moves(space, row, reach) if coarse else [] for row in rows]
+        moves = [coarse_moves(space, point, reach) if coarse else [] for point in present]
         return plan(points, owners, moves, slopes)
 
     def cost(self, space: Space) -> int:

@@ -111,20 +111,20 @@ class GuidedES(Stochastic):
         return (isotropic * np.diag(fine.astype(np.float64)) + guided * basis.T @ basis) / (isotropic + guided)
 
     def _plan(self, call: Call, directions: list[Rows]) -> Plan:
-        space, rows = call.effect.space, call.points
-        batch, width = rows.shape
+        space, points = call.effect.space, call.points
+        batch, width = points.shape
         reach = reaches(space, self.step)
         pairs = self.pairs if reach.any() else 0
         generator = self.draws()
         probes = torch.randn(batch, pairs, width, generator=generator, dtype=torch.float64).numpy()
         for item, own in enumerate(directions):
             probes[item] = probes[item] @ _root(self.covariance(own, reach))
-        start = np.repeat(rows[:, None], pairs, axis=1)
+        start = np.repeat(points[:, None], pairs, axis=1)
         plus, minus = (
             np.where(reach > 0, end, start).reshape(batch * pairs, width) for end in around(start, probes * reach)
         )
         items = np.repeat(np.arange(batch), pairs)
-        moves = [draw(coarse_moves(space, row, reach), self.pairs, generator) for row in rows]
+        moves = [draw(coarse_moves(space, point, reach), self.pairs, generator) for point in points]
 
         def slopes(scores: NDArray[np.float64], here: NDArray[np.float64]) -> Rows:
             if not pairs:

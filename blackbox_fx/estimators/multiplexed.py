@@ -239,7 +239,7 @@ class MultiplexedSPSA(Stochastic):
 
     def _moves(self, call: Call, generator: torch.Generator) -> list[list[Move]]:
         space, reach = call.effect.space, reaches(call.effect.space, self.step)
-        return [draw(coarse_moves(space, row, reach), self.pairs, generator) for row in call.points]
+        return [draw(coarse_moves(space, point, reach), self.pairs, generator) for point in call.points]
 
     def cost(self, space: Space) -> int:
         """As `SPSA`: two for each pair, and coarse moves; checks, and the run-in of segments, come on top."""

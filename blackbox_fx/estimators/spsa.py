@@ -66,20 +66,20 @@ class SPSA(Stochastic):
     def plan(self, call: Call) -> Plan:
         """Two renders for every pair, and the coarse moves that are drawn."""
         space, reach, generator = call.effect.space, reaches(call.effect.space, self.step), self.draws()
-        moves = [draw(coarse_moves(space, row, reach), self.pairs, generator) for row in call.points]
+        moves = [draw(coarse_moves(space, point, reach), self.pairs, generator) for point in call.points]
         return self.joint(call, generator, moves)
 
     def joint(self, call: Call, generator: torch.Generator, moves: Sequence[Sequence[Move]] | None = None) -> Plan:
         """The plan with these coarse moves for each item; without any, their columns are left 0."""
-        space, rows = call.effect.space, call.points
-        batch, width = rows.shape
+        space, points = call.effect.space, call.points
+        batch, width = points.shape
         reach = reaches(space, self.step)
         fine = np.flatnonzero(reach)
         pairs = self.pairs if len(fine) else 0
         direction = np.zeros((batch, pairs, width))
         direction[..., fine] = signs(batch, pairs, len(fine), generator)
         items = np.repeat(np.arange(batch), pairs)
-        plus, minus, moved = pair(space, rows[items], direction.reshape(len(items), width) * reach)
+        plus, minus, moved = pair(space, points[items], direction.reshape(len(items), width) * reach)
 
         def slopes(scores: NDArray[np.float64], here: NDArray[np.float64]) -> Rows:
             if not pairs:

@@ -191,7 +191,7 @@ def attempt(way: str, seed: int, steps: int = 300, seconds: float = 0.6) -> Atte
         (loss - WAYS[way].entropy * (1 - k / steps) * entropy(rack, params)).backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    wanted, got = (space.decode(row) for row in (goal, head(rack, logits.detach())[0].double().numpy()))
+    wanted, got = (space.decode(point) for point in (goal, head(rack, logits.detach())[0].double().numpy()))
     found = all(wanted[n] == got[n] for n in space.free if isinstance(space.parameters[n], (Toggle, Choice)))
     return Attempt(way, seed, found, losses[0], losses[-1], tally.total)
 

@@ -95,8 +95,8 @@ def by_search(case: Case, name: str, budget: float, seed: int = 0) -> Run:
     tally, distance, points = count(layer, case.audio.shape[-1]), case.distance(), list[Point]()
 
     @torch.no_grad()
-    def loss_at(row: NDArray[np.float64]) -> float:
-        loss = float(distance(layer(case.audio[None], torch.from_numpy(row).float()[None])))
+    def loss_at(point: NDArray[np.float64]) -> float:
+        loss = float(distance(layer(case.audio[None], torch.from_numpy(point).float()[None])))
         points.append((tally.total, loss))
         return loss
 

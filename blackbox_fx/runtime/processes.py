@@ -41,7 +41,7 @@ class Processes(Pool):
     A worker that dies, exceeds its deadline or gives NaN or infinity is replaced, and the new one tries the render once
     more. If that fails too, the settings are quarantined until the pool is closed, and `on_failure` decides what
     happens. A report with the audio, and with the command that reproduces the failure, goes to the user's cache folder.
-    A native effect that gives silence or the dry audio is reopened; if the new output is the same, it is accepted.
+    A native effect that gives silence or the dry audio is reopened; if it does so again, its output is accepted.
     Effects whose silent or dry output often proves right are reopened only now and then.
 
     Workers get PATH, HOME, and the locale, library, plugin and Python settings of the environment, and nothing else.

@@ -252,7 +252,7 @@ class _Node:
         self.listen(0.0)
 
     def listen(self, seconds: float) -> None:
-        """Asks for a sign of life in so many seconds."""
+        """Asks for a sign of life within some seconds."""
         self.sign = self._actor.live.options(concurrency_group="life").remote(seconds)
         self._due = time.monotonic() + seconds
 
@@ -426,7 +426,7 @@ class _Deal:
         return [queue.popleft() for _ in range(size)]
 
     def _attend(self, patience: float) -> None:
-        """Waits so many seconds for an answer, takes all that are there, and gives up nodes that are silent."""
+        """Waits some seconds for an answer, takes all that are there, and gives up silent nodes."""
         # answers come before signs of life: of a node that was lost since, they are good still
         sources = {ref: node for node in self._nodes.values() for ref in (*node.chunks, node.sign)}
         if not sources:

@@ -109,13 +109,13 @@ def make_trial(call: Call, cotangent: Tensor, random: bool) -> tuple[Call, list[
     """The effect at some settings on stretches of the call's own audio, with the cotangents there."""
     space, batch = call.effect.space, len(call.audio)
     rng = np.random.default_rng(0)
-    rows = call.points[: min(batch, 2)]
+    points = call.points[: min(batch, 2)]
     if random:
-        rows = np.concatenate([space.snap(space.sample(_SETTINGS, rng)), rows])
+        points = np.concatenate([space.snap(space.sample(_SETTINGS, rng)), points])
     length = min(_LENGTH, call.audio.shape[-1])
     audio, cotangents = to_numpy(call.audio), to_numpy(cotangent)
     cuts, vs = [], []
-    for k in range(len(rows)):
+    for k in range(len(points)):
         item = k % batch
         power = np.cumsum(np.square(audio[item]).sum(axis=0))
         starts = rng.integers(0, audio.shape[-1] - length + 1, 8)
@@ -128,14 +128,14 @@ def make_trial(call: Call, cotangent: Tensor, random: bool) -> tuple[Call, list[
         cuts.append(cut.astype(np.float32))
         vs.append(v)
     clips = torch.from_numpy(np.stack(cuts))
-    params = torch.from_numpy(rows).float()
+    params = torch.from_numpy(points).float()
     trial = Call(call.effect, call.pool, call.sample_rate, clips, params, clips)
-    wet = torch.from_numpy(trial.respond(clips.numpy(), np.arange(len(rows))))
+    wet = torch.from_numpy(trial.respond(clips.numpy(), np.arange(len(points))))
     ok = ~trial.failed
     if not ok.any():
         raise EffectError(
-            f"{call.effect.name} failed at all {len(rows)} settings at which audio rules are tried; give the layer an "
-            "audio_rule, such as Identity()."
+            f"{call.effect.name} failed at all {len(points)} settings at which audio rules are tried; give the layer "
+            "an audio_rule, such as Identity()."
         )
     clips, params, wet = (x[torch.from_numpy(ok)] for x in (clips, params, wet))
     return Call(call.effect, call.pool, call.sample_rate, clips, params, wet), list(itertools.compress(vs, ok))
@@ -229,7 +229,7 @@ def _try_in_order(rules: list[Modelled], scores: _Scores, doubt: NDArray[np.floa
 
 
 def _suffices(rule: Modelled, scores: _Scores, doubt: NDArray[np.float64]) -> bool:
-    """Whether a rule is as good as the probes can tell at every site; two sites often show that it is not."""
+    """Whether a rule is as good as the probes can measure at every site; two sites often show that it is not."""
     return all(np.all(scores.first(rule, n) > _GOOD - doubt[:n]) for n in (2, len(doubt)))
 
 

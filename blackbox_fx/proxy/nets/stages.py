@@ -292,6 +292,6 @@ class Tail(nn.Module):
         return torch.einsum("bt,ibt->it", carriers, fading)
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
-        """The reverberation of x (items, time), and the level of the direct sound."""
+        """The direct sound of x (items, time) at its predicted level, plus its reverberation."""
         direct = 1 + self.predict(p)[:, -1:]
         return direct * x + convolve(x, self.response(p))

@@ -168,7 +168,7 @@ class Faust(DawDreamer):
         described = processor.get_parameters_description()
         widgets = _widgets(self._cpp()) if described else []
         if len(widgets) != len(described):
-            raise EffectError(f"{self.name} has {len(described)} parameters, of which {len(widgets)} were understood.")
+            raise EffectError(f"{self.name} has {len(described)} parameters, but {len(widgets)} were understood.")
         controls = [(w, p) for w, p in zip(widgets, described, strict=True) if not w.kind.endswith("Bargraph")]
         counts = Counter(w.path[-1] for w, _ in controls)
         labels = [" ".join(w.path if counts[w.path[-1]] > 1 else w.path[-1:]) for w, _ in controls]
