@@ -1,14 +1,14 @@
-"""Every error that blackbox_fx raises on purpose, each one sentence: what, the value, what is allowed, what to do.
+"""The errors of blackbox_fx. Each message is one sentence: the problem, the value, what is allowed, and what to do.
 
-- BlackBoxError
-    - ParameterError      an unknown parameter name, or a value outside its range (also a ValueError)
-    - AudioError          audio of the wrong shape, type, length or sample rate, or not finite (also a ValueError)
-    - DataError           a folder, song, preset or checkpoint that cannot be used (also a ValueError)
-    - EffectError         an effect that cannot be loaded, or that failed while rendering
-        - MissingHost     the Python package that hosts this kind of effect is not installed
-        - NotFinite       an effect returned NaN or infinity
-    - WorkerDied          a worker process ended in mid-render, twice at the same job
-    - RenderTimeout       a render outlived its deadline, twice at the same job (also a TimeoutError)
+- `BlackBoxError`: the base of all.
+    - `ParameterError`: an unknown parameter name, or a value outside its range. It is also a ValueError.
+    - `AudioError`: audio of the wrong shape, type, length or sample rate, or not finite. It is also a ValueError.
+    - `DataError`: a folder, song, preset or checkpoint that cannot be used. It is also a ValueError.
+    - `EffectError`: an effect that cannot be loaded, or that failed while rendering.
+        - `MissingHost`: the Python package that hosts this kind of effect is not installed.
+        - `NotFinite`: an effect returned NaN or infinity.
+    - `WorkerDied`: a worker process ended during a render, twice at the same job.
+    - `RenderTimeout`: a render exceeded its deadline, twice at the same job. It is also a TimeoutError.
 """
 
 import difflib
@@ -44,11 +44,11 @@ class NotFinite(EffectError):
 
 
 class WorkerDied(BlackBoxError):
-    """A worker process ended in mid-render, twice at the same job."""
+    """A worker process ended during a render, twice at the same job."""
 
 
 class RenderTimeout(BlackBoxError, TimeoutError):
-    """A render outlived its deadline, twice at the same job."""
+    """A render exceeded its deadline, twice at the same job."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

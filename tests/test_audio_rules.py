@@ -73,8 +73,8 @@ def cosine(effect, rule, values=None, directions=40, size=2e-3, **options):
 
 def _level(rng, n, times):
     x, gain, slope = rng.standard_normal((3, 2, n))
-    heard = times.hear(x, RATE)
-    return _Level(x, gain, slope, heard, times.follow(heard, RATE)[1])
+    level = times.level(x, RATE)
+    return _Level(x, gain, slope, level, times.follow(level, RATE)[1])
 
 
 OPERATORS = {
@@ -122,11 +122,11 @@ def test_the_delay_line_is_what_its_formula_says():
 @pytest.mark.parametrize(("low", "high"), [(0.0, -0.8), (12.0, 0.0)])
 def test_a_threshold_and_a_ratio_are_found_in_clip_and_output(times, low, high):
     x = music(1.5, 2).astype(np.float64)
-    envelope, _ = times.follow(times.hear(x, RATE), RATE)
+    envelope, _ = times.follow(times.level(x, RATE), RATE)
     over = np.log(np.broadcast_to(envelope, x.shape)) - np.log(0.15)
     gain = np.exp(low * np.minimum(over, 0) + high * np.maximum(over, 0))
     found = identify(x, 0.7 * gain * x, RATE)
-    assert found.left < (1e-3 if times.window else 1e-5) * np.sqrt(np.mean(np.square(gain * x)))
+    assert found.residual < (1e-3 if times.window else 1e-5) * np.sqrt(np.mean(np.square(gain * x)))
     if not times.window:  # else a shorter window makes up for a longer release
         assert dataclasses.astuple(found.times) == pytest.approx(dataclasses.astuple(times), rel=0.02)
         gains, rises = found.curve(np.array([0.1, 0.3]))
@@ -139,11 +139,11 @@ def test_the_derivative_of_a_level_is_that_of_its_own_differences(window):
     x, u = rng.standard_normal((2, 2, 3000))
 
     def output(x):
-        return x * times.follow(times.hear(x, RATE), RATE)[0] ** -0.5
+        return x * times.follow(times.level(x, RATE), RATE)[0] ** -0.5
 
-    heard = times.hear(x, RATE)
-    envelope, keeps = times.follow(heard, RATE)
-    model = _Level(x, envelope**-0.5, -0.5 * x * envelope**-1.5, heard, keeps)
+    level = times.level(x, RATE)
+    envelope, keeps = times.follow(level, RATE)
+    model = _Level(x, envelope**-0.5, -0.5 * x * envelope**-1.5, level, keeps)
     assert np.allclose(model.push(u), (output(x + step * u) - output(x - step * u)) / (2 * step), atol=1e-3)
 
 

@@ -17,7 +17,7 @@ KNOWN = {
     "twin:gain_pan": {"mono and stereo"},  # always two channels out
     # where memory lies is heard in it, about -85 dB
     "vst3:ZamTube": {"repeats", "used equals fresh", "A after B is A", "silence after loud", "cut or whole"}
-    | {"changes in mid-clip", "threads"},
+    | {"changes during a clip", "threads"},
 }
 
 
@@ -34,7 +34,7 @@ class Wrong(Effect):
     def __init__(self, promise):
         super().__init__("wrong", Space({"gain": Continuous(0.1, 2, 1)}))
         self.promise = promise
-        self.automatable = promise in ("cut or whole", "changes in mid-clip")
+        self.automatable = promise in ("cut or whole", "changes during a clip")
         self.state = 0.0
         self.count = itertools.count(1) if promise in ("repeats", "threads") else None
 
@@ -48,34 +48,46 @@ class Wrong(Effect):
         return super().__getstate__()
 
     def process(self, request):
-        audio, sample_rate = request.audio, request.sample_rate
-        promise, gain, blocks = self.promise, request.settings["gain"], request.blocks
-        if promise == "input left alone":
-            audio *= 0.5
-        wet = audio * np.float32(gain)
-        if promise == "shape and type":
+        gain = request.settings["gain"]
+        if self.promise == "input left alone":
+            request.audio *= 0.5
+        self.refuse(request)
+        wet = request.audio * np.float32(gain)
+        if self.promise == "shape and type":
             return wet[:, 1:]
-        if promise == "finite" and gain not in (0.1, 1.0, 2.0):
+        if self.promise == "finite" and gain not in (0.1, 1.0, 2.0):
             return wet * np.nan
-        if promise == "edges of the space" and gain == 2.0:
+        if self.promise == "edges of the space" and gain == 2.0:
             return wet * np.inf
-        if promise == "mono and stereo" and len(audio) == 1:
+        if self.promise == "mono and stereo" and len(wet) == 1:
             return wet[[0, 0]]
-        if promise == "short and odd lengths" and audio.shape[1] == 7:
+        return self.change(self.remember(wet, request), request)
+
+    def refuse(self, request):
+        """Raises for one length, or for one sample rate."""
+        if self.promise == "short and odd lengths" and request.audio.shape[1] == 7:
             raise ValueError("odd")
-        if promise == "sample rates" and sample_rate == 8000:
+        if self.promise == "sample rates" and request.sample_rate == 8000:
             raise ValueError("slow")
-        if promise == "repeats":
+
+    def remember(self, wet, request):
+        """Depends on earlier renders."""
+        gain = request.settings["gain"]
+        if self.promise == "repeats":
             wet = wet + 0.01 * next(self.count)
-        if promise == "used equals fresh":
+        if self.promise == "used equals fresh":
             wet, self.state = wet + self.state, 0.1
-        if promise == "A after B is A":
+        if self.promise == "A after B is A":
             wet, self.state = wet + 0.1 * (self.state not in (0.0, gain)), gain
-        if promise == "silence after loud":
-            wet, self.state = wet + self.state, self.state + 0.01 * float(np.abs(audio).max())
-        if promise == "cut or whole" and len(blocks) > 1:
+        if self.promise == "silence after loud":
+            wet, self.state = wet + self.state, self.state + 0.01 * float(np.abs(request.audio).max())
+        return wet
+
+    def change(self, wet, request):
+        """Takes settings that change during a clip wrongly."""
+        if self.promise == "cut or whole" and len(request.blocks) > 1:
             wet[:, request.hop] += 0.1
-        if promise == "changes in mid-clip" and len({b["gain"] for b in blocks}) > 1:
+        if self.promise == "changes during a clip" and len({b["gain"] for b in request.blocks}) > 1:
             wet[:, 0] += 0.1
         return wet
 

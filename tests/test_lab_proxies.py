@@ -58,8 +58,9 @@ def test_the_study_leaves_the_proxy_as_it_was(study):
 def test_what_a_network_hears_decides_its_settings():
     (task,) = network_tasks(COMP, 1, seconds=0.06)
     learner = task.learner(0)
-    assert learner(task.unseen.heard).shape == (16, 2) and (learner(task.unseen.heard) == 0.5).all()
-    assert len(task.train.audio) == 48 and torch.isfinite(task.train.heard).all() and task.train.heard.std(0).min() > 0
+    assert learner(task.unseen.features).shape == (16, 2) and (learner(task.unseen.features) == 0.5).all()
+    features = task.train.features
+    assert len(task.train.audio) == 48 and torch.isfinite(features).all() and features.std(0).min() > 0
     attempt = Proxies(imitation(COMP), renders=8).attempt("full", task, seed=0)
     assert attempt.steps == 2 and attempt.renders == 8 and np.isfinite(attempt.losses).all()
 

@@ -144,7 +144,7 @@ def test_responses_that_fail_are_left_out_and_counted(songs):
     with Processes(1, on_failure="skip") as pool:
         some = ResponseObjective(material(songs, pool, bfx.function(fails_above, space)))
         batches = [some.batch(n) for n in range(9)]
-        assert some.material.skipped > 0 and all(len(b.params) == 32 for b in batches)
+        assert some.stream.skipped > 0 and all(len(b.params) == 32 for b in batches)
         assert all(float(b.params.max()) <= 0.8 for b in batches)
         none = ResponseObjective(material(songs, pool, bfx.function(fails_above, space.within(gain=(0.55, 0.6)))))
         with pytest.raises(EffectError, match="all 32 settings"):

@@ -42,9 +42,9 @@ def twin_exam():
 
 
 def test_an_exam_is_the_same_every_time_and_hears_other_songs_than_training(held_out):
-    again = render_held_out(held_out.material.effect, Inline(), RATE, 0.5, 6)
+    again = render_held_out(held_out.stream.effect, Inline(), RATE, 0.5, 6)
     assert torch.equal(again.batch.wet, held_out.batch.wet) and np.array_equal(again.gradients, held_out.gradients)
-    assert all(int(song.name.split("-")[-1]) >= HELD_OUT for song in held_out.material.clips.songs)
+    assert all(int(song.name.split("-")[-1]) >= HELD_OUT for song in held_out.stream.clips.songs)
     assert held_out.batch.audio.shape == (6, 1, RATE // 2) and held_out.gradients.shape == (6, 1)
 
 
@@ -93,7 +93,7 @@ def test_a_gain_is_learnt_by_its_best_gain_and_by_no_other_baseline(held_out):
 
 
 def test_the_table_is_looked_up_at_the_nearest_setting(held_out):
-    table = held_out.material.settings(100, np.random.default_rng([HELD_OUT, 2]))
+    table = held_out.stream.settings(100, np.random.default_rng([HELD_OUT, 2]))
     rows = held_out.batch.params.numpy()
     nearest = np.array([min(table, key=lambda t, row=row: abs(t[0] - row[0])) for row in rows])
     wet = imitation(held_out.batch.audio, torch.from_numpy(nearest).float(), RATE)
@@ -132,9 +132,7 @@ def test_where_parameters_do_nothing_there_is_no_cosine():
 
 def test_where_the_effect_jumps_there_is_no_gradient_and_the_others_are_scored(held_out):
     jumps = np.array([True, False, True, False, False, False])
-    at = [
-        held_out.material.effect.space.decode(row)["gain_db"] for row in held_out.batch.params[jumps].double().numpy()
-    ]
+    at = [held_out.stream.effect.space.decode(row)["gain_db"] for row in held_out.batch.params[jumps].double().numpy()]
 
     def jump(audio, sample_rate, gain_db):
         return amplify(audio, sample_rate, gain_db) + 0.3 * audio * sum(gain_db > place for place in at)
@@ -166,7 +164,7 @@ def test_the_number_of_threads_stays(held_out):
 
 
 def test_another_sample_rate(held_out):
-    slow = render_held_out(held_out.material.effect, Inline(), 22_050, 0.5, 2)
+    slow = render_held_out(held_out.stream.effect, Inline(), 22_050, 0.5, 2)
     assert slow.batch.audio.shape[-1] == 11_025
     assert measure(imitation, slow).sound.esr < 1e-9
-    assert audio.check_sample_rate(slow.material.clips.sample_rate) == 22_050
+    assert audio.check_sample_rate(slow.stream.clips.sample_rate) == 22_050

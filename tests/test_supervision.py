@@ -319,7 +319,7 @@ def test_a_short_soak_comes_out_right():
     from blackbox_fx.lab.soak import soak
 
     found = soak(renders=48, share=0.1, seconds=0.1, deadline=1.0)
-    assert found.counters.renders == found.wanted == 48 and not found.wrong and not found.left
+    assert found.counters.renders == found.wanted == 48 and not found.wrong and not found.residual
     assert found.counters.restarts > 0 and not found.clean_counters.has_failures
 
 

@@ -20,8 +20,8 @@ from blackbox_fx.report import terminal as show
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
 
 Address = Annotated[str, typer.Argument(help="Such as pedalboard:Compressor, vst3:/path/to/Plugin.vst3 or ladspa:sc4.")]
-Preset = Annotated[Path | None, typer.Option("--preset", help="Settings to begin with; --set goes above them.")]
-Own = Annotated[Path | None, typer.Option("--parameters", help="TOML file that overrides what a plugin tells.")]
+Preset = Annotated[Path | None, typer.Option("--preset", help="Settings to begin with; --set overrides them.")]
+Own = Annotated[Path | None, typer.Option("--parameters", help="TOML file that overrides what a plugin reports.")]
 Impulse = Annotated[Path | None, typer.Option("--impulse", help="Impulse response, for pedalboard:Convolution.")]
 
 
@@ -33,11 +33,11 @@ def load_effect(address: str, impulse: Path | None, parameters: Path | None = No
 
 
 def effects(
-    scan: Annotated[bool, typer.Option("--scan", help="Read each, in a process that may crash or hang.")] = False,
+    scan: Annotated[bool, typer.Option("--scan", help="Read each one in a process of its own.")] = False,
     host: Annotated[str, typer.Option("--host", help="Hosts, such as vst3,lv2; all if not given.")] = "",
-    match: Annotated[str, typer.Option("--match", help="What the address has in it, in any case.")] = "",
+    match: Annotated[str, typer.Option("--match", help="Text in the address, in any case.")] = "",
 ) -> None:
-    """List the effects that are installed, by what to write for them."""
+    """List the addresses of the effects that are installed."""
     names = [name.strip() for name in host.split(",")] if host else listing_hosts()
     listed = installed(names, match)
     if not scan:
@@ -48,7 +48,7 @@ def effects(
             # one to a line where a program reads it
             shown = [Text(address, no_wrap=True, overflow="fold") for address in addresses]
             show.out.print(Columns(shown, column_first=True) if show.out.is_terminal else Group(*shown), soft_wrap=True)
-        show.out.print("Load one with bfx.load(address); --scan reads what each is.", highlight=False)
+        show.out.print("Load one with bfx.load(address); --scan shows channels and parameters.", highlight=False)
         return
     found: list[Scanned] = []
     stopped = False
@@ -121,7 +121,7 @@ def render(
 
 
 def _supervised(effect: Effect, audio: Audio, rate: float) -> Audio:
-    """A render in a worker process, at what the effect is fixed to."""
+    """A render in a worker process, at the settings to which the effect is fixed."""
     import numpy as np
 
     from blackbox_fx.runtime import Job, shared_pool
@@ -131,7 +131,7 @@ def _supervised(effect: Effect, audio: Audio, rate: float) -> Audio:
 
 
 def choose(effect: Effect, preset: Path | None, settings: Sequence[str]) -> dict[str, Any]:
-    """The values of a preset, and above them those of the command line."""
+    """The values of a preset, overridden by those of the command line."""
     parsed = parse_settings(effect.space, settings)
     return parsed if preset is None else {**effect.load_preset(preset), **parsed}
 

@@ -1,4 +1,4 @@
-"""Commands that look closely at one effect: inspect, check."""
+"""Commands that examine one effect: inspect, check."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def inspect(
     impulse: Impulse = None,
     parameters: Own = None,
 ) -> None:
-    """Show the parameters of an effect, and what it is like: measured once, about ten seconds, then remembered."""
+    """Show the parameters of an effect and its profile, which is measured once in about ten seconds and then cached."""
     from blackbox_fx.profiling import plots, profile
 
     if html is not None and html.suffix != ".html":
@@ -64,7 +64,7 @@ def _parameters(loaded: Effect) -> None:
     space = loaded.space
     rows = [(n, p.kind, p.describe(), _text(p.default), str(p.columns)) for n, p in space.parameters.items()]
     show.table(loaded.name, ("parameter", "kind", "range", "default", "columns"), rows, numbers=2)
-    show.out.print(f"{space.width} columns; settings can{'' if loaded.automatable else 'not'} change in mid-clip.")
+    show.out.print(f"{space.width} columns; settings can{'' if loaded.automatable else 'not'} change during a clip.")
     excluded: dict[str, str] = getattr(loaded, "excluded", {})
     by_reason: dict[str, list[str]] = {}
     for name, why in excluded.items():
@@ -105,7 +105,7 @@ def check(
     impulse: Impulse = None,
     parameters: Own = None,
 ) -> None:
-    """Try whether an effect keeps every promise; exit status 1 if one is broken."""
+    """Check whether an effect keeps every promise; exit status 1 if one is broken."""
     from blackbox_fx.profiling import check_isolated
     from blackbox_fx.profiling.check import CHECKS, table
 
@@ -113,11 +113,11 @@ def check(
     found: list[Check] = []
     with show.bar("checks") as progress:
 
-        def heard(one: Check) -> None:
+        def receive(one: Check) -> None:
             found.append(one)
             progress(len(found), len(CHECKS), one.name)
 
-        check_isolated(loaded, seconds, heard)
+        check_isolated(loaded, seconds, receive)
     colours = {True: "[green]pass[/]", False: "[bold red]FAIL[/]", None: "-"}
     rows = [
         (row[0], colours[one.passed], show.plain(row[2]), show.plain(row[3]))

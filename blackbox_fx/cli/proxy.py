@@ -47,13 +47,13 @@ def train(
         list[str] | None, typer.Argument(help="Such as pedalboard:Compressor; several are one effect, in series.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file with settings; see recipe.toml of any proxy.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Of training; 10 if no recipe says more.")] = None,
-    steps: Annotated[int | None, typer.Option(min=0, help="Of training, at most; 0 for no limit but time.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Of training; 10 if no recipe is given.")] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Most steps of training; 0 for no limit.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of weights, clips and settings.")] = None,
     songs: Annotated[
         Path | None, typer.Option(help="Folder with a folder of stems per song, instead of composed songs.")
     ] = None,
-    net: Annotated[Net | None, typer.Option(help="Kind of net; auto for what suits the effect.")] = None,
+    net: Annotated[Net | None, typer.Option(help="Kind of net; auto chooses by the effect's profile.")] = None,
     only: Annotated[list[str], typer.Option("--only", help="A parameter that is free; may be repeated.")] = [],
     held: Annotated[list[str], typer.Option("--set", help="name=value of a parameter that is held.")] = [],
     within: Annotated[list[str], typer.Option("--within", help="name=low,high: a narrower range.")] = [],
@@ -132,7 +132,7 @@ def score(
     page: Annotated[Path | None, typer.Option(help="Folder for a page with plots and sounds.")] = None,
     items: Items = _ITEMS,
 ) -> None:
-    """Measure a proxy again, and show its card beside what was found."""
+    """Measure a proxy again, and show the new scores beside those of its card."""
     from blackbox_fx.cli.bench.gradients import make_folder
     from blackbox_fx.proxy.scoring.scores import baselines, measure
     from blackbox_fx.proxy.scoring.table import comparison
@@ -143,10 +143,10 @@ def score(
     effect = recipe.load_effect()
     changed = effect.fingerprint != card.original.fingerprint
     if changed:
-        told = f"{effect.name} here is not what the proxy was trained on, or another version of it"
+        doubt = f"{effect.name} here is not what the proxy was trained on, or another version of it"
         if write:
-            raise DataError(f"{told}, so its card is not written; score it without --write, or train it again.")
-        show.err.print(f"note: {told}.", markup=False, soft_wrap=True)
+            raise DataError(f"{doubt}, so its card is not written; score it without --write, or train it again.")
+        show.err.print(f"note: {doubt}.", markup=False, soft_wrap=True)
     with _held_out(effect, recipe, items) as held_out:
         with show.bar("measuring") as progress:
             found = measure(proxy, held_out, progress)
@@ -176,13 +176,13 @@ def listing() -> None:
         cosine = "-" if s.parameters.mean is None else f"{s.parameters.mean:.3f}"
         cosine += "*" * (2 * s.parameters.active < s.parameters.items)
         cells = (f"{s.sound.esr:.2g}", cosine, f"{s.audio.mean:.3f}")
-        rows.append((show.plain(entry.name), show.plain(_imitated(card)), *cells))
+        rows.append((show.plain(entry.name), show.plain(_described(card)), *cells))
     for title, rows in tables.items():
         if rows:
-            show.table(title, ("name", "imitates", "ESR", "params", "audio"), rows, numbers=3)
+            show.table(title, ("name", "effect", "ESR", "params", "audio"), rows, numbers=3)
     if found:
         show.out.print(
-            "ESR: error over signal, as sound. params, audio: cosines of the gradients.\n"
+            "ESR: error-to-signal ratio of the audio. params, audio: cosines of the gradients.\n"
             "*: at fewer than half of the settings; see its card.",
             highlight=False,
             soft_wrap=True,
@@ -197,7 +197,7 @@ def listing() -> None:
     )
 
 
-def _imitated(card: Card) -> str:
+def _described(card: Card) -> str:
     """The effect, and the members of one that has several."""
     members = dict.fromkeys(name.partition(".")[0] for name in card.space.parameters if "." in name)
     return card.original.name + (f" of {', '.join(members)}" if members else "")
@@ -207,9 +207,9 @@ def _scores(card: Card) -> None:
     from blackbox_fx.proxy.scoring.table import gradient_table, score_table
 
     table = score_table(card.scores, card.baselines)
-    show.table(f"As sound, {card.scores.items} held-out clips", table[0], table[1:], numbers=4)
+    show.table(f"Audio, {card.scores.items} held-out clips", table[0], table[1:], numbers=4)
     table = gradient_table(card.scores)
-    show.table("As a gradient", table[0], table[1:])
+    show.table("Gradient", table[0], table[1:])
     show.out.print(f"{card.scores.realtime:.3g} times real time on one core.", markup=False)
 
 
@@ -242,20 +242,19 @@ def _pool(effect: Effect) -> Iterator[Pool]:
 
 def nets(
     name: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Proxies; all shipped ones if none.")] = None,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Of training for each net.")] = 3.0,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Minutes of training for each net.")] = 3.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, clips and settings.")] = 0,
     tricks: Annotated[bool, typer.Option("--tricks", help="Compare ways to train the proxy's own net.")] = False,
-    write: Annotated[bool, typer.Option("--write", help="Put what the tricks brought on the cards.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Put the results of the tricks on the cards.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for CSV.")] = None,
 ) -> None:
     """Train the net of each proxy, a TCN and an LSTM for the same time on the same clips and settings."""
     from blackbox_fx.cli.bench.gradients import make_folder
     from blackbox_fx.lab.nets import Nets, NetScore, brought, net_table
     from blackbox_fx.proxy.store import find_proxy, list_proxies, read_recipe
-    from blackbox_fx.report.gradients import write_csv
 
     if write and not tricks:
-        raise ParameterError("--write puts what tricks brought on cards; give --tricks as well.")
+        raise ParameterError("--write puts the results of tricks on cards; give --tricks as well.")
     folder = make_folder(out)
     places = {n: find_proxy(n) for n in name or [listed.name for listed in list_proxies() if listed.shipped]}
     found: list[NetScore] = []
@@ -265,8 +264,7 @@ def nets(
             for score in Nets(recipes, minutes, seed, tricks).run(progress):
                 found.append(score)
                 if folder is not None:
-                    headings, *rows = net_table(found)
-                    write_csv(folder / "nets.csv", [dict(zip(headings, row, strict=True)) for row in rows])
+                    _write_table(folder / "nets.csv", net_table(found))
                 if write:
                     _note(places[score.effect], brought([s for s in found if s.effect == score.effect]))
     except KeyboardInterrupt:
@@ -274,6 +272,14 @@ def nets(
     if found:
         headings, *rows = net_table(found)
         show.table(f"{minutes:g} minutes of training each", headings, rows, numbers=6)
+
+
+def _write_table(path: Path, table: Sequence[Sequence[str]]) -> None:
+    """Writes a table, whose first row is the headings, as CSV."""
+    from blackbox_fx.report.gradients import write_csv
+
+    headings, *rows = table
+    write_csv(path, [dict(zip(headings, row, strict=True)) for row in rows])
 
 
 def _note(place: Path, tricks: dict[str, str]) -> None:

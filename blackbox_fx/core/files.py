@@ -23,7 +23,7 @@ def host_name() -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine has this number; True where that cannot be told."""
+    """Whether a process of this machine has this number; True if that is unknown."""
     if os.name == "nt":
         return True  # there, os.kill would end it
     try:

@@ -1,4 +1,4 @@
-"""Random excerpts of songs, each fixed by a seed and a number, so that a training can stop and go on anywhere."""
+"""Random excerpts of songs. Each depends only on a seed and a number, so that a training can stop and resume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRIES = 200
 
 
 class Source(Protocol):
-    """What excerpts are cut from: a `Song` in memory, or `SongFiles` on disk."""
+    """A source of excerpts: a `Song` in memory, or `SongFiles` on disk."""
 
     @property
     def name(self) -> str:
@@ -64,7 +64,7 @@ class Clips:
     song on disk that can no longer be read.
 
     Args:
-        songs: what to cut from, all of one sample rate.
+        songs: from which excerpts are cut, all of one sample rate.
         seconds: length of an excerpt, [0.01, 3600]; shorter songs are filled with zeros.
         channels: 1 for mono, 2 for stereo.
         seed: 0 or more.
@@ -77,7 +77,7 @@ class Clips:
         rates = sorted({song.sample_rate for song in songs})
         if len(rates) != 1:
             found = f"of {', '.join(f'{r:g}' for r in rates)} Hz" if rates else "none"
-            raise DataError(f"Clips need songs of one sample rate, got {found}; read or compose them alike.")
+            raise DataError(f"Clips need songs of one sample rate, got {found}; read or compose all at one rate.")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise DataError(f"seed must be a whole number, 0 or more, got {seed!r}.")
         low, high = SECONDS

@@ -1,4 +1,4 @@
-"""Composes songs from a seed: a score of notes for three to eight instruments, and its sound."""
+"""Composes songs from a seed: a score of notes for three to eight instruments, and its audio."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FORMS = ("AABA", "ABAB", "AABB", "ABAC", "ABCA")
 
 
 class Part(NamedTuple):
-    """What one instrument plays.
+    """The notes of one instrument.
 
     Args:
         role: one of `styles.ROLES`.
@@ -82,7 +82,7 @@ class _Section(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What the parts of a song have in common; `bars` is its length, `swing` in beats."""
+    """The plan that all parts of a song share; `bars` is its length, `swing` is in beats."""
 
     seed: int
     style: Style
@@ -118,7 +118,7 @@ def _sections(plan: _Plan, rng: np.random.Generator) -> list[_Section]:
     chords = {letter: _spans(rng, plan.key, each, style.beats, size, split) for letter in sorted(set(form))}
     count = math.ceil(plan.bars / each)
     playing = [[r for r in roles if rng.random() > (0.35 if i == 0 else 0.15)] for i in range(count)]
-    # One section of a bar or more has everybody, so that every part is heard; not the first one if there are others.
+    # One section of a bar or more has all parts, so that every part plays; not the first one if there are others.
     long_enough = max(math.floor((plan.bars - 1) / each) + 1, 1)
     full = int(rng.integers(min(1, long_enough - 1), long_enough))
     playing[full] = list(roles)
@@ -126,8 +126,8 @@ def _sections(plan: _Plan, rng: np.random.Generator) -> list[_Section]:
     for i, active in enumerate(playing):
         letter = form[i % len(form)]
         force = (1.0 if i == full else 0.8) + 0.1 * (letter != "A")
-        heard = tuple(active) if len(active) > 1 else roles[:2]
-        sections.append(_Section(letter, i * each, each, force, heard, chords[letter]))
+        playing = tuple(active) if len(active) > 1 else roles[:2]
+        sections.append(_Section(letter, i * each, each, force, playing, chords[letter]))
     return sections
 
 

@@ -33,15 +33,15 @@ _MARGIN_S, _MP3_MARGIN_S = 0.05, 0.5
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class SongFiles:
-    """A song on disk: its headers were read, its audio is decoded anew at every access.
+    """A song on disk: its headers are read at once, its audio is decoded again at every access.
 
     Args:
         name: of the song's folder.
-        sample_rate: what the audio is resampled to, in Hz.
+        sample_rate: of the audio after resampling, in Hz.
         track_names: one for each file.
         files: one for each track.
-        headers: what the header of each file says.
-        skipped: where files that cannot be read are put down, with the reason; shared by all songs of a folder.
+        headers: the header of each file.
+        skipped: gets files that cannot be read, with the reason; shared by all songs of a folder.
     """
 
     name: str
@@ -68,7 +68,7 @@ class SongFiles:
         return self._song(lambda i: audio.read(self.files[i], self.sample_rate)[0])
 
     def excerpt(self, start: int, length: int) -> Song:
-        """The song from sample `start` on for `length` samples, of which no more than that is decoded.
+        """The song from sample `start` on for `length` samples; only this part is decoded.
 
         Args:
             start: first sample, at `sample_rate`.
@@ -85,7 +85,7 @@ class SongFiles:
     def _cut(self, index: int, start: int, length: int) -> Audio:
         header = self.headers[index]
         out = np.zeros((header.channels, length), np.float32)
-        # The first sample read must fall on a sample of the wanted rate, or the tracks of a song would drift apart.
+        # The first sample read must fall on a sample of the wanted rate, or the tracks of a song would get out of step.
         common = math.gcd(header.sample_rate, round(self.sample_rate))
         step, step_out = header.sample_rate // common, round(self.sample_rate) // common
         margin = _MP3_MARGIN_S if self.files[index].suffix.lower() == ".mp3" else _MARGIN_S
@@ -119,12 +119,12 @@ class SongFiles:
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class SongFolder:
-    """The songs of a folder, and what was left out.
+    """The songs of a folder, and the files that were skipped.
 
     Args:
         path: the folder.
         songs: by name; each is decoded only when asked for.
-        skipped: files and folders that were left out, each with the reason; grows where a file turns out to be damaged.
+        skipped: files and folders that were skipped, each with the reason; grows when a file turns out to be damaged.
     """
 
     path: Path

@@ -1,6 +1,7 @@
 """Reads a SoundFont 2 file: which recorded sample sounds at a key of a program, and how it is played.
 
-Reference: "SoundFont Technical Specification 2.04" (E-mu Systems, 2006).
+References:
+    "SoundFont Technical Specification 2.04" (E-mu Systems, 2006).
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class SoundFont:
         return zones
 
     def voices(self, bank: int, program: int, key: int) -> list[Voice]:
-        """What sounds together at a key of a program.
+        """The voices that play together at a key of a program.
 
         Ranges of velocity are not read: the soundfont this package uses has none.
 

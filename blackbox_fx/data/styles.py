@@ -1,4 +1,4 @@
-"""What songs are made of: instruments with their ranges, and the habits of some styles of music."""
+"""Instruments with their ranges, and the rules of some styles of music."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Groove(NamedTuple):
 
 
 class Style(NamedTuple):
-    """The habits of one kind of music.
+    """The rules of one style of music.
 
     Args:
         tempo: slowest and fastest, beats per minute.
@@ -98,7 +98,7 @@ class Style(NamedTuple):
         kits: General MIDI drum kits.
         grooves: one is chosen for each kind of section.
         programs: General MIDI programs less one, for each role but drums and percussion.
-        lines: how the bass goes, see `writers.bass`.
+        lines: patterns of the bass, see `writers.bass`.
     """
 
     tempo: tuple[int, int]

@@ -31,17 +31,17 @@ class Span(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a writer is to fill: a section, and the instrument that plays it.
+    """The task of a writer: a section, and the instrument that plays it.
 
     Args:
         style: the song's.
         key: the song's.
         tempo: beats per minute.
-        bars: how many.
+        bars: their number.
         spans: the chords, in order, without gaps.
         low, high: lowest and highest key of the instrument.
         fill: whether another section follows, to be led into.
-        rng: the same for each repetition of a section, so that it comes back as it was.
+        rng: the same for each repetition of a section, so that the section repeats exactly.
     """
 
     style: Style

@@ -45,7 +45,7 @@ def compressor(
         - audio and output: (batch, channel, time)
         - every parameter: (batch,)
 
-    Reference:
+    References:
         "Digital Dynamic Range Compressor Design: A Tutorial and Analysis" (Giannoulis, Massberg and Reiss, 2012)
         "Differentiable All-pole Filters for Time-varying Audio Systems" (Yu et al., 2024)
     """

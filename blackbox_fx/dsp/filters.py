@@ -93,7 +93,7 @@ def parametric_eq(
         - audio and output: (batch, channel, time)
         - every parameter: (batch,)
 
-    Reference:
+    References:
         "Cookbook formulae for audio EQ biquad filter coefficients" (Bristow-Johnson, 1998)
         "Differentiable Time-Varying Linear Prediction in the Context of End-to-End Analysis-by-Synthesis" (Yu and
         Fazekas, 2024)

@@ -1,4 +1,4 @@
-"""Differentiable effects beside the black boxes that compute the same: the ground truth for every estimator."""
+"""Twins: differentiable effects that are exact versions of black boxes, and the ground truth for every estimator."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class _Native:
 
 
 class Effect(abc.ABC):
-    """Something that turns audio into audio, steered by named parameters.
+    """A function from audio to audio with named parameters.
 
     `render` is pure: the same inputs give the same output, whatever was rendered before. An effect is a recipe: it
     pickles without its native handle, which is opened on first use and shared with the copies that `fix`, `only` and
@@ -49,18 +49,18 @@ class Effect(abc.ABC):
 
     A subclass calls `super().__init__(name, space)` and implements `process`. It may also override these hooks:
     `open_handle`, if it keeps something native open; `output_channels`, if it changes the number of channels;
-    `version`, if its sound depends on files; `write_state` and `read_state`, for each ending in `states`.
+    `version`, if its output depends on files; `write_state` and `read_state`, for each ending in `states`.
 
     Attributes:
         name: short name for tables and errors, such as "pedalboard:Compressor".
         space: its parameters; `fix` and `only` give a copy with another space.
         automatable: whether settings may change during a clip, see `render`.
-        native: whether it runs foreign code that can crash the process; such effects render in worker processes unless
-            told otherwise.
+        native: whether it runs foreign code that can crash the process; such effects render in worker processes by
+            default.
         address: the text that `load` made it of; None if that took options, or it was made in another way.
-        states: endings of the preset files of its own that it can write and read, besides ".json".
+        states: file endings of its own presets, which it can write and read in addition to ".json".
         inputs: names of its further inputs, such as ("sidechain",).
-        tail_seconds: how long it sounds on after its input ends, at most; None where that is not known.
+        tail_seconds: the longest output after the input ends, in seconds; None if that is not known.
     """
 
     automatable: bool = False
@@ -87,7 +87,7 @@ class Effect(abc.ABC):
         """
 
     def output_channels(self, channels: int) -> int:
-        """How many channels come out for this many channels of audio."""
+        """Number of output channels for a number of input channels."""
         return channels
 
     @property
@@ -126,23 +126,23 @@ class Effect(abc.ABC):
 
     @property
     def defaults(self) -> Settings:
-        """Where every parameter stands when nothing is said, in physical units."""
+        """The default of every parameter, in physical units."""
         return self.space.defaults
 
     @property
     def fingerprint(self) -> str:
-        """A name for what this effect is, for files that keep what was measured of it."""
+        """A text that identifies the effect, for files that keep its measurements."""
         nameless = self.with_space(self.space)
         nameless.address = None
         return f"v2-{hashlib.blake2b(canonical(nameless) + self.version(), digest_size=12).hexdigest()}"
 
     @property
     def version_name(self) -> str:
-        """A name for what `version` gives, for files."""
+        """A hash of `version`, for files."""
         return hashlib.blake2b(self.version(), digest_size=12).hexdigest()
 
     def version(self) -> bytes:
-        """Names the files and packages that the sound depends on, beside what is pickled."""
+        """Identifies the files and packages that the output depends on and that are not pickled."""
         return b""
 
     @final
@@ -194,8 +194,8 @@ class Effect(abc.ABC):
             content: of the file.
 
         Returns:
-            physical values by name, and how far the file's sound is from the sound at those values, relative to the
-            largest sample.
+            physical values by name, and the difference between the outputs at the file's state and at those values,
+            relative to the largest sample.
         """
         raise NotImplementedError(path)
 
@@ -243,8 +243,8 @@ class Effect(abc.ABC):
             hop: samples per block.
             inputs: audio of further inputs by name, (channel, time), as long as `audio`; see `Effect.inputs`. An input
                 that is left out gets silence.
-            tail: whether to append what the effect still sounds after the audio ends, until it is 80 dB below the
-                loudest sample, and at most 10 seconds.
+            tail: whether to append the output after the audio ends, until it is 80 dB below the loudest sample, and at
+                most 10 seconds.
 
         Returns:
             (channel, time), float32; longer than the audio only with `tail`.
@@ -280,7 +280,7 @@ class Effect(abc.ABC):
 
     @final
     def run(self, request: RenderRequest) -> Audio:
-        """Processes a request, and checks what comes out; see `render` for errors."""
+        """Processes a request, and checks the output; see `render` for errors."""
         try:
             with quiet() if self.native else contextlib.nullcontext():
                 y = np.asarray(self.process(request), dtype=np.float32)

@@ -32,7 +32,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def reseed() -> None:
-    """Starts the random numbers of the C library anew, so that plugins that draw them draw the same in every render.
+    """Seeds the random numbers of the C library, so that plugins draw the same numbers in every render.
 
     They are one sequence for the whole process: renders in threads take them from each other.
     """
@@ -45,6 +45,6 @@ def say_reload(name: str) -> None:
     """Says, once for each effect, that it is slow."""
     logging.getLogger("blackbox_fx").warning(
         "%s keeps something of earlier audio after a reset, so it is loaded again for each render; "
-        "`blackbox-fx inspect` tells what that costs.",
+        "`blackbox-fx inspect` shows what that costs.",
         name,
     )

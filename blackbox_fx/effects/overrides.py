@@ -1,4 +1,4 @@
-"""What a user says of a plugin's parameters, against what the plugin tells: a TOML file of one table for each."""
+"""Overrides what a plugin reports of its parameters, by a TOML file with one table for each parameter."""
 
 from __future__ import annotations
 
@@ -23,8 +23,14 @@ _BY_KIND = {
 }
 
 
-class Told(NamedTuple):
-    """A parameter: what its control means over its whole way, how it is offered, and why it is left out, if it is."""
+class Reported(NamedTuple):
+    """A parameter as a plugin reports it.
+
+    Args:
+        control: the parameter over the whole range of its control.
+        offered: the parameter as users set it.
+        why: reason for its exclusion; empty if it is used.
+    """
 
     control: Parameter
     offered: Parameter
@@ -32,7 +38,7 @@ class Told(NamedTuple):
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
-    """The tables of the file. Raises EffectError if it cannot be read or says something that nobody reads."""
+    """The tables of the file. Raises EffectError if it cannot be read or has an unknown key."""
     given = Path(path).expanduser()
     try:
         tables = tomllib.loads(given.read_text(encoding="utf-8"))
@@ -51,12 +57,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
 
 
 def apply(
-    path: str | os.PathLike[str], tables: Mapping[str, dict[str, Any]], known: Mapping[str, Told]
-) -> dict[str, Told]:
-    """What is known of the parameters, changed as the tables say.
+    path: str | os.PathLike[str], tables: Mapping[str, dict[str, Any]], known: Mapping[str, Reported]
+) -> dict[str, Reported]:
+    """The reported parameters, changed by the tables.
 
     Raises:
-        EffectError: a table for an unknown parameter, or one that says what cannot be.
+        EffectError: a table for an unknown parameter, or one with impossible values.
     """
     if unknown := [name for name in tables if name not in known]:
         names = ", ".join(known) or "none"
@@ -70,31 +76,31 @@ def apply(
     return found
 
 
-def _one(told: Told, table: Mapping[str, Any]) -> Told:
+def _one(reported: Reported, table: Mapping[str, Any]) -> Reported:
     said = dict(table)
     exclude = said.pop("exclude", None)
     if exclude not in (None, True, False):
         raise ValueError(f"exclude must be true or false, got {exclude!r}.")
-    why = told.why if exclude is None else ("is excluded by the user" if exclude else "")
+    why = reported.why if exclude is None else ("is excluded by the user" if exclude else "")
     kind = said.pop("kind", None)
     if kind is not None and kind not in _BY_KIND:
         raise ValueError(f"kind must be {', '.join(_BY_KIND)}, got {kind!r}.")
-    allowed = _BY_KIND[kind or told.offered.kind]
+    allowed = _BY_KIND[kind or reported.offered.kind]
     if wrong := [key for key in said if key not in allowed]:
-        raise ValueError(f"a {kind or told.offered.kind} has no {wrong[0]}; known are {', '.join(allowed)}.")
+        raise ValueError(f"a {kind or reported.offered.kind} has no {wrong[0]}; known are {', '.join(allowed)}.")
     if kind is None:
-        return Told(told.control, _changed(told.offered, said), why)
-    control = _made(kind, said, raw_value(told.control, told.control.default))
-    return Told(control, control, why)
+        return Reported(reported.control, _changed(reported.offered, said), why)
+    control = _made(kind, said, raw_value(reported.control, reported.control.default))
+    return Reported(control, control, why)
 
 
 def _changed(p: Parameter, said: dict[str, Any]) -> Parameter:
-    """A parameter of the same kind and control that is offered otherwise."""
+    """A parameter of the same kind and control with other values."""
     if isinstance(p, Toggle):
         return Toggle(said.get("default", p.default))
     if isinstance(p, Choice):
         if "options" in said:
-            raise ValueError("the options are the plugin's; write kind = 'choice' to name all of its positions anew.")
+            raise ValueError("the options are the plugin's; write kind = 'choice' to rename all of its positions.")
         return Choice(p.options, said.get("default", p.default))
     assert isinstance(p, Continuous | Integer)
     low, high = (p.check(key, said.get(key, end)) for key, end in (("min", p.low), ("max", p.high)))
@@ -106,7 +112,7 @@ def _changed(p: Parameter, said: dict[str, Any]) -> Parameter:
 
 
 def _made(kind: str, said: dict[str, Any], raw: float) -> Parameter:
-    """A parameter that replaces what was read, whose control stands at `raw` in [0, 1]."""
+    """A parameter that replaces the reported one; the default of its control is `raw` in [0, 1]."""
     if kind == "toggle":
         return Toggle(said.get("default", raw >= 0.5))
     if kind == "choice":

@@ -62,7 +62,7 @@ def load(effect: Any, path: str | os.PathLike[str]) -> Settings:
     values, difference = effect.read_state(source, content)
     if difference > _DIFFERENT:
         _log.warning(
-            "%s holds more than the parameters of %s: rendered at its values, the sound differs by %.2g of the largest "
+            "%s holds more than the parameters of %s: at its values, the output differs by %.2g of the largest "
             "sample; only the values are used.",
             source,
             effect.name,
@@ -175,7 +175,7 @@ def _require_header(effect: Any, path: Path, text: bytes) -> dict[str, Any]:
     now = _header(effect)
     if said.get("version") != now["version"]:
         _log.warning(
-            "%s was saved with another version of %s (%s, now %s); it may sound different.",
+            "%s was saved with another version of %s (%s, now %s); its output may differ.",
             path,
             effect.name,
             said.get("host"),

@@ -79,7 +79,7 @@ class Rack(Effect):
         own = {m: [{n: b[f"{m}.{n}"] for n in e.space.parameters} for b in blocks] for m, e in self._members.items()}
         if len(blocks) == 1:
             stages = [e.pedalboard_stage(own[label][0], sample_rate) for label, e in self._members.items()]
-            square = audio.shape[0] == audio.shape[1]  # pedalboard cannot tell its channels from its samples
+            square = audio.shape[0] == audio.shape[1]  # pedalboard cannot distinguish its channels from its samples
             if all(stage is not None for stage in stages) and not square:
                 # one pass through memory for all of them, in place, instead of one for each
                 from pedalboard._pedalboard import Pedalboard

@@ -31,11 +31,11 @@ _DAY = 86_400.0  # seconds after which what could not be used is tried again: wh
 class Scanned:
     """An effect as `scan` found it.
 
-    Attributes:
+    Args:
         address: for `load`.
         channels: that go through it at once, 1 or 2; None if it takes any number, or cannot be used.
         parameters: how many it has that can be used; None if it cannot be used.
-        latency: samples by which it delays, which are compensated; None if that is not told.
+        latency: in samples; it is compensated. None if the effect does not report it.
         why: why it cannot be used, one sentence; empty if it can.
     """
 
@@ -70,8 +70,8 @@ def _listed(names: Collection[str] | None, match: str) -> dict[str, list[Entry]]
 def installed(names: Collection[str] | None = None, match: str = "") -> dict[str, list[str]]:
     """Addresses of what seems to be installed, by host, from names alone: no plugin is loaded.
 
-    LADSPA libraries tell their names only when they are loaded, so new ones are, once, in processes of their own. What
-    is no effect, such as an instrument, is known for LADSPA only, and left out there.
+    LADSPA libraries report their names only when they are loaded, so new ones are loaded once, in processes of their
+    own. What is no effect, such as an instrument, is known for LADSPA only, and left out there.
 
     Args:
         names: of hosts; all whose effects can be listed if not given.

@@ -41,29 +41,39 @@ def parameter_from_texts(text_at: Callable[[float], str], steps: int, raw: float
     """
     if steps == 2:
         return Toggle(raw >= 0.5)
-    if 2 < steps <= 1000:
-        texts = [text_at(k / (steps - 1)).strip() for k in range(steps)]
-        values = _numbers(texts)
-        index = round(raw * (steps - 1))
-        if values is None or len(set(values)) < steps:
-            options = tuple(text if texts.count(text) == 1 else f"{text} ({k})" for k, text in enumerate(texts))
-            return Choice(options, options[index])
-        if values == list(range(int(values[0]), int(values[0]) + steps)):
-            return Integer(int(values[0]), int(values[-1]), int(values[0]) + index, unit)
+    stepped = 2 < steps <= 1000
+    listed = _listed(text_at, steps, raw, unit) if stepped else None
+    return listed or _continuous(text_at, steps if stepped else 0, raw, unit)
+
+
+def _listed(text_at: Callable[[float], str], steps: int, raw: float, unit: str) -> Choice | Integer | None:
+    """A parameter whose steps have names or count up by one; None for other numbers."""
+    texts = [text_at(k / (steps - 1)).strip() for k in range(steps)]
+    values = _numbers(texts)
+    index = round(raw * (steps - 1))
+    if values is None or len(set(values)) < steps:
+        options = tuple(text if texts.count(text) == 1 else f"{text} ({k})" for k, text in enumerate(texts))
+        return Choice(options, options[index])
+    first = int(values[0])
+    return Integer(first, int(values[-1]), first + index, unit) if values == list(range(first, first + steps)) else None
+
+
+def _continuous(text_at: Callable[[float], str], steps: int, raw: float, unit: str) -> Continuous:
+    """A linear or logarithmic range, if the texts show one, else the raw position; `steps` is 0 if it moves freely."""
     grid = np.linspace(0, 1, 5)
     values = _numbers([text_at(float(r)) for r in grid])
     if values is None or not values[0] < values[-1]:
         return Continuous(0, 1, raw, "raw")
     low, high = values[0], values[-1]
-    step = (high - low) / (steps - 1) if 2 < steps <= 1000 else 0.0
-    digits = 6 - int(np.floor(np.log10(high - low)))  # the host reads raw values back with float32 noise
     if np.abs(np.array(values) - (low + grid * (high - low))).max() < 0.005 * (high - low):
-        default = Continuous(low, high, low, step=step).decode(np.array([raw]))
-        return Continuous(low, high, min(max(round(default, digits), low), high), unit, step=step)
-    if low > 0 and np.abs(np.log(values) - (np.log(low) + grid * np.log(high / low))).max() < 0.02:
-        default = Continuous(low, high, low, log=True).decode(np.array([raw]))
-        return Continuous(low, high, min(max(round(default, digits), low), high), unit, log=True)
-    return Continuous(0, 1, raw, "raw")
+        scale: dict[str, Any] = {"step": (high - low) / (steps - 1) if steps else 0.0}
+    elif low > 0 and np.abs(np.log(values) - (np.log(low) + grid * np.log(high / low))).max() < 0.02:
+        scale = {"log": True}
+    else:
+        return Continuous(0, 1, raw, "raw")
+    digits = 6 - int(np.floor(np.log10(high - low)))  # the host reads raw values back with float32 noise
+    default = round(Continuous(low, high, low, **scale).decode(np.array([raw])), digits)
+    return Continuous(low, high, min(max(default, low), high), unit, **scale)
 
 
 def raw_value(parameter: Parameter, value: Any) -> float:

@@ -1,4 +1,4 @@
-"""What an estimator is: a way to get a gradient from extra renders of an effect that has none."""
+"""Base classes of estimators, which compute gradients from extra renders of an effect without a derivative."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def to_numpy(x: Tensor) -> NDArray[np.float32]:
 @final
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The renders that an estimator wants, and how their scores become a gradient.
+    """The renders that an estimator asks for, and how their scores become a gradient.
 
-    A score is what the gradient is wanted of: the inner product of a render with the cotangent, or any other number
-    that a render is worth.
+    A score is the number whose gradient is estimated: the inner product of a render with the cotangent, or any other
+    number computed from a render.
 
-    Attributes:
+    Args:
         points: (n, width) in [0, 1]; with `hop`, (n, blocks, width).
-        items: (n,), which item of the batch each takes.
+        items: (n,), index into the batch for each render.
         combine: from scores, (n,) or (n, stretches), and those of the forward pass, (batch,) or (batch, stretches), to
             (batch, width).
         hop: samples per block of settings that vary in time.
-        stretch: samples per stretch, where scores are wanted for stretches of time.
+        stretch: samples per stretch, if there is a score for each stretch of time.
     """
 
     points: Rows
@@ -53,15 +53,19 @@ class Plan:
 @final
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One forward pass through an effect, as its backward pass sees it.
+    """One forward pass through an effect, as its backward pass gets it.
 
-    Attributes:
-        effect, pool, sample_rate: what rendered, where, and at which rate in Hz.
+    Args:
+        effect: that rendered.
+        pool: where it rendered.
+        sample_rate: in Hz.
         audio: dry, (batch, channel, time), float32.
         params: (batch, width) in [0, 1], float32.
         output: wet, (batch, channel, time), float32.
-        failed: (batch,), items for which a render has failed and was skipped by the pool: their gradient is zero, and
-            no more renders are made for them.
+
+    Attributes:
+        failed: (batch,), items for which the pool has skipped a failed render. Their gradient is zero, and no more
+            renders are made for them.
     """
 
     effect: Effect
@@ -81,7 +85,7 @@ class Call:
         return to_numpy(self.params).astype(np.float64)
 
     def render(self, plan: Plan) -> NDArray[np.float32]:
-        """The renders that a plan wants, (n, channel, time)."""
+        """The renders of a plan, (n, channel, time)."""
         job = self.job(plan)
         wet = self.pool.map(job)
         self.note(plan.items, job.failed)
@@ -114,13 +118,13 @@ class Call:
         return scores
 
     def here(self, cotangent: Tensor, stretch: int | None = None) -> NDArray[np.float64]:
-        """The inner product of each g with the output of the forward pass, as `project` gives them; no renders."""
+        """The inner products of the cotangent with the forward pass's output, as `project` gives them; no renders."""
         if stretch is None:
             return torch.einsum("bct,bct->b", cotangent.double(), self.output.double()).cpu().numpy()
         return np.stack([inner(w, y, stretch) for w, y in zip(to_numpy(cotangent), to_numpy(self.output), strict=True)])
 
     def job(self, plan: Plan) -> Job:
-        """The renders that a plan wants."""
+        """The renders of a plan as a job."""
         failed = self.failed[plan.items]
         return Job(self.effect, to_numpy(self.audio), plan.points, plan.items, self.sample_rate, plan.hop, failed)
 
@@ -129,7 +133,7 @@ class Call:
         self.failed[items[failed]] = True
 
     def without_failed(self, gradient: Tensor) -> Tensor:
-        """A gradient, (batch, ...), with zeros for the items of which a render has failed."""
+        """A gradient, (batch, ...), with zeros for the items with a failed render."""
         if not self.failed.any():
             return gradient
         return gradient.masked_fill(
@@ -139,7 +143,7 @@ class Call:
     def estimate(self, plan: Plan, cotangent: Tensor, ahead: Ahead | None = None) -> Rows:
         """The gradient that a plan gives for a cotangent, (batch, width); from renders made ahead if there are any.
 
-        It is zero for items of which a render has failed.
+        It is zero for items with a failed render.
         """
         if ahead is None:
             scores = self.project(plan, cotangent)
@@ -161,7 +165,7 @@ class _State(bytes):
 
 
 class _Replicable(nn.Module):
-    """What can be copied for each of several effects, and pickled into any process."""
+    """A module that can be copied for each of several effects, and pickled into any process."""
 
     def __getstate__(self) -> dict[str, Any]:
         # torch pickles a generator as a tensor in shared memory, which a spawned process cannot read
@@ -208,9 +212,9 @@ class Estimator(_Replicable, abc.ABC):
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient of <cotangent, output> with respect to params.
 
-        The gradient of a continuous or integer column is a slope on the [0, 1] axis. That of an on/off column is what
-        turning on changes, against off; that of an option of a choice is what moving there from the present one
-        changes.
+        The gradient of a continuous or integer column is a slope on the [0, 1] axis. The gradient of an on/off column
+        is the difference between on and off. The gradient of an option of a choice is the difference between this
+        option and the present one.
 
         Args:
             call: the forward pass.
@@ -225,7 +229,7 @@ class Estimator(_Replicable, abc.ABC):
         """The most renders that `vjp` makes for one item of the batch."""
 
     def ahead(self, call: Call) -> Plan | None:
-        """What `vjp` would render, if that is settled before the cotangent is known; see `Probing`."""
+        """The renders of `vjp`, if they do not depend on the cotangent; see `Probing`."""
         return None
 
 
@@ -234,7 +238,7 @@ class Probing(Estimator):
 
     @abc.abstractmethod
     def plan(self, call: Call) -> Plan:
-        """What to render; draws anew each time where the estimator is random. `call.output` is not looked at."""
+        """What to render; random estimators draw again each time. `call.output` is not used."""
 
     def ahead(self, call: Call) -> Plan | None:
         """The plan."""
@@ -249,7 +253,7 @@ class AudioRule(_Replicable, abc.ABC):
     """Gives the gradient with respect to audio; a subclass implements `vjp` and `cost`.
 
     Attributes:
-        any_channels: whether it copes with effects that give another number of channels than they take.
+        any_channels: whether it supports effects whose output has another number of channels than their input.
     """
 
     any_channels: ClassVar[bool] = False
@@ -268,4 +272,4 @@ class AudioRule(_Replicable, abc.ABC):
 
     @abc.abstractmethod
     def cost(self, channels: int) -> int:
-        """The most renders that `vjp` makes for one item of the batch, with so many channels."""
+        """The most renders that `vjp` makes for one item of the batch, with this number of channels."""

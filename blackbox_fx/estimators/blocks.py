@@ -18,7 +18,7 @@ from blackbox_fx.estimators.stochastic import signs
 
 
 def automatable(effect: Effect) -> bool:
-    """Whether all free parameters of an effect may change in mid-clip; of a Rack, those of all its members."""
+    """Whether all free parameters of an effect may change during a clip; for a Rack, those of all members."""
     if not effect.members:
         return effect.automatable
     moving = [e for label, e in effect.members.items() if any(n.startswith(f"{label}.") for n in effect.space.free)]
@@ -65,8 +65,8 @@ def block_plan(
         moves: coarse moves for each item of the batch.
         generator: draws the signs.
     """
-    space, rows = call.effect.space, call.points
-    batch, width = rows.shape
+    space, present = call.effect.space, call.points
+    batch, width = present.shape
     time = call.audio.shape[-1]
     blocks, stretch, fine = -(-time // length), length // 16, np.flatnonzero(reach)
     count = pairs if central else 2 * pairs
@@ -74,11 +74,11 @@ def block_plan(
     drawn = signs(batch, blocks * count, len(fine), generator)
     # neighbouring blocks, and both renders of one block, get orthogonal signs: their slopes are most alike
     direction[..., fine] = drawn.reshape(batch, blocks, count, len(fine)).swapaxes(1, 2)
-    ends = [np.where(reach > 0, space.snap(np.clip(rows + s * reach, 0, 1)), rows) for s in (1, -1)]
+    ends = [np.where(reach > 0, space.snap(np.clip(present + s * reach, 0, 1)), present) for s in (1, -1)]
     half = (ends[0] - ends[1]) / 2
     up, down = (end[:, None, None] for end in ends)
     points = [np.where(s * direction > 0, up, down) for s in ((1, -1) if central else (1,))]
-    points = [np.where(direction == 0, rows[:, None, None], p).reshape(batch * count, blocks, width) for p in points]
+    points = [np.where(direction == 0, present[:, None, None], p).reshape(batch * count, blocks, width) for p in points]
     items = np.repeat(np.arange(batch), count)
     share = windows(time, length, stretch)
     whose = np.arange(share.shape[1]) * stretch // length == np.arange(blocks)[:, None]
@@ -95,7 +95,7 @@ def block_plan(
 
 
 def segments(call: Call, cotangent: Tensor, length: int) -> tuple[Call, Tensor]:
-    """The same forward pass in segments of about so many samples, each an item of its own.
+    """The same forward pass in segments of about a number of samples, each an item of its own.
 
     Each comes with a quarter of itself before it, to run in, where the cotangent is zero. The inner products of the
     segments of an item sum to that of the item, as far as the effect remembers no longer than that.

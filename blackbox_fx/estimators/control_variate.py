@@ -1,4 +1,4 @@
-"""A differentiable stand-in that takes the noise out of an estimate without adding its own error."""
+"""Reduces the noise of an estimate by a differentiable surrogate, without adding the surrogate's own error."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from blackbox_fx.runtime.base import inner
 from blackbox_fx.space import Space
 
 _LEAST = 1e-9  # a step so small that only a column's own steps count
-_KEEP = 0.99  # of what past calls said about c, at every call
+_KEEP = 0.99  # weight of the statistics of past calls, at every call
 
 
 @final
 class ControlVariate(Estimator):
-    """The estimate of `base`, less its noise as seen on a surrogate whose exact gradient is known.
+    """The estimate of `base`, less its noise on a surrogate whose exact gradient is known.
 
     The gradient is base(effect) - c * (base(surrogate) - exact(surrogate)), where both runs of `base` use the same
-    settings. What is in brackets has mean zero, so the mean is that of `base` whatever the surrogate is worth; the
-    closer the surrogate's response to the probes is to the effect's, the less noise is left. c is the regression of one
-    on the other over past calls alone, since a c that knew this call's noise would put a bias in; it starts at 1 and is
+    settings. The term in brackets has mean zero, so the mean is that of `base` for any surrogate. The closer the
+    surrogate's response to the probes is to the effect's, the less noise remains. c is the regression coefficient of
+    the two over past calls only, since a c that depends on this call's noise would add a bias. It starts at 1 and is
     part of `state_dict`.
 
-    `base` must render settings that are constant in time, which is all that a surrogate understands: `MultiplexedSPSA`
-    is refused. The columns of on/off parameters, choices and large steps are left as `base` has them, since a slope of
-    the surrogate is not what such a move changes. For the others the mean of base(surrogate) is its gradient only up to
-    the curvature within a step: times c, that little stays.
+    `base` must render settings that are constant in time, since a surrogate takes no others: `MultiplexedSPSA` is
+    refused. The columns of on/off parameters, choices and large steps are those of `base`, since the surrogate's slope
+    does not predict such a move. For the other columns, the mean of base(surrogate) is its gradient only up to the
+    curvature within a step; c times this small difference remains as a bias.
 
     Args:
         base: any estimator whose renders can be planned, such as `SPSA`.
@@ -41,7 +41,7 @@ class ControlVariate(Estimator):
             in Hz; returns audio of the same shape, differentiable in params. A `Twin` or a neural proxy, for example.
 
     Attributes:
-        c: how much of the surrogate's noise is taken away.
+        c: the factor of the surrogate's noise.
 
     Raises:
         ParameterError: a base that cannot plan, a surrogate that cannot be called.

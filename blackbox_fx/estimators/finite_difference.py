@@ -14,18 +14,18 @@ from blackbox_fx.space import Space
 
 @final
 class FiniteDifference(Probing):
-    """Every column by itself: the reference that other estimators are held against.
+    """Differences of every column by itself: the reference for all other estimators.
 
     Central differences take two renders for each column and are off by the third derivative times step^2 / 6. One-sided
     ones take one, against the forward pass, and are off by the second derivative times step / 2; they go up, or down
     where up would leave [0, 1].
 
     Args:
-        step: how far each end is from the present value, on the [0, 1] axis; a parameter's own step where that is
+        step: distance of each end from the present value, on the [0, 1] axis; a parameter's own step where that is
             larger. If not given, 1e-3 for central and 3e-4 for one-sided differences, where what the curvature and what
             the float32 rounding of the renders (about 1e-7 / step) put in are about equal. Effects with kinks (a
             compressor that switches between attack and release) want smaller steps than smooth effects, down to 1e-5.
-        central: or one-sided.
+        central: whether differences are central; else one-sided.
 
     Raises:
         ParameterError: a step outside (0, 0.5].
@@ -45,12 +45,12 @@ class FiniteDifference(Probing):
         return self._plan(call, coarse=False)
 
     def _plan(self, call: Call, coarse: bool) -> Plan:
-        space, rows = call.effect.space, call.points
-        batch, width = rows.shape
+        space, present = call.effect.space, call.points
+        batch, width = present.shape
         reach = reaches(space, self.step)
         fine = np.flatnonzero(reach)
         items = np.repeat(np.arange(batch), len(fine))
-        starts = space.snap(rows)[items]
+        starts = space.snap(present)[items]
         columns = np.tile(fine, batch)
         each = np.arange(len(items))
         toward = np.zeros((len(items), width))
@@ -70,7 +70,7 @@ class FiniteDifference(Probing):
             grad[:, fine] = ((scores[: len(items)] - other) / own).reshape(batch, len(fine))
             return grad
 
-        moves = [coarse_moves(space, row, reach) if coarse else [] for row in rows]
+        moves = [coarse_moves(space, point, reach) if coarse else [] for point in present]
         return plan(points, owners, moves, slopes)
 
     def cost(self, space: Space) -> int:

@@ -23,14 +23,14 @@ from blackbox_fx.space import Space
 class GuidedES(Stochastic):
     """Gaussian probes, mostly within the subspace where the gradient is expected: recent estimates, or a surrogate's.
 
-    Each pair of renders moves all n columns by +-step * e, where e has the covariance C = (1 - share) I / n + share
-    U U^T / k, for an orthonormal basis U of the k directions, scaled so that its largest eigenvalue is 1. The estimate
-    is the mean of e (<g, y+> - <g, y->) / (2 step), where g is the cotangent, and so it is biased: **its mean is C
-    times the gradient**. What lies within the subspace comes whole; what lies outside shrinks by
-    (1 - share) k / ((1 - share) k + share n), and so is a descent direction still. Its variance for column j is
-    (C_jj g^T C g + (C g)_j^2) / pairs, which sums to near 3 |g|^2 for a gradient within one guide, instead of
-    (n + 1) |g|^2. (Dividing the bias out was worked out: the variance then exceeds that of isotropic probes.) With no
-    guide yet, C is I: unbiased and isotropic.
+    Each pair of renders moves all n columns by +-step * e, where e has the covariance C = (1 - share) I / n + share U
+    U^T / k, for an orthonormal basis U of the k directions, scaled so that its largest eigenvalue is 1. The estimate is
+    the mean of e (<g, y+> - <g, y->) / (2 step), where g is the cotangent, and so it is biased: **its mean is C times
+    the gradient**. The part of the gradient within the subspace is unchanged; the part outside shrinks by the factor (1
+    - share) k / ((1 - share) k + share n), so the mean is still a descent direction. Its variance for column j is (C_jj
+    g^T C g + (C g)_j^2) / pairs, which sums to near 3 |g|^2 for a gradient within one guide, instead of (n + 1) |g|^2.
+    (Without the bias, by division, the variance would exceed that of isotropic probes.) With no guide yet, C is I:
+    unbiased and isotropic.
 
     The directions are this layer's last `history` estimates, averaged over the batch, or the gradient of `guide` at
     each item. Near a bound both ends move inside together, so nothing is clipped. On/off parameters, choices and large
@@ -39,9 +39,9 @@ class GuidedES(Stochastic):
     Args:
         pairs: pairs of renders for each item of the batch.
         step: standard deviation of a column's move for an isotropic probe, on the [0, 1] axis.
-        guide: a differentiable stand-in for the effect, `guide(audio, params, sample_rate)` as for `Autodiff`.
-        history: how many estimates to remember where there is no guide.
-        share: of the probes' energy that goes into the subspace, in [0, 1).
+        guide: a differentiable surrogate of the effect, `guide(audio, params, sample_rate)` as for `Autodiff`.
+        history: number of estimates to remember if there is no guide.
+        share: fraction of the probes' energy in the subspace, in [0, 1).
         generator: draws the probes, see `SPSA`; its state and the history are part of `state_dict`.
 
     Attributes:
@@ -111,20 +111,20 @@ class GuidedES(Stochastic):
         return (isotropic * np.diag(fine.astype(np.float64)) + guided * basis.T @ basis) / (isotropic + guided)
 
     def _plan(self, call: Call, directions: list[Rows]) -> Plan:
-        space, rows = call.effect.space, call.points
-        batch, width = rows.shape
+        space, points = call.effect.space, call.points
+        batch, width = points.shape
         reach = reaches(space, self.step)
         pairs = self.pairs if reach.any() else 0
         generator = self.draws()
         probes = torch.randn(batch, pairs, width, generator=generator, dtype=torch.float64).numpy()
         for item, own in enumerate(directions):
             probes[item] = probes[item] @ _root(self.covariance(own, reach))
-        start = np.repeat(rows[:, None], pairs, axis=1)
+        start = np.repeat(points[:, None], pairs, axis=1)
         plus, minus = (
             np.where(reach > 0, end, start).reshape(batch * pairs, width) for end in around(start, probes * reach)
         )
         items = np.repeat(np.arange(batch), pairs)
-        moves = [draw(coarse_moves(space, row, reach), self.pairs, generator) for row in rows]
+        moves = [draw(coarse_moves(space, point, reach), self.pairs, generator) for point in points]
 
         def slopes(scores: NDArray[np.float64], here: NDArray[np.float64]) -> Rows:
             if not pairs:

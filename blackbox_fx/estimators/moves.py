@@ -1,9 +1,9 @@
-"""Perturbed parameter rows that respect bounds, steps and kinds, with the distance they really moved.
+"""Perturbed points that respect bounds, steps and kinds, with the distance they really moved.
 
 Columns are fine or coarse. Fine ones move by an estimator's step, or by their own where that is larger, up to a tenth
-of the range, and may all move at once. On/off parameters, choices and whatever has larger steps are coarse: they move
-one at a time against the forward pass, since a move of theirs among small ones would drown what those say, and two of
-them together would say nothing about either.
+of the range, and may all move at once. On/off parameters, choices and parameters with larger steps are coarse: they
+move one at a time against the forward pass, since such a move would drown the response to small ones, and the responses
+to two of them together could not be separated.
 """
 
 from __future__ import annotations
@@ -34,54 +34,54 @@ def reaches(space: Space, step: float) -> NDArray[np.float64]:
     return np.where(own <= max(step, _LARGEST), np.maximum(own, step), 0.0)
 
 
-def pair(space: Space, rows: Rows, reach: Rows) -> tuple[Rows, Rows, Rows]:
-    """Rows moved both ways, stopped at 0 and 1.
+def pair(space: Space, points: Rows, reach: Rows) -> tuple[Rows, Rows, Rows]:
+    """Points moved both ways, stopped at 0 and 1.
 
     Args:
         space: of the effect.
-        rows: (n, width), where to start.
+        points: (n, width), the present settings.
         reach: (n, width), how far and in which direction each column goes; 0 for coarse ones.
 
     Returns:
         plus, minus: (n, width), the two ends as they will be rendered.
         moved: (n, width), plus - minus. Dividing by it instead of twice the reach keeps slopes whole at a bound.
     """
-    ends = [np.clip(rows + s * reach, 0.0, 1.0) for s in (1, -1)]
-    plus, minus = (np.where(reach != 0, space.snap(end), rows) for end in ends)
+    ends = [np.clip(points + s * reach, 0.0, 1.0) for s in (1, -1)]
+    plus, minus = (np.where(reach != 0, space.snap(end), points) for end in ends)
     return plus, minus, plus - minus
 
 
-def around(rows: Rows, reach: Rows) -> tuple[Rows, Rows]:
-    """Rows plus and minus a reach of the same shape, around a centre moved inside where they would leave [0, 1].
+def around(points: Rows, reach: Rows) -> tuple[Rows, Rows]:
+    """Points plus and minus a reach of the same shape, around a centre moved inside where they would leave [0, 1].
 
     The distance between the two is twice the reach always (of at most 0.5), so that a slope is whole at a bound.
     """
     reach = np.clip(reach, -0.5, 0.5)
-    centre = np.clip(rows, np.abs(reach), 1 - np.abs(reach))
+    centre = np.clip(points, np.abs(reach), 1 - np.abs(reach))
     return centre + reach, centre - reach
 
 
 class Move(NamedTuple):
-    """One coarse move: it adds weight * <cotangent, render at row - forward pass> to a column of the gradient."""
+    """One coarse move: it adds weight * <cotangent, render at point - forward pass> to a column of the gradient."""
 
-    row: Rows
+    point: Rows
     column: int
     weight: float
 
 
-def coarse_moves(space: Space, row: Rows, reach: NDArray[np.float64]) -> list[Move]:
-    """All coarse moves from a row, (width,). Summed up, they give the gradient of the columns whose reach is 0.
+def coarse_moves(space: Space, point: Rows, reach: NDArray[np.float64]) -> list[Move]:
+    """All coarse moves from a point, (width,). Summed up, they give the gradient of the columns whose reach is 0.
 
     An on/off parameter moves to its other state, a choice to each of its other options, and a parameter with steps by
     one step up and one down, whose slopes are averaged.
     """
-    here = space.snap(row[None])[0]
+    here = space.snap(point[None])[0]
     moves = []
     for name in space.free:
         p, s = space.parameters[name], space.slices[name]
 
         def moved(columns: Rows, s: slice = s) -> Rows:
-            to = row.copy()
+            to = point.copy()
             to[s] = columns
             return to
 
@@ -123,10 +123,10 @@ def plan(
         stretch: theirs.
     """
     flat = [(item, move) for item, own in enumerate(moves) for move in own]
-    rows = np.array([move.row for _, move in flat]).reshape(len(flat), points.shape[-1])
+    moved = np.array([move.point for _, move in flat]).reshape(len(flat), points.shape[-1])
     owners = np.array([item for item, _ in flat], dtype=np.int64)
     if hop is not None:
-        rows = np.repeat(rows[:, None], points.shape[1], axis=1)
+        moved = np.repeat(moved[:, None], points.shape[1], axis=1)
 
     def combine(scores: NDArray[np.float64], here: NDArray[np.float64]) -> Rows:
         own, coarse = np.split(scores, [len(points)])
@@ -137,4 +137,4 @@ def plan(
             grad[item, move.column] += move.weight * (score - here[item])
         return grad
 
-    return Plan(np.concatenate([points, rows]), np.concatenate([items, owners]), combine, hop, stretch)
+    return Plan(np.concatenate([points, moved]), np.concatenate([items, owners]), combine, hop, stretch)

@@ -1,4 +1,4 @@
-"""Simultaneous perturbation, many times over in one clip."""
+"""Simultaneous perturbation with different signs in every block of a clip."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from blackbox_fx.space import Space
 _SHORTEST = 4096  # samples; shorter blocks than this were never best
 _DRAWS = 4  # of each candidate in a check
 _EVERY = 200  # calls from one check to the next
-_KEPT = 0.5  # of the gradient that a candidate must keep in the mean
-_MARGIN = 0.7  # what has not at most this share of the error of plain SPSA is not worth its bias
+_KEPT = 0.5  # least part of the gradient in the mean of a candidate's estimates
+_MARGIN = 0.7  # largest error of a candidate, over that of plain SPSA
 
 
 class Way(NamedTuple):
-    """One way to estimate: blocks or segments of so many samples, by central or one-sided differences."""
+    """One way to estimate: blocks or segments of a number of samples, by central or one-sided differences."""
 
     length: int
     central: bool
@@ -39,45 +39,47 @@ def _blend(old: float, new: float) -> float:
 
 @final
 class MultiplexedSPSA(Stochastic):
-    """SPSA whose every block of time carries signs of its own: many estimates for the two renders of one.
+    """SPSA with different signs in every block of time: many estimates from the two renders of one pair.
 
     The parameters are automated: each block of the clip has its own random signs, and the share of <cotangent, y> that
     falls into a block, cut out with overlapping windows that sum to one, is correlated with that block's signs. In the
     geometric mean over six scenes of 3 and 10 s, with a multi-resolution STFT loss, its squared error was 150 times
     below that of SPSA with as many renders for a rack of 15 parameters and 35 times for ZamCompX2.
 
-    Signs are rows of a Hadamard matrix, handed out block after block. Instead of a pair with opposite signs, each
-    render may have its own and be held against the forward pass (one-sided): that halves the error where automation
-    changes no bit of what it does not move, and ruins it where a loss with near-silent passages magnifies those bits.
+    Signs are rows of a Hadamard matrix, one for each block in turn. Instead of a pair with opposite signs, each render
+    may have its own signs and be compared with the forward pass (one-sided). This halves the error where automation
+    changes no bit outside the blocks that it moves. It fails where the loss amplifies such bits in near-silent
+    passages.
 
-    Blocks must be long beside the effect's memory and the loss's longest window, and short beside the clip, so they are
-    chosen by measurement: the first backward pass, and every 200th after it, takes one random item and measures the
-    relative squared error of each candidate against central differences, over 4 draws. Candidates are four lengths,
-    from max(4096, window) upwards, as far as four blocks fit into the clip, and for the best of them one-sided
-    differences. The best on average over checks is kept (older ones count half each time), or plain SPSA, measured
-    alike (or taken as on a linear function, if that is less), where nothing has at most 0.7 of its error. What keeps
-    less than half of the gradient in the mean is out whatever its error, since an estimate of zero has an error of one,
-    far below that of SPSA. A check costs up to 48 * pairs + 2 * columns renders; `chosen` and `reason` say what it
-    found. (A length from the effect's memory alone, as renders show it, did no better than a fixed 8192.)
+    Blocks must be much longer than the effect's memory and the loss's longest window, and much shorter than the clip,
+    so their length is chosen by measurement. The first backward pass, and every 200th after it, takes one random item
+    and measures the relative squared error of each candidate against central differences, over 4 draws. Candidates are
+    up to four lengths from max(4096, window) upwards of which four blocks fit into the clip, and one-sided differences
+    for the best of them. The candidate with the least average error over checks is chosen; each check halves the weight
+    of earlier ones. Plain SPSA is chosen if no candidate has at most 0.7 of its error, which is measured too, or
+    computed for a linear function if that is less. Candidates whose mean has less than half of the gradient are
+    rejected, since an estimate of zero has an error of one, far below that of SPSA. A check costs up to 48 * pairs + 2
+    * columns renders; `chosen` and `reason` report its result. (A length derived from the effect's memory alone was no
+    better than a fixed 8192.)
 
-    An effect that cannot change in mid-clip is rendered in segments instead, which are then items of a batch for SPSA,
-    each with a quarter of itself before it to run in: a quarter more audio, central differences only.
+    An effect that cannot change during a clip is rendered in segments instead, which are then items of a batch for
+    SPSA, each with a quarter of itself before it to run in: a quarter more audio, central differences only.
 
-    The mean is the gradient for an effect without memory; else it lacks what the effect still does after a block's
-    window ends, a bias that no averaging removes. Its square was 0 to 1 % of the squared gradient on a rack of filters
-    and a compressor, and on ZamCompX2, whose release is long, 6 to 15 % with blocks of 16384 and 25 to 55 % with 4096.
-    On/off parameters, choices and large steps move one at a time, as in `SPSA`, and without bias.
+    The mean is the gradient for an effect without memory. Otherwise it lacks the effect's response after the end of a
+    block's window, a bias that no averaging removes. Its square was 0 to 1 % of the squared gradient on a rack of
+    filters and a compressor, and on ZamCompX2, whose release is long, 6 to 15 % with blocks of 16384 and 25 to 55 %
+    with 4096. On/off parameters, choices and large steps move one at a time, as in `SPSA`, and without bias.
 
     Args:
         pairs: pairs of renders for each item of the batch.
-        block: samples per block; chosen among four lengths if not given. Either way only used where it beats SPSA.
+        block: samples per block; chosen among four lengths if not given. Blocks are used only if they beat SPSA.
         window: the loss's longest window, in samples.
-        step: how far each sign goes, on the [0, 1] axis.
-        generator: draws the signs, see `SPSA`; its state, and what checks found, are part of `state_dict`.
+        step: distance of each move, on the [0, 1] axis.
+        generator: draws the signs, see `SPSA`; its state and the results of checks are part of `state_dict`.
 
     Attributes:
-        chosen: "blocks of 8192 samples, one-sided" or the like.
-        reason: why.
+        chosen: the chosen way, such as "blocks of 8192 samples, one-sided".
+        reason: the errors that decided.
 
     Raises:
         ParameterError: pairs or window below 1, a block below 512, a step outside (0, 0.5].
@@ -112,7 +114,7 @@ class MultiplexedSPSA(Stochastic):
         return SPSA(self.pairs, self.step, self.generator)
 
     def fits(self, call: Call) -> bool:
-        """Whether the clip is long enough for four blocks, and there is more than one column to tell apart."""
+        """Whether the clip is long enough for four blocks, and there is more than one column."""
         return bool(self._fitting(call)) and int(np.count_nonzero(reaches(call.effect.space, self.step))) > 1
 
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
@@ -237,7 +239,7 @@ class MultiplexedSPSA(Stochastic):
 
     def _moves(self, call: Call, generator: torch.Generator) -> list[list[Move]]:
         space, reach = call.effect.space, reaches(call.effect.space, self.step)
-        return [draw(coarse_moves(space, row, reach), self.pairs, generator) for row in call.points]
+        return [draw(coarse_moves(space, point, reach), self.pairs, generator) for point in call.points]
 
     def cost(self, space: Space) -> int:
         """As `SPSA`: two for each pair, and coarse moves; checks, and the run-in of segments, come on top."""

@@ -68,11 +68,11 @@ class ScoreFunction(Stochastic):
 
     def plan(self, call: Call) -> Plan:
         """Mirrored pairs of random settings."""
-        space, rows = call.effect.space, call.points
-        batch, width = rows.shape
+        space, points = call.effect.space, call.points
+        batch, width = points.shape
         pairs, every = self.cost(space) // 2, _combinations(space)
         exact = 1 < every <= pairs
-        start = np.repeat(rows[:, None], pairs, axis=1)
+        start = np.repeat(points[:, None], pairs, axis=1)
         generator = self.draws()
         drawn = torch.randn(batch, pairs, width, generator=generator, dtype=torch.float64).numpy()
         plus, minus = around(start, drawn * self.sigma)
@@ -80,7 +80,7 @@ class ScoreFunction(Stochastic):
         score, normal, before = np.zeros((batch, pairs, width)), np.ones(width, bool), 1
         for name in _discrete(space):
             own = space.slices[name]
-            chances = _chances(rows[:, own])
+            chances = _chances(points[:, own])
             if exact:
                 option = np.tile(np.arange(pairs) // before % chances.shape[1], (batch, 1))
                 weight *= np.take_along_axis(chances, option, axis=1)

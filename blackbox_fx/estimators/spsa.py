@@ -17,7 +17,7 @@ from blackbox_fx.space import Space
 
 
 def draw(moves: list[Move], count: int, generator: torch.Generator) -> list[Move]:
-    """At most so many of the moves, drawn without replacement and weighted so that their sum keeps its mean."""
+    """At most a given number of the moves, drawn without replacement and weighted so that their sum keeps its mean."""
     count = min(count, len(moves))
     drawn = torch.randperm(len(moves), generator=generator)[:count].tolist()
     return [moves[k]._replace(weight=moves[k].weight * len(moves) / count) for k in drawn]
@@ -27,21 +27,21 @@ def draw(moves: list[Move], count: int, generator: torch.Generator) -> list[Move
 class SPSA(Stochastic):
     """Two renders for any number of parameters: all move at once, each by its own random sign.
 
-    Every item of the batch has signs of its own, and those of its pairs are orthogonal (rows of a Hadamard matrix with
-    random signs of its columns). The estimate of each column is the difference of the two inner products over the
-    distance that column really moved, so nothing is halved at a bound. Its mean is the gradient, up to the curvature
-    within a step. Its variance is the sum of the other columns' squared slopes times r (m - r) / ((m - 1) K^2) for K
-    pairs, m the next power of two from the number of columns and r = K mod m: that is 1 for one pair, less than 1 / K
-    for more, and 0 where m divides K. A parameter whose own step is larger than `step` moves by its own.
+    Every item of the batch has its own signs, and those of its pairs are orthogonal: rows of a Hadamard matrix whose
+    columns have random signs. The estimate of a column is the difference of the two inner products over the distance
+    that the column really moved, so slopes are right at a bound too. Its mean is the gradient, up to the curvature
+    within a step. Its variance is the sum of the other columns' squared slopes times r (m - r) / ((m - 1) K^2), where K
+    is the number of pairs, m the number of columns rounded up to a power of two, and r = K mod m. This factor is 1 for
+    one pair, less than 1 / K for more, and 0 where m divides K. A parameter whose own step is larger than `step` moves
+    by its own step.
 
-    On/off parameters, choices and whatever has steps larger than a tenth of its range do not take part. They move one
-    at a time: each pair brings one more render, for one such move drawn without replacement and weighted by how many
-    there are. That is unbiased, and exact once there are as many pairs as moves. (Moving them along with the others was
-    tried: on a plugin with two switches it biased both by what they do together, and its noise hid the continuous
-    parameters.)
+    On/off parameters, choices, and parameters with steps larger than a tenth of their range move one at a time instead.
+    Each pair has one more render for such a move, drawn without replacement and weighted by the number of moves. This
+    is unbiased, and exact if there are as many pairs as moves. (Moving them together with the others was tried: on a
+    plugin with two switches, their interaction biased both, and their noise hid the continuous parameters.)
 
-    An effect that is not deterministic wants larger steps. They are not found here: what its noise costs depends on the
-    loss as much as on the effect, and a step that changed by itself would change the bias unseen.
+    An effect that is not deterministic needs larger steps. They are not chosen automatically: the effect of its noise
+    depends on the loss as well, and a step that changes would change the bias without notice.
 
     Args:
         pairs: pairs of renders for each item of the batch.
@@ -66,20 +66,20 @@ class SPSA(Stochastic):
     def plan(self, call: Call) -> Plan:
         """Two renders for every pair, and the coarse moves that are drawn."""
         space, reach, generator = call.effect.space, reaches(call.effect.space, self.step), self.draws()
-        moves = [draw(coarse_moves(space, row, reach), self.pairs, generator) for row in call.points]
+        moves = [draw(coarse_moves(space, point, reach), self.pairs, generator) for point in call.points]
         return self.joint(call, generator, moves)
 
     def joint(self, call: Call, generator: torch.Generator, moves: Sequence[Sequence[Move]] | None = None) -> Plan:
         """The plan with these coarse moves for each item; without any, their columns are left 0."""
-        space, rows = call.effect.space, call.points
-        batch, width = rows.shape
+        space, points = call.effect.space, call.points
+        batch, width = points.shape
         reach = reaches(space, self.step)
         fine = np.flatnonzero(reach)
         pairs = self.pairs if len(fine) else 0
         direction = np.zeros((batch, pairs, width))
         direction[..., fine] = signs(batch, pairs, len(fine), generator)
         items = np.repeat(np.arange(batch), pairs)
-        plus, minus, moved = pair(space, rows[items], direction.reshape(len(items), width) * reach)
+        plus, minus, moved = pair(space, points[items], direction.reshape(len(items), width) * reach)
 
         def slopes(scores: NDArray[np.float64], here: NDArray[np.float64]) -> Rows:
             if not pairs:
@@ -91,7 +91,7 @@ class SPSA(Stochastic):
         return plan(np.concatenate([plus, minus]), np.concatenate([items, items]), moves or [()] * batch, slopes)
 
     def error(self, columns: int) -> float:
-        """The expected squared error over the squared gradient, of so many columns of a linear function."""
+        """The expected squared error over the squared gradient, for a number of columns of a linear function."""
         order = 1 << max(columns - 1, 1).bit_length()
         over = self.pairs % order
         return (columns - 1) * over * (order - over) / ((order - 1) * self.pairs**2)

@@ -1,4 +1,4 @@
-"""What random estimators share: a generator whose state travels with the layer, and signs drawn from it."""
+"""Base of random estimators: a generator whose state is part of the layer's, and signs drawn from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rank_and_size() -> tuple[int, int]:
 class Stochastic(Probing):
     """An estimator that draws from a generator of its own, on the CPU, whose state is part of `state_dict`.
 
-    A subclass draws from `draws()` in its `plan`, once for each plan. What it remembers besides, it gives and takes in
+    A subclass draws from `draws()` in its `plan`, once for each plan. Other state that it keeps goes through
     `memory` and `recall`.
 
     Args:

@@ -87,7 +87,7 @@ def limit() -> None:
 
 
 def allow_cpu(seconds: float) -> None:
-    """Lets this process compute for so many seconds from now on; the kernel ends it after that."""
+    """Limits the computing time of this process from now on, in seconds; the kernel ends it after that."""
     with contextlib.suppress(ValueError, OSError):
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         soft = int(time.process_time() + seconds) + 1
@@ -96,7 +96,7 @@ def allow_cpu(seconds: float) -> None:
 
 @final
 class Growth:
-    """How far the memory of this process has grown beyond what its effects need. macOS does not tell.
+    """How far the memory of this process has grown beyond what its effects need. macOS does not report it.
 
     Args:
         most: bytes by which it may grow.
@@ -132,7 +132,7 @@ class Growth:
 
 
 def _started_under(folder: Path) -> list[int]:
-    """Processes, this one aside, whose temporary files go to a folder: a worker and all that it started."""
+    """Processes, except this one, whose temporary files go to a folder: a worker and all that it started."""
     mark, found = f"TMPDIR={folder}".encode(), []
     for entry in _PROC.iterdir() if _PROC.is_dir() else ():
         # others' processes cannot be read, and any may end meanwhile
@@ -145,7 +145,7 @@ def _started_under(folder: Path) -> list[int]:
 
 
 def end_all(folder: Path, group: int) -> None:
-    """Ends whatever a worker started, wherever it went, this process aside.
+    """Ends all processes that a worker started, except this one, even if they left its group.
 
     Args:
         folder: of the worker.

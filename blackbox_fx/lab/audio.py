@@ -1,4 +1,4 @@
-"""How right the audio gradient is: its cosine to the true one, from random directions."""
+"""Measures the accuracy of the audio gradient: its cosine to the true one, from random directions."""
 
 from __future__ import annotations
 
@@ -40,16 +40,18 @@ _DEADLINE = 3600.0  # seconds, for a process to score one more effect
 @final
 @dataclasses.dataclass(frozen=True)
 class AudioScore:
-    """One effect at one setting, on a clip and at a setting that its rule was not chosen on.
+    """The score of one effect, on a clip and at a setting that its rule was not chosen on.
 
-    Attributes:
+    Args:
         kind: "single", "chain", "rack" or "plugin".
         name: of the effect.
-        rule: what `Verified` chose.
+        rule: that `Verified` chose.
         renders: that the rule makes for each clip; for a chain, the most of any member.
-        cosine, error: of its gradient to the true one, and the standard error.
-        truth: correlation of the true answers at two sizes of the change, which no cosine can be expected to exceed.
-        identity, spsa: cosines of a plain wire, and of SPSA over all samples with two renders.
+        cosine: of the rule's gradient to the true one.
+        error: standard error of the cosine.
+        truth: correlation of the true answers at two sizes of the change; no cosine can be expected to exceed it.
+        identity: cosine of a plain wire, which passes the gradient unchanged.
+        spsa: cosine of SPSA over all samples with two renders.
     """
 
     kind: str
@@ -64,13 +66,13 @@ class AudioScore:
 
 
 def _stable(effect: Effect) -> Effect:
-    """Without what lets an effect sound on for ever."""
+    """The effect without a freeze mode, whose output would never end."""
     frozen = {name: False for name in effect.space.parameters if name.endswith("freeze_mode")}
     return effect.fix(frozen)
 
 
 def subjects(kinds: Sequence[str], count: int, seed: int) -> list[tuple[str, str, Any]]:
-    """What is compared: (kind, name, effect or list of effects), `count` random chains and racks each of 2 and 3."""
+    """The effects to compare as (kind, name, effect or list of effects); `count` chains and racks each of 2 and 3."""
     found: list[tuple[str, str, Any]] = []
     if "single" in kinds:
         found += [("single", name, _stable(load(f"pedalboard:{name}"))) for name in SINGLE]
@@ -89,10 +91,10 @@ def subjects(kinds: Sequence[str], count: int, seed: int) -> list[tuple[str, str
 @final
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How every subject scores at every setting.
+    """Scores every subject at every setting.
 
-    `Verified` chooses on other songs, at settings of its own. The loss is `MultiResolutionSTFT` to the effect at
-    another setting.
+    `Verified` chooses its rule on other songs and at other settings. The loss is `MultiResolutionSTFT` to the effect's
+    output at another setting.
 
     Args:
         kinds: of "single", "chain", "rack" and "plugin".
@@ -113,8 +115,8 @@ class Comparison:
     def run(self, workers: int, progress: Progress) -> Iterator[tuple[int, list[AudioScore]]]:
         """Yields the number of a subject and its scores, in the order in which they are done.
 
-        Subjects are spread over processes, whose certificates are their own: nothing found before is used, and
-        nothing kept.
+        Subjects are spread over processes. Each makes its own certificates: it uses none from earlier runs, and keeps
+        none.
 
         Args:
             workers: processes.
@@ -124,8 +126,8 @@ class Comparison:
         progress(0, len(names), "")
         with tempfile.TemporaryDirectory(prefix="blackbox_fx-") as folder:
             context = multiprocessing.get_context("spawn")
-            with context.Pool(workers, _begin, (folder,)) as team:
-                results = team.imap_unordered(self._numbered, range(len(names)))
+            with context.Pool(workers, _begin, (folder,)) as processes:
+                results = processes.imap_unordered(self._numbered, range(len(names)))
                 for done in range(1, len(names) + 1):
                     n, found = results.next(_DEADLINE)
                     yield n, found
@@ -141,12 +143,12 @@ class Comparison:
             layer = _layer(kind, effect, pool)
             whole = Rack(effect) if isinstance(effect, list) else effect
             channels = 2 if getattr(whole, "channels", 1) == 2 else 1
-            _meet(layer, whole, music(self.seed + 900, self.seconds, channels), self.seed + 90)
+            _choose_rule(layer, whole, music(self.seed + 900, self.seconds, channels), self.seed + 90)
             found = []
             for k in range(self.settings):
                 clip = music(self.seed + k, self.seconds, channels)
-                rows = draw_settings(whole, 2, self.seed + 31 * k, margin=0.1)
-                found.append(_score(kind, name, layer, whole, clip, rows, self.directions, pool, self.seed + k))
+                points = draw_settings(whole, 2, self.seed + 31 * k, margin=0.1)
+                found.append(_score(kind, name, layer, whole, clip, points, self.directions, pool, self.seed + k))
             return found
 
 
@@ -165,23 +167,23 @@ def _layer(kind: str, effect: Any, pool: Pool) -> Any:
     return BlackBox(whole, FiniteDifference(), audio_rule=Verified(), pool=pool, sample_rate=RATE)
 
 
-def _gradient(layer: Any, audio: Tensor, row: np.ndarray, target: Tensor) -> tuple[Tensor, Tensor]:
+def _gradient(layer: Any, audio: Tensor, point: np.ndarray, target: Tensor) -> tuple[Tensor, Tensor]:
     """Of the loss with respect to audio, and with respect to the output."""
     dry = audio[None].clone().requires_grad_()
-    wet = layer(dry, torch.from_numpy(row[None]).float())
+    wet = layer(dry, torch.from_numpy(point[None]).float())
     wet.retain_grad()
     MultiResolutionSTFT()(wet, target[None]).backward()
     assert dry.grad is not None and wet.grad is not None
     return dry.grad[0].double(), wet.grad[0].double()
 
 
-def _meet(layer: Any, whole: Effect, clip: Tensor, seed: int) -> None:
-    """Lets `Verified` choose, away from what it is scored on."""
-    row, other = draw_settings(whole, 2, seed)
+def _choose_rule(layer: Any, whole: Effect, clip: Tensor, seed: int) -> None:
+    """Lets `Verified` choose its rule on another clip and setting than those it is scored on."""
+    point, other = draw_settings(whole, 2, seed)
     target = torch.from_numpy(whole.render(clip.numpy(), whole.space.decode(other), RATE))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # uncertain rules show in the table
-        _gradient(layer, clip, row, target)
+        _gradient(layer, clip, point, target)
 
 
 def _score(
@@ -190,17 +192,17 @@ def _score(
     layer: Any,
     whole: Effect,
     clip: Tensor,
-    rows: np.ndarray,
+    points: np.ndarray,
     directions: int,
     pool: Pool,
     seed: int,
 ) -> AudioScore:
-    row = rows[0]
-    job = Job(whole, clip[None].numpy(), rows[1:], np.zeros(1, np.int64), RATE)
+    point = points[0]
+    job = Job(whole, clip[None].numpy(), points[1:], np.zeros(1, np.int64), RATE)
     target = torch.from_numpy(pool.map(job)[0])
-    gradient, v = (g.numpy() for g in _gradient(layer, clip, row, target))
+    gradient, v = (g.numpy() for g in _gradient(layer, clip, point, target))
     truth = AudioTruth(
-        Call(whole, pool, RATE, clip[None], torch.from_numpy(row[None]).float(), clip[None]), v, seed + 1
+        Call(whole, pool, RATE, clip[None], torch.from_numpy(point[None]).float(), clip[None]), v, seed + 1
     )
     rng = np.random.default_rng(seed)
     columns: list[tuple[float, float, float]] = []  # true, found, wire

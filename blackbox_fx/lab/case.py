@@ -1,4 +1,4 @@
-"""What estimators are compared on: an effect at a setting, a clip of music, and a loss."""
+"""The cases that estimators are compared on: an effect at a setting, a clip of music, and a loss."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHORTEST_SONG = 2.0  # seconds
 
 
 def load_effect(address: str) -> Effect:
-    """What `load` gives, and twin:NAME besides, an effect with a differentiable twin.
+    """The effect of an address of `load`, or of twin:NAME for an effect with a differentiable twin.
 
     Raises:
         EffectError: an unknown effect.
@@ -38,15 +38,15 @@ def load_effect(address: str) -> Effect:
 
 
 def draw_settings(effect: Effect, n: int, seed: int, margin: float = 0.2) -> np.ndarray:
-    """Random rows (n, width) in [0, 1], numbers kept `margin` away from both ends of their range.
+    """Random points (n, width) in [0, 1], with numbers kept `margin` away from both ends of their range.
 
-    At the ends many effects do nothing, and a gradient of nothing compares nothing.
+    At the ends, many effects do nothing, and their gradient is zero.
     """
-    rows = effect.space.sample(n, seed)
+    points = effect.space.sample(n, seed)
     for name, columns in effect.space.slices.items():
         if not isinstance(effect.space.parameters[name], (Choice, Toggle)):
-            rows[:, columns] = margin + (1 - 2 * margin) * rows[:, columns]
-    return effect.space.snap(rows)
+            points[:, columns] = margin + (1 - 2 * margin) * points[:, columns]
+    return effect.space.snap(points)
 
 
 def music(seed: int, seconds: float, channels: int = 1) -> Tensor:
@@ -61,9 +61,9 @@ def music(seed: int, seconds: float, channels: int = 1) -> Tensor:
 class Case:
     """An effect at a setting, a clip, and the gradient of a loss with respect to the effect's output.
 
-    Attributes:
+    Args:
         name: for tables.
-        effect: the effect, its free parameters being those that matter.
+        effect: whose free parameters are those of the gradient.
         audio: dry, (channel, time).
         target: the same effect at other settings, (channel, time).
         params: (width,) in [0, 1].
@@ -94,9 +94,9 @@ class Case:
         return self.audio.shape[-1] / self.sample_rate
 
 
-def render(effect: Effect, audio: Tensor, row: np.ndarray) -> Tensor:
-    """The effect's output for audio (channel, time) at a row (width,) of columns."""
-    return torch.from_numpy(effect.render(audio.numpy(), effect.space.decode(row), RATE))
+def render(effect: Effect, audio: Tensor, point: np.ndarray) -> Tensor:
+    """The effect's output for audio (channel, time) at a point (width,) in [0, 1]."""
+    return torch.from_numpy(effect.render(audio.numpy(), effect.space.decode(point), RATE))
 
 
 def make_case(
@@ -107,7 +107,7 @@ def make_case(
     windows: tuple[int, ...] = (512, 1024, 2048),
     setting: int = 0,
 ) -> Case:
-    """A case from a seed: a song, a setting, and the sound of another setting as the target.
+    """A case from a seed: a song, a setting, and the output at another setting as the target.
 
     Args:
         effect: with one free parameter or more.
@@ -118,7 +118,7 @@ def make_case(
         setting: another one gives another setting and target for the same song.
 
     Raises:
-        EffectError: an effect without free parameters, or whose output does not depend on them here.
+        EffectError: the effect has no free parameters.
     """
     if not effect.space.width:
         raise EffectError(f"{effect.name} has no free parameters, so there is no gradient to compare.")

@@ -68,7 +68,7 @@ def _joint(label: str, estimator: Callable[[Case, torch.Generator], Estimator]) 
 
 
 def chain_methods(case: Case, seed: int = 0) -> list[Method]:
-    """All that is compared: chains, and the opaque rack with one pair and with as many renders as the best chain."""
+    """All compared methods: chains, and the opaque rack with one pair and with as many renders as the best chain."""
     ways = by_effect()
     price = Study(ways, draws=2, seed=seed)
     price.run([case])
@@ -77,11 +77,11 @@ def chain_methods(case: Case, seed: int = 0) -> list[Method]:
 
 
 def by_effect() -> list[Method]:
-    """Chains: each effect with its own estimator and the audio rule that `Verified` finds; "wires" pass audio as it is.
+    """Chains: each effect has its own estimator and the audio rule that `Verified` finds; "wires" pass audio as it is.
 
-    Which rule the compressor gets decides what is left of the error: with `Pointwise` over 1 to 512 samples, `TwoStage`
-    or `LocalSpectrum`, whose cosines on random directions are near 1 too, about 0.1 was left on four cases, since a
-    filter before the compressor changes its level, and these rules hold its gain fixed. `Dynamics` does not.
+    The compressor's rule decides the residual error. `Pointwise` over 1 to 512 samples, `TwoStage` and `LocalSpectrum`
+    also have cosines near 1 on random directions, but a residual error of about 0.1 on four cases. A filter before the
+    compressor changes its level, and these rules hold its gain fixed; `Dynamics` does not.
     """
     return [
         _chain("Chain: FiniteDifference()", lambda draw: FiniteDifference()),
@@ -92,7 +92,12 @@ def by_effect() -> list[Method]:
 
 
 def jointly(size: int, spent: float) -> list[Method]:
-    """The opaque rack of so many effects, at the renders of one pair and at so many effect renders or a few more."""
+    """The opaque rack as one black box, with the renders of one pair and with about `spent` effect renders.
+
+    Args:
+        size: number of effects in the rack.
+        spent: effect renders for one gradient; rounded up to whole pairs.
+    """
     pairs = sorted({1, max(1, math.ceil(spent / (2 * size)))})
     plain = [_joint(f"Rack: SPSA({n})", lambda _, draw, n=n: SPSA(n, generator=draw)) for n in pairs]
     return plain + [

@@ -23,11 +23,11 @@ How = Literal["never", "by time", "by settings"]
 
 @final
 class Faulty(Effect):
-    """A real effect that crashes (1), hangs (2) or gives NaN (3) where its settings say so, once for each ticket.
+    """A real effect that crashes (1), hangs (2) or gives NaN (3) as its settings ask, once for each ticket.
 
     Args:
         inner: the effect.
-        folder: where tickets that were used are noted.
+        folder: keeps an empty file for every used ticket.
     """
 
     native = True
@@ -81,9 +81,9 @@ class Crashing(Effect):
     def process(self, request: RenderRequest) -> Audio:
         """Renders, or crashes."""
         settings = request.settings
-        with self.handle() as left:
-            left[0] -= 1
+        with self.handle() as remaining:
+            remaining[0] -= 1
             drawn = int.from_bytes(hashlib.blake2b(repr(settings).encode(), digest_size=8).digest())
-            if {"never": 1, "by time": left[0], "by settings": drawn % self.every}[self.how] == 0:
+            if {"never": 1, "by time": remaining[0], "by settings": drawn % self.every}[self.how] == 0:
                 os.kill(os.getpid(), signal.SIGSEGV)
         return self.inner.render(request.audio, settings, request.sample_rate)

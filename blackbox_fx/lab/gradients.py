@@ -1,4 +1,4 @@
-"""Compares estimators with the true gradient: bias, variance, direction and error, for renders and for seconds."""
+"""Compares estimators with the true gradient: bias, variance, direction and error, per render and per second."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from blackbox_fx.lab.truth import KNOWN, Truth, true_gradient
 
 @final
 class Study:
-    """Draws estimates from every method at every case; what was measured stays if it is interrupted.
+    """Draws estimates from every method at every case; completed samples survive an interruption.
 
     Args:
-        methods: who is compared.
-        draws: estimates from each method at each case; one that draws nothing is asked only twice.
+        methods: that are compared.
+        draws: estimates from each method at each case; deterministic methods make only two.
         seed: of everything random in the methods.
 
     Attributes:
         samples: filled by `run`.
-        unsuited: lines of methods that do not suit a case, with their reasons.
+        unsuited: the reason why a method does not suit a case, by its `line`.
 
     >>> from blackbox_fx.lab.case import load_effect, make_case
     >>> from blackbox_fx.lab.methods import methods
@@ -52,26 +52,26 @@ class Study:
         for k, case in enumerate(cases):
             progress(k * len(self.methods) * self.draws, total, f"truth at {case.name}")
             truth = true_gradient(case)
-            askers = [asker for method in self.methods if (asker := self._asker(case, truth, method, k))]
+            running = [estimates for method in self.methods if (estimates := self._start(case, truth, method, k))]
             try:
-                for draw in range(1, self.draws):  # the first one was asked on the way in
-                    for m, asker in enumerate(askers):
-                        asker.ask()
+                for draw in range(1, self.draws):  # the first one is drawn at the start
+                    for m, estimates in enumerate(running):
+                        estimates.draw()
                         done = (k * self.draws + draw) * len(self.methods) + m + 1
-                        progress(done, total, f"{case.name}: {asker.method.label}")
+                        progress(done, total, f"{case.name}: {estimates.method.label}")
             finally:
-                self.samples += [asker.sample() for asker in askers if asker.found]
+                self.samples += [estimates.sample() for estimates in running if estimates.found]
 
-    def _asker(self, case: Case, truth: Truth, method: Method, k: int) -> _Asker | None:
+    def _start(self, case: Case, truth: Truth, method: Method, k: int) -> _Estimates | None:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + k)
         try:
-            return _Asker(case, truth, method, generator)
+            return _Estimates(case, truth, method, generator)
         except BlackBoxError as error:
             self.unsuited[method.line] = str(error)
             return None
 
     def summaries(self) -> list[Summary]:
-        """Every method over the cases that prove something (see `Truth.proves`), or over all where none does."""
+        """Every method over the cases that are conclusive (see `Truth.proves`), or over all if none is."""
         proving = [s for s in self.samples if s.truth.proves] or [s for s in self.samples if s.truth.norm > 0]
         by_label: dict[str, list[Sample]] = collections.defaultdict(list)
         for sample in proving:
@@ -79,7 +79,7 @@ class Study:
         return [summarise(samples, self.seed) for samples in by_label.values()]
 
     def doubts(self) -> list[str]:
-        """One sentence for every case that proves nothing, and every method that was left out."""
+        """One sentence for every case that proves nothing, and for every method that was left out."""
         cases = {s.case.name: s.truth for s in self.samples if not s.truth.proves}
         found = []
         for name, truth in cases.items():
@@ -91,8 +91,8 @@ class Study:
         return found + [f"{line} was left out: {reason}" for line, reason in self.unsuited.items()]
 
 
-class _Asker:
-    """One method at one case, asked for estimates one by one."""
+class _Estimates:
+    """One method at one case, which gives estimates one by one."""
 
     def __init__(self, case: Case, truth: Truth, method: Method, generator: torch.Generator) -> None:
         self.case, self.truth, self.method = case, truth, method
@@ -104,10 +104,10 @@ class _Asker:
         self._seconds: list[float] = []
         self._renders: list[tuple[float, float]] = []
         self.found: list[NDArray[np.float64]] = []
-        self.ask()
+        self.draw()
         self._certain = torch.equal(generator.get_state(), before)
 
-    def ask(self) -> None:
+    def draw(self) -> None:
         """One more estimate."""
         if len(self.found) > 1 and self._certain and np.array_equal(self.found[0], self.found[1]):
             return
@@ -119,7 +119,7 @@ class _Asker:
         self.found.append(slope[0].double().numpy())
 
     def sample(self) -> Sample:
-        # a rule may look at an effect once and then know it; what that costs is not what every gradient costs
+        # a rule may examine an effect once, in the first backward pass; later gradients do not pay for that
         renders, audio_renders = np.mean(self._renders[1:] or self._renders, axis=0).tolist()
         once = max(0.0, sum(self._renders[0]) - renders - audio_renders)
         seconds = float(np.median(self._seconds))

@@ -1,4 +1,4 @@
-"""Every installed plugin, measured: does it load, is it pure, what does hosting it cost."""
+"""Measures every installed plugin: whether it loads, whether it is pure, and what hosting it costs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WORKER = "blackbox_fx.lab.hosts_worker"
 @final
 @dataclasses.dataclass(frozen=True)
 class Hosted:
-    """What was measured of one effect; nan where it was not.
+    """Measurements of one effect; nan where there is none.
 
     Args:
         address: to `load` it.
@@ -30,10 +30,10 @@ class Hosted:
         used, excluded: numbers of parameters.
         reset: what is done before each render.
         fresh, aba, leak, repeat, random: errors relative to the largest sample, see `Profile`.
-        latency: samples that are left after what is reported was compensated.
+        latency: residual latency in samples, after the reported latency was compensated.
         ratio: time of a render over that of the bare call of the host.
-        render_ms: of a quarter second of stereo.
-        notes: what went wrong on the way.
+        render_ms: milliseconds to render a quarter second of stereo.
+        notes: problems during the measurements.
     """
 
     address: str
@@ -55,18 +55,18 @@ class Hosted:
 
     @property
     def host(self) -> str:
-        """Such as "vst3"."""
+        """The host's name, such as "vst3"."""
         return self.address.partition(":")[0]
 
     @property
     def error(self) -> float:
-        """The worst of purity; nan if it was not measured."""
+        """The largest error of purity; nan if it was not measured."""
         errors = [self.fresh, self.aba, self.leak, self.repeat, self.random]
         return math.nan if any(map(math.isnan, errors)) else max(errors)
 
     @property
     def pure(self) -> bool:
-        """Whether nothing but its inputs is heard in a render."""
+        """Whether a render depends on nothing but its inputs."""
         return self.error <= PURE
 
     @property
@@ -82,7 +82,7 @@ class Hosted:
             return f"differs from render to render ({self.repeat:.1e})"
         which = max(("leak", "aba", "fresh"), key=lambda name: getattr(self, name))
         words = {
-            "leak": "loud audio is left in silence",
+            "leak": "loud audio remains in silence",
             "aba": "remembers settings",
             "fresh": "used differs from fresh",
         }
@@ -90,34 +90,34 @@ class Hosted:
 
 
 def surveyed_hosts() -> tuple[str, ...]:
-    """The hosts whose installed effects are measured: those with a call of their own to compare with."""
+    """The hosts whose installed effects are measured: those whose bare call a render can be compared with."""
     return tuple(name for name in scanning.listing_hosts() if hosts.find_host(name).bare)
 
 
 def installed(names: Sequence[str]) -> list[str]:
-    """Addresses of what is installed for these hosts. Raises ParameterError on an unknown one."""
+    """Addresses of the effects that are installed for these hosts. Raises ParameterError on an unknown one."""
     return [address for found in scanning.installed(names).values() for address in found]
 
 
 def measure(address: str, deadline: float) -> Hosted:
-    """One effect, in a process of its own that must say something every `deadline` seconds."""
-    told: dict[str, Any] = {}
+    """Measures one effect in a process of its own, which must report something every `deadline` seconds."""
+    reported: dict[str, Any] = {}
     failure = ""
     try:
-        told = isolation.call(_WORKER, {"address": address}, deadline, told.update)
+        reported = isolation.call(_WORKER, {"address": address}, deadline, reported.update)
     except isolation.Failed as error:
         failure = f"it {error}"
     except isolation.Refused as error:
         failure = error.args[1]
     fields = {
-        name: told[name]
+        name: reported[name]
         for name in ("name", "load_s", "used", "excluded", "reset", "ratio", "render_ms")
-        if name in told
+        if name in reported
     }
     for ours, theirs in (("fresh", "fresh_error"), ("aba", "aba_error"), ("leak", "leak"), ("repeat", "repeat_error")):
-        fields[ours] = told.get(theirs, math.nan)
-    fields |= {"random": told.get("random_error", math.nan), "latency": told.get("latency_measured", math.nan)}
-    return Hosted(address, failure=failure, notes="; ".join(told.get("notes", ())), **fields)
+        fields[ours] = reported.get(theirs, math.nan)
+    fields |= {"random": reported.get("random_error", math.nan), "latency": reported.get("latency_measured", math.nan)}
+    return Hosted(address, failure=failure, notes="; ".join(reported.get("notes", ())), **fields)
 
 
 def survey(
@@ -127,12 +127,12 @@ def survey(
     progress: Callable[[int, int, str], None],
     at_once: int = 2,
 ) -> Iterator[Hosted]:
-    """Measures effects, a few at once, each in its own process; what the log holds is not measured again.
+    """Measures effects, a few at once, each in its own process; those in the log are not measured again.
 
     Args:
         addresses: of the effects.
-        deadline: seconds of silence after which an effect is given up.
-        log: file of one JSON line for each effect, which grows as they are measured.
+        deadline: seconds without a report after which an effect is given up.
+        log: file to which one JSON line is added for each effect as it is measured.
         progress: called with effects done, all effects, and the last one's address.
         at_once: processes.
     """
@@ -142,10 +142,10 @@ def survey(
         if address in known:
             done += 1
             yield known[address]
-    left = [address for address in addresses if address not in known]
+    remaining = [address for address in addresses if address not in known]
     executor = ThreadPoolExecutor(at_once)
     try:
-        for future in as_completed(executor.submit(measure, address, deadline) for address in left):
+        for future in as_completed(executor.submit(measure, address, deadline) for address in remaining):
             hosted = future.result()
             if log:
                 with log.open("a") as file:
@@ -158,7 +158,7 @@ def survey(
 
 
 def read_log(log: Path) -> list[Hosted]:
-    """What was measured before; lines that are damaged count as not measured."""
+    """Reads earlier measurements; damaged lines are ignored."""
     found = []
     for line in log.read_text().splitlines() if log.exists() else ():
         try:
@@ -171,16 +171,18 @@ def read_log(log: Path) -> list[Hosted]:
 @final
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What is to say of one format.
+    """The effects of one host in numbers.
 
     Args:
-        format: such as "vst3".
-        found, loaded, pure: effects that there are, that render, and of those, that are pure.
+        host: such as "vst3".
+        found: number of effects.
+        loaded: number of effects that render.
+        pure: number of effects that render and are pure.
         ratio: median time of a render over that of the bare host.
-        excluded: parameters left out, and all.
+        excluded: number of excluded parameters, and of all parameters.
     """
 
-    format: str
+    host: str
     found: int
     loaded: int
     pure: int
@@ -189,7 +191,7 @@ class Summary:
 
 
 def summarise(hosted: Sequence[Hosted]) -> list[Summary]:
-    """One summary for each format, and one for all."""
+    """One summary for each host, and one for all."""
     summaries = []
     for name in [*dict.fromkeys(h.host for h in hosted), "all"]:
         own = [h for h in hosted if name in (h.host, "all")]

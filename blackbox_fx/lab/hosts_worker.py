@@ -56,7 +56,7 @@ def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str,
     s = Subject(effect, 4.0)
     values = safely(s, purity, "purity")
     if _worst(values) > _BOUND and loaded["reset"] not in ("", "reload"):
-        # whatever was believed on loading: the strictest reset may still do
+        # the strictest reset may suffice, whichever was chosen on loading
         strict = effect.fix()
         vars(strict).update(reset="reload")
         other = Subject(strict, 4.0)

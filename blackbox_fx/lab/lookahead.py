@@ -1,4 +1,4 @@
-"""What renders that start ahead of the backward pass save."""
+"""Measures the time saved by renders that start before the backward pass."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ COLUMNS = 8
 class Saving:
     """Times of one training step, in seconds.
 
-    Attributes:
+    Args:
         network: the network alone.
         plugin: its renders alone, in the pool.
-        waiting: network and plugin, the perturbed renders made in the backward pass.
-        ahead: the same, the perturbed renders begun in the forward pass.
+        waiting: network and plugin, with perturbed renders in the backward pass.
+        ahead: network and plugin, with perturbed renders that start in the forward pass.
     """
 
     network: NDArray[np.float64]
@@ -41,18 +41,19 @@ class Saving:
 def _slow(audio: Any, sample_rate: float, ms: float, **gains: float) -> Any:
     import time
 
-    time.sleep(ms / 1000)  # a plugin on a core of its own, as far as this process can tell
+    time.sleep(ms / 1000)  # to this process, the same as a plugin on a core of its own
     return audio * (1 + sum(gains.values()))
 
 
 def lookahead(share: float, batch: int, rounds: int, workers: int, progress: Callable[[int, int, str], None]) -> Saving:
-    """Times a step of a network that goes on after a slow effect, which stands for cores that this machine has not.
+    """Times a training step of a network behind a slow effect.
 
-    The effect sleeps, so that it takes no core from the network. Its renders, forward and central differences of 8
-    parameters together, take `share` of the network's time on so many workers. All ways run in turn in every round.
+    The effect sleeps, so that it takes no core from the network, as if the machine had more cores. Its renders, forward
+    and central differences of 8 parameters together, take `share` of the network's time. All ways run in turn in every
+    round.
 
     Args:
-        share: of the plugin's time in the network's.
+        share: the plugin's time over the network's.
         batch: clips.
         rounds: timed, after one that is not.
         workers: of the pool.

@@ -36,13 +36,13 @@ def _twin(case: Case) -> Differentiable:
 
 
 def _off(case: Case) -> Differentiable:
-    """A stand-in as good as a trained proxy might be: the twin, with every setting a tenth nearer to the middle."""
+    """A surrogate as good as a trained proxy might be: the twin, with every setting a tenth nearer to the middle."""
     function = _twin(case)
     return lambda audio, params, sample_rate: function(audio, 0.05 + 0.9 * params, sample_rate)
 
 
 def _lines(most: int) -> dict[str, list[tuple[str, Make]]]:
-    """By family, its members with their labels; those that take a budget get 2, 4, ... up to `most` renders."""
+    """The labelled members of each family; those that take a budget get 2, 4, ... up to `most` renders."""
     budgets, pairs = list(_budgets(most, 2)), [n // 2 for n in _budgets(most, 2)]
     return {
         "FiniteDifference": [

@@ -28,8 +28,8 @@ SUBJECTS = ("channel strip", "ZamCompX2", "ZaMultiCompX2")
 def subject(name: str) -> tuple[Effect, int]:
     """One of the effects compared, and its channels: a chain of built-ins, a compressor, or one of three bands.
 
-    Of the last, the bands are on: they are off by default, and then its gradient is that of one trim alone. What only
-    displays the gain reduction, and all switches, are held.
+    The bands of the last are switched on; they are off by default, which leaves only the gradient of one trim. All
+    switches, and parameters that only display the gain reduction, are fixed.
     """
     if name == "channel strip":
         return channel_strip(), 1
@@ -60,11 +60,15 @@ def _numbers(effect: Effect) -> Effect:
 class Ratio:
     """Squared error of multiplexed SPSA over that of SPSA, in one situation.
 
-    Attributes:
-        effect, width, seconds, window: the situation; window is the loss's longest, in samples.
-        cases: how many of them counted, see `Truth.proves`.
-        tried: how many there were.
-        plain, multiplexed: relative squared errors, geometric means.
+    Args:
+        effect: name of the effect.
+        width: its number of columns.
+        seconds: length of a clip.
+        window: the loss's longest, in samples.
+        cases: number of conclusive cases, see `Truth.proves`.
+        tried: number of all cases.
+        plain: relative squared error of SPSA, geometric mean.
+        multiplexed: relative squared error of multiplexed SPSA, geometric mean.
         ratio: geometric mean over cases, with a bootstrap interval over cases.
     """
 
@@ -79,14 +83,14 @@ class Ratio:
     ratio: Interval
 
     def row(self) -> dict[str, Any]:
-        """As numbers, for a CSV."""
+        """A row of a CSV file."""
         own = dataclasses.asdict(self) | dataclasses.asdict(self.ratio)
         return {name: value for name, value in own.items() if name != "ratio"}
 
 
 @final
 class Multiplexing:
-    """All situations; what was measured stays if it is interrupted.
+    """Compares both in all situations; completed ratios survive an interruption.
 
     Args:
         effects: with their channels, by name; all `SUBJECTS` if not given.

@@ -15,8 +15,8 @@ from blackbox_fx.proxy.nets import Structured, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.training.train import train_proxy
 
-# Each with what suits it: a step of the TCN over a whole batch takes as long as four over two clips, and one of the
-# LSTM over a long clip as long as ten over short ones.
+# Each has the batch and clip length that suit it: a step of the TCN over a whole batch takes as long as four over two
+# clips, and a step of the LSTM over a long clip as long as ten over short ones.
 RIVALS: dict[str, Mapping[str, Any]] = {
     "TCN": {"net": {"kind": "tcn"}, "batch": 2},
     "LSTM-32": {"net": {"kind": "recurrent"}, "seconds": 0.2},
@@ -26,10 +26,10 @@ _SLOPES = 0.5
 
 
 def tricks(recipe: ProxyRecipe) -> dict[str, Mapping[str, Any]]:
-    """What may be done otherwise than a recipe does, one at a time.
+    """Changes to a recipe that are tried one at a time.
 
-    Pre-emphasis, clips of noise, a saturated or logarithmic error-to-signal ratio (which weights quiet clips up) and
-    other learning rates were tried too, and won nowhere at equal time; no recipe has settings for them.
+    Pre-emphasis, clips of noise, a saturated or logarithmic error-to-signal ratio (which gives quiet clips more weight)
+    and other learning rates were tried too. None was better in equal time, so no recipe has settings for them.
     """
     net = make_net(recipe.net, 1, recipe.sample_rate) if recipe.net else None
     if recipe.impulses and isinstance(net, Structured) and net.is_filter:
@@ -47,11 +47,12 @@ def tricks(recipe: ProxyRecipe) -> dict[str, Mapping[str, Any]]:
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class NetScore:
-    """How one net did on one effect.
+    """The score of one net on one effect.
 
-    Attributes:
-        effect, net: which.
-        card: with its scores and its training.
+    Args:
+        effect: name of the effect.
+        net: name of the net, or of the change to its training.
+        card: its scores and its training.
     """
 
     effect: str
@@ -83,11 +84,11 @@ class Nets:
             for net, changes in {_AS_IS: {}, **others}.items():
                 chosen = dataclasses.replace(recipe, minutes=self.minutes, steps=0, seed=self.seed, **changes)
 
-                def told(done: int, total: int, words: str, label: str = f"{name}, {net}") -> None:
+                def report(done: int, total: int, words: str, label: str = f"{name}, {net}") -> None:
                     progress(done, total, f"{label}: {words}")
 
                 with tempfile.TemporaryDirectory(prefix="blackbox_fx-") as folder:
-                    yield NetScore(name, net, train_proxy(chosen, Path(folder), progress=told).card)
+                    yield NetScore(name, net, train_proxy(chosen, Path(folder), progress=report).card)
 
 
 def net_table(scores: Sequence[NetScore]) -> list[tuple[str, ...]]:
@@ -103,7 +104,7 @@ def net_table(scores: Sequence[NetScore]) -> list[tuple[str, ...]]:
 
 
 def brought(scores: Sequence[NetScore]) -> dict[str, str]:
-    """What each trick did to the scores of one effect, for its card."""
+    """The effect of each trick on the scores of one effect, for its card."""
     base = next(score for score in scores if score.net == _AS_IS).card
     minutes = f"after {base.training.seconds / 60:.2g} minutes"
     return {score.net: f"{_words(score.card)}, instead of {_words(base)}, {minutes}" for score in scores[1:]}

@@ -1,4 +1,4 @@
-"""Finds the settings of a target sound, by gradients and by nevergrad's searches, at the same number of renders."""
+"""Finds the settings of a target output, by gradients and by nevergrad's searches, with the same number of renders."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ Point = tuple[float, float]  # effect renders so far, loss
 class Run:
     """One search from one start.
 
-    Attributes:
+    Args:
         name: of the method.
-        case: where.
-        renders: effect renders made until each loss was known, forward and backward, rising.
+        case: where it searched.
+        renders: effect renders, forward and backward, until each loss was known; increasing.
         losses: as long as `renders`.
     """
 
@@ -44,7 +44,7 @@ class Run:
     losses: NDArray[np.float64]
 
     def best(self, at: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The least loss found within so many renders, over the loss at the start; 1 before anything was rendered."""
+        """The least loss within `at` renders, over the loss at the start; 1 before the first render."""
         least = np.minimum.accumulate(self.losses) / self.case.loss
         found = np.searchsorted(self.renders, at, side="right")
         return np.concatenate([[1.0], least])[found]
@@ -55,7 +55,7 @@ def by_gradient(case: Case, method: Method, budget: float, seed: int = 0) -> Run
 
     Args:
         case: its setting is the start, its target the goal.
-        method: who gives gradients.
+        method: that gives the gradients.
         budget: effect renders, forward passes included; see `Tally`.
         seed: of the method's draws.
     """
@@ -85,7 +85,7 @@ def by_search(case: Case, name: str, budget: float, seed: int = 0) -> Run:
     Args:
         case: its setting is the start, its target the goal.
         name: in nevergrad's registry, such as "CMA".
-        budget: effect renders, of which one pass through the effect costs as many as it has members.
+        budget: effect renders; one pass through a rack costs as many as it has members.
         seed: of its draws.
 
     Raises:
@@ -95,8 +95,8 @@ def by_search(case: Case, name: str, budget: float, seed: int = 0) -> Run:
     tally, distance, points = count(layer, case.audio.shape[-1]), case.distance(), list[Point]()
 
     @torch.no_grad()
-    def loss_at(row: NDArray[np.float64]) -> float:
-        loss = float(distance(layer(case.audio[None], torch.from_numpy(row).float()[None])))
+    def loss_at(point: NDArray[np.float64]) -> float:
+        loss = float(distance(layer(case.audio[None], torch.from_numpy(point).float()[None])))
         points.append((tally.total, loss))
         return loss
 

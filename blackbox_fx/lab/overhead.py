@@ -1,4 +1,4 @@
-"""What the layer costs on top of the bare effect, on this machine."""
+"""Measures the time that the layer adds to the bare effect, on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEMBERS = ("LowShelfFilter", "PeakFilter", "HighShelfFilter", "Compressor", "Rev
 @final
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """How long one way of rendering took, against the bare loop and against Inline, in the same round.
+    """Times of one way to render, relative to the bare loop and to Inline in the same round.
 
     Args:
         name: the way.
@@ -138,10 +138,10 @@ def supervision(
     """
     rate, rng = 44100, np.random.default_rng(0)
     audio = (0.1 * rng.standard_normal((batch, 2, int(seconds * rate)))).astype(np.float32)
-    rows = effect.space.sample(batch, rng)
-    whole = Job(effect, audio, rows, np.arange(batch), rate)
-    single = Job(effect, audio[:1], rows[:1], np.zeros(1, np.int64), rate)
-    values = effect.space.decode(rows[0])
+    points = effect.space.sample(batch, rng)
+    whole = Job(effect, audio, points, np.arange(batch), rate)
+    single = Job(effect, audio[:1], points[:1], np.zeros(1, np.int64), rate)
+    values = effect.space.decode(points[0])
     spent, equal = np.zeros((7, rounds + 1)), True
     with (
         Processes(1) as one,
@@ -182,8 +182,8 @@ def _bare(rack: Rack, audio: Tensor, params: Tensor, rate: int) -> Tensor:
     from pedalboard._pedalboard import Pedalboard
 
     wet = []
-    for clip, row in zip(audio.numpy(), params.double().numpy(), strict=True):
-        values = rack.space.decode(row)
+    for clip, point in zip(audio.numpy(), params.double().numpy(), strict=True):
+        values = rack.space.decode(point)
         board = Pedalboard([getattr(pedalboard, name)() for name in MEMBERS])
         for (label, member), plugin in zip(rack.members.items(), board, strict=True):
             for name in member.space.free:

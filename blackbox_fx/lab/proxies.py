@@ -1,4 +1,4 @@
-"""The ways to use a proxy's gradient, and none, at the same number of renders, judged by the real effect."""
+"""Compares ways to train with a proxy and without, at the same number of renders; the real effect gives the loss."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from blackbox_fx.proxy.training.refresh import Refresh
 
 Make = Callable[[Effect, Proxy, torch.Generator], nn.Module]
 
-_LOOKS = 8
+_EVALUATIONS = 8
 _RESAMPLES = 1000
 
 
@@ -62,14 +62,15 @@ WAYS: dict[str, Make] = {
 class Attempt:
     """One way at one task.
 
-    Attributes:
-        way, task: who and where.
+    Args:
+        way: see `WAYS`.
+        task: that was attempted.
         steps: of the optimiser.
-        renders: made for them, forward and backward.
-        seconds: taken, judging not counted.
-        places: renders at which it was judged, (looks,); for ways that make none, those that "full" has made by then.
-        losses: of the real effect at the settings found by then, over that at the start, (looks,).
-        delivered: the last of them; for "plain proxy", of what it delivers, which is the proxy's sound.
+        renders: made for training, forward and backward.
+        seconds: spent on training, without evaluations.
+        places: renders made before each evaluation, (evaluations,). For ways that make none, those that "full" makes.
+        losses: of the real effect at the settings found by then, over that at the start, (evaluations,).
+        delivered: the last of the losses; for "plain proxy", the loss of the proxy's own output.
         visited: error-to-signal ratio and gradient cosine of the proxy where the learner ended, on unseen clips, before
             and after this training; see `Proxies.visit`. Empty unless the proxy was refreshed.
     """
@@ -87,16 +88,17 @@ class Attempt:
 
 @final
 class Proxies:
-    """Every way on every task, with the same number of renders; what was run stays if it is interrupted.
+    """Runs every way on every task, with the same number of renders; completed attempts survive an interruption.
 
-    The loss is `MultiResolutionSTFT` to the sound of the hidden settings; in training, at one random resolution a step.
+    The loss is `MultiResolutionSTFT` to the output at the hidden settings. In training, each step takes one random
+    resolution.
 
-    Plain and half train alike, through the proxy alone, and make no renders; they get as many steps as full. So their
-    settings are the same, and what differs is what is delivered: the proxy's sound, or the effect's.
+    Plain and half train alike, through the proxy alone, and make no renders; they get as many steps as full. They
+    therefore find the same settings, and differ only in what they deliver: the proxy's output, or the effect's.
 
     Args:
         proxy: of the effect.
-        renders: for each training, those of the backward pass included. Renders to judge by are not counted.
+        renders: for each training, including the backward pass. Renders for evaluations are not counted.
         seed: of all draws.
 
     Attributes:
@@ -127,7 +129,7 @@ class Proxies:
     @torch.no_grad()
     def judge(self, layer: nn.Module, learner: nn.Module, by: Examples) -> float:
         """The loss of the real effect at what a learner chooses, on clips that it did not see."""
-        return float(self.loss(layer(by.audio, learner(by.heard)), by.target))
+        return float(self.loss(layer(by.audio, learner(by.features)), by.target))
 
     def attempt(self, way: str, task: Task, seed: int) -> Attempt:
         """One way at one task."""
@@ -140,7 +142,7 @@ class Proxies:
         points = [(0.0, self.judge(real, learner, task.unseen))]
         while used + dearest <= self.renders:
             pick = rng.choice(len(task.train.audio), task.batch, replace=False)
-            wet = layer(task.train.audio[pick], learner(task.train.heard[pick]))
+            wet = layer(task.train.audio[pick], learner(task.train.features[pick]))
             loss = self.loss(wet, task.train.target[pick], int(rng.integers(len(self._distance.windows))))
             optimizer.zero_grad()
             loss.backward()
@@ -151,7 +153,7 @@ class Proxies:
             step += 1
             now = tally.total or step * task.batch * effects_in(task.effect)
             used, dearest = now, max(dearest, now - used)
-            if used >= len(points) * self.renders / _LOOKS or used + dearest > self.renders:
+            if used >= len(points) * self.renders / _EVALUATIONS or used + dearest > self.renders:
                 paused = time.perf_counter()
                 points.append((used, self.judge(real, learner, task.unseen)))
                 judging += time.perf_counter() - paused
@@ -173,7 +175,7 @@ class Proxies:
         """
         audio, effect, real = task.unseen.audio, task.effect, BlackBox(task.effect, sample_rate=RATE)
         with torch.no_grad():
-            params = learner(task.unseen.heard)
+            params = learner(task.unseen.features)
             others = torch.from_numpy(draw_settings(effect, len(audio), seed + 1)).float()
             wet, target = real(audio, params), real(audio, others)
             ratios = [float(esr(proxy(audio, params, RATE), wet).median()) for proxy in proxies]

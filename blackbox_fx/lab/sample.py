@@ -1,4 +1,4 @@
-"""What a method said at a case, and what that says about the method."""
+"""The gradients that a method estimated at a case, and how good they are."""
 
 from __future__ import annotations
 
@@ -38,13 +38,16 @@ class Method:
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """What one method said at one case.
+    """The gradients that one method estimated at one case.
 
-    Attributes:
-        case, truth, method: where, the right answer, and who.
-        draws: estimates, (draws, width).
-        renders, audio_renders: effect renders for each draw, for parameters and for audio; see `Tally`.
-        once: further renders in the first backward pass only: what a method spends on looking at the effect.
+    Args:
+        case: where the gradient was estimated.
+        truth: the true gradient there.
+        method: that estimated it.
+        draws: the estimates, (draws, width).
+        renders: effect renders for the parameters' gradient, for each draw; see `Tally`.
+        audio_renders: the same for the audio's gradient.
+        once: further renders in the first backward pass only, with which a method examines the effect.
         seconds: for each draw.
     """
 
@@ -82,11 +85,11 @@ class Sample:
 
     @property
     def chance(self) -> float:
-        """The `bias` that an unbiased method with this variance would show in as many draws: its standard error."""
+        """The standard error of the mean: the `bias` that an unbiased method with this variance would show."""
         return math.sqrt(self.variance / len(self.draws))
 
     def row(self) -> dict[str, Any]:
-        """All of it as numbers, for a CSV."""
+        """A row of a CSV file."""
         column, share = self.truth.largest
         return {
             "effect": self.case.effect.name,
@@ -134,14 +137,18 @@ def number(x: float) -> str:
 class Summary:
     """One method over all cases.
 
-    Attributes:
-        line, label: who.
-        cases: how many.
-        renders, audio_renders, seconds: for each gradient, means over cases.
-        once: renders on top in the first backward pass, mean over cases.
-        error: relative squared error, geometric mean over cases of the mean over draws.
-        cosine: mean over cases of the mean over draws.
-        bias, chance: see `Sample`; root mean squares over cases.
+    Args:
+        line: see `Method`.
+        label: see `Method`.
+        cases: their number.
+        renders: for each gradient of the parameters, mean over cases.
+        audio_renders: for each gradient of the audio, mean over cases.
+        once: further renders in the first backward pass, mean over cases.
+        seconds: for each gradient, mean over cases.
+        error: relative squared error: the mean over draws, then the geometric mean over cases.
+        cosine: the mean over draws, then over cases.
+        bias: see `Sample`; root mean square over cases.
+        chance: see `Sample`; root mean square over cases.
         variance: mean over cases.
     """
 
@@ -160,11 +167,11 @@ class Summary:
 
 
 def summarise(samples: Sequence[Sample], seed: int = 0) -> Summary:
-    """One method over cases; intervals by bootstrap over cases, and over draws within them."""
+    """Summarises one method over cases. Intervals are by bootstrap over cases, and over draws within each case."""
     rng = np.random.default_rng(seed)
     errors, cosines = [s.errors for s in samples], [s.cosines for s in samples]
 
-    def again(values: Sequence[NDArray[np.float64]], chosen: NDArray[np.int64]) -> list[float]:
+    def resample(values: Sequence[NDArray[np.float64]], chosen: NDArray[np.int64]) -> list[float]:
         return [float(rng.choice(values[k], len(values[k])).mean()) for k in chosen]
 
     rounds = [rng.integers(len(samples), size=len(samples)) for _ in range(RESAMPLES)]
@@ -173,16 +180,25 @@ def summarise(samples: Sequence[Sample], seed: int = 0) -> Summary:
         first.line,
         first.label,
         len(samples),
-        float(np.mean([s.renders for s in samples])),
-        float(np.mean([s.audio_renders for s in samples])),
-        float(np.mean([s.once for s in samples])),
-        float(np.mean([s.seconds for s in samples])),
-        interval(geometric([float(e.mean()) for e in errors]), [geometric(again(errors, r)) for r in rounds]),
-        interval(float(np.mean([c.mean() for c in cosines])), [float(np.mean(again(cosines, r))) for r in rounds]),
-        math.sqrt(float(np.mean([s.bias**2 for s in samples]))),
-        math.sqrt(float(np.mean([s.chance**2 for s in samples]))),
-        float(np.mean([s.variance for s in samples])),
+        _mean(samples, "renders"),
+        _mean(samples, "audio_renders"),
+        _mean(samples, "once"),
+        _mean(samples, "seconds"),
+        interval(geometric([float(e.mean()) for e in errors]), [geometric(resample(errors, r)) for r in rounds]),
+        interval(_average([c.mean() for c in cosines]), [_average(resample(cosines, r)) for r in rounds]),
+        math.sqrt(_mean(samples, "bias", 2)),
+        math.sqrt(_mean(samples, "chance", 2)),
+        _mean(samples, "variance"),
     )
+
+
+def _average(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _mean(samples: Sequence[Sample], name: str, power: int = 1) -> float:
+    """Mean over samples of a power of one of their numbers."""
+    return float(np.mean([getattr(sample, name) ** power for sample in samples]))
 
 
 def geometric(values: Sequence[float] | NDArray[np.float64]) -> float:
@@ -191,6 +207,6 @@ def geometric(values: Sequence[float] | NDArray[np.float64]) -> float:
 
 
 def interval(value: float, resampled: Sequence[float]) -> Interval:
-    """A number with the middle 95 % of what it was in resamples."""
+    """A number with the middle 95 % of its values in resamples."""
     low, high = np.quantile(resampled, (0.025, 0.975))
     return Interval(value, float(low), float(high))

@@ -1,4 +1,4 @@
-"""What faults cost: thousands of renders through effects that crash, hang and give NaN, and training through one."""
+"""Measures what faults cost: thousands of renders through effects that crash, hang and give NaN, and training."""
 
 from __future__ import annotations
 
@@ -36,17 +36,20 @@ _BATCH = 8
 @final
 @dataclasses.dataclass(frozen=True)
 class Soak:
-    """What a soak found.
+    """Results of `soak`.
 
-    Attributes:
-        wanted: renders.
+    Args:
+        wanted: number of renders in each pool.
         effects: names.
-        wrong: renders that differ from those of the pool without faults.
-        counters, clean_counters: of the pool with faults and of that without.
-        seconds, clean_seconds: that each spent.
-        waiting: of the seconds, those in which hangs were waited for.
-        parent, workers: memory without what is shared, in the last tenth relative to the first.
-        left: processes, folders and descriptors left behind.
+        wrong: number of renders that differ from those of the pool without faults.
+        counters: of the pool with faults.
+        clean_counters: of the pool without faults.
+        seconds: that the pool with faults took.
+        clean_seconds: that the pool without faults took.
+        waiting: part of `seconds` that was spent waiting for hung renders.
+        parent: unshared memory of this process in the last tenth of the jobs, relative to the first tenth.
+        workers: the same of a worker, on average.
+        residual: processes, folders and descriptors that remained afterwards.
     """
 
     wanted: int
@@ -59,11 +62,11 @@ class Soak:
     waiting: float
     parent: float
     workers: float
-    left: tuple[str, ...]
+    residual: tuple[str, ...]
 
 
 def installed(addresses: Sequence[str] = ADDRESSES) -> list[Effect]:
-    """Those of the effects that can be loaded here."""
+    """The effects that can be loaded here."""
     found = []
     for address in addresses:
         with contextlib.suppress(EffectError):
@@ -72,7 +75,7 @@ def installed(addresses: Sequence[str] = ADDRESSES) -> list[Effect]:
 
 
 def _own(pid: int) -> int:
-    """Pages of a process that it does not share; 0 where the system does not tell."""
+    """Number of memory pages that a process does not share; 0 where the system does not report it."""
     with contextlib.suppress(OSError):
         _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
         return int(resident) - int(shared)
@@ -97,11 +100,11 @@ def soak(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Soak:
-    """Renders random settings of random effects in two pools by turns: as they are, and with faults put in.
+    """Renders random settings of random effects in two pools by turns: without faults, and with faults added.
 
     Args:
         renders: in each pool.
-        share: of renders that crash, hang or give NaN, a third each.
+        share: fraction of the renders that crash, hang or give NaN, a third each.
         seconds: length of a stereo clip.
         workers: of each pool.
         deadline: seconds that a render may take.
@@ -109,83 +112,141 @@ def soak(
         progress: called with the renders done, their number, and the counters.
     """
     rng = np.random.default_rng(seed)
-    clips = (0.2 * rng.standard_normal((_BATCH, 2, round(seconds * RATE)))).astype(np.float32)
-    cotangent = rng.standard_normal(clips.shape).astype(np.float32)
-    folders, pids = _folders(), set[int]()
-    wrong, waiting = 0, 0.0
-    spent, usual = np.zeros(2), defaultdict[str, list[float]](list)
-    memory: list[tuple[int, float]] = []
-    jobs = -(-renders // _BATCH)
+    audio = (0.2 * rng.standard_normal((_BATCH, 2, round(seconds * RATE)))).astype(np.float32)
+    cotangent = rng.standard_normal(audio.shape).astype(np.float32)
+    folders, jobs = _folders(), -(-renders // _BATCH)
     with tempfile.TemporaryDirectory(prefix="blackbox_fx-soak-") as tickets:
         effects = [Faulty(effect, Path(tickets)) for effect in installed()]
-        pools = Processes(workers, deadline), Processes(workers, deadline)
-        descriptors = _descriptors()
-        with pools[0], pools[1]:
-            for pool in pools:
-                for effect in effects:
-                    pool.map(Job(effect, clips, _settings(effect, rng, 0, 0.0), np.arange(_BATCH), RATE))
+        comparison = _Comparison(Processes(workers, deadline), Processes(workers, deadline), deadline, cotangent)
+        remains = _Remains(folders)
+        with comparison.clean, comparison.faulty:
+            for effect in effects:
+                comparison.warm_up(Job(effect, audio, _settings(effect, rng, 0, 0.0), np.arange(_BATCH), RATE))
+            for pool in comparison.pools:
                 pool.reset_counters()
             for k in range(jobs):
                 effect = effects[rng.integers(len(effects))]
-                params = _settings(effect, rng, k, share)
-                faulty = Job(effect, clips, params, np.arange(_BATCH), RATE)
-                healthy = dataclasses.replace(faulty, points=_healthy(effect, params))
-                found, times = [], np.zeros(2)
-                for which in (k % 2, 1 - k % 2):  # which goes first must not matter
-                    pool, job, hangs = pools[which], (healthy, faulty)[which], pools[which].counters.hangs
-                    began = time.perf_counter()
-                    result = pool.map(job) if k % 4 else pool.project(job, cotangent)
-                    times[which] = time.perf_counter() - began
-                    found.append(result)
-                    if which and (hung := pool.counters.hangs - hangs):
-                        typical = np.median(usual[effect.name] or [0.0])
-                        waiting += min(hung * deadline, max(0.0, times[1] - float(typical)))
-                spent += times
-                usual[effect.name].append(times[0])
-                wrong += int(np.any(found[0] != found[1], axis=tuple(range(1, found[0].ndim))).sum())
-                team = [pid for pool in pools for pid in pool.worker_pids]
-                pids.update(team)
-                memory.append((_own(os.getpid()), float(np.mean([_own(pid) for pid in team]))))
+                points = _settings(effect, rng, k, share)
+                comparison.run(k, Job(effect, audio, points, np.arange(_BATCH), RATE))
+                remains.note([pid for pool in comparison.pools for pid in pool.worker_pids])
                 if progress:
-                    progress(min((k + 1) * _BATCH, renders), renders, str(pools[1].counters))
-            counters = [pool.counters for pool in pools]
-    tenth = max(1, jobs // 10)
-    early, late = np.mean(memory[:tenth], axis=0), np.mean(memory[-tenth:], axis=0)
-    left = [f"process {pid}" for pid in pids if Path(f"/proc/{pid}").exists()]
-    left += [f"folder {path}" for path in _folders() - folders]
-    if (more := _descriptors() - descriptors) > 0:
-        left.append(f"{more} descriptors")
-    ratio = late / np.where(early > 0, early, 1)
-    names = tuple(effect.name for effect in effects)
-    totals = (jobs * _BATCH, names, wrong, counters[1], counters[0], float(spent[1]), float(spent[0]), waiting)
-    return Soak(*totals, float(ratio[0]), float(ratio[1]), tuple(left))
+                    progress(min((k + 1) * _BATCH, renders), renders, str(comparison.faulty.counters))
+            clean_counters, counters = (pool.counters for pool in comparison.pools)
+    parent, children = remains.growth()
+    clean_seconds, faulty_seconds = map(float, comparison.seconds)
+    return Soak(
+        jobs * _BATCH,
+        tuple(effect.name for effect in effects),
+        comparison.wrong,
+        counters,
+        clean_counters,
+        faulty_seconds,
+        clean_seconds,
+        comparison.waiting,
+        parent,
+        children,
+        remains.found(),
+    )
+
+
+@final
+class _Comparison:
+    """The same jobs in a pool without faults and in one with them.
+
+    Args:
+        clean: the pool that renders without faults.
+        faulty: the pool that renders with them.
+        deadline: of both.
+        cotangent: for the jobs that are projected.
+    """
+
+    def __init__(self, clean: Processes, faulty: Processes, deadline: float, cotangent: np.ndarray) -> None:
+        self.clean, self.faulty, self.pools = clean, faulty, (clean, faulty)
+        self.seconds, self.waiting, self.wrong = np.zeros(2), 0.0, 0
+        self._deadline, self._cotangent = deadline, cotangent
+        self._usual: dict[str, list[float]] = defaultdict(list)
+
+    def warm_up(self, job: Job) -> None:
+        for pool in self.pools:
+            pool.map(job)
+
+    def run(self, k: int, job: Job) -> None:
+        """Renders job number k, whose settings ask for faults, in both pools, and compares the results."""
+        assert isinstance(job.effect, Faulty)
+        name, hangs = job.effect.name, self.faulty.counters.hangs
+        jobs = dataclasses.replace(job, points=_healthy(job.effect, job.points)), job
+        results: dict[int, np.ndarray] = {}
+        spent = np.zeros(2)
+        for which in (k % 2, 1 - k % 2):  # which goes first must not matter
+            pool, began = self.pools[which], time.perf_counter()
+            results[which] = pool.map(jobs[which]) if k % 4 else pool.project(jobs[which], self._cotangent)
+            spent[which] = time.perf_counter() - began
+        if hung := self.faulty.counters.hangs - hangs:
+            typical = float(np.median(self._usual[name] or [0.0]))
+            self.waiting += min(hung * self._deadline, max(0.0, spent[1] - typical))
+        self._usual[name].append(spent[0])
+        self.seconds += spent
+        self.wrong += int(np.any(results[0] != results[1], axis=tuple(range(1, results[0].ndim))).sum())
+
+
+@final
+class _Remains:
+    """What this process and its workers hold while they render, and what remains afterwards.
+
+    Args:
+        folders: that were there before.
+    """
+
+    def __init__(self, folders: set[Path]) -> None:
+        self._folders, self._descriptors = folders, _descriptors()
+        self._pids: set[int] = set()
+        self._memory: list[tuple[int, float]] = []
+
+    def note(self, pids: list[int]) -> None:
+        """Measures the memory of this process and of its workers."""
+        self._pids.update(pids)
+        self._memory.append((_own(os.getpid()), float(np.mean([_own(pid) for pid in pids]))))
+
+    def growth(self) -> tuple[float, float]:
+        """Memory of this process and of its workers in the last tenth, relative to the first."""
+        tenth = max(1, len(self._memory) // 10)
+        early, late = np.mean(self._memory[:tenth], axis=0), np.mean(self._memory[-tenth:], axis=0)
+        parent, workers = late / np.where(early > 0, early, 1)
+        return float(parent), float(workers)
+
+    def found(self) -> tuple[str, ...]:
+        """Processes, folders and descriptors that remain."""
+        found = [f"process {pid}" for pid in self._pids if Path(f"/proc/{pid}").exists()]
+        found += [f"folder {path}" for path in _folders() - self._folders]
+        more = _descriptors() - self._descriptors
+        return tuple(found + [f"{more} descriptors"] * (more > 0))
 
 
 def _settings(effect: Faulty, rng: np.random.Generator, k: int, share: float) -> np.ndarray:
-    rows = effect.space.sample(_BATCH, rng)
+    points = effect.space.sample(_BATCH, rng)
     kinds = np.where(rng.random(_BATCH) < share, rng.integers(1, len(FAULTS), _BATCH), 0)
-    for n, (row, kind) in enumerate(zip(rows, kinds, strict=True)):
-        row[effect.space.slices[FAULT]] = effect.space.parameters[FAULT].encode(int(kind))
-        row[effect.space.slices[TICKET]] = effect.space.parameters[TICKET].encode(k * _BATCH + n)
-    return rows
+    for n, (point, kind) in enumerate(zip(points, kinds, strict=True)):
+        point[effect.space.slices[FAULT]] = effect.space.parameters[FAULT].encode(int(kind))
+        point[effect.space.slices[TICKET]] = effect.space.parameters[TICKET].encode(k * _BATCH + n)
+    return points
 
 
-def _healthy(effect: Faulty, rows: np.ndarray) -> np.ndarray:
-    rows = rows.copy()
-    rows[:, effect.space.slices[FAULT]] = 0.0
-    return rows
+def _healthy(effect: Faulty, points: np.ndarray) -> np.ndarray:
+    points = points.copy()
+    points[:, effect.space.slices[FAULT]] = 0.0
+    return points
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """One training through an effect that may crash.
+    """Result of one training through an effect that may crash.
 
-    Attributes:
+    Args:
         how: see `Crashing`.
         policy: of the pool.
         seed: of weights, clips and estimates.
-        loss: at the end, on clips kept aside, through the effect itself.
+        loss: at the end, on held-out clips, through the effect itself.
         first: the same at the beginning.
         counters: of the pool.
     """
@@ -201,11 +262,11 @@ class Training:
 def crashes(
     steps: int = 150, seeds: int = 3, every: int = 200, workers: int = 2, progress: Progress | None = None
 ) -> list[Training]:
-    """Trains a small network to set a compressor by what it hears, with and without crashes.
+    """Trains a small network to set a compressor by the level of its input, with and without crashes.
 
     Args:
         steps: of each training.
-        seeds: trainings of each kind.
+        seeds: number of trainings of each kind.
         every: renders for each crash, on average.
         workers: processes.
         progress: called with the trainings done, their number, and the last one's counters.
@@ -238,7 +299,7 @@ def _train(how: How, policy: str, seed: int, steps: int, every: int, pool: Proce
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
 
     def draw(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Clips of any level, what the network hears of them, and what it should arrive at."""
+        """Clips of random levels, the network's input, and the target outputs."""
         level = torch.rand(count, 1, generator=random_numbers)
         noise = torch.randn(count, 2, RATE // 2, generator=random_numbers)
         beat = torch.exp(-6 * ((torch.arange(RATE // 2) / RATE * 4) % 1))
@@ -247,17 +308,17 @@ def _train(how: How, policy: str, seed: int, steps: int, every: int, pool: Proce
             target = judge(audio, torch.cat([0.55 + 0.3 * level, 0.8 - 0.5 * level], dim=1))
         return audio, torch.cat([2 * level - 1, (2 * level - 1) ** 2], dim=1), target
 
-    def distance(box: BlackBox, audio: torch.Tensor, heard: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        error = (box(audio, network(heard)) - target).square().mean(dim=(1, 2))
+    def distance(box: BlackBox, audio: torch.Tensor, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        error = (box(audio, network(features)) - target).square().mean(dim=(1, 2))
         return (error / target.square().mean(dim=(1, 2))).mean()
 
-    aside = draw(16)
+    held_out = draw(16)
     with torch.no_grad():
-        first = float(distance(judge, *aside))
+        first = float(distance(judge, *held_out))
     for _ in range(steps):
         loss = distance(layer, *draw(4))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        return Training(how, policy, seed, float(distance(judge, *aside)), first, pool.counters)
+        return Training(how, policy, seed, float(distance(judge, *held_out)), first, pool.counters)

@@ -1,4 +1,4 @@
-"""Hidden settings to be found, of one clip or by a network for every clip, and a proxy to find them with."""
+"""Tasks with a known answer: hidden settings of one clip, or hidden rules that a network learns; and their proxies."""
 
 from __future__ import annotations
 
@@ -36,24 +36,31 @@ _AUDIBLE = 1e-2  # of the peak
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """Clips, what is heard of them, and the sound that is wanted: (n, 1, time), (n, features), (n, 1, time)."""
+    """Clips and what is wanted of them.
+
+    Args:
+        audio: dry, (n, 1, time).
+        features: of the audio, (n, features), see `clip_features`.
+        target: wanted output, (n, 1, time).
+    """
 
     audio: Tensor
-    heard: Tensor
+    features: Tensor
     target: Tensor
 
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """Settings to be found: those of one clip, or by a network for every clip.
+    """Settings to be found: of one clip, or by a network for every clip.
 
-    Attributes:
+    Args:
         name: for tables.
-        effect: whose settings.
-        train, unseen: what is learnt from, and what it is judged by; the same for one clip.
+        effect: that has these settings.
+        train: examples for training.
+        unseen: examples for evaluation; the same if there is one clip.
         batch: examples per step.
-        hidden: units of the network; 0 for one row of settings.
+        hidden: units of the network's hidden layer; 0 if one setting is learnt without a network.
         learning_rate: of Adam, falling to nothing along a half cosine.
     """
 
@@ -66,12 +73,12 @@ class Task:
     learning_rate: float
 
     def learner(self, seed: int) -> nn.Module:
-        """From what is heard, (batch, features), to params (batch, width); at first the middle of every range."""
+        """Maps features (batch, features) to params (batch, width); at first to the middle of every range."""
         if not self.hidden:
-            return _Row(self.effect.space.width)
+            return _Constant(self.effect.space.width)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            sizes = (self.train.heard.shape[1], self.hidden, self.effect.space.width)
+            sizes = (self.train.features.shape[1], self.hidden, self.effect.space.width)
             last = nn.Linear(*sizes[1:])
             net = nn.Sequential(nn.Linear(*sizes[:2]), nn.Tanh(), last, nn.Sigmoid())
             for weight in last.parameters():
@@ -80,17 +87,17 @@ class Task:
 
 
 @final
-class _Row(nn.Module):
+class _Constant(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.row = nn.Parameter(torch.zeros(width))
+        self.logits = nn.Parameter(torch.zeros(width))
 
-    def forward(self, heard: Tensor) -> Tensor:
-        return self.row.sigmoid().expand(len(heard), -1)
+    def forward(self, features: Tensor) -> Tensor:
+        return self.logits.sigmoid().expand(len(features), -1)
 
 
-def hear(audio: Tensor) -> Tensor:
-    """Level, crest factor and six bands of the spectrum, of clips (n, 1, time): (n, 8), about -1 to 1."""
+def clip_features(audio: Tensor) -> Tensor:
+    """Level, crest factor and six bands of the spectrum of clips (n, 1, time) as (n, 8), about -1 to 1."""
     rms, peak = audio.square().mean(dim=(1, 2)).sqrt(), audio.abs().amax(dim=(1, 2))
     power = torch.fft.rfft(audio[:, 0]).abs().square()
     edges = torch.tensor([0, 150, 400, 1000, 2500, 6000, 20000]) * 2 * power.shape[1] / RATE
@@ -100,14 +107,14 @@ def hear(audio: Tensor) -> Tensor:
     return torch.cat([(level + torch.tensor([30.0, -15.0])) / 12, torch.log10(shares + 1e-4) / 2 + 1], 1)
 
 
-def make_material(effect: Effect, seconds: float, batch: int, seed: int) -> ClipStream:
-    """Clips of composed songs and the effect's renders of them; other songs for another seed."""
+def make_clips(effect: Effect, seconds: float, batch: int, seed: int) -> ClipStream:
+    """Clips of composed songs with the effect's renders; another seed gives other songs."""
     songs = [compose(1000 * seed + k, _SONG_S, RATE) for k in range(_SONGS)]
     return ClipStream(effect, songs, shared_pool() if effect.native else Inline(), seconds, batch, seed)
 
 
 def train_here(effect: Effect, seconds: float, seed: int = 0, progress: Progress = quiet) -> Proxy:
-    """A proxy trained for so many seconds, for a study; nothing of it is kept.
+    """A proxy for a study, trained for `seconds` and not saved.
 
     Raises:
         EffectError: an effect without free parameters, or one that fails.
@@ -115,20 +122,20 @@ def train_here(effect: Effect, seconds: float, seed: int = 0, progress: Progress
     if not effect.space.width:
         raise EffectError(f"{effect.name} has no free parameters, so there is nothing to find.")
     recipe = ProxyRecipe(effect.name, minutes=seconds / 60, seed=seed)
-    material = make_material(effect, recipe.seconds, recipe.batch, seed + 1)
+    clips = make_clips(effect, recipe.seconds, recipe.batch, seed + 1)
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(seed)
         found = profile(effect)
         net = make_net(choose_net(found), effect.space.width, RATE)
-        objective = choose_objective(recipe, found, net, material)
-        fit(net, objective, make_material(effect, recipe.seconds, 8, seed + 2).batch(0), recipe, Path(folder), progress)
+        objective = choose_objective(recipe, found, net, clips)
+        fit(net, objective, make_clips(effect, recipe.seconds, 8, seed + 2).batch(0), recipe, Path(folder), progress)
     return Proxy(net, effect.space, effect.name, effect.fingerprint)
 
 
-def _examples(effect: Effect, audio: Tensor, rows: NDArray[np.float64]) -> Examples:
+def _examples(effect: Effect, audio: Tensor, points: NDArray[np.float64]) -> Examples:
     with torch.no_grad():
-        target = BlackBox(effect, sample_rate=RATE)(audio, torch.from_numpy(rows).float())
-    return Examples(audio, hear(audio), target)
+        target = BlackBox(effect, sample_rate=RATE)(audio, torch.from_numpy(points).float())
+    return Examples(audio, clip_features(audio), target)
 
 
 def _audible(effect: Effect, clip: Tensor, seed: list[int]) -> Examples:
@@ -138,25 +145,25 @@ def _audible(effect: Effect, clip: Tensor, seed: list[int]) -> Examples:
         found = _examples(effect, clip, draw_settings(effect, 1, int(rng.integers(2**31))))
         if float((found.target - middle).abs().max()) > _AUDIBLE * float(middle.abs().max()):
             return found
-    raise EffectError(f"{effect.name} gives the same sound at all settings of a clip; leave more parameters free.")
+    raise EffectError(f"{effect.name} gives the same output at all settings of a clip; leave more parameters free.")
 
 
 def clip_tasks(effect: Effect, count: int, seconds: float, seed: int = 0) -> list[Task]:
-    """Hidden settings of one clip each, to be found from the middle of every range."""
-    audio = make_material(effect, seconds, count, seed + 3).batch(0).audio
+    """Tasks to find the hidden settings of one clip each, from the middle of every range."""
+    audio = make_clips(effect, seconds, count, seed + 3).batch(0).audio
     each = [_audible(effect, clip[None], [seed, k]) for k, clip in enumerate(audio)]
     return [Task(f"clip {k}", effect, e, e, 1, 0, 0.2) for k, e in enumerate(each)]
 
 
 def network_tasks(effect: Effect, count: int, seconds: float, seed: int = 0) -> list[Task]:
-    """Hidden rules, each from what is heard of a clip to settings, that a network learns and unseen clips judge."""
+    """Tasks for a network to learn a hidden rule from a clip's features to settings; evaluated on unseen clips."""
     tasks = []
     for k in range(count):
         rng = np.random.default_rng([seed, k])
-        audio = make_material(effect, seconds, 64, seed + 3 + k).batch(0).audio
-        weights = rng.normal(0, 1.5, (hear(audio).shape[1], effect.space.width)) / np.sqrt(2)
-        rows = 0.1 + 0.8 / (1 + np.exp(-hear(audio).double().numpy() @ weights))
-        every = _examples(effect, audio, effect.space.snap(rows))
+        audio = make_clips(effect, seconds, 64, seed + 3 + k).batch(0).audio
+        weights = rng.normal(0, 1.5, (clip_features(audio).shape[1], effect.space.width)) / np.sqrt(2)
+        points = 0.1 + 0.8 / (1 + np.exp(-clip_features(audio).double().numpy() @ weights))
+        every = _examples(effect, audio, effect.space.snap(points))
         unseen, train = (Examples(*(x[cut] for x in vars(every).values())) for cut in (slice(16), slice(16, None)))
         tasks.append(Task(f"rule {k}", effect, train, unseen, 4, 32, 5e-3))
     return tasks

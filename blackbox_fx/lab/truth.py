@@ -1,4 +1,4 @@
-"""The true gradient of a loss with respect to an effect's parameters, and how well it is known."""
+"""The true gradient of a loss with respect to an effect's parameters, and its own error."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Differentiable = Callable[[Tensor, Tensor, float], Tensor]
 class Truth:
     """A gradient with respect to parameters.
 
-    Attributes:
+    Args:
         gradient: (width,).
-        error: its own relative error, estimated; 0 for autograd.
-        how: where it comes from, in words.
-        columns: a name for every column.
+        error: an estimate of its relative error; 0 for autograd.
+        how: how it was computed, in words.
+        columns: the name of every column.
     """
 
     gradient: NDArray[np.float64]
@@ -56,17 +56,17 @@ class Truth:
 
     @property
     def proves(self) -> bool:
-        """Whether comparing estimators here says something.
+        """Whether a comparison of estimators at this gradient means anything.
 
-        It does not where the gradient is zero or hardly known, nor where one column of several holds nearly all of it:
-        there, an estimator looks good that gets only this one right.
+        It means nothing where the gradient is zero or its error is large. It also means nothing where one column of
+        several holds nearly all of the gradient, since there an estimator scores well if only this column is right.
         """
         alone = len(self.gradient) > 1 and self.largest[1] > ONE_HOT
         return self.norm > 0 and self.error < KNOWN and not alone
 
 
 def differentiable(effect: Effect) -> Differentiable | None:
-    """The function that autograd can follow, where the effect is a twin or a rack of twins; else None.
+    """The differentiable function of a twin or of a rack of twins; None for any other effect.
 
     It takes audio (batch, channel, time), params (batch, width) and a sample rate.
     """
@@ -92,12 +92,12 @@ def differentiable(effect: Effect) -> Differentiable | None:
 def true_gradient(case: Case, pool: Pool | None = None, steps: tuple[float, ...] = STEPS) -> Truth:
     """The gradient of the loss with respect to the parameters of a case.
 
-    Twins are differentiated by autograd in float64. Everything else is differenced centrally with several steps: larger
-    ones see the effect's curvature and kinks, smaller ones the rounding of its float32 renders. The step nearest to
-    both its neighbours is believed, and the greater of the two distances is its error. (Believing the nearest pair was
-    tried: at a kink of a compressor's threshold, two large steps agreed on a slope of 2 where it is -11.) Columns
-    without slopes (on/off, choices, parameters in steps) have the meaning that `Estimator.vjp` gives them, and no
-    error.
+    Twins are differentiated by autograd in float64. Every other effect gets central differences with several steps.
+    Larger steps suffer from the effect's curvature and kinks, smaller ones from the rounding of its float32 renders, so
+    the step whose result is nearest to those of both its neighbours is taken. The greater of the two distances is its
+    error. (Taking the nearest pair was tried: at a kink of a compressor's threshold, two large steps agreed on a slope
+    of 2 where it is -11.) Columns without slopes (on/off, choices, parameters in steps) are defined as in
+    `Estimator.vjp`, and have no error.
 
     Args:
         case: what is differentiated.
@@ -115,8 +115,8 @@ def true_gradient(case: Case, pool: Pool | None = None, steps: tuple[float, ...]
         case.effect, pool or Inline(), case.sample_rate, case.audio[None], case.params[None], _forward(case, pool)
     )
     found = [FiniteDifference(step).vjp(call, case.cotangent[None])[0].double().numpy() for step in steps]
-    apart = [float(np.linalg.norm(b - a)) for a, b in itertools.pairwise(found)]
-    errors = [max(pair) for pair in itertools.pairwise(apart)]
+    differences = [float(np.linalg.norm(b - a)) for a, b in itertools.pairwise(found)]
+    errors = [max(pair) for pair in itertools.pairwise(differences)]
     best = 1 + int(np.argmin(errors))
     error = min(errors) / max(float(np.linalg.norm(found[best])), 1e-300)
     return Truth(found[best], error, f"central differences, step {steps[best]:g}", columns)

@@ -262,7 +262,7 @@ class BlackBox(nn.Module):
         if then["fingerprint"] != now["fingerprint"]:
             warnings.warn(
                 f"This state was saved for {then['effect']}, and {now['effect']} here is another version of it, or is "
-                "held at other values; its settings may sound different.",
+                "held at other values; the output at its settings may differ.",
                 stacklevel=2,
             )
 

@@ -20,7 +20,7 @@ class MultiResolutionSTFT(nn.Module):
         windows: window lengths in samples.
         overlap: windows over each sample.
         floor: power in a bin that counts as silence; auraloss's own unless the effect hisses by itself, whose hiss the
-            logarithm would hear as loud as music.
+            logarithm would weight like music.
 
     Shape:
         - wet, target: (batch, channel, time)

@@ -1,4 +1,4 @@
-"""What networks hear: spectrograms."""
+"""Encoders of audio for networks: spectrograms."""
 
 from __future__ import annotations
 

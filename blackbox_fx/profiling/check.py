@@ -1,4 +1,4 @@
-"""What every effect must honour, tried on one of them."""
+"""Checks whether an effect keeps the promises that every effect must keep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects import Effect, RenderRequest, Settings
 from blackbox_fx.errors import BlackBoxError, EffectError, ParameterError
-from blackbox_fx.profiling.signals import RATE, apart, music
+from blackbox_fx.profiling.signals import RATE, difference, music
 from blackbox_fx.space import Space
 
 _PURE = 1e-6  # relative to the largest sample
@@ -22,13 +22,13 @@ _PURE = 1e-6  # relative to the largest sample
 @final
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One promise: what was tried, whether it is kept (None where it does not apply), what was measured, and the bound.
+    """Result of the check of one promise.
 
     Args:
         name: such as "used equals fresh".
-        passed: None where the effect does not promise it.
-        value: what was measured, or what went wrong.
-        allowed: what is allowed.
+        passed: whether the promise is kept; None where it does not apply to the effect.
+        value: the measured value, or the error.
+        allowed: the values that pass.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Check:
 @final
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `check_effect` found.
+    """Results of `check_effect`.
 
     Args:
         effect: its name.
@@ -66,14 +66,14 @@ Outcome = tuple[bool | None, str, str]
 
 @final
 class _Trial:
-    """An effect, the audio and the settings that it is tried with."""
+    """An effect, with the audio and the settings of its checks."""
 
     def __init__(self, effect: Effect, seconds: float) -> None:
         self.effect = effect
         self.audio = music(seconds)
         self.audio *= np.abs(np.cos(np.linspace(0, 12, self.audio.shape[1], dtype=np.float32)))
-        rows = effect.space.sample(4, np.random.default_rng(0))
-        self.a, self.b, self.c, self.d = (effect.space.decode(row) for row in rows)
+        points = effect.space.sample(4, np.random.default_rng(0))
+        self.a, self.b, self.c, self.d = (effect.space.decode(point) for point in points)
         self.fresh: Any = None
 
     def render(self, settings: Settings | None = None, audio: Audio | None = None, rate: float = RATE) -> Audio:
@@ -103,35 +103,35 @@ def _same(error: float, bound: float = _PURE) -> Outcome:
 
 
 def _repeat(t: _Trial) -> Outcome:
-    return _same(apart(t.render(), t.render()))
+    return _same(difference(t.render(), t.render()))
 
 
 def _used(t: _Trial) -> Outcome:
     t.render(t.b, 0.01 * t.audio[:, : t.audio.shape[1] // 2], 48_000)
     t.render(t.c)
-    return _same(apart(t.copy().render(t.audio, t.a, RATE), t.render()))
+    return _same(difference(t.copy().render(t.audio, t.a, RATE), t.render()))
 
 
 def _aba(t: _Trial) -> Outcome:
     first = t.render()
     t.render(t.b)
-    return _same(apart(first, t.render()))
+    return _same(difference(first, t.render()))
 
 
 def _leak(t: _Trial) -> Outcome:
     silence = np.zeros_like(t.audio)
     fresh = t.copy().render(silence, t.a, RATE)
     t.render(None, t.audio)
-    return _same(apart(fresh, t.render(None, silence)))
+    return _same(difference(fresh, t.render(None, silence)))
 
 
 def _cut(t: _Trial) -> Outcome:
     if not t.effect.automatable:
-        return None, "settings cannot change in mid-clip", ""
+        return None, "settings cannot change during a clip", ""
     hop = 2048
     blocks = [t.effect.space.complete(t.a)] * -(-t.audio.shape[1] // hop)
     chunked = t.effect.process(RenderRequest(t.audio, blocks, hop, RATE))
-    return _same(apart(t.render(), np.asarray(chunked)))
+    return _same(difference(t.render(), np.asarray(chunked)))
 
 
 def _changes(t: _Trial) -> Outcome:
@@ -149,7 +149,7 @@ def _changes(t: _Trial) -> Outcome:
         return equal, "not refused", "a clear refusal"
     varied, whole = t.effect.render(t.audio, blocks, RATE, hop), t.render()
     start = (count - 1) * hop
-    return _same(apart(whole[:, :start], varied[:, :start]))
+    return _same(difference(whole[:, :start], varied[:, :start]))
 
 
 def _layouts(t: _Trial) -> Outcome:
@@ -206,7 +206,7 @@ def _unknown(t: _Trial) -> Outcome:
 def _untouched(t: _Trial) -> Outcome:
     given = t.audio.copy()
     t.render(None, given)
-    return _same(apart(t.audio, given), 0.0)
+    return _same(difference(t.audio, given), 0.0)
 
 
 def _threads(t: _Trial) -> Outcome:
@@ -216,7 +216,7 @@ def _threads(t: _Trial) -> Outcome:
         jobs = [executor.submit(t.render, (t.a, t.b)[k % 2]) for k in range(4)]
         for k, job in enumerate(jobs):
             try:
-                worst = max(worst, apart(expected[k % 2], job.result()))
+                worst = max(worst, difference(expected[k % 2], job.result()))
             except EffectError as error:
                 if "main thread" in str(error):
                     return True, "refused, on the main thread only", f"{_PURE:g}, or a clear refusal"
@@ -254,7 +254,7 @@ CHECKS: dict[str, Callable[[_Trial], Outcome]] = {
     "A after B is A": _aba,
     "silence after loud": _leak,
     "cut or whole": _cut,
-    "changes in mid-clip": _changes,
+    "changes during a clip": _changes,
     "threads": _threads,
 }
 
@@ -274,7 +274,7 @@ def run(effect: Effect, seconds: float = 0.5, names: Collection[str] = CHECKS) -
 
 
 def check_effect(effect: Effect, seconds: float = 0.5) -> Report:
-    """Whether an effect honours what `Effect` promises: for whoever wraps a new host, or doubts a plugin.
+    """Checks whether an effect keeps the promises of `Effect`: for authors of new hosts, and to examine a plugin.
 
     Everything runs in this process, on the main thread; a plugin that crashes ends it. `blackbox-fx check` runs it in
     a process of its own.
@@ -284,8 +284,8 @@ def check_effect(effect: Effect, seconds: float = 0.5) -> Report:
         seconds: length of the clip.
 
     Returns:
-        A `Report`: `passed`, and a `Check` for shape, type, range, purity (used equals fresh, A after B is A, nothing
-        left of loud audio), cutting, mono and stereo, lengths, sample rates, pickling, the space, and threads.
+        A `Report`: `passed`, and a `Check` for shape, type, range, purity (used equals fresh, A after B is A, no
+        residue of loud audio), cutting, mono and stereo, lengths, sample rates, pickling, the space, and threads.
 
     >>> from blackbox_fx.effects import load
     >>> check_effect(load("pedalboard:Gain"), seconds=0.1).passed

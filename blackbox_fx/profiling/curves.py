@@ -1,4 +1,4 @@
-"""What a person wants to see of an effect: how its sound answers to its main parameters."""
+"""Curves for plots: how the output of an effect depends on its strongest parameters."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def _decibels(x: NDArray[Any]) -> NDArray[np.float64]:
     return 20 * np.log10(np.maximum(np.abs(x), 1e-6))
 
 
-def _response(s: Subject, row: NDArray[np.float64]) -> list[float]:
+def _response(s: Subject, point: NDArray[np.float64]) -> list[float]:
     """Output over input in dB at `frequencies`, of noise."""
     noise = np.zeros((2, 3 * _BURST), np.float32)
     noise[:, :_BURST] = 0.2 * np.random.default_rng(0).standard_normal(_BURST) * np.hanning(_BURST)
-    wet = s.render(s.effect.space.decode(row), noise)[0].astype(np.float64)
+    wet = s.render(s.effect.space.decode(point), noise)[0].astype(np.float64)
     power = [np.abs(np.fft.rfft(x)) ** 2 for x in (wet, noise[0].astype(np.float64))]
     bins = np.fft.rfftfreq(noise.shape[1], 1 / RATE)
     found = []
@@ -42,7 +42,7 @@ def _response(s: Subject, row: NDArray[np.float64]) -> list[float]:
 
 
 def frequencies() -> list[float]:
-    """Hz at which responses are told."""
+    """Frequencies of the responses, in Hz."""
     return [float(f) for f in np.geomspace(40, 18_000, 72)]
 
 
@@ -59,29 +59,29 @@ def _level(x: NDArray[Any]) -> NDArray[np.float64]:
     return _decibels(np.sqrt(np.mean(whole**2, axis=1)))
 
 
-def _static(s: Subject, row: NDArray[np.float64]) -> list[float]:
+def _static(s: Subject, point: NDArray[np.float64]) -> list[float]:
     """Level out for each of `_LEVELS` in, each held for a while."""
     hold = 20 * _WINDOW
-    wet = _level(s.render(s.effect.space.decode(row), _tone(np.repeat(_LEVELS, hold))))
+    wet = _level(s.render(s.effect.space.decode(point), _tone(np.repeat(_LEVELS, hold))))
     return [float(v) for v in wet.reshape(len(_LEVELS), -1)[:, -5:].mean(axis=1)]
 
 
-def _step(s: Subject, row: NDArray[np.float64]) -> list[float]:
+def _step(s: Subject, point: NDArray[np.float64]) -> list[float]:
     """Gain in dB over time as the level steps up and down again."""
     levels = np.repeat([_QUIET, _LOUD, _QUIET], (30 * _WINDOW, 60 * _WINDOW, 90 * _WINDOW))
     tone = _tone(levels)
-    return [float(v) for v in _level(s.render(s.effect.space.decode(row), tone)) - _level(tone)]
+    return [float(v) for v in _level(s.render(s.effect.space.decode(point), tone)) - _level(tone)]
 
 
-def _impulse(s: Subject, row: NDArray[np.float64]) -> list[list[float]]:
-    """What an impulse turns into: dB by (band, time), 64 logarithmic bands, about 90 times over 0.7 s."""
+def _impulse(s: Subject, point: NDArray[np.float64]) -> list[list[float]]:
+    """The response to an impulse in dB, (band, time): 64 logarithmic bands, about 90 times over 0.7 s."""
     click = np.zeros((2, int(0.8 * RATE)), np.float32)
     click[:, 2000] = 0.5
-    values = s.effect.space.decode(row)
-    heard = (s.render(values, click).astype(np.float64) - s.render(values, 0 * click))[0]
+    values = s.effect.space.decode(point)
+    wet = (s.render(values, click).astype(np.float64) - s.render(values, 0 * click))[0]
     size, hop = 1024, 360
-    starts = range(1400, len(heard) - size, hop)
-    frames = np.stack([heard[k : k + size] * np.hanning(size) for k in starts], axis=1)
+    starts = range(1400, len(wet) - size, hop)
+    frames = np.stack([wet[k : k + size] * np.hanning(size) for k in starts], axis=1)
     spectrum = np.abs(np.fft.rfft(frames, axis=0))
     edges = np.geomspace(60, 18_000, 65)
     bins = np.fft.rfftfreq(size, 1 / RATE)
@@ -93,7 +93,7 @@ def _impulse(s: Subject, row: NDArray[np.float64]) -> list[list[float]]:
     return np.array(rows).round(2).tolist()
 
 
-def _places(s: Subject, name: str) -> list[NDArray[np.float64]]:
+def _values(s: Subject, name: str) -> list[NDArray[np.float64]]:
     """Columns of a parameter from its lowest to its highest setting."""
     p = s.effect.space.parameters[name]
     if isinstance(p, Choice):
@@ -114,15 +114,15 @@ def curves(s: Subject) -> dict[str, Any]:
 
     Returns:
         "frequencies" in Hz, "levels" in dB, "times" in s; "parameters": for each of the strongest, by name, a list of
-        "label", "response", "static" and "step" for several of its values, at the settings where it does most;
-        "impulse" at settings in the middle of the space, with "impulse_times" and "bands".
+        "label", "response", "static" and "step" for several of its values, at the settings where it changes the output
+        most; "impulse" at settings in the middle of the space.
     """
     space = s.effect.space
     shown: dict[str, list[dict[str, Any]]] = {}
-    for name, row in strongest(s, _SHOWN).items():
+    for name, point in strongest(s, _SHOWN).items():
         shown[name] = []
-        for columns in _places(s, name):
-            other = row.copy()
+        for columns in _values(s, name):
+            other = point.copy()
             other[space.slices[name]] = columns
             try:
                 drawn = {"response": _response(s, other), "static": _static(s, other), "step": _step(s, other)}

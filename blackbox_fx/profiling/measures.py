@@ -1,4 +1,4 @@
-"""The measurements that a profile consists of, each on a subject: an effect and a time that it may take."""
+"""The measurements of a profile, each on a subject: an effect and the time that it may take."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from blackbox_fx.audio import Audio, is_finite
 from blackbox_fx.effects import Effect, RenderRequest, Settings
 from blackbox_fx.errors import BlackBoxError
-from blackbox_fx.profiling.signals import RATE, apart, music, rms
+from blackbox_fx.profiling.signals import RATE, difference, music, rms
 
 Values = dict[str, Any]
 _FLOOR = 1e-4  # of the peak: 80 dB below it
@@ -30,7 +30,7 @@ class Subject:
 
     Args:
         effect: the effect.
-        budget: seconds that all of it should take.
+        budget: seconds that all measurements should take.
 
     Attributes:
         cost: seconds of computing for a clip of `_SHORT` seconds.
@@ -49,8 +49,8 @@ class Subject:
         self.count = int(np.clip(budget / 8 / self.cost, 3, 24))
         if self.count < 8:
             self.notes.append(f"a render of {_SHORT} s takes {self.cost:.2g} s: {self.count} settings instead of 24")
-        rows = effect.space.sample(self.count, np.random.default_rng(0))
-        self.settings = [effect.space.decode(row) for row in rows]
+        points = effect.space.sample(self.count, np.random.default_rng(0))
+        self.settings = [effect.space.decode(point) for point in points]
 
     def timed(self, audio: Audio) -> float:
         """Seconds that a render at the defaults takes."""
@@ -82,7 +82,7 @@ class Subject:
         return pickle.loads(pickle.dumps(self.effect))
 
     def finite(self, count: int) -> list[Settings]:
-        """Random settings at which it renders, as many as there are of those that are tried."""
+        """Up to `count` random settings at which it renders, of four times as many that are tried."""
         found: list[Settings] = []
         for values in self.settings[: 4 * count]:
             with contextlib.suppress(Unusable):
@@ -106,7 +106,7 @@ def speed(s: Subject) -> Values:
 
 
 def purity(s: Subject) -> Values:
-    """What a render depends on beside its inputs."""
+    """Measures how much a render depends on anything but its inputs."""
     several = s.finite(6)
     if len(several) < 2:
         raise Unusable("it fails, or gives NaN or infinity, at nearly all settings")
@@ -119,31 +119,35 @@ def purity(s: Subject) -> Values:
     quiet = s.render(a, silence, fresh)
     wet, second = s.render(a, None, fresh), s.render(a, None, other)
     s.render(a)
-    leak = apart(quiet, s.render(a, silence))
-    errors = {"repeat_error": apart(first, again), "aba_error": apart(again, back), "random_error": apart(wet, second)}
-    # in two orders over many settings: what one of them leaves shows in another
+    leak = difference(quiet, s.render(a, silence))
+    errors = {
+        "repeat_error": difference(first, again),
+        "aba_error": difference(again, back),
+        "random_error": difference(wet, second),
+    }
+    # two orders over many settings show what one render leaves to the next
     once = [s.render(v) for v in several]
     twice = [s.render(v) for v in several[::-1]][::-1]
-    errors["aba_error"] = max([errors["aba_error"], *map(apart, once, twice)])
-    return errors | {"fresh_error": max(apart(wet, first), apart(wet, back)), "leak": leak}
+    errors["aba_error"] = max([errors["aba_error"], *map(difference, once, twice)])
+    return errors | {"fresh_error": max(difference(wet, first), difference(wet, back)), "leak": leak}
 
 
 def cutting(s: Subject) -> Values:
-    """Whether it matters how a clip was cut."""
+    """Measures whether the output depends on how a clip was cut."""
     half = s.audio.shape[1] // 2
     found: Values = {"automatable": s.effect.automatable}
     values = (s.finite(1) or [s.effect.defaults])[0]
     whole = s.render(values)
-    found["cut_error"] = apart(whole[:, : half - 2048], s.render(values, s.audio[:, :half])[:, : half - 2048])
+    found["cut_error"] = difference(whole[:, : half - 2048], s.render(values, s.audio[:, :half])[:, : half - 2048])
     if s.effect.automatable:
-        found["chunk_error"] = apart(whole, s.render(values, hop=2048))
+        found["chunk_error"] = difference(whole, s.render(values, hop=2048))
     return found
 
 
 def latency(s: Subject) -> Values:
-    """The latency that is left after what is reported was compensated: the first strong arrival of a burst.
+    """The residual latency after the reported latency was compensated: the first strong arrival of a burst.
 
-    Below 0 if more is reported than there is.
+    It is below 0 if the effect reports more than it has.
     """
     start, size = 2000, 4096
     rng = np.random.default_rng(2)
@@ -151,10 +155,10 @@ def latency(s: Subject) -> Values:
     burst[:, start : start + size] = 0.3 * rng.standard_normal(size) * np.hanning(size)
     found = []
     for values in s.tried():
-        heard = (s.render(values, burst).astype(np.float64) - s.render(values, 0 * burst)).mean(axis=0)
-        spectra = np.fft.rfft(heard), np.fft.rfft(burst[0].astype(np.float64))
+        response = (s.render(values, burst).astype(np.float64) - s.render(values, 0 * burst)).mean(axis=0)
+        spectra = np.fft.rfft(response), np.fft.rfft(burst[0].astype(np.float64))
         around = np.roll(np.abs(np.fft.irfft(spectra[0] * np.conj(spectra[1]))), start)
-        strength = around[: start + len(heard) // 2]
+        strength = around[: start + len(response) // 2]
         if strength.max() > 0:
             found.append(int(np.flatnonzero(strength >= 0.7 * strength.max())[0]) - start)
     reported = int(getattr(s.effect, "latency", 0) or 0)
@@ -162,7 +166,7 @@ def latency(s: Subject) -> Values:
 
 
 def tail(s: Subject) -> Values:
-    """How long it sounds, and what comes out of silence."""
+    """The length of the tail, and the output for silence."""
     seconds = float(np.clip(0.5 * s.budget / 8 / s.cost * _SHORT, 1.0, 10.0))
     lengths, peaks = [], []
     for values in s.tried():
@@ -175,7 +179,7 @@ def tail(s: Subject) -> Values:
         last = np.flatnonzero(loud > _FLOOR * max(loud.max(), 1e-9))
         lengths.append(max(0.0, (last[-1] + 1 if len(last) else 0) / RATE - _SHORT))
     if max(lengths) > seconds - 0.05:
-        s.notes.append(f"the tail is longer than the {seconds:.1f} s that were listened to")
+        s.notes.append(f"the tail is longer than the {seconds:.1f} s that were rendered")
     return {"tail_seconds": max(lengths), "silence_peak": max(peaks)}
 
 
@@ -192,7 +196,7 @@ def gain(s: Subject) -> Values:
 
 
 def traits(s: Subject) -> Values:
-    """How far it is from linear, time-invariant and memoryless."""
+    """How far the effect is from linear, time-invariant and memoryless."""
     worst = {"linear": 0.0, "time_invariant": 0.0, "memoryless": 0.0}
     rng = np.random.default_rng(3)
     other = music(_SHORT, seed=5)
@@ -230,12 +234,12 @@ SECTIONS: dict[str, Callable[[Subject], Values]] = {
 
 
 def reset_of(effect: Effect) -> str:
-    """What is done before each render, as far as the effect says it."""
+    """The reset before each render, if the effect names one."""
     return str(getattr(effect, "reset", ""))
 
 
 def safely(s: Subject, section: Callable[[Subject], Values], name: str) -> Values:
-    """What a section measured; a failure of the effect is a note."""
+    """The values of a section; a failure of the effect becomes a note."""
     try:
         return section(s)
     except (BlackBoxError, Unusable) as error:

@@ -26,14 +26,14 @@ _DEADLINE = 90.0  # seconds that one section may take
 
 
 def profile(effect: Effect, budget: float = 10.0, progress: Progress | None = None) -> Profile:
-    """What an effect is like, by measurement: purity, latency, tail, gain, speed, linearity, and every parameter.
+    """Measures an effect: purity, latency, tail, gain, speed, linearity, and the influence of every parameter.
 
     It is measured in a process of its own, so that a crash or a hang is a line in `Profile.notes`, and kept in the
     user's cache by the effect's fingerprint; a second call reads it.
 
     Args:
         effect: any that pickles.
-        budget: seconds that the renders should take, about; a slow plugin is measured with fewer, which `notes` say.
+        budget: seconds that the renders should take, about. A slow plugin is measured with fewer; `notes` say so.
         progress: called with the sections done, all sections, and the name of the present one.
 
     Raises:
@@ -45,12 +45,12 @@ def profile(effect: Effect, budget: float = 10.0, progress: Progress | None = No
         return found
     began = time.monotonic()
     values, notes = _measure(effect, [*SECTIONS, "parameters"], budget, progress)
-    told: dict[str, Any] = {k: math.nan if v is None else v for k, v in values.items()}
-    parameters = {name: _parameter(p) for name, p in told.pop("parameters", {}).items()}
+    measured: dict[str, Any] = {k: math.nan if v is None else v for k, v in values.items()}
+    parameters = {name: _parameter(p) for name, p in measured.pop("parameters", {}).items()}
     found = Profile(
         effect.name,
         reset_of(effect),
-        **told,
+        **measured,
         parameters=parameters,
         notes=tuple(dict.fromkeys(notes)),
         seconds=time.monotonic() - began,
@@ -65,7 +65,7 @@ def cached(effect: Effect, budget: float = 10.0) -> Profile | None:
 
 
 def plots(effect: Effect, progress: Progress | None = None) -> dict[str, Any]:
-    """What a page draws of an effect, measured as `profile` is; see `curves.curves`. Raises EffectError like it."""
+    """Curves for the page of an effect, see `curves.curves`. Raises EffectError as `profile` does."""
     key = {**_key(effect, 0.0), "plots": 1}
     found = cache.load("profiles", key)
     if not isinstance(found, dict):
@@ -80,30 +80,33 @@ def plots(effect: Effect, progress: Progress | None = None) -> dict[str, Any]:
 
 
 def check_isolated(effect: Effect, seconds: float, receive: Callable[[Check], None]) -> None:
-    """Runs the checks in a process of their own and tells each; what ends it fails, and the rest get another, twice."""
-    left = list(CHECKS)
+    """Runs the checks in a process of their own, and passes each result to `receive`.
 
-    def note(said: list[Any]) -> None:
-        receive(Check(*said))
-        if said[0] in left:
-            left.remove(said[0])
+    A check that ends the process fails, and the remaining ones run in a new process, at most twice.
+    """
+    remaining = list(CHECKS)
+
+    def note(values: list[Any]) -> None:
+        receive(Check(*values))
+        if values[0] in remaining:
+            remaining.remove(values[0])
 
     for _ in range(_PROCESSES):
-        question = {"what": "check", "recipe": _recipe(effect), "seconds": seconds, "names": left}
+        question = {"what": "check", "recipe": _recipe(effect), "seconds": seconds, "names": remaining}
         try:
             isolation.call(_WORKER, question, _DEADLINE, note)
             return
         except isolation.Failed as error:
-            receive(Check(left.pop(0), False, f"it {error}", "no crash, no hang"))
+            receive(Check(remaining.pop(0), False, f"it {error}", "no crash, no hang"))
         except isolation.Refused as error:
             receive(Check("opens", False, error.args[1], "no error"))
             return
-    for name in left:
+    for name in remaining:
         receive(Check(name, None, f"not tried after {_PROCESSES} crashes", ""))
 
 
-def _parameter(told: dict[str, Any]) -> ParameterProfile:
-    fields: dict[str, Any] = {k: math.nan if v is None and k != "monotone" else v for k, v in told.items()}
+def _parameter(measured: dict[str, Any]) -> ParameterProfile:
+    fields: dict[str, Any] = {k: math.nan if v is None and k != "monotone" else v for k, v in measured.items()}
     return ParameterProfile(**fields)
 
 
@@ -134,32 +137,32 @@ def _measure(
     recipe = _recipe(effect)
     values: dict[str, Any] = {}
     notes: list[str] = []
-    left, now = list(sections), ""
+    remaining, now = list(sections), ""
 
     def receive(said: dict[str, Any]) -> None:
         nonlocal now
         if "begin" in said:
             now = said["begin"]
             if progress:
-                progress(len(sections) - len(left), len(sections), now)
+                progress(len(sections) - len(remaining), len(sections), now)
         else:
-            left.remove(said["done"])
+            remaining.remove(said["done"])
             values.update(said["values"])
             values["settings"] = said["settings"]
             notes.extend(said["notes"])
 
-    while left:
+    while remaining:
         now = ""
-        question = {"what": "measure", "recipe": recipe, "sections": left, "budget": budget}
+        question = {"what": "measure", "recipe": recipe, "sections": remaining, "budget": budget}
         try:
             isolation.call(_WORKER, question, _DEADLINE, receive)
         except isolation.Refused as error:
             raise EffectError(f"{effect.name} cannot be measured: {error.args[1]}") from error
         except isolation.Failed as error:
-            if now not in left:
+            if now not in remaining:
                 raise EffectError(f"{effect.name} cannot be measured: it {error} on opening.") from error
             notes.append(f"{now}: it {error}")
-            left.remove(now)
+            remaining.remove(now)
     if progress:
         progress(len(sections), len(sections), "")
     return values, notes
@@ -184,9 +187,9 @@ def rows(found: Profile) -> list[tuple[str, str, str]]:
         ("leak", error(found.leak), "silence after loud"),
         ("cut", error(found.cut_error), "half a clip against the half of a whole one"),
         ("chunks", error(found.chunk_error), "in pieces against in one"),
-        ("automatable", "yes" if found.automatable else "no", "settings may change in mid-clip"),
+        ("automatable", "yes" if found.automatable else "no", "settings may change during a clip"),
         ("latency", f"{found.latency_reported}", "samples reported, which are compensated"),
-        ("latency left", number(found.latency_measured), "samples to the first arrival"),
+        ("residual latency", number(found.latency_measured), "samples to the first arrival"),
         ("tail", number(found.tail_seconds, " s"), "to -80 dB, as far as was listened"),
         ("silence", error(found.silence_peak), "peak that comes out of silence"),
         ("largest gain", number(found.largest_gain), f"rms out over in, {found.settings} random settings"),

@@ -1,4 +1,4 @@
-"""What is known of an effect once it was measured."""
+"""The measured properties of an effect."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _ENOUGH = 4  # settings at which a parameter changes nothing, until it is called
 @final
 @dataclasses.dataclass(frozen=True)
 class ParameterProfile:
-    """What one parameter does.
+    """The measured influence of one parameter.
 
     Args:
-        sensitivity: change of the output over the output, both rms, when it is moved by half its range: median over
-            settings.
-        most: the largest over settings.
-        step: the smallest tried distance in [0, 1] that changes the output, 0 where none did, nan where not tried.
-        smoothness: the mean change between neighbouring settings of a grid over the largest, 1 for even, nan where not
-            tried.
-        monotone: whether the output goes one way as the parameter does; None where not tried.
-        settings: at how many settings it was moved.
+        sensitivity: rms change of the output when the parameter is moved by half its range, over the rms of the output;
+            the median over settings.
+        most: the same, the maximum over settings.
+        step: the smallest tried distance in [0, 1] that changes the output; 0 if none did, nan if not tried.
+        smoothness: the mean change between neighbours on a grid of values over the largest such change; 1 if all are
+            equal, nan if not tried.
+        monotone: whether the output moves in one direction as the parameter increases; None if not tried.
+        settings: number of settings at which it was moved.
     """
 
     sensitivity: float
@@ -35,43 +35,42 @@ class ParameterProfile:
 
     @property
     def alive(self) -> bool | None:
-        """Whether it changes anything; None if it did not, but was moved at a few settings only."""
+        """Whether the parameter changes the output; None if it did not, but was moved at few settings."""
         return True if self.most > 1e-6 else False if self.settings >= _ENOUGH else None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """What an effect is like; nan where something could not be measured, of which `notes` say why.
+    """The measured properties of an effect. A value that could not be measured is nan, and `notes` say why.
 
     Args:
         effect: its name.
-        reset: what is done before each render: "none", "graph", "host", "reload" or "new", each stricter than those
-            before; "" where there is nothing to reset.
+        reset: done before each render: "none", "graph", "host", "reload" or "new", from the least to the most strict;
+            "" where there is nothing to reset.
         repeat_error: between two equal renders, one after the other.
         fresh_error: between a used effect and a fresh one.
         random_error: between two fresh ones.
         aba_error: between two equal renders with other settings between them.
-        leak: what silence differs from silence, after loud audio.
+        leak: between silence rendered after loud audio and silence rendered by a fresh effect.
         cut_error: between the first half of a clip, rendered whole, and that half rendered by itself.
         chunk_error: between a clip rendered in one and in pieces with constant settings; nan if not automatable.
-        automatable: whether settings may change in mid-clip.
-        latency_reported: samples, which are compensated.
-        latency_measured: samples that remain: the first arrival, by correlation; below 0 if the plugin reports more
-            than it has.
+        automatable: whether settings may change during a clip.
+        latency_reported: in samples; it is compensated.
+        latency_measured: residual latency in samples, by correlation; below 0 if the plugin reports more than it has.
         tail_seconds: until 80 dB below the loudest, after the audio ends.
         silence_peak: the largest sample that comes out of silence.
-        largest_gain: the largest ratio of rms out to in, over random settings.
+        largest_gain: the largest ratio of the output's rms to the input's, over random settings.
         non_finite: share of random settings that gave NaN, infinity or an error.
         realtime: seconds of stereo audio for each second of computing.
         overhead_ms: of a render of 64 samples.
         open_ms: of opening the effect.
         linear, time_invariant, memoryless: relative rms error of each, 0 for an effect that is so, the largest over
             settings.
-        settings: at how many random settings the last ones were measured.
+        settings: number of random settings at which these three were measured.
         parameters: by name.
-        notes: what could not be measured, or was measured with less.
-        seconds: that measuring took.
+        notes: measurements that failed, or that were made with fewer settings.
+        seconds: that the measurements took.
     """
 
     effect: str
@@ -103,7 +102,7 @@ class Profile:
 
     @property
     def purity_error(self) -> float:
-        """The worst of what depends on anything but audio, settings and sample rate; nan if nothing was measured."""
+        """The largest dependence on anything but audio, settings and sample rate; nan if nothing was measured."""
         errors = [self.repeat_error, self.fresh_error, self.random_error, self.aba_error, self.leak]
         return max((e for e in errors if not math.isnan(e)), default=math.nan)
 
@@ -114,11 +113,11 @@ class Profile:
 
     @property
     def alive(self) -> tuple[str, ...]:
-        """All but the dead: `effect.only(*profile(effect).alive)` leaves those out."""
+        """All parameters that are not dead: `effect.only(*profile(effect).alive)` frees only these."""
         return tuple(name for name, p in self.parameters.items() if p.alive is not False)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as what JSON can hold, nan as null."""
+        """All fields as JSON values; nan is null."""
         return _plain(dataclasses.asdict(self))
 
     @classmethod

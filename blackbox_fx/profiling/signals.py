@@ -1,4 +1,4 @@
-"""What effects are tried with."""
+"""Signals that effects are measured with, and distances between their outputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def music(seconds: float, channels: int = 2, seed: int = 0, rate: float = RATE) 
     return (0.8 * x / np.abs(x).max()).astype(np.float32)
 
 
-def apart(a: Audio, b: Audio) -> float:
+def difference(a: Audio, b: Audio) -> float:
     """Largest difference of two outputs, relative to the largest sample of the first if that is above 1."""
     with np.errstate(over="ignore", invalid="ignore"):
         worst = float(np.abs(a.astype(np.float64) - b).max(initial=0.0))

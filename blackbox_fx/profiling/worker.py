@@ -14,9 +14,9 @@ from blackbox_fx.profiling import check, curves, sensitivity
 from blackbox_fx.profiling.measures import SECTIONS, Subject, safely
 
 
-def _measure(question: dict[str, Any], effect: Any, tell: Callable[[Any], None]) -> None:
+def _measure(question: dict[str, Any], effect: Any, report: Callable[[Any], None]) -> None:
     began, budget = time.perf_counter(), question["budget"]
-    tell({"begin": "opening"})
+    report({"begin": "opening"})
     subject = Subject(effect, budget)
     sections: dict[str, Callable[[Subject], dict[str, Any]]] = {
         **SECTIONS,
@@ -24,27 +24,27 @@ def _measure(question: dict[str, Any], effect: Any, tell: Callable[[Any], None])
         "plots": lambda s: {"plots": curves.curves(s)},
     }
     for name in question["sections"]:
-        tell({"begin": name})
+        report({"begin": name})
         values = safely(subject, sections[name], name)
-        tell({"done": name, "values": _plain(values), "notes": subject.notes, "settings": subject.count})
+        report({"done": name, "values": _plain(values), "notes": subject.notes, "settings": subject.count})
         subject.notes = []
 
 
 def _plain(value: Any) -> Any:
-    """NaN and infinity as None, so that what is told is JSON."""
+    """NaN and infinity as None, so that reports are JSON."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _check(question: dict[str, Any], effect: Any, tell: Callable[[Any], None]) -> None:
+def _check(question: dict[str, Any], effect: Any, report: Callable[[Any], None]) -> None:
     for found in check.run(effect, question["seconds"], question["names"]):
-        tell([found.name, found.passed, found.value, found.allowed])
+        report([found.name, found.passed, found.value, found.allowed])
 
 
-def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> None:
+def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> None:
     effect = pickle.loads(base64.b64decode(question["recipe"]))  # from the parent, which made it
-    {"measure": _measure, "check": _check}[question["what"]](question, effect, tell)
+    {"measure": _measure, "check": _check}[question["what"]](question, effect, report)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Neural proxies: nets that imitate effects, trained, scored and kept."""
+"""Neural proxies: nets trained to give the output of effects."""

@@ -1,4 +1,4 @@
-"""The card of a proxy: of which effect it is, how it was trained, and how good it is."""
+"""The card of a proxy: its effect, its training and its scores."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _SLACK = 1e-3  # for rounding, of numbers that have a bound
 @final
 @dataclasses.dataclass(frozen=True)
 class Original:
-    """The effect that a proxy imitates.
+    """The effect that a proxy was trained on.
 
-    Attributes:
+    Args:
         name: of the effect.
         fingerprint: see `Effect.fingerprint`.
         version: a name for the program or the plugin's file, which does not depend on ranges.
         made_with: versions of what hosted it, by package.
-        latency_reported: samples that the effect reports, which are compensated.
-        latency_measured: samples that remain, by measurement; None where it was not measured.
-        tail_seconds: how long it sounds on; None where it was not measured.
+        latency_reported: latency that the effect reports, in samples; it is compensated.
+        latency_measured: measured residual latency in samples; None if it was not measured.
+        tail_seconds: length of the tail; None if it was not measured.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Original:
 
     @classmethod
     def of(cls, effect: Effect, found: Profile | None = None) -> Original:
-        """What an effect is, and what its profile says of its latency."""
+        """The record of an effect, with the latency and the tail of its profile."""
         versions: dict[str, str] = {}
         for package in _MADE_WITH:
             try:
@@ -79,11 +79,15 @@ class Original:
 @final
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What it took.
+    """The training of a proxy in numbers.
 
-    Attributes:
-        seconds, steps, batch, threads, seed: of the training; threads are those of torch.
-        waited_seconds: how much of it was spent waiting for renders.
+    Args:
+        seconds: that it took.
+        steps: that were made.
+        batch: clips per step.
+        threads: of torch.
+        seed: of the recipe.
+        waited_seconds: part of the seconds that was spent waiting for renders.
     """
 
     seconds: float
@@ -97,20 +101,20 @@ class Training:
 @final
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a proxy is and how good it is, kept beside it as card.json.
+    """Properties and scores of a proxy, kept beside it as card.json.
 
-    Attributes:
+    Args:
         original: the effect.
         space: its parameters.
         sample_rate: in Hz.
-        channels: "separate": each channel is treated alike and by itself.
+        channels: "separate": every channel is processed by itself, in the same way.
         net: kind and arguments, see `make_net`.
-        parameters: how many numbers the net has learnt.
-        training: what it took.
+        parameters: number of the net's weights.
+        training: in numbers.
         scores: on held-out clips and settings.
-        baselines: the same sound scores for what needs no net, by name.
-        tricks: what was tried in training, and what each brought.
-        sha256: of weights.safetensors, hexadecimal; "" as long as nothing is stored.
+        baselines: scores of the audio of simple baselines without a net, by name.
+        tricks: changes that were tried in training, each with its result.
+        sha256: of weights.safetensors, hexadecimal; "" until it is stored.
 
     Raises:
         DataError: a value that no proxy has.
@@ -201,9 +205,9 @@ def _space(data: Any) -> Space:
     """What `Space.to_json` wrote."""
     listed = build(_Listed, data, "space")
     parameters: dict[str, Any] = {}
-    for name, told in listed.parameters.items():
+    for name, given in listed.parameters.items():
         where = f"space.parameters.{name[:40]}"
-        fields = dict(told) if isinstance(told, dict) else {}
+        fields = dict(given) if isinstance(given, dict) else {}
         kind = fields.pop("kind", None)
         if not isinstance(kind, str) or kind not in KINDS:
             raise Wrong(f"{where}.kind must be one of {', '.join(KINDS)}, got {shown(kind)}")
@@ -227,10 +231,10 @@ def make_card(
         effect: that it was trained on.
         proxy: its weights as they will be stored, see `round_weights`.
         net: kind and arguments, as `make_net` takes them.
-        training: what it took.
+        training: in numbers.
         scores: see `measure`.
         baselines: see `baselines`.
-        tricks: what was tried in training, and what each brought.
+        tricks: changes that were tried in training, each with its result.
         found: the profile of the effect, for its latency.
     """
     learnt = sum(parameter.numel() for parameter in proxy.net.parameters())

@@ -127,8 +127,9 @@ class HubProxy(ModelHubMixin, library_name="blackbox_fx"):
         table = "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
         return ModelCard(
             f"---\n{data.to_yaml()}\n---\n\n# A neural proxy of {_plain(card.original.name)}\n\n"
-            f"A net of {card.parameters} weights that imitates an audio effect, for gradients with respect to its "
-            f"parameters ({_plain(', '.join(card.space.free))}) and to audio, at {card.sample_rate:g} Hz.\n\n"
+            f"A net of {card.parameters} weights trained to give the output of an audio effect, for gradients with "
+            f"respect to its parameters ({_plain(', '.join(card.space.free))}) and to audio, "
+            f"at {card.sample_rate:g} Hz.\n\n"
             "```python\nfrom blackbox_fx.proxy.hub import HubProxy\n\n"
             'proxy = HubProxy.from_pretrained("...").proxy  # the name of this repository\n'
             "wet = proxy(audio, params, sample_rate)  # (batch, channel, time), (batch, width) in [0, 1]\n```\n\n"

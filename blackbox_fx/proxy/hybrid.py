@@ -1,4 +1,4 @@
-"""An effect and its proxy as one layer: who renders, and who is differentiated."""
+"""An effect and its proxy as one layer."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Hybrid(nn.Module):
 
     - "full": the effect renders, always. The gradient of the loss at the *effect's* output is pulled back through the
       proxy, to params and to audio, in one pass for both.
-    - "half": in training (`train()`) the proxy stands for the effect, forward and backward. In evaluation (`eval()`)
-      the effect renders; if a gradient is asked for there, it is that of "full".
-    - "plain": the proxy, in both.
+    - "half": in training (`train()`) the proxy replaces the effect, forward and backward. In evaluation (`eval()`) the
+      effect renders; gradients there are those of "full".
+    - "plain": the proxy replaces the effect, in training and in evaluation.
 
-    The proxy's weights get no gradient from what is trained through this layer, whether they ask for one or not, so an
-    optimiser that is handed all parameters of a model leaves them as they are. They are part of `state_dict`.
+    The proxy's weights never get a gradient from this layer, even if they require one, so an optimiser over all
+    parameters of a model does not change them. They are part of `state_dict`.
 
-    Where the proxy is wrong its gradients are, with nothing to show for it: `BlackBox(effect, ControlVariate(SPSA(),
+    Where the proxy is wrong, its gradients are wrong too, without any warning. `BlackBox(effect, ControlVariate(SPSA(),
     proxy), audio_rule=Surrogate(proxy))` is the layer whose parameter gradients are corrected by renders.
 
     Args:
-        effect: what is imitated; its free parameters are the columns of `params`.
+        effect: of the proxy; its free parameters are the columns of `params`.
         proxy: of the effect, with the same free parameters. There is a warning if it was trained on another effect, or
             on another version of it.
         mode: see above.
@@ -51,8 +51,8 @@ class Hybrid(nn.Module):
         refresh: made for this proxy; keeps the renders of training, see `Refresh`. Only "full" renders in training.
 
     Attributes:
-        real: the `BlackBox` that renders. By itself it is "full" too, with a forward pass of the proxy for each of the
-            two gradients instead of one for both.
+        real: the `BlackBox` that renders. Used by itself, it is "full" too, but runs the proxy once for each of the two
+            gradients instead of once for both.
         failed: which items of its last forward pass have failed, (batch,), where the pool skips failures: their output
             is the dry audio and their gradients are zero.
         mode: may be changed at any time.
@@ -101,7 +101,7 @@ class Hybrid(nn.Module):
 
     @property
     def mode(self) -> Mode:
-        """Who renders. Raises ParameterError if set to anything but "full", "half" and "plain"."""
+        """What renders, see the class. Raises ParameterError if set to anything but "full", "half" and "plain"."""
         return self._mode
 
     @mode.setter
@@ -112,7 +112,7 @@ class Hybrid(nn.Module):
 
     @property
     def effect(self) -> Effect:
-        """What is imitated."""
+        """The effect that renders."""
         return self.real.effect
 
     @property
@@ -127,7 +127,7 @@ class Hybrid(nn.Module):
 
     @property
     def width(self) -> int:
-        """How many columns params has."""
+        """Number of columns of params."""
         return self.real.width
 
     @property
@@ -137,16 +137,16 @@ class Hybrid(nn.Module):
 
     @eager
     def forward(self, audio: Tensor, params: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Renders audio at params, or imitates that; see the class for shapes and errors."""
+        """Renders audio at params by the effect or the proxy; see the class for shapes and errors."""
         check_inputs(audio, params, self.columns)
         if self.mode == "plain" or (self.mode == "half" and self.training):
             return self._differentiable(audio, params, self.sample_rate)
         wet = self.real(audio.detach(), params.detach())
         if not torch.is_grad_enabled() or not (audio.requires_grad or params.requires_grad):
             return wet
-        imitated = self._differentiable(audio, params, self.sample_rate)
-        sound = torch.from_numpy(~self.failed).to(imitated)[:, None, None]
-        return wet + sound * (imitated - imitated.detach())  # of this sum, only the gradient is the proxy's
+        output = self._differentiable(audio, params, self.sample_rate)
+        ok = torch.from_numpy(~self.failed).to(output)[:, None, None]
+        return wet + ok * (output - output.detach())  # the value of the effect, with the gradient of the proxy
 
     def _differentiable(self, audio: Tensor, params: Tensor, sample_rate: float) -> Tensor:
         frozen = {name: x.detach() for name, x in self.proxy.named_parameters()}
@@ -160,7 +160,7 @@ class Hybrid(nn.Module):
 
 
 def _checked(x: Tensor) -> Tensor:
-    """The same, with a gradient that is seen to be finite."""
+    """The same tensor, with a check that its gradient is finite."""
     x = x.view_as(x)
     if x.requires_grad:
         x.register_hook(check_gradient)

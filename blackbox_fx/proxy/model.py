@@ -1,4 +1,4 @@
-"""A trained imitation of an effect."""
+"""A trained proxy of an effect."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from blackbox_fx.space import Space
 
 @final
 class Proxy(nn.Module):
-    """A net that imitates an effect, and what it imitates.
+    """A net trained to give the output of an effect, with the effect's parameters.
 
-    It is called as every differentiable stand-in of this library, `proxy(audio, params, sample_rate)`, and so it goes
-    wherever one is asked for: `ControlVariate(SPSA(), proxy)`, `GuidedES(guide=proxy)`, `Surrogate(proxy)`,
+    It is called as `proxy(audio, params, sample_rate)`, like every differentiable surrogate of this library, and is
+    accepted wherever one is: `ControlVariate(SPSA(), proxy)`, `GuidedES(guide=proxy)`, `Surrogate(proxy)`,
     `Autodiff(proxy)`.
 
     Args:
@@ -37,7 +37,7 @@ class Proxy(nn.Module):
 
     Raises:
         ParameterError: a net for another number of columns; params outside [0, 1]; another sample rate.
-        AudioError: audio of a wrong shape, NaN or infinity; a sample rate that is none.
+        AudioError: audio of a wrong shape, NaN or infinity; an impossible sample rate.
     """
 
     def __init__(self, net: ProxyNet, space: Space, effect: str, fingerprint: str, version: str = "") -> None:
@@ -49,7 +49,7 @@ class Proxy(nn.Module):
 
     @property
     def sample_rate(self) -> float:
-        """At which it was trained, in Hz."""
+        """Sample rate at which it was trained, in Hz."""
         return self.net.sample_rate
 
     @property
@@ -59,13 +59,13 @@ class Proxy(nn.Module):
 
     @property
     def width(self) -> int:
-        """How many columns params has."""
+        """Number of columns of params."""
         return self.space.width
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, audio: Tensor, params: Tensor, sample_rate: float
     ) -> Tensor:
-        """Imitates the effect; see the class for shapes and errors."""
+        """The proxy's output; see the class for shapes and errors."""
         check_inputs(audio, params, self.columns)
         check_sample_rate(sample_rate)
         if not len(audio):

@@ -1,4 +1,4 @@
-"""What a proxy is made of: the effect, the net, and how it is trained."""
+"""The recipe of a proxy: its effect, its net, and the settings of its training."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ class ProxyRecipe:
     """Settings of the training of a proxy, kept beside it as recipe.toml.
 
     Args:
-        effect: address, as `load` takes it, or several in series; a name for one that `train_proxy` is given itself.
+        effect: address, as `load` takes it, or several in series; any name if `train_proxy` gets the effect itself.
         fix: parameters held at a value, by name.
         only: names of the parameters that stay free; all if empty.
         within: narrower ranges, (low, high) by name.
-        net: kind and arguments, see `make_net`; if empty, they follow from what the effect is measured to be.
+        net: kind and arguments, see `make_net`; if empty, the effect's profile decides.
         sample_rate: in Hz.
         seconds: length of a clip, in [0.01, 3600].
         batch: clips per step, at most 4096; two or more with slopes.
-        minutes: of training, at most.
-        steps: of training, at most; 0 for as many as there is time for.
-        slopes: weight in the loss of how the spectrum changes with the settings; with it, half as many clips are heard.
-        impulses: whether a linear effect whose net is a filter is learnt from its impulse responses, four for each clip
-            of a batch, instead of from clips.
-        learning_rate: at first; it falls to a fiftieth along a cosine.
+        minutes: most minutes of training.
+        steps: most steps of training; 0 for no limit but time.
+        slopes: weight in the loss of changes of the spectrum with the settings; above 0, a batch has half as many
+            different clips.
+        impulses: whether a linear effect whose net is a filter is learnt from impulse responses, four for each clip of
+            a batch, instead of from clips.
+        learning_rate: initial; it decreases to a fiftieth along a cosine.
         seed: of everything random.
 
     Raises:
@@ -65,22 +66,11 @@ class ProxyRecipe:
         if not isinstance(self.impulses, bool):
             raise ParameterError(f"impulses must be true or false, got {self.impulses!r}.")
         for name in ("fix", "within", "net"):
-            table = getattr(self, name)
-            if not isinstance(table, Mapping):
-                raise ParameterError(f"{name} must be a table of names and values, got {table!r}.")
-            for key, value in table.items():
-                pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
-                if not isinstance(key, str) or not (pair if name == "within" else _is_plain(value)):
-                    allowed = "two finite numbers, low and high" if name == "within" else "a number, a text or on/off"
-                    raise ParameterError(f"{key!r} of {name} must be {allowed}, got {value!r}.")
-        for name in ("effect", "only"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or name == "only":
-                if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-                    allowed = "an address such as 'pedalboard:Compressor', or a list of them"
-                    allowed = allowed if name == "effect" else "a list of names"
-                    raise ParameterError(f"{name} must be {allowed}, got {value!r}.")
-                object.__setattr__(self, name, tuple(value))
+            _check_table(name, getattr(self, name))
+        if not isinstance(self.effect, str):
+            addresses = _texts("effect", self.effect, "an address such as 'pedalboard:Compressor', or a list of them")
+            object.__setattr__(self, "effect", addresses)
+        object.__setattr__(self, "only", _texts("only", self.only, "a list of names"))
         for name, (low, high) in {"sample_rate": SAMPLE_RATES, "seconds": SECONDS, "batch": (1, _LARGEST)}.items():
             if not low <= getattr(self, name) <= high:
                 raise ParameterError(f"{name} must be in [{low:g}, {high:g}], got {getattr(self, name)!r}.")
@@ -100,7 +90,7 @@ class ProxyRecipe:
             object.__setattr__(self, name, int(value))
 
     def load_effect(self, bare: Effect | None = None) -> Effect:
-        """The effect with the free parameters that the recipe leaves; `bare` is it, where no address says so.
+        """The effect with the recipe's free parameters; `bare` is the whole effect, if no address names it.
 
         Raises:
             EffectError, ParameterError: as `load`, `fix`, `within` and `only` do.
@@ -136,12 +126,35 @@ class ProxyRecipe:
         return "".join(lines)
 
 
+def _check_table(name: str, table: Any) -> None:
+    """Raises ParameterError unless it is a table of plain values, or of pairs of numbers for `within`."""
+    if not isinstance(table, Mapping):
+        raise ParameterError(f"{name} must be a table of names and values, got {table!r}.")
+    fits, allowed = _is_plain, "a number, a text or on/off"
+    if name == "within":
+        fits, allowed = _is_pair, "two finite numbers, low and high"
+    for key, value in table.items():
+        if not isinstance(key, str) or not fits(value):
+            raise ParameterError(f"{key!r} of {name} must be {allowed}, got {value!r}.")
+
+
+def _texts(name: str, values: Any, allowed: str) -> tuple[str, ...]:
+    """A list of texts as a tuple. Raises ParameterError for anything else."""
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
+        raise ParameterError(f"{name} must be {allowed}, got {values!r}.")
+    return tuple(values)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_plain(value: Any) -> bool:
     return isinstance(value, (bool, str)) or _is_number(value)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _toml(value: Any) -> str:

@@ -32,13 +32,13 @@ _SHIPPED = "shipped_proxies"  # in an installed package
 def save_proxy(folder: str | os.PathLike[str], proxy: Proxy, recipe: ProxyRecipe, card: Card) -> Card:
     """Writes a proxy; the card comes last, so that a folder with a card is complete.
 
-    The weights are kept in half precision, and those of the proxy are rounded to that: call `round_weights(proxy)`
-    before it is scored, so that the card speaks of what is stored.
+    The weights are stored in half precision, and those of the proxy are rounded to it. Call `round_weights(proxy)`
+    before scoring, so that the card has the scores of the stored weights.
 
     Args:
-        folder: where; made if it is missing.
+        folder: to write to; made if it is missing.
         proxy: to keep.
-        recipe: what it was trained by.
+        recipe: of its training.
         card: whose checksum is filled in.
 
     Returns:
@@ -70,7 +70,7 @@ def save_proxy(folder: str | os.PathLike[str], proxy: Proxy, recipe: ProxyRecipe
 def load_proxy(name: str | os.PathLike[str]) -> Proxy:
     """A trained proxy, on the CPU, ready to be called with `(audio, params, sample_rate)`.
 
-    Nothing is unpickled, and nothing runs that the files hold.
+    Nothing is unpickled, and no code from the files runs.
 
     Args:
         name: of a shipped proxy or of one in your own folder, such as "zam-comp-x2", see `list_proxies`; or a folder.
@@ -170,12 +170,12 @@ def _inside(folder: Path) -> Path:
 
 
 def own_folder() -> Path:
-    """Where proxies are looked for that you keep: one folder for each."""
+    """The folder that holds the user's own proxies, each in a folder of its own."""
     return paths.data() / "proxies"
 
 
 def shipped_folder() -> Path:
-    """Where the proxies are that come with the package: in a clone, its folder proxies."""
+    """The folder of the proxies that come with the package; in a clone, its folder proxies."""
     package = Path(blackbox_fx.__file__).parent
     clone = package.parent / "proxies"
     return clone if clone.is_dir() and (package.parent / "pyproject.toml").is_file() else package / _SHIPPED

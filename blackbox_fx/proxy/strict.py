@@ -103,19 +103,28 @@ def build(kind: Any, value: Any, where: str = "") -> Any:
         item = typing.get_args(kind)[1]
         return {name: build(item, v, _under(where, name)) for name, v in _table(value, where).items()}
     if origin in (types.UnionType, typing.Union):
-        for option in typing.get_args(kind):
-            if not (dataclasses.is_dataclass(option) or typing.get_origin(option)) and _fits(option, value):
-                return build(option, value, where)
-        raise Wrong(f"{where or 'it'} must be {_words(kind)}, got {shown(value)}")
+        return _build_one_of(kind, value, where)
     if origin is tuple:
+        item = typing.get_args(kind)[0]
         if not isinstance(value, list):
-            raise Wrong(f"{where or 'it'} must be a list, got {shown(value)}")
-        return tuple(build(typing.get_args(kind)[0], item, where) for item in value)
+            raise _wrong("a list", value, where)
+        return tuple(build(item, v, where) for v in value)
     if kind is Any:
         return value
     if not _fits(kind, value):
-        raise Wrong(f"{where or 'it'} must be {_words(kind)}, got {shown(value)}")
+        raise _wrong(_words(kind), value, where)
     return float(value) if kind is float else value
+
+
+def _build_one_of(kind: Any, value: Any, where: str) -> Any:
+    for option in typing.get_args(kind):
+        if not (dataclasses.is_dataclass(option) or typing.get_origin(option)) and _fits(option, value):
+            return build(option, value, where)
+    raise _wrong(_words(kind), value, where)
+
+
+def _wrong(wanted: str, value: Any, where: str) -> Wrong:
+    return Wrong(f"{where or 'it'} must be {wanted}, got {shown(value)}")
 
 
 def _under(where: str, name: str) -> str:
@@ -124,7 +133,7 @@ def _under(where: str, name: str) -> str:
 
 def _table(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Wrong(f"{where or 'it'} must be a table of names and values, got {shown(value)}")
+        raise _wrong("a table of names and values", value, where)
     return value
 
 

@@ -15,6 +15,7 @@ from blackbox_fx.errors import DataError
 from blackbox_fx.proxy.strict import shown
 
 LIMIT = 2**26  # bytes of weights.safetensors
+_REMEDY = "get the proxy again, or train it again"
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
@@ -60,29 +61,32 @@ def read_weights(content: bytes, expected: Mapping[str, Tensor], sha256: str, wh
     Raises:
         DataError: another checksum, no safetensors, or tensors that are not exactly those of the net, or not finite.
     """
-    remedy = "get the proxy again, or train it again"
     # a header of 640 bytes begins as a pickle does, but goes on with a brace
     if content.startswith(_PICKLES) and content[8:9] != b"{":
-        raise DataError(f"{what} is a pickle or an archive, which may run any code and is not read; {remedy}.")
+        raise DataError(f"{what} is a pickle or an archive, which may run any code and is not read; {_REMEDY}.")
     if checksum(content) != sha256:
-        raise DataError(f"{what} is not what its card was written for (its SHA-256 is another); {remedy}.")
+        raise DataError(f"{what} is not what its card was written for (its SHA-256 is another); {_REMEDY}.")
     try:
         found = from_bytes(content)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
-        raise DataError(f"{what} is damaged ({shown(str(error))}); {remedy}.") from error
+        raise DataError(f"{what} is damaged ({shown(str(error))}); {_REMEDY}.") from error
     for name in found:
         if name not in expected:
-            raise DataError(f"{what} holds weights {shown(name)} that its net does not have; {remedy}.")
+            raise DataError(f"{what} holds weights {shown(name)} that its net does not have; {_REMEDY}.")
     for name, like in expected.items():
         if name not in found:
-            raise DataError(f"{what} lacks the weights {name}; {remedy}.")
-        tensor = found[name]
-        if tensor.shape != like.shape:
-            wanted, got = tuple(like.shape), tuple(tensor.shape)
-            raise DataError(f"{what} has {name} of shape {got}, where the net has {wanted}; {remedy}.")
-        allowed = (torch.float16, torch.float32) if like.is_floating_point() else (like.dtype,)
-        if tensor.dtype not in allowed:
-            raise DataError(f"{what} has {name} in {tensor.dtype}, where {allowed[0]} is allowed; {remedy}.")
-        if not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"{what} has NaN or infinity in {name}; {remedy}.")
+            raise DataError(f"{what} lacks the weights {name}; {_REMEDY}.")
+        _check_tensor(name, found[name], like, what)
     return {name: t.float() if t.is_floating_point() else t for name, t in found.items()}
+
+
+def _check_tensor(name: str, tensor: Tensor, like: Tensor, what: str) -> None:
+    """Raises DataError for another shape or type than expected, and for NaN and infinity."""
+    if tensor.shape != like.shape:
+        wanted, got = tuple(like.shape), tuple(tensor.shape)
+        raise DataError(f"{what} has {name} of shape {got}, where the net has {wanted}; {_REMEDY}.")
+    allowed = (torch.float16, torch.float32) if like.is_floating_point() else (like.dtype,)
+    if tensor.dtype not in allowed:
+        raise DataError(f"{what} has {name} in {tensor.dtype}, where {allowed[0]} is allowed; {_REMEDY}.")
+    if not bool(torch.isfinite(tensor).all()):
+        raise DataError(f"{what} has NaN or infinity in {name}; {_REMEDY}.")

@@ -1,4 +1,4 @@
-"""Plots about estimators: how near the truth for how many renders, and how fast settings are found."""
+"""Plots about estimators: their accuracy against the number of renders, and how fast they find settings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from blackbox_fx.lab.sample import Summary
+from blackbox_fx.lab.sample import Interval, Summary
 from blackbox_fx.report.plot import BLUE, GREY, INK, ORANGE, new_figure
 
 COLOURS = (BLUE, ORANGE, "#0f9d6b", "#9333ea", "#dc2626", "#0891b2", "#a16207", "#db2777", INK)
@@ -21,7 +22,7 @@ def accuracy(summaries: Sequence[Summary], truth_error: float = 0.0) -> Figure:
 
     Args:
         summaries: of the methods; those of one line are joined.
-        truth_error: how well the truth is known, relative; nothing below its square can be told apart.
+        truth_error: relative error of the true gradient; relative squared errors below its square mean nothing.
     """
     figure, ((left, right),) = new_figure(10.5, 4.2, 1, 2)
     floor = max(truth_error**2, 1e-8)
@@ -29,25 +30,9 @@ def accuracy(summaries: Sequence[Summary], truth_error: float = 0.0) -> Figure:
     for k, line in enumerate(lines):
         own = sorted((s for s in summaries if s.line == line), key=lambda s: s.renders)
         style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "label": line}
-        for axis, values in ((left, [s.error for s in own]), (right, [s.cosine for s in own])):
-            middle, low, high = (np.array([getattr(v, end) for v in values]) for end in ("value", "low", "high"))
-            if axis is left:
-                middle, low, high = (np.maximum(ends, floor) for ends in (middle, low, high))
-            renders = np.array([s.renders for s in own])
-            if not renders.any():
-                axis.axhline(middle[0], linestyle="--", linewidth=1.4, **style)
-                continue
-            axis.fill_between(renders, low, high, color=style["color"], alpha=0.15, linewidth=0)
-            axis.errorbar(
-                renders,
-                middle,
-                (middle - np.minimum(low, middle), np.maximum(high, middle) - middle),
-                marker=_MARKS[k % len(_MARKS)],
-                markersize=5,
-                linewidth=1.8,
-                elinewidth=1,
-                **style,
-            )
+        renders, mark = np.array([s.renders for s in own]), _MARKS[k % len(_MARKS)]
+        _draw_line(left, renders, np.maximum(_ends([s.error for s in own]), floor), mark, style)
+        _draw_line(right, renders, _ends([s.cosine for s in own]), mark, style)
     left.axhline(1, color=GREY, linestyle=":", linewidth=1.2, label="an estimate of zero")
     if truth_error:
         left.axhline(floor, color=GREY, linewidth=0.8, label="as well as the truth is known")
@@ -61,13 +46,39 @@ def accuracy(summaries: Sequence[Summary], truth_error: float = 0.0) -> Figure:
     return figure
 
 
+def _ends(intervals: Sequence[Interval]) -> NDArray[np.float64]:
+    """The value, the lower and the upper end of intervals, (3, intervals)."""
+    return np.array([[getattr(interval, name) for interval in intervals] for name in ("value", "low", "high")])
+
+
+def _draw_line(
+    axis: Axes, renders: NDArray[Any], ends: NDArray[np.float64], mark: str, style: Mapping[str, Any]
+) -> None:
+    """Draws values with their intervals against renders; a dashed horizontal line for methods without renders."""
+    middle, low, high = ends
+    if not renders.any():
+        axis.axhline(middle[0], linestyle="--", linewidth=1.4, **style)
+        return
+    axis.fill_between(renders, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    axis.errorbar(
+        renders,
+        middle,
+        (middle - np.minimum(low, middle), np.maximum(high, middle) - middle),
+        marker=mark,
+        markersize=5,
+        linewidth=1.8,
+        elinewidth=1,
+        **style,
+    )
+
+
 def descent(renders: NDArray[Any], quartiles: Mapping[str, NDArray[Any]], dashed: Sequence[str] = ()) -> Figure:
     """Least loss so far against renders, median and quartiles over starts.
 
     Args:
         renders: (points,).
         quartiles: by method, (3, points), of the loss over that at the start.
-        dashed: methods drawn with dashed lines: those that see no gradient.
+        dashed: methods drawn with dashed lines, those that use no gradient.
     """
     figure, ((axis,),) = new_figure(8.5, 4.2)
     for k, (name, (low, middle, high)) in enumerate(quartiles.items()):

@@ -31,9 +31,9 @@ def parameter_table(found: Profile, space: Space) -> list[tuple[str, ...]]:
     table: list[tuple[str, ...]] = [("parameter", "range", "sensitivity", "most", "least step", "even", "one way")]
     for name, p in found.parameters.items():
         way = "-" if p.monotone is None else "yes" if p.monotone else "no"
-        told = space.parameters[name].describe() if name in space.parameters else ""
+        described = space.parameters[name].describe() if name in space.parameters else ""
         most = "dead" if p.alive is False else _short(p.most)
-        table.append((name, told, _short(p.sensitivity), most, _short(p.step), _short(p.smoothness), way))
+        table.append((name, described, _short(p.sensitivity), most, _short(p.step), _short(p.smoothness), way))
     return table
 
 
@@ -98,15 +98,15 @@ def responses(drawn: Mapping[str, Any], name: str) -> Figure:
 
 
 def impulse(drawn: Mapping[str, Any]) -> Figure:
-    """What an impulse turns into, by frequency and time."""
+    """The response to an impulse by frequency and time."""
     figure, ((axis,),) = plot.new_figure(8.5, 3.2)
     picture = np.array(drawn["impulse"])
     top = float(picture.max())
     edges = np.geomspace(60, 18_000, len(picture) + 1)
     times = (np.arange(picture.shape[1] + 1) * 360 - 600) / 44100
     mesh = axis.pcolormesh(times, edges, picture, cmap="magma", vmin=top - 90, vmax=top, rasterized=True)
-    heard = np.flatnonzero((picture > top - 80).any(axis=0))
-    last = max(0.1, float(times[min(heard[-1] + 4, len(times) - 1)])) if len(heard) else 0.1
+    loud = np.flatnonzero((picture > top - 80).any(axis=0))
+    last = max(0.1, float(times[min(loud[-1] + 4, len(times) - 1)])) if len(loud) else 0.1
     axis.set(yscale="log", xlabel="seconds after the impulse", ylabel="Hz", xlim=(times[0], last))
     axis.set_yticks([100, 1000, 10_000], ["100", "1k", "10k"])
     axis.minorticks_off()

@@ -24,7 +24,7 @@ WHAT_IS_WHAT = (
     "bootstrap interval; an estimate of zero has 1. Bias: the distance of the mean estimate from the truth, over the "
     "truth's length; beside it what chance alone gives an unbiased estimator in as many draws. Renders are effects "
     "rendered over the clip, as counted, for one gradient, those for audio included; once: what the first backward "
-    "pass adds to look around."
+    "pass adds to examine the effect."
 )
 
 
@@ -147,7 +147,7 @@ def write_race_page(folder: Path, title: str, race: Race, footer: str) -> Path:
         Section("In numbers", "Least loss so far over the loss at the start, medians.", table=race_table(race), best=0),
     ]
     lead = (
-        "The settings of a target sound are searched from random starts, by Adam on estimated gradients and by "
+        "The settings of a target output are searched from random starts, by Adam on estimated gradients and by "
         "searches without gradients. All have the same number of renders, those of the backward pass included."
     )
     write_page(folder / "index.html", title, lead, sections, footer)

@@ -17,11 +17,11 @@ def _number(value: float) -> str:
 
 
 def summary_table(hosted: Sequence[Hosted]) -> Table:
-    """Headings, then a row for each format, and one for all."""
-    heading = ("format", "found", "usable", "pure", "share", "render / bare host", "parameters left out")
+    """Headings, then a row for each host, and one for all."""
+    heading = ("host", "found", "usable", "pure", "share", "render / bare host", "excluded parameters")
     rows = [
         (
-            s.format,
+            s.host,
             str(s.found),
             str(s.loaded),
             str(s.pure),
@@ -43,7 +43,17 @@ def reason_table(hosted: Sequence[Hosted]) -> Table:
 def write_hosts_page(folder: Path, hosted: Sequence[Hosted]) -> Path:
     """Writes hosts.csv and index.html. Returns the path of the page."""
     write_csv(folder / "hosts.csv", [dataclasses.asdict(h) | {"pure": h.pure} for h in hosted])
-    heading = ("effect", "parameters", "left out", "reset", "fresh", "A-B-A", "leak", "latency left", "render / bare")
+    heading = (
+        "effect",
+        "parameters",
+        "excluded",
+        "reset",
+        "fresh",
+        "A-B-A",
+        "leak",
+        "residual latency",
+        "render / bare",
+    )
     rows = [
         (
             h.address,
@@ -56,7 +66,7 @@ def write_hosts_page(folder: Path, hosted: Sequence[Hosted]) -> Path:
         if not h.failure
     ]
     sections = [
-        Section("By format", f"Pure: no error above {PURE:g} of the largest sample.", table=summary_table(hosted)),
+        Section("By host", f"Pure: no error above {PURE:g} of the largest sample.", table=summary_table(hosted)),
         Section("Not pure, or not usable", table=reason_table(hosted)),
         Section("One by one", "Errors after the reset that is chosen on loading.", table=[heading, *rows]),
     ]

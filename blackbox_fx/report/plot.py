@@ -16,7 +16,7 @@ INK, BLUE, ORANGE, GREY = "#1c2330", "#2563eb", "#ea7317", "#9aa3b2"
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, NDArray[Any]]:
-    """A figure of so many inches with panels in rows and columns, as an array (row, column)."""
+    """A figure with a size in inches, and its panels as an array (row, column)."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:

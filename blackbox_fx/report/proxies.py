@@ -15,7 +15,7 @@ from blackbox_fx.report.html import Section, write_page
 _WHAT = (
     "Loss of the real effect at the settings found, over that at the start: geometric mean over tasks. Beside it, the "
     "same over that of half, with a 95 % bootstrap interval over tasks, and at how many tasks it is less. Delivered: "
-    "the loss of what the way gives in the end, the sound of the proxy for the plain proxy and of the effect for all "
+    "the loss of what the way gives in the end, the output of the proxy for the plain proxy and of the effect for all "
     "others. Plain and half train alike and render nothing meanwhile; they have as many steps as full."
 )
 
@@ -60,7 +60,7 @@ def refresh_line(study: Proxies) -> str:
 
 
 def write_proxies_page(folder: Path, title: str, study: Proxies, footer: str) -> Path:
-    """Writes attempts.csv, looks.csv, the plot and index.html. Returns the path of the page."""
+    """Writes attempts.csv, evaluations.csv, the plot and index.html. Returns the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     names = ("esr_before", "esr_after", "cosine_before", "cosine_after")
     ends = [
@@ -70,12 +70,12 @@ def write_proxies_page(folder: Path, title: str, study: Proxies, footer: str) ->
         for a in study.attempts
     ]
     write_csv(folder / "attempts.csv", ends)
-    looks = [
+    evaluations = [
         {"way": a.way, "task": a.task.name, "renders": float(at), "loss_ratio": float(loss)}
         for a in study.attempts
         for at, loss in zip(a.places, a.losses, strict=True)
     ]
-    write_csv(folder / "looks.csv", looks)
+    write_csv(folder / "evaluations.csv", evaluations)
     at = np.unique(np.linspace(0, study.renders, 40)[1:])
     quartiles = {
         way: np.quantile([np.interp(at, a.places, a.losses) for a in study.of(way)], (0.25, 0.5, 0.75), 0)

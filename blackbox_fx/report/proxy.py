@@ -23,35 +23,37 @@ from blackbox_fx.report import plot
 from blackbox_fx.report.html import Section, write_page
 from blackbox_fx.report.plot import BLUE, GREY, INK, ORANGE
 
-_HEARD, _OF, _HEARD_S = 3, 12, 4.0  # clips to listen to, of how many, and seconds of each
+_SHOWN, _OF, _SHOWN_S = 3, 12, 4.0  # clips to listen to, of how many, and seconds of each
 _BANDS, _FRAME_S = 60, 0.02
 _FLOOR = 1e-10  # of power
 
 Wave = NDArray[np.floating]
 
 
-class Heard(NamedTuple):
-    """One held-out clip: (time,) each.
+class Shown(NamedTuple):
+    """One held-out clip in three versions, (time,) each.
 
     Args:
-        dry, wet, imitated: before the effect, after it, and after the proxy.
+        dry: the input.
+        wet: the effect's output.
+        proxy: the proxy's output.
         settings: in words.
         ratio: error-to-signal ratio of the proxy.
     """
 
     dry: Wave
     wet: Wave
-    imitated: Wave
+    proxy: Wave
     settings: str
     ratio: float
 
 
 def write_proxy_page(folder: Path, proxy: Proxy, card: Card, held_out: HeldOutSet) -> Path:
-    """Writes index.html: scores beside baselines, sounds, what the proxy does beside what the effect does.
+    """Writes index.html: scores beside baselines, clips to listen to, and plots of the proxy beside the effect.
 
     Args:
         folder: of the proxy; losses.csv and evaluations.csv are drawn if they are there.
-        proxy: to hear.
+        proxy: to listen to.
         card: its scores.
         held_out: of the effect, see `render_held_out`.
 
@@ -59,76 +61,76 @@ def write_proxy_page(folder: Path, proxy: Proxy, card: Card, held_out: HeldOutSe
         The path of the page.
     """
     rate = card.sample_rate
-    heard = _hear(proxy, held_out)
+    shown = _choose_clips(proxy, held_out)
     sections = [
         Section(
-            "As sound",
+            "Audio",
             f"On {card.scores.items} held-out clips of {card.scores.seconds:g} s, each at a setting of its own. The "
-            "best gain is found from the effect's own output, clip by clip, which nothing real can do; the stored "
-            "settings are renders of the effect itself at the nearest of 100 random settings.",
+            "best gain is found from the effect's own output, clip by clip, so it is an oracle. The stored settings "
+            "are renders of the effect itself at the nearest of 100 random settings.",
             table=score_table(card.scores, card.baselines),
             best=0,
         ),
         Section(
-            "As a gradient",
+            "Gradient",
             "Pulled back through the proxy from the real effect's output, beside central differences of the effect. "
-            "Each dot is one parameter at one setting, over the length of the true gradient there; what lies beyond "
-            "1.5 stands at the edge.",
+            "Each dot is one parameter at one setting, over the length of the true gradient there. Larger values "
+            "than 1.5 are drawn at the edge.",
             table=gradient_table(card.scores),
             images=[plot.save(gradients(proxy, held_out), folder / "gradients.svg")] if held_out.active.any() else [],
         ),
         Section(
             "What it does to a clip",
-            f"Of {_OF} held-out clips and settings, the {_HEARD} to which the effect does most besides a gain: gain by "
+            f"The {_SHOWN} of {_OF} held-out clips and settings that the effect changes most besides a gain: gain by "
             f"frequency, level out by level in, and level over time, in frames of {1000 * _FRAME_S:g} ms.",
-            images=[plot.save(behaviour(heard, rate), folder / "behaviour.svg")],
+            images=[plot.save(behaviour(shown, rate), folder / "behaviour.svg")],
         ),
     ]
-    for k, clip in enumerate(heard):
+    for k, clip in enumerate(shown):
         text = f"{clip.settings}. Error-to-signal ratio {clip.ratio:.3g}."
         sections.append(Section(f"Listen, clip {k + 1}", text, players=_players(folder, clip, k + 1, rate)))
     if curve := _curve(folder):
         sections.append(Section("Training", images=[plot.save(curve, folder / "curve.svg")]))
     if card.tricks:
         rows = [(name, v if isinstance(v, str) else f"{v:.3g}") for name, v in card.tricks.items()]
-        sections.append(Section("What was tried", table=[("trick", "what it brought"), *rows]))
+        sections.append(Section("What was tried", table=[("trick", "result"), *rows]))
     sections.append(Section("Card", table=_facts(card)))
     lead = (
-        f"A net of {card.parameters:,} weights that imitates {card.original.name}, steered by its "
+        f"A net of {card.parameters:,} weights trained to give the output of {card.original.name}, controlled by its "
         f"{len(card.space.free)} free parameters, {card.scores.realtime:.3g} times as fast as real time on one core."
     )
     t = card.training
     footer = (
-        f"{t.steps} steps in {t.seconds:.0f} s, seed {t.seed}. Train it anew with: blackbox-fx proxy train --recipe"
+        f"{t.steps} steps in {t.seconds:.0f} s, seed {t.seed}. Train it again with: blackbox-fx proxy train --recipe"
     )
     page = folder / "index.html"
     write_page(page, f"A proxy of {card.original.name}", lead, sections, footer + " recipe.toml --out DIR")
     return page
 
 
-def _hear(proxy: Proxy, held_out: HeldOutSet) -> list[Heard]:
-    old = held_out.material
-    batch = ClipStream(old.effect, old.clips.songs, old.pool, _HEARD_S, _OF, old.seed).batch(0)
+def _choose_clips(proxy: Proxy, held_out: HeldOutSet) -> list[Shown]:
+    old = held_out.stream
+    batch = ClipStream(old.effect, old.clips.songs, old.pool, _SHOWN_S, _OF, old.seed).batch(0)
     changed = esr(best_gain(batch.audio, batch.wet), batch.wet)
-    batch = Batch(*(part[changed.argsort(descending=True)[:_HEARD]] for part in batch))
+    batch = Batch(*(part[changed.argsort(descending=True)[:_SHOWN]] for part in batch))
     with torch.no_grad():
-        imitated = proxy(batch.audio, batch.params, old.clips.sample_rate)
-    ratios = esr(imitated, batch.wet).tolist()
-    dry, wet, found = (to_numpy(x)[:, 0].astype(np.float64) for x in (batch.audio, batch.wet, imitated))
-    return [Heard(*clip) for clip in zip(dry, wet, found, _settings(batch, proxy), ratios, strict=True)]
+        output = proxy(batch.audio, batch.params, old.clips.sample_rate)
+    ratios = esr(output, batch.wet).tolist()
+    dry, wet, found = (to_numpy(x)[:, 0].astype(np.float64) for x in (batch.audio, batch.wet, output))
+    return [Shown(*clip) for clip in zip(dry, wet, found, _settings(batch, proxy), ratios, strict=True)]
 
 
 def _settings(batch: Batch, proxy: Proxy) -> list[str]:
     found: list[str] = []
-    for row in batch.params.double().numpy():
-        values = proxy.space.decode(row)
+    for point in batch.params.double().numpy():
+        values = proxy.space.decode(point)
         words = [f"{name} {v:.3g}" if isinstance(v, float) else f"{name} {v}" for name, v in values.items()]
         found.append(", ".join(words[:12]) + (", ..." if len(words) > 12 else ""))
     return found
 
 
-def _players(folder: Path, clip: Heard, number: int, rate: float) -> list[tuple[str, str]]:
-    sounds = {"dry": clip.dry, "effect": clip.wet, "proxy": clip.imitated}
+def _players(folder: Path, clip: Shown, number: int, rate: float) -> list[tuple[str, str]]:
+    sounds = {"dry": clip.dry, "effect": clip.wet, "proxy": clip.proxy}
     # one gain for all of them, so that they stay comparable
     peak = max(float(np.abs(x).max()) for x in sounds.values())
     for name, x in sounds.items():
@@ -136,11 +138,11 @@ def _players(folder: Path, clip: Heard, number: int, rate: float) -> list[tuple[
     return [(name, f"{name}-{number}.flac") for name in sounds]
 
 
-def behaviour(heard: Sequence[Heard], rate: float) -> Figure:
+def behaviour(shown: Sequence[Shown], rate: float) -> Figure:
     """One row for each clip: gain by frequency, level out by level in, and level over time."""
-    figure, axes = plot.new_figure(12, 2.7 * len(heard), len(heard), 3)
-    for (spectrum, static, level), clip in zip(axes, heard, strict=True):
-        for x, colour, width, name in ((clip.wet, ORANGE, 3.2, "effect"), (clip.imitated, BLUE, 1.2, "proxy")):
+    figure, axes = plot.new_figure(12, 2.7 * len(shown), len(shown), 3)
+    for (spectrum, static, level), clip in zip(axes, shown, strict=True):
+        for x, colour, width, name in ((clip.wet, ORANGE, 3.2, "effect"), (clip.proxy, BLUE, 1.2, "proxy")):
             style: dict[str, Any] = {"color": colour, "linewidth": width, "label": name}
             spectrum.plot(*_response(clip.dry, x, rate), **style)
             static.plot(*_static(clip.dry, x, rate), marker="o", markersize=width + 1, **style)
@@ -204,9 +206,9 @@ def gradients(proxy: Proxy, held_out: HeldOutSet) -> Figure:
 
 
 def _curve(folder: Path) -> Figure | None:
-    """Training loss, and what held-out renders said meanwhile, as far as the files are there."""
-    losses, looks = (_columns(folder / name) for name in ("losses.csv", "evaluations.csv"))
-    seen = [name for name in ("esr", "stft", "cosine") if len(looks.get(name, ())) > 0 and "step" in looks]
+    """Training loss, and scores on held-out renders during training, if the files exist."""
+    losses, evaluations = (_columns(folder / name) for name in ("losses.csv", "evaluations.csv"))
+    seen = [name for name in ("esr", "stft", "cosine") if len(evaluations.get(name, ())) > 0 and "step" in evaluations]
     trained = len(losses.get("loss", ())) > 0 and "step" in losses
     if not (seen or trained):
         return None
@@ -221,7 +223,7 @@ def _curve(folder: Path) -> Figure | None:
         axis.set(xlabel="step", yscale="log", title="training loss")
     names = {"esr": "ESR, held out", "stft": "STFT distance, held out", "cosine": "gradient's cosine, held out"}
     for name, axis in zip(seen, panels, strict=True):
-        axis.plot(looks["step"], looks[name], color=ORANGE, marker="o", markersize=4)
+        axis.plot(evaluations["step"], evaluations[name], color=ORANGE, marker="o", markersize=4)
         axis.set(xlabel="step", yscale="linear" if name == "cosine" else "log", title=names[name])
     for axis in axes:
         axis.title.set(fontsize=9, color=INK)

@@ -1,4 +1,4 @@
-"""Where renders run: a pool takes a job, many renders at once, and gives audio or inner products."""
+"""Pools: a pool runs a job of many renders, and returns their audio or inner products."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ Batch = NDArray[np.float32]  # (batch, channel, time)
 @final
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Many renders of one effect: render n takes audio[items[n]] at points[n].
+    """Many renders of one effect. Render n is that of audio[items[n]] at points[n].
 
     Args:
-        effect: what renders.
+        effect: that renders.
         audio: (batch, channel, time), float32.
-        points: (n, width) columns in [0, 1]; with `hop`, (n, blocks, width): one row for each block.
-        items: (n,), which item of the batch each render takes.
+        points: (n, width) in [0, 1]; with `hop`, (n, blocks, width): one point for each block.
+        items: (n,), index into the batch for each render.
         sample_rate: in Hz.
         hop: samples per block of settings that vary in time, see `Effect.render`.
-        failed: (n,), which renders have failed; filled by pools that skip failures. Renders that are marked before are
-            left out. None are marked if it is not given.
+        failed: (n,), whether each render has failed; filled by pools that skip failures. Renders that are marked at the
+            start are not made. None is marked if it is not given.
         inputs: further inputs of the effect by name, (batch, channel, time) each, see `Effect.inputs`.
 
     Raises:
@@ -83,7 +83,7 @@ class Job:
         return (len(self), *self.cotangent_shape[1:])
 
     def request(self, n: int) -> RenderRequest:
-        """What the effect is asked for the n-th render."""
+        """The request to the effect for the n-th render."""
         decode, item = self.effect.space.decode_row, int(self.items[n])
         values = decode(self.points[n]) if self.hop is None else [decode(u) for u in self.points[n]]
         # audio is checked once, however often it is rendered
@@ -122,9 +122,10 @@ class Pool(abc.ABC):
     copy of a pool is the same pool, and pickling keeps only the attributes that `__getstate__` gives.
 
     Attributes:
-        workers: how many renders run at the same time.
-        background: whether renders run while the calling thread goes on, so that they can start before they are needed.
-        prefers_lookahead: whether a layer starts them early unless it is told otherwise.
+        workers: number of renders that run at the same time.
+        background: whether renders run while the calling thread continues, so that they can start before they are
+            needed.
+        prefers_lookahead: whether a layer starts them early by default.
     """
 
     workers: int = 1

@@ -1,4 +1,4 @@
-"""What a pool counts."""
+"""The counters of a pool."""
 
 from __future__ import annotations
 
@@ -6,24 +6,32 @@ import dataclasses
 import threading
 from typing import Any, final
 
+_SINGULAR = {
+    "renders": "render",
+    "crashes": "crash",
+    "hangs": "hang",
+    "retries": "retry",
+    "restarts": "restart",
+}
+
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Counters:
-    """What a pool did since it was made, or since `Pool.reset_counters`.
+    """Events in a pool since it was made, or since `Pool.reset_counters`.
 
-    Attributes:
-        renders: that were asked for and made.
+    Args:
+        renders: completed renders.
         seconds: of rendering, summed over workers.
-        crashes: workers that ended in mid-render.
-        hangs: renders that outlived their deadline.
-        not_finite: renders that came out with NaN or infinity.
-        stale: renders that came out silent or dry, where the effect opened anew gave something else, which was taken.
-        retries: renders tried once more after one of the first three.
-        restarts: workers replaced after one of them.
-        recycled: workers replaced since their memory grew.
-        skipped: renders given up, whose audio is dry and whose gradient is zero.
-        quarantined: settings at which an effect failed twice, and is not rendered any more.
+        crashes: workers that ended during a render.
+        hangs: renders that exceeded their deadline.
+        not_finite: renders that gave NaN or infinity.
+        stale: renders that were silent or dry until the effect was reopened; the second output was taken.
+        retries: renders tried once more after a crash, a hang, NaN or infinity.
+        restarts: workers replaced after one of these.
+        recycled: workers replaced because their memory grew.
+        skipped: renders given up; their audio is dry and their gradient is zero.
+        quarantined: settings at which an effect failed twice; they are not rendered any more.
     """
 
     renders: int = 0
@@ -40,20 +48,20 @@ class Counters:
 
     @property
     def has_failures(self) -> bool:
-        """Whether anything but renders happened."""
+        """Whether any counter but those of renders is above zero."""
         return any(vars(self)[name] for name in vars(self) if name not in ("renders", "seconds"))
 
     def __str__(self) -> str:
-        """One line, without what did not happen."""
-        words = [
-            f"{value} {name.replace('_', ' ')}" for name, value in vars(self).items() if value and name != "seconds"
-        ]
+        """One line, without counters that are zero."""
+        counted = {name: n for name, n in vars(self).items() if n and name != "seconds"}
+        nouns = {name: _SINGULAR.get(name, name) if n == 1 else name for name, n in counted.items()}
+        words = [f"{n} {nouns[name].replace('_', ' ')}" for name, n in counted.items()]
         return ", ".join([*words, f"{self.seconds:.3g} s of rendering"])
 
 
 @final
 class Tally:
-    """Counters that go on counting, from any thread."""
+    """Counters that any thread may increase."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,6 +80,6 @@ class Tally:
         return self._now
 
     def reset(self) -> None:
-        """Begins again at zero."""
+        """Sets all counters to zero."""
         with self._lock:
             self._now = Counters()

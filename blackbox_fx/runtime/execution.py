@@ -1,4 +1,4 @@
-"""How a job gets through worker processes: who renders what, and what was heard of it."""
+"""Runs a job in worker processes: distributes its renders, and collects the answers."""
 
 from __future__ import annotations
 

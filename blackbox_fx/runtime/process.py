@@ -27,15 +27,15 @@ _CACHED = 256  # effects that a worker keeps open
 
 
 class Answer(NamedTuple):
-    """What a worker says of a render, or of having begun or opened an effect.
+    """The reply of a worker to a render, to its own start, or to the opening of an effect.
 
-    Attributes:
-        n: which; or OPENING, STARTING.
-        value: an inner product, or None where audio lies in shared memory; or the error.
-        seconds: that it took.
+    Args:
+        n: number of the render, or OPENING or STARTING.
+        value: an inner product, None if the audio is in shared memory, or the error.
+        seconds: that the render took.
         stale: whether the output was silent or dry until the effect was reopened.
         grown: whether the worker asks to be recycled, since its memory has grown.
-        effect: which, as the worker knows it.
+        effect: its name in the worker.
     """
 
     n: int
@@ -58,17 +58,17 @@ def portable(error: BaseException) -> BlackBoxError:
 
 @final
 class WorkerProcess:
-    """A worker process, its socket, and what it was asked to do.
+    """A worker process, its socket, and its pending renders.
 
     Args:
         shared: descriptor of the shared file.
-        memory_mb: by how much its memory may grow.
+        memory_mb: megabytes by which its memory may grow.
 
     Attributes:
         pending: numbers of the renders it was given, the present one first.
-        since: when it began with that one, on the monotonic clock.
-        retiring: whether it gets no more renders, since its memory has grown.
-        output: once it is stopped, the end of what it printed.
+        since: start of the present render, on the monotonic clock.
+        retiring: whether it gets no more renders, because its memory has grown.
+        output: the end of what it printed, once it is stopped.
     """
 
     def __init__(self, shared: int, memory_mb: float) -> None:
@@ -101,12 +101,12 @@ class WorkerProcess:
         self.send("path", limits.search_path())
 
     def send(self, *message: Any) -> None:
-        """Sends a message, to nobody if the process is gone."""
-        with contextlib.suppress(OSError):  # it died; the next `answer` tells
+        """Sends a message; ignored if the process is gone."""
+        with contextlib.suppress(OSError):  # it died, as the next `answer` reports
             self.connection.send_bytes(pickle.dumps(message))  # `send` takes several times as long
 
     def give_task(self, key: str, recipe: bytes, task: dict[str, Any]) -> None:
-        """Tells where a job lies in shared memory, and opens its effect if it is not open yet."""
+        """Sets the place of the next job in shared memory, and opens its effect if it is not open yet."""
         if key not in self.effects:
             if len(self.effects) == _CACHED:
                 self.send("forget", self.effects.popitem(last=False)[0])
@@ -120,7 +120,7 @@ class WorkerProcess:
         """Asks for the n-th render of the job."""
         self._expect(n)
         self.send("render", n, self._task)
-        self._task = None  # told once
+        self._task = None  # it is sent once
 
     def _expect(self, n: int) -> None:
         if not self.pending:
@@ -128,12 +128,12 @@ class WorkerProcess:
         self.pending.append(n)
 
     def time_left(self, deadline: float) -> float:
-        """Seconds until what it does now is late."""
+        """Seconds until the present render exceeds its deadline."""
         allowed = START_DEADLINE if self.pending[0] < 0 else deadline
         return self.since + allowed - time.monotonic()
 
     def answer(self) -> Answer | None:
-        """The answer to what is the first of `pending`; None if the process is gone."""
+        """The answer to the first of `pending`; None if the process is gone."""
         try:
             reply = Answer(*pickle.loads(self.connection.recv_bytes()))
         except (EOFError, OSError):
@@ -143,7 +143,7 @@ class WorkerProcess:
         return reply
 
     def has_ended(self, within: float = 0.0) -> bool:
-        """Whether the process ends by itself within so many seconds. It is not reaped: its number stays taken."""
+        """Whether the process ends by itself within a time in seconds. It is not reaped, so its number stays taken."""
         end = time.monotonic() + within
         with contextlib.suppress(ChildProcessError):  # reaped by someone else
             while posix.waitid(posix.P_PID, self.process.pid, posix.WEXITED | posix.WNOWAIT | posix.WNOHANG) is None:
@@ -156,7 +156,7 @@ class WorkerProcess:
         """Ends the process and all that it started, and reaps it; its output goes to the log.
 
         Args:
-            patience: seconds in which one that just crashed may end by itself, which tells its own cause.
+            patience: seconds in which a process that just crashed may end by itself, so that `cause` is the crash.
         """
         self.connection.close()
         if not self.has_ended(patience):

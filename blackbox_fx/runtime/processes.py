@@ -27,46 +27,46 @@ from blackbox_fx.runtime.policy import Known, OnFailure, RetryPolicy
 from blackbox_fx.runtime.quarantine import Quarantine
 
 _MOMENT = 2.0  # seconds
-_KNOWN = 256  # effects of which a pool remembers what it has learnt
+_KNOWN = 256  # effects whose render times and states a pool remembers
 
 
 @final
 class Processes(Pool):
     """Renders in worker processes: a plugin that crashes or hangs ends a worker, not the run.
 
-    Workers are plain `python -m` processes without torch, started on first use. Audio goes through memory that has no
-    name and so cannot be left behind; effects travel as recipes and stay open in the worker. A process that forks (as
-    data loaders do) starts its own workers in the child. Needs Linux or macOS.
+    Workers are plain `python -m` processes without torch, started on first use. Audio goes through anonymous shared
+    memory, which the system always frees. Effects are sent as recipes and stay open in the worker. A process that forks
+    (as data loaders do) starts its own workers in the child. The pool needs Linux or macOS.
 
-    A worker that dies, outlives its deadline or gives NaN or infinity is replaced and its render tried once more, in
-    the new one. If that fails too, the settings are in quarantine until the pool is closed, a report with the audio and
-    the command that shows it again goes to the user's cache folder, and `on_failure` says what happens. A native effect
-    that gives silence or the dry audio is opened anew, and believed if it does so again; of one that often does so
-    rightly, now and then.
+    A worker that dies, exceeds its deadline or gives NaN or infinity is replaced, and the new one tries the render once
+    more. If that fails too, the settings are quarantined until the pool is closed, and `on_failure` decides what
+    happens. A report with the audio, and with the command that reproduces the failure, goes to the user's cache folder.
+    A native effect that gives silence or the dry audio is reopened; if it does so again, its output is accepted.
+    Effects whose silent or dry output often proves right are reopened only now and then.
 
-    Workers see PATH, HOME, locale, library, plugin and Python settings of the environment, and nothing else. What they
-    and plugins print goes to `plugins.log` in the user's cache folder, its end into reports. No worker dumps its core,
-    nor takes more data than the machine has memory. Whatever they started ends with them, and they with their parent,
-    however it ends.
+    Workers get PATH, HOME, and the locale, library, plugin and Python settings of the environment, and nothing else.
+    Their output and that of plugins goes to `plugins.log` in the user's cache folder, and the end of it into reports. A
+    worker writes no core dump, and cannot use more data than the machine has memory. All processes that a worker
+    started end with it, and workers end with their parent, even if it crashes.
 
     Args:
-        workers: number of processes; if not given, this process's share of the cores, see
-            `core.system.cores`.
-        deadline: seconds that one render may take. If not given: thirty times what the slowest render of the effect so
-            far would have taken, and at least 20; a minute while none is known. Opening an effect may take a minute.
-        on_failure: "raise" an error for a render that failed twice, or "skip" it: the audio stays dry, and no gradient
-            comes from it; see `BlackBox`. An effect that was never rendered raises if it cannot be opened.
-        memory_mb: megabytes by which a worker's memory may grow, once an effect was rendered four times, until the
-            worker is replaced. macOS does not tell.
+        workers: number of processes; if not given, this process's share of the cores, see `core.system.cores`.
+        deadline: seconds that one render may take. If not given, it is thirty times the time of the slowest render of
+            the effect so far, scaled to the length of the audio, and at least 20; a minute before the first render.
+            Opening an effect may take a minute.
+        on_failure: "raise" an error for a render that failed twice, or "skip" it: its audio is dry and its gradient is
+            zero, see `BlackBox`. An effect that was never rendered raises if it cannot be opened.
+        memory_mb: megabytes by which a worker's memory may grow after four renders of an effect, until the worker is
+            replaced. macOS does not report it.
 
     Attributes:
-        restarts: how many workers died, hung or gave NaN and were replaced; the first is logged as a warning.
-        counters: that and more; see `Counters`.
+        restarts: number of workers that died, hung or gave NaN and were replaced; the first is logged as a warning.
+        counters: all counters of the pool; see `Counters`.
 
     Raises:
         ParameterError: workers, deadline, on_failure or memory_mb out of range.
-        WorkerDied, RenderTimeout: the same render ended or outlived two workers.
-        EffectError, ParameterError, AudioError: what the effect itself raised, with the worker's traceback as a note.
+        WorkerDied, RenderTimeout: the same render ended two workers, or exceeded its deadline twice.
+        EffectError, ParameterError, AudioError: errors of the effect itself, with the worker's traceback as a note.
     """
 
     background = True
@@ -177,7 +177,7 @@ def shared_pool() -> Processes:
 
 
 def pickled(effect: Effect) -> tuple[str, bytes]:
-    """The pickled effect and its name in the workers. Made anew for each job, since a function may have changed."""
+    """The pickled effect and its name in the workers. Made again for each job, since a function may have changed."""
     try:
         recipe = _dumps(effect)
     except Exception as error:
@@ -199,7 +199,7 @@ def _dumps(effect: Effect) -> bytes:
 def _place(
     job: Job, projection: tuple[NDArray[np.float32], int | None] | None, effect: str, arena: Arena
 ) -> tuple[dict[str, Any], Callable[[int], None], NDArray[np.float32]]:
-    """Puts the arrays of a job into shared memory, which is all that the workers are told.
+    """Puts the arrays of a job into shared memory, where the workers read them.
 
     Returns:
         The task; what copies the audio and the cotangent of a render there, while workers are busy with those before

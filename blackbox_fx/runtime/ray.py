@@ -1,6 +1,6 @@
 """A pool on the machines of a Ray cluster; needs `pip install 'blackbox_fx[ray]'`.
 
-Ray moves the audio and tells which nodes there are. What plugins do is left to a `Processes` pool on each node.
+Ray moves the audio and lists the nodes. On each node, a `Processes` pool handles faults of plugins.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Ray(Pool):
     nodes, `on_failure` says what happens. A node whose actor cannot start, as where blackbox_fx is not installed, is
     left out with a warning.
 
-    Layers do not look ahead here unless they are told to: that would bring all audio of a gradient home.
+    Layers do not look ahead here by default: that would send all audio of a gradient back to this node.
 
     Nodes need blackbox_fx, the plugins, and the modules that effects come from; functions of a script or notebook
     travel. A Ray that runs already is used and left running. In a forked process the pool does not work.
@@ -253,7 +253,7 @@ class _Node:
         self.listen(0.0)
 
     def listen(self, seconds: float) -> None:
-        """Asks for a sign of life in so many seconds."""
+        """Asks for a sign of life within some seconds."""
         self.sign = self._actor.live.options(concurrency_group="life").remote(seconds)
         self._due = time.monotonic() + seconds
 
@@ -312,7 +312,7 @@ class _Cluster:
             self._session = self._now()
 
     def _now(self) -> tuple[str, str]:
-        """Names this program's connection to Ray; jobs are numbered anew in each cluster."""
+        """Names this program's connection to Ray; jobs are numbered separately in each cluster."""
         context = self.ray.get_runtime_context()
         return context.get_node_id(), context.get_job_id()
 
@@ -431,7 +431,7 @@ class _Deal:
         return [queue.popleft() for _ in range(size)]
 
     def _attend(self, patience: float) -> None:
-        """Waits so many seconds for an answer, takes all that are there, and gives up nodes that are silent."""
+        """Waits some seconds for an answer, takes all that are there, and gives up silent nodes."""
         # answers come before signs of life: of a node that was lost since, they are good still
         sources = {ref: node for node in self._nodes.values() for ref in (*node.chunks, node.sign)}
         if not sources:

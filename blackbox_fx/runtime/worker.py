@@ -1,6 +1,6 @@
 """The worker process: `python -m blackbox_fx.runtime.worker SOCKET SHARED PARENT FOLDER MEMORY_MB`.
 
-`Processes` alone starts it. It opens effects once, renders what it is told, and ends with its parent.
+`Processes` alone starts it. It opens effects once, renders on request, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SELDOM = 64
 
 
 def _lifeless(x: Audio, y: Audio) -> bool:
-    """Whether an output is silent or dry, for audio that is not silent; a few samples tell in most cases."""
+    """Whether an output is silent or dry, for audio that is not silent; a few samples decide in most cases."""
     few = slice(None), slice(None, None, max(1, x.shape[1] // 64))
     if y[few].any() and not np.array_equal(x[few], y[few]):
         return False

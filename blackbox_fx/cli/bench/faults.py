@@ -12,7 +12,7 @@ from blackbox_fx.report import terminal as show
 
 def soak(
     renders: Annotated[int, typer.Option(min=8, help="Renders, with faults and without.")] = 10_000,
-    share: Annotated[float, typer.Option(min=0, max=0.5, help="Of renders that crash, hang or give NaN.")] = 0.01,
+    share: Annotated[float, typer.Option(min=0, max=0.5, help="Fraction that crashes, hangs or gives NaN.")] = 0.01,
     seconds: Annotated[float, typer.Option(min=0.05, help="Length of a stereo clip.")] = 5.0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     deadline: Annotated[float, typer.Option(min=0.1, help="Seconds that a render may take.")] = 2.0,
@@ -23,29 +23,29 @@ def soak(
 
     from blackbox_fx.lab.soak import soak as measure
 
-    logging.getLogger("blackbox_fx").setLevel(logging.ERROR)  # a table says it all
+    logging.getLogger("blackbox_fx").setLevel(logging.ERROR)  # the table has the same numbers
     with show.bar("renders") as progress:
         found = measure(renders, share, seconds, workers, deadline, seed, progress)
     c, bare = found.counters, found.clean_counters
     ratio = found.clean_seconds / found.seconds
-    aside = found.clean_seconds / (found.seconds - found.waiting)
+    without_waiting = found.clean_seconds / (found.seconds - found.waiting)
     rows = [
-        ("renders that came out right", f"{c.renders - found.wrong} of {found.wanted}", "all"),
-        ("crashes, hangs, NaN", f"{c.crashes}, {c.hangs}, {c.not_finite}", f"{share:.0%}, put in"),
+        ("correct renders", f"{c.renders - found.wrong} of {found.wanted}", "all"),
+        ("crashes, hangs, NaN", f"{c.crashes}, {c.hangs}, {c.not_finite}", f"{share:.0%}, on purpose"),
         ("retries, workers replaced, given up", f"{c.retries}, {c.restarts}, {c.skipped + c.quarantined}", "-, -, 0"),
-        ("faults in the run without", str(bare.restarts), "0"),
-        ("left behind", ", ".join(found.left) or "nothing", "nothing"),
+        ("faults in the run without them", str(bare.restarts), "0"),
+        ("left behind", ", ".join(found.residual) or "nothing", "nothing"),
         ("parent's memory, last tenth / first", f"{found.parent:.3f}", "0.95 to 1.05"),
         ("workers' memory, last tenth / first", f"{found.workers:.3f}", "0.95 to 1.05"),
         ("seconds, with faults and without", f"{found.seconds:.1f}, {found.clean_seconds:.1f}", ""),
-        ("throughput against the run without", f"{ratio:.3f}", ""),
-        (f"the same, without {found.waiting:.1f} s of waiting for hangs", f"{aside:.3f}", "0.9 or more"),
+        ("throughput against the run without faults", f"{ratio:.3f}", ""),
+        (f"the same, without {found.waiting:.1f} s of waiting for hangs", f"{without_waiting:.3f}", "0.9 or more"),
     ]
     show.table(f"{found.wanted} renders over {', '.join(found.effects)}", ("", "found", "wanted"), rows, numbers=2)
 
 
 def crashes(
-    steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 150,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 150,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 3,
     every: Annotated[int, typer.Option(min=2, help="Renders for each crash, on average.")] = 200,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
@@ -73,7 +73,7 @@ def crashes(
             )
         )
     show.table(
-        f"Loss on clips kept aside after {steps} steps, one crash in {every} renders",
+        f"Loss on held-out clips after {steps} steps, one crash in {every} renders",
         ("crashes", "at first", "by seed", "mean +- spread", "renders", "crashes", "skipped"),
         rows,
         numbers=6,

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 Address = Annotated[
     str, typer.Argument(metavar="EFFECT", help="Such as pedalboard:Compressor, vst3:ZamCompX2 or twin:compressor.")
 ]
-Only = Annotated[list[str], typer.Option("--only", help="A parameter that is free; may be repeated. Else all are.")]
-Set = Annotated[list[str], typer.Option("--set", help="name=value of a parameter that is held; may be repeated.")]
-Names = Annotated[list[str], typer.Option("--estimator", help="A family to compare; may be repeated. Else all are.")]
+Only = Annotated[list[str], typer.Option("--only", help="A free parameter; may be repeated; else all are.")]
+Set = Annotated[list[str], typer.Option("--set", help="name=value of a fixed parameter; may be repeated.")]
+Names = Annotated[list[str], typer.Option("--estimator", help="A family to compare; may be repeated; else all.")]
 Songs = Annotated[int, typer.Option(min=1, help="Composed songs.")]
 Settings = Annotated[int, typer.Option(min=1, help="Settings of the effect for each song.")]
 Draws = Annotated[int, typer.Option(min=1, help="Estimates from each estimator at each setting.")]
@@ -42,7 +42,7 @@ def _effect(address: str, only: Sequence[str], held: Sequence[str]) -> Effect:
 
 @contextlib.contextmanager
 def _measuring(title: str) -> Iterator[Any]:
-    """A progress bar; Ctrl-C ends what is measured, and leaves what was."""
+    """A progress bar; Ctrl-C stops the measurement, and keeps what was measured."""
     try:
         with show.bar(title) as progress:
             yield progress
@@ -95,7 +95,7 @@ def gradients(
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Hold every estimator of parameter gradients against the truth, on music."""
+    """Compare every estimator of parameter gradients with the true gradient, on music."""
     from blackbox_fx.lab.case import make_cases
     from blackbox_fx.lab.gradients import Study
     from blackbox_fx.lab.methods import LINES, methods
@@ -182,7 +182,7 @@ def optimise(
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Find the settings of a target sound by every estimator, and by nevergrad's optimisers with as many renders."""
+    """Find the settings of a target output by every estimator, and by nevergrad's optimisers with as many renders."""
     from blackbox_fx.lab.case import make_cases
     from blackbox_fx.lab.methods import LINES, methods
     from blackbox_fx.lab.optimise import Race

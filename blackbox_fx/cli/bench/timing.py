@@ -1,15 +1,18 @@
-"""Measurements."""
+"""Commands that measure times, and the accuracy of audio gradients."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
 from blackbox_fx.report import terminal as show
+
+if TYPE_CHECKING:
+    from blackbox_fx.lab.audio import AudioScore
 
 
 def overhead(
@@ -81,22 +84,35 @@ def audio(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of songs, settings and directions.")] = 0,
 ) -> None:
-    """Measure how right the audio gradient is, by the rule that Verified chooses."""
-    from blackbox_fx.errors import ParameterError
-    from blackbox_fx.lab.audio import AudioScore, Comparison
+    """Measure the accuracy of the audio gradient, by the rule that Verified chooses."""
+    from blackbox_fx.lab.audio import Comparison
 
-    chosen = [kind.strip() for kind in kinds.split(",")]
-    known = ("single", "chain", "rack", "plugin")
-    if unknown := [kind for kind in chosen if kind not in known]:
-        raise ParameterError(f"There is no kind {unknown[0]!r}; write any of {', '.join(known)}, with commas.")
+    chosen = _read_kinds(kinds)
     found: dict[int, list[AudioScore]] = {}
     try:
         with show.bar("effects") as progress:
-            for n, own in Comparison(tuple(chosen), settings, directions, seconds, count, seed).run(workers, progress):
+            for n, own in Comparison(chosen, settings, directions, seconds, count, seed).run(workers, progress):
                 found[n] = own
     except KeyboardInterrupt:
         show.err.print("stopped; this is what was measured so far")
     scores = [score for n in sorted(found) for score in found[n]]
+    _show_audio_scores(scores, directions)
+    for kind in chosen:
+        _show_audio_share(kind, [score for score in scores if score.kind == kind])
+
+
+def _read_kinds(text: str) -> tuple[str, ...]:
+    """The kinds of effects that a list with commas names. Raises ParameterError for an unknown one."""
+    from blackbox_fx.errors import ParameterError
+
+    chosen = tuple(kind.strip() for kind in text.split(","))
+    known = ("single", "chain", "rack", "plugin")
+    if unknown := [kind for kind in chosen if kind not in known]:
+        raise ParameterError(f"There is no kind {unknown[0]!r}; write any of {', '.join(known)}, with commas.")
+    return chosen
+
+
+def _show_audio_scores(scores: list[AudioScore], directions: int) -> None:
     rows = [
         (
             s.kind,
@@ -116,20 +132,23 @@ def audio(
         rows,
         numbers=4,
     )
-    for kind in chosen:
-        own = np.array([s.cosine for s in scores if s.kind == kind])
-        wires = np.array([s.identity for s in scores if s.kind == kind])
-        if len(own):
-            show.out.print(
-                f"{kind}: {np.mean(own >= 0.98):.0%} at 0.98 or more, {np.mean(own >= 0.95):.0%} at 0.95, least "
-                f"{own.min():.3f}, {np.sum(own < wires - 0.005)} of {len(own)} below a wire",
-                soft_wrap=True,
-                highlight=False,
-            )
+
+
+def _show_audio_share(kind: str, scores: list[AudioScore]) -> None:
+    """Prints how many effects of one kind reach a cosine of 0.98 and 0.95."""
+    if not scores:
+        return
+    cosines, wires = np.array([s.cosine for s in scores]), np.array([s.identity for s in scores])
+    show.out.print(
+        f"{kind}: {np.mean(cosines >= 0.98):.0%} at 0.98 or more, {np.mean(cosines >= 0.95):.0%} at 0.95, least "
+        f"{cosines.min():.3f}, {np.sum(cosines < wires - 0.005)} of {len(cosines)} below a wire",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def lookahead(
-    share: Annotated[float, typer.Option(min=0.01, max=10, help="The plugin's time in the network's.")] = 0.9,
+    share: Annotated[float, typer.Option(min=0.01, max=10, help="The plugin's time over the network's.")] = 0.9,
     batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 9,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
@@ -156,8 +175,8 @@ def lookahead(
 def hosts(
     host: Annotated[str, typer.Option("--host", help="Hosts, such as vst3,lv2; all if not given.")] = "",
     match: Annotated[str, typer.Option(help="Only effects whose address holds this text.")] = "",
-    deadline: Annotated[float, typer.Option(min=1, help="Seconds of silence after which one is given up.")] = 120.0,
-    out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page; a survey there is taken up.")] = None,
+    deadline: Annotated[float, typer.Option(min=1, help="Seconds without a report until one is given up.")] = 120.0,
+    out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page; a survey in it is resumed.")] = None,
 ) -> None:
     """Measure every installed plugin: purity, latency, parameters, and what hosting it costs."""
     from blackbox_fx.cli.bench.gradients import make_folder

@@ -24,7 +24,7 @@ from blackbox_fx.isolation import limits
 from blackbox_fx.space import Space, Value
 
 _FILES = ("in", "out")
-# all that a program learns of the environment, beside TMPDIR and a locale in which numbers have a point
+# the only variables of the environment that a program gets, with TMPDIR and a locale whose numbers have a point
 _ENVIRONMENT = ("PATH", "HOME", "LD_LIBRARY_PATH", "LADSPA_PATH", "LV2_PATH", "VST_PATH")
 _log = logging.getLogger("blackbox_fx")
 _MISSING = 0.1  # of the samples; when more are missing, that is said, once for each command

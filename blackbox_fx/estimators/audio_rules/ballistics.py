@@ -1,4 +1,4 @@
-"""How a gain follows a level, found from a clip and what an effect made of it."""
+"""Identifies a gain that follows a level, from a clip and the effect's output."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ATTACKS_MS = (0.0, 0.05, 0.2, 1.0, 5.0, 20.0)
 _RELEASES_MS = (0.2, 1.0, 5.0, 20.0, 80.0, 300.0)
 _WINDOWS_MS = (2.0, 8.0, 32.0)  # of a mean square
 _KNOTS = 48
-_STRETCHES = 2  # the second where the first one fails
-_STRAY = 3e-4  # of the output: what leaves less on the whole clip is believed
+_STRETCHES = 2  # a second one is searched if the first one fails
+_STRAY = 3e-4  # of the output: a smaller residual on the whole clip is accepted
 _STRETCH = 1.0  # seconds that are searched
-_SAMPLES = 3000  # of them, on which a curve is fitted
+_SAMPLES = 3000  # on which a curve is fitted
 _FINALISTS = 2
 _STEPS = (5, 30)
-_EXACT, _ENOUGH = 3e-5, 2e-4  # of the output: what leaves no more ends the search, or its slow part
-HOPELESS = 0.2  # of the output: what leaves more is no gain that follows a level
+_EXACT, _ENOUGH = 3e-5, 2e-4  # of the output: a smaller residual ends the search, or its slow part
+HOPELESS = 0.2  # of the output: with a larger residual, the effect is no gain that follows a level
 _FLOOR = 1e-7
 _SMALL = 1e-12
 
@@ -36,10 +36,10 @@ def keep(ms: float, sample_rate: float) -> float:
     return float(np.exp(-1000.0 / (ms * sample_rate))) if ms > 0 else 0.0
 
 
-class Heard(NamedTuple):
-    """What a follower listens to.
+class Level(NamedTuple):
+    """The input of an envelope follower.
 
-    Attributes:
+    Args:
         level: the momentary level, at least 1e-7; (channel, time) or, where channels are linked, (1, time).
         each: the level of every channel.
         keeps: coefficients of the mean square, or None where the level is that of single samples.
@@ -53,13 +53,14 @@ class Heard(NamedTuple):
 @final
 @dataclasses.dataclass(frozen=True, order=True)
 class Times:
-    """Of a follower, in ms.
+    """Time constants of an envelope follower, in ms.
 
-    Attributes:
-        attack, release: time constants.
-        linked: whether the loudest channel counts for all.
-        window: 0 where the level is that of single samples, else the level is the root of a mean square that jumps up
-            at once and falls with this time constant.
+    Args:
+        attack: while the level rises.
+        release: while the level falls.
+        linked: whether the loudest channel sets the gain of all channels.
+        window: 0 if the level is that of single samples. Otherwise the level is the root of a mean square that rises at
+            once and falls with this time constant.
     """
 
     attack: float
@@ -67,18 +68,18 @@ class Times:
     linked: bool
     window: float
 
-    def hear(self, x: Floats, rate: float) -> Heard:
+    def level(self, x: Floats, rate: float) -> Level:
         """The level of a clip (channel, time)."""
         each, keeps = np.abs(x), None
         if self.window:
             power, keeps = follow(np.square(x), 0.0, keep(self.window, rate))
             each = np.sqrt(power)
         each = each + _FLOOR
-        return Heard(each.max(axis=0, keepdims=True) if self.linked else each, each, keeps)
+        return Level(each.max(axis=0, keepdims=True) if self.linked else each, each, keeps)
 
-    def follow(self, heard: Heard, rate: float) -> tuple[Floats, Floats]:
+    def follow(self, level: Level, rate: float) -> tuple[Floats, Floats]:
         """The envelope, and the coefficient of the follower at every sample."""
-        return follow(heard.level, keep(self.attack, rate), keep(self.release, rate))
+        return follow(level.level, keep(self.attack, rate), keep(self.release, rate))
 
 
 @final
@@ -86,15 +87,15 @@ class Times:
 class Found:
     """A gain that follows a level.
 
-    Attributes:
+    Args:
         times: of the follower.
         curve: from the envelope to the gain, and to its derivative by the logarithm of the envelope.
-        left: root mean square of what it leaves of the output.
+        residual: root mean square of the output's residual.
     """
 
     times: Times
     curve: Curve
-    left: float
+    residual: float
 
 
 def _constant(level: Floats) -> tuple[Floats, Floats]:
@@ -102,15 +103,15 @@ def _constant(level: Floats) -> tuple[Floats, Floats]:
 
 
 def _spline(envelope: Floats, x: Floats, y: Floats) -> tuple[Curve, float]:
-    """The curve by least squares, straight between knots over the logarithm of the envelope; and what it leaves."""
+    """The curve by least squares, straight between knots over the logarithm of the envelope; and its residual."""
     axis = np.log(envelope)
-    heard = axis[np.abs(x) > 1e-6]
+    audible = axis[np.abs(x) > 1e-6]
     spread = np.linspace(0, 1, _KNOTS)
-    wide = np.ptp(heard) if len(heard) else 0.0
+    wide = np.ptp(audible) if len(audible) else 0.0
     if wide < 1e-3:
         return _constant, np.inf
     # where the level mostly is, and everywhere else too, but not on top of each other
-    both = np.sort(np.append(np.quantile(heard, spread), heard.min() + wide * spread))
+    both = np.sort(np.append(np.quantile(audible, spread), audible.min() + wide * spread))
     knots = both[np.append(True, np.diff(np.floor(both / wide * 500)) > 0)]
     count = len(knots)
     place = np.clip(np.searchsorted(knots, axis) - 1, 0, count - 2)
@@ -123,7 +124,7 @@ def _spline(envelope: Floats, x: Floats, y: Floats) -> tuple[Curve, float]:
     bend = np.diff(np.eye(count), 2, axis=0)
     gram = np.diag(main) + np.diag(side, 1) + np.diag(side, -1) + 1e-6 * main.mean() * (bend.T @ bend)
     values = np.linalg.solve(gram + _SMALL * main.mean() * np.eye(count), wanted)
-    left = y - x * (below * values[place] + above * values[place + 1])
+    residual = y - x * (below * values[place] + above * values[place + 1])
 
     def curve(level: Floats) -> tuple[Floats, Floats]:
         at = np.log(level)
@@ -131,7 +132,7 @@ def _spline(envelope: Floats, x: Floats, y: Floats) -> tuple[Curve, float]:
         inside = (at >= knots[0]) & (at <= knots[-1])
         return np.interp(at, knots, values), inside * rises[np.clip(np.searchsorted(knots, at) - 1, 0, count - 2)]
 
-    return curve, float(np.sqrt(np.mean(np.square(left))))
+    return curve, float(np.sqrt(np.mean(np.square(residual))))
 
 
 class _Hinge(NamedTuple):
@@ -176,7 +177,7 @@ def _hinges(envelope: Floats, x: Floats, y: Floats) -> list[Floats]:
 
 
 def _busiest(off: Floats, length: int) -> int:
-    """Where a stretch of so many samples begins that holds most of what is off, (channel, time)."""
+    """The start of the stretch of a number of samples with the largest error, (channel, time)."""
     total = np.append(0.0, np.cumsum(np.square(off).sum(axis=0)))
     return int(np.argmax(total[length:] - total[: len(total) - length]))
 
@@ -194,15 +195,15 @@ class _Search:
         self._few = start - before + np.sort(drawn)
         self.dry, self.wet = x[:, start + np.sort(drawn)].ravel(), y[:, start + np.sort(drawn)].ravel()
         self.size = float(np.sqrt(np.mean(np.square(self.wet)))) + _SMALL
-        self._hear = functools.lru_cache(maxsize=8)(lambda times: times.hear(self._x, rate))
+        self._level = functools.lru_cache(maxsize=8)(lambda times: times.level(self._x, rate))
 
     def envelope(self, times: Times) -> Floats:
         """As long as `dry`."""
-        heard = self._hear(dataclasses.replace(times, attack=0.0, release=0.0))
-        followed = times.follow(heard, self.rate)[0][:, self._few]
+        level = self._level(dataclasses.replace(times, attack=0.0, release=0.0))
+        followed = times.follow(level, self.rate)[0][:, self._few]
         return np.broadcast_to(followed, (len(self._x), followed.shape[1])).ravel()
 
-    def left(self, times: Times) -> float:
+    def residual(self, times: Times) -> float:
         """What the best curve leaves of the output, 0 to 1."""
         return _spline(self.envelope(times), self.dry, self.wet)[1] / self.size
 
@@ -210,7 +211,7 @@ class _Search:
         """The best of a grid of times, and what they leave."""
         links = (False, True)[: len(self._x)]
         grid = (Times(*how) for how in itertools.product(_ATTACKS_MS, _RELEASES_MS, links, windows))
-        return sorted((self.left(times), times) for times in grid)[:_FINALISTS]
+        return sorted((self.residual(times), times) for times in grid)[:_FINALISTS]
 
     def refined(self, least: float, times: Times) -> tuple[float, Times]:
         """Better times nearby, by Nelder-Mead."""
@@ -218,7 +219,7 @@ class _Search:
         simplex = start + 0.7 * np.eye(len(start) + 1, len(start))
         options = {"initial_simplex": simplex, "maxfev": 24 * len(start), "xatol": 0.01, "fatol": 0}
         ended: Any = scipy.optimize.minimize(
-            lambda logs: self.left(_at(logs, times)), start, method="Nelder-Mead", options=options
+            lambda logs: self.residual(_at(logs, times)), start, method="Nelder-Mead", options=options
         )
         return min((least, times), (float(ended.fun), _at(ended.x, times)))
 
@@ -232,13 +233,13 @@ class _Search:
         found = []
         for start in _hinges(self.envelope(times), self.dry, self.wet):
             z = np.concatenate([start, _logs(times)])
-            left = np.inf
+            residual = np.inf
             for steps in _STEPS:
                 ended = scipy.optimize.least_squares(off, z, x_scale="jac", max_nfev=steps)
-                z, left = ended.x, float(np.sqrt(np.mean(np.square(ended.fun))))
-                if left > 2 * least:
+                z, residual = ended.x, float(np.sqrt(np.mean(np.square(ended.fun))))
+                if residual > 2 * least:
                     break
-            found.append((left, _at(z[4:], times), _Hinge(*z[:4].tolist())))
+            found.append((residual, _at(z[4:], times), _Hinge(*z[:4].tolist())))
         return min(found, key=lambda one: one[0], default=(np.inf, times, _constant))
 
 
@@ -273,24 +274,24 @@ def _identify(search: _Search) -> tuple[Times, Curve | None]:
 def identify(x: Floats, y: Floats, rate: float) -> Found:
     """The gain that turns x into y as well as it can, both (channel, time).
 
-    Attack, release and window are found on a grid, with the best curve for each by least squares. From there a hinge is
-    fitted together with the times: a threshold with a ratio is found to 1e-6 of the output, and steep gates bend too
-    sharply for knots that do not lie on the threshold. Where that is not what the effect does, as with a soft knee,
-    Nelder-Mead goes on from the grid. All that is done on a second of the clip, and again on another where the result
-    does not hold on the whole.
+    Attack, release and window are found on a grid, with the best curve for each by least squares. From there, a hinge
+    is fitted together with the times: it finds a threshold with a ratio to 1e-6 of the output, and suits steep gates,
+    which bend too sharply for knots beside the threshold. If the effect has no such hinge, as with a soft knee,
+    Nelder-Mead continues from the grid. All this is done on a second of the clip, and on another one if the result is
+    wrong for the whole clip.
     """
     best: Found | None = None
     off = y - x * float((x * y).sum() / ((x * x).sum() + _SMALL))
     for _ in range(_STRETCHES):
         times, curve = _identify(_Search(x, y, off, rate))
-        envelope = np.broadcast_to(times.follow(times.hear(x, rate), rate)[0], x.shape)
+        envelope = np.broadcast_to(times.follow(times.level(x, rate), rate)[0], x.shape)
         if isinstance(curve, _Hinge):
             curve = curve.fitted(envelope, x, y)  # a second may not show both sides of a threshold
         curve = curve or _spline(envelope.ravel(), x.ravel(), y.ravel())[0]
         off = y - x * curve(envelope)[0]
         found = Found(times, curve, float(np.sqrt(np.mean(np.square(off)))))
-        best = found if best is None or found.left < best.left else best
-        strays = best.left / (float(np.sqrt(np.mean(np.square(y)))) + _SMALL)
+        best = found if best is None or found.residual < best.residual else best
+        strays = best.residual / (float(np.sqrt(np.mean(np.square(y)))) + _SMALL)
         if not _STRAY < strays < HOPELESS or x.shape[1] <= _STRETCH * rate:
             break
     assert best is not None

@@ -19,10 +19,10 @@ Signal = NDArray[np.float64]
 
 
 class Model(abc.ABC):
-    """A linear operator that stands for the Jacobian J of an effect at one clip and setting; (channel, time) each.
+    """A linear operator that models the Jacobian J of an effect at one clip and setting; signals are (channel, time).
 
     Attributes:
-        exact: whether it comes from equations that give the effect's very output, so that no probe need confirm it.
+        exact: whether it comes from equations that reproduce the effect's output, so that no probe need confirm it.
     """
 
     exact: bool = False
@@ -37,7 +37,7 @@ class Model(abc.ABC):
 
 
 class Probe(abc.ABC):
-    """Renders that tell something about the Jacobian; frozen and hashable, so that rules can share its response."""
+    """Renders that measure something of the Jacobian; frozen and hashable, so that rules can share its response."""
 
     @abc.abstractmethod
     def renders(self, channels: int) -> int:
@@ -57,8 +57,9 @@ class Probe(abc.ABC):
 class Site:
     """One clip at one setting, with the responses to the probes made there.
 
-    Attributes:
-        x, y: the clip and the effect's output, (channel, time).
+    Args:
+        x: the clip, (channel, time).
+        y: the effect's output, (channel, time).
         sample_rate: in Hz.
         responses: by probe.
     """
@@ -95,7 +96,7 @@ def visit(call: Call, probes: Sequence[Probe]) -> list[Site]:
 
 
 class Modelled(AudioRule):
-    """A rule that fits a `Model` to probes of the effect itself, at the very clip and setting.
+    """A rule that fits a `Model` to probes of the effect itself, at the call's own clip and setting.
 
     Attributes:
         identifies: whether it looks for the effect's equations, which makes it exact or slow.
@@ -105,7 +106,7 @@ class Modelled(AudioRule):
 
     @abc.abstractmethod
     def probes(self) -> tuple[Probe, ...]:
-        """What it wants to know."""
+        """The probes that it is fitted to."""
 
     @abc.abstractmethod
     def fit(self, site: Site) -> Model:

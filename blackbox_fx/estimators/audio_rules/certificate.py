@@ -1,4 +1,4 @@
-"""What was found out about the audio gradient of an effect, kept on disk."""
+"""The audio rules that were chosen for an effect, kept on disk."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _FOLDER, _FORMAT = "audio_rules", 1
 @final
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """Which rules were chosen for an effect, and how well they do.
+    """The rules that were chosen for an effect, and their scores.
 
-    Attributes:
+    Args:
         effect: its name.
         rules: chosen, by their text; several if the best one changes with the settings.
-        scores: mean over settings of each rule tried: how nearly what it predicts for a random probe, over segments of
-            time, is what the effect renders; 1 is perfect. A probe that fitted a rule never scores it.
+        scores: of each rule that was tried, mean over settings: the agreement of its predictions for a random probe
+            with the effect's renders, over segments of time; 1 is perfect. A rule is never fitted to this probe.
         cosine: of the chosen rule's gradient to the true one, from random directions it was not chosen on.
         error: standard error of the cosine.
-        differentiable: whether small changes of the input are answered in proportion. If not, gradients are those of
-            changes as large as `size`.
+        differentiable: whether the response to small changes of the input is proportional to them. If not, gradients
+            are smoothed over changes as large as `size`.
         size: of the probes, against the clip's root mean square.
     """
 
@@ -38,13 +38,13 @@ class Certificate:
     size: float
 
     def __str__(self) -> str:
-        """One line for people."""
+        """One line to read."""
         kind = "" if self.differentiable else f", no derivative: smoothed over changes of {self.size:.0%} of the level"
         return f"{' or '.join(self.rules)}: cosine {self.cosine:.3f} +- {self.error:.3f}{kind}"
 
 
 def load(key: str) -> Certificate | None:
-    """What was kept under a key, if it can be read."""
+    """The certificate that was kept under a key; None if there is none that can be read."""
     data = cache.load(_FOLDER, key)
     try:
         if data is None or data["format"] != _FORMAT:

@@ -59,7 +59,7 @@ class _Line(Model):
 
 
 def _shift(signal: Signal, taps: int) -> Signal:
-    """Later by so many samples, or earlier if negative; what comes in is silent."""
+    """Delays by a number of samples, or advances if negative; the gap is silent."""
     length = signal.shape[1]
     return np.pad(signal, ((0, 0), (max(taps, 0), max(-taps, 0))))[:, max(-taps, 0) : max(-taps, 0) + length]
 
@@ -141,7 +141,7 @@ def _oscillator(when: Floats, delays: Floats, length: int) -> Floats | None:
 
 
 def _filters(line: _Line, u: Signal, ju: Signal, lags: range) -> tuple[float, Floats, Floats]:
-    """Taps of the dry and of the wet path by least squares, and how much of J u they leave, from 0 to 1."""
+    """Taps of the dry and of the wet path by least squares, and their residual as a share of J u, from 0 to 1."""
     paths = [_shift(path, lag).ravel() for path in (u, line.push(u)) for lag in lags]
     columns = np.stack(paths)
     gram, wanted = columns @ columns.T, columns @ ju.ravel()
@@ -155,17 +155,17 @@ def _filters(line: _Line, u: Signal, ju: Signal, lags: range) -> tuple[float, Fl
 class ModulatedDelay(Modelled):
     """For choruses, flangers and vibratos: one delay line whose length an oscillator moves, with feedback.
 
-    Impulses on top of the clip come back after the delay that they met; a sine through these sightings is the delay at
-    every sample. Feedback and short filters beside both paths are fitted to a random probe. That is exact where the
-    tracks that the impulses draw overlap and cross, at any rate that the impulses resolve.
+    Impulses are added to the clip, and the times of their echoes show the delay. A sine fitted to these gives the delay
+    at every sample. Feedback and short filters in both paths are fitted to a random probe. This works at any rate that
+    the impulses resolve, even if their echoes overlap and cross.
 
     Args:
-        curve: whether a memoryless curve comes before the line, as in a distortion with a chorus: what it makes of
-            small changes is a function of the clip's value, fitted in turn with the line.
+        curve: whether a memoryless curve comes before the line, as in a distortion with a chorus. Its slope is a
+            function of the clip's value, fitted in turn with the line.
         size: of the random signs, against the clip's root mean square.
 
-    Tried before: to follow each packet by its neighbours, and to interpolate between them. That was right to 0.95 to
-    0.998 while the delay moved slowly and came back once, and to 0.1 to 0.9 beyond 5 Hz or with strong feedback.
+    Following each echo by its neighbours, with interpolation, was tried. Its cosine was 0.95 to 0.998 for slow delays
+    without feedback, and 0.1 to 0.9 above 5 Hz or with strong feedback.
     """
 
     def __init__(self, curve: bool = False, size: float = SMALL) -> None:

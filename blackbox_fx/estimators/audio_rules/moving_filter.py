@@ -14,7 +14,7 @@ from blackbox_fx.estimators.audio_rules.probes import Echoes, Train
 Floats = NDArray[np.float64]
 _TRAIN = Train(spacing=2048)  # impulses as dense as the responses are long lose least
 _FASTEST = 0.0006  # cycles per sample
-_FEW = 12  # components that tell one kernel from another
+_FEW = 12  # components in which kernels differ
 
 
 @final

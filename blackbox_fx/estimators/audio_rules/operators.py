@@ -47,15 +47,15 @@ class Filter(Model):
     """A causal convolution from every channel to every channel.
 
     Args:
-        response: impulse responses, (channel in, channel out, time). Crosstalk below 1e-5 of the direct paths is left
-            out.
+        response: impulse responses, (channel in, channel out, time). Crosstalk below 1e-5 of the direct paths is
+            ignored.
     """
 
     def __init__(self, response: Signal) -> None:
         energy = np.square(response).sum(axis=-1)
-        self.apart = bool(energy.sum() - np.trace(energy) <= 1e-10 * np.trace(energy))
+        self.separate = bool(energy.sum() - np.trace(energy) <= 1e-10 * np.trace(energy))
         self.length = response.shape[-1]
-        self._response = np.einsum("cct->ct", response) if self.apart else response
+        self._response = np.einsum("cct->ct", response) if self.separate else response
 
     @functools.cached_property
     def _size(self) -> int:
@@ -68,7 +68,7 @@ class Filter(Model):
 
     def _convolve(self, signal: Signal, spectrum: NDArray[np.complex128], route: str) -> Signal:
         found = np.fft.rfft(signal, self._size)
-        found = found * spectrum if self.apart else np.einsum(route, spectrum, found)
+        found = found * spectrum if self.separate else np.einsum(route, spectrum, found)
         return np.fft.irfft(found, self._size)[..., : signal.shape[-1]]
 
     def push(self, u: Signal) -> Signal:

@@ -13,7 +13,7 @@ from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 
 
 def ratio(numerator: Signal, denominator: Signal, smooth: int) -> Signal:
-    """The ratio of running means over `smooth` samples; where there is nothing to divide by, nothing."""
+    """The ratio of running means over `smooth` samples; 0 where the denominator is 0."""
     if smooth > 1:
         numerator = scipy.ndimage.uniform_filter1d(numerator, smooth, axis=-1)
         denominator = scipy.ndimage.uniform_filter1d(denominator, smooth, axis=-1)

@@ -53,8 +53,8 @@ class Noise(Probe):
 
     def read(self, x: Signal, y: Signal, outputs: Signal) -> Reply:
         """The direction and the answer."""
-        other, apart = (outputs[1], 2) if self.both else (y, 1)
-        return Reply(self._signs(x), (outputs[0] - other) / (apart * _step(x, self.size)))
+        other, steps = (outputs[1], 2) if self.both else (y, 1)
+        return Reply(self._signs(x), (outputs[0] - other) / (steps * _step(x, self.size)))
 
 
 @final
@@ -62,8 +62,8 @@ class Noise(Probe):
 class Swell(Probe):
     """The clip itself a little louder here and softer there, and the other way round: two renders for J u.
 
-    What an effect before this one does to a passage is mostly such a change, which random signs hardly hold: they move
-    no compressor.
+    Effects before this one mostly change a passage in this way. Random signs hardly contain such changes, and do not
+    move a compressor.
 
     Args:
         seed: of the swells.
@@ -99,8 +99,8 @@ class Swell(Probe):
 class Impulse(Probe):
     """An impulse into every channel in silence, after a run-in: one render for each channel.
 
-    The run-in lets pass what happens on starting: a tube model's impulse response is another one at first. What the
-    effect puts out by itself at the end of the run-in is taken off.
+    The run-in skips the start, where some effects, such as tube models, have another impulse response. The effect's own
+    output at the end of the run-in, without an impulse, is subtracted.
 
     Args:
         height: of the impulse.
@@ -145,7 +145,7 @@ class Train(Probe):
 
     Args:
         spacing: samples between the impulses of one train, give or take a quarter at random: even spacing could not
-            tell an oscillator from one that is faster by its rate.
+            distinguish an oscillator from one that is faster by the rate of the impulses.
         trains: how many; their impulses lie between each other.
         size: of the impulses, against the clip's root mean square.
     """

@@ -1,4 +1,4 @@
-"""The gradient of a differentiable stand-in."""
+"""The audio gradient of a differentiable surrogate."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from blackbox_fx.estimators.base import AudioRule, Call
 
 @final
 class Surrogate(AudioRule):
-    """The audio gradient of a differentiable function that imitates the effect: a neural proxy, a `Twin`. No renders.
+    """The audio gradient of a differentiable surrogate of the effect, a neural proxy or a `Twin`. It makes no renders.
 
     The cotangent is that of the real output, pulled back through the function at the same input. As good as the
-    imitation.
+    surrogate.
 
     Args:
         function: called with audio (batch, channel, time) float32, params (batch, width) in [0, 1] and the sample rate

@@ -13,8 +13,8 @@ from blackbox_fx.estimators.audio_rules.probes import Impulse
 class TimeReversal(Modelled):
     """For effects that are linear and do not change in time: equalisers, delays, reverbs, convolution.
 
-    The cotangent goes backwards through the effect: reversed, convolved with its impulse response, reversed. The
-    impulse response is rendered, rather than the reversed cotangent, since that is right where channels cross too.
+    The cotangent is reversed in time, convolved with the effect's impulse response, and reversed again. The impulse
+    response is rendered instead of the reversed cotangent, since that is also right if channels leak into each other.
     """
 
     def probes(self) -> tuple[Probe, ...]:

@@ -1,11 +1,10 @@
-"""Trying audio rules on an effect: at settings of its own, on the audio at hand, by probes that fitted none of them."""
+"""Tries audio rules on an effect, at random settings and on the call's audio, by probes that no rule is fitted to."""
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -21,18 +20,18 @@ from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise, Swell
 from blackbox_fx.estimators.base import Call, to_numpy
 
-_SETTINGS = 8  # at random, at which an effect is tried, and the settings of up to two items of the call besides
-_PEAK = 0.5  # of those clips
-_LENGTH = 44100  # samples of the clips it is tried on
+_SETTINGS = 8  # random settings of a trial, in addition to those of up to two items of the call
+_PEAK = 0.5  # of the clips of a trial
+_LENGTH = 44100  # samples of these clips
 _SIZES = (7e-4, SMALL, 6e-3, 2e-2)
 _LARGE = 0.3  # size of probes for effects without a derivative
-_RANKING = 100  # seeds of the probes: one that ranks, and others that certify
+_RANKING = 100  # seed of the probes that rank; those that certify have others
 _CERTIFYING = range(101, 109)
 _SEGMENT = 512
 _WEIGHTS = (100.0, 1.0)  # of noise and of swells
 _GOOD, _CLOSE = 0.995, 0.005
-_SURE = 0.95  # mean score of a rule that needs no wire to fall back on
-_MOSTLY = 0.5  # of the settings at which a model must be exact to be taken without further trial
+_SURE = 0.95  # mean score of a rule that needs no wire as an alternative
+_MOSTLY = 0.5  # share of settings where a model must be exact to be chosen without further trial
 _TRIVIAL = 0.998  # score of a wire where an effect does next to nothing
 _ABLE, _SLACK = 0.05, 0.02  # below the best mean, and below the best of such rules at any setting
 _TOGETHER = 3  # rules that may share their probes
@@ -50,9 +49,10 @@ def _segments(signal: Signal) -> Signal:
 
 
 def _alike(predicted: Signal, true: Signal, cotangent: Signal) -> float:
-    """How nearly two answers have the same inner product with cotangent, segment by segment; 1 is the same.
+    """Agreement of the inner products of two answers with the cotangent, segment by segment; 1 if they are equal.
 
-    An answer of the right size scores its cosine; one of the wrong size less, so that a wire does not pass for a fader.
+    An answer of the right size scores its cosine, and one of the wrong size less, so that a wire is not taken for a
+    fader.
     """
     a, b = _segments(cotangent * predicted), _segments(cotangent * true)
     power, off = float(np.square(b).sum()), float(np.square(a - b).sum())
@@ -62,16 +62,16 @@ def _alike(predicted: Signal, true: Signal, cotangent: Signal) -> float:
 def rank(model: Model, site: Site, probes: Sequence[Probe], cotangent: Signal) -> float:
     """How well a model predicts the effect's answers to probes that it was not fitted to; 1 is perfect.
 
-    The first probe counts most: the second decides between what is equally right for noise.
+    The first probe counts most; the second decides between models that are equally good for noise.
     """
     found = [_alike(model.push(u), ju, cotangent) for u, ju in (site[probe] for probe in probes)]
     return float(np.average(found, weights=_WEIGHTS[: len(found)]))
 
 
 def best(models: Sequence[Model], site: Site, probe: Probe, cotangent: Signal) -> Model:
-    """The model that is exact, else the one that predicts a probe best; the only one, if there is but one.
+    """The exact model, or else the one that predicts a probe best.
 
-    Where none predicts it at all, a wire, if it is among them: what is fitted there points anywhere.
+    If none predicts the probe at all, it is the wire, if that is among them: the fitted models are random then.
     """
     if len(models) == 1:
         return models[0]
@@ -109,98 +109,106 @@ def make_trial(call: Call, cotangent: Tensor, random: bool) -> tuple[Call, list[
     """The effect at some settings on stretches of the call's own audio, with the cotangents there."""
     space, batch = call.effect.space, len(call.audio)
     rng = np.random.default_rng(0)
-    rows = call.points[: min(batch, 2)]
+    points = call.points[: min(batch, 2)]
     if random:
-        rows = np.concatenate([space.snap(space.sample(_SETTINGS, rng)), rows])
+        points = np.concatenate([space.snap(space.sample(_SETTINGS, rng)), points])
     length = min(_LENGTH, call.audio.shape[-1])
     audio, cotangents = to_numpy(call.audio), to_numpy(cotangent)
     cuts, vs = [], []
-    for k in range(len(rows)):
+    for k in range(len(points)):
         item = k % batch
         power = np.cumsum(np.square(audio[item]).sum(axis=0))
         starts = rng.integers(0, audio.shape[-1] - length + 1, 8)
         start = max(starts, key=lambda s: power[s + length - 1] - power[s])  # somewhere loud
         cut, v = (part[item, :, start : start + length].astype(np.float64) for part in (audio, cotangents))
         if random:
-            # what is found must not depend on how loud the first batch happens to be, nor on its first loss
+            # the result must not depend on the level of the first batch, nor on its loss
             cut = cut * (_PEAK / np.abs(cut).max()) if np.abs(cut).max() > 1e-9 else _PEAK * _bursts(rng, cut.shape)
             v = v if v.any() else rng.standard_normal(v.shape)
         cuts.append(cut.astype(np.float32))
         vs.append(v)
     clips = torch.from_numpy(np.stack(cuts))
-    params = torch.from_numpy(rows).float()
+    params = torch.from_numpy(points).float()
     trial = Call(call.effect, call.pool, call.sample_rate, clips, params, clips)
-    wet = torch.from_numpy(trial.respond(clips.numpy(), np.arange(len(rows))))
-    sound = ~trial.failed
-    if not sound.any():
+    wet = torch.from_numpy(trial.respond(clips.numpy(), np.arange(len(points))))
+    ok = ~trial.failed
+    if not ok.any():
         raise EffectError(
-            f"{call.effect.name} failed at all {len(rows)} settings at which audio rules are tried; give the layer an "
-            "audio_rule, such as Identity()."
+            f"{call.effect.name} failed at all {len(points)} settings at which audio rules are tried; give the layer "
+            "an audio_rule, such as Identity()."
         )
-    clips, params, wet = (x[torch.from_numpy(sound)] for x in (clips, params, wet))
-    return Call(call.effect, call.pool, call.sample_rate, clips, params, wet), list(itertools.compress(vs, sound))
+    clips, params, wet = (x[torch.from_numpy(ok)] for x in (clips, params, wet))
+    return Call(call.effect, call.pool, call.sample_rate, clips, params, wet), list(itertools.compress(vs, ok))
 
 
 def _bursts(rng: np.random.Generator, shape: tuple[int, ...]) -> Signal:
-    """Noise that swells and fades, at most 1: what an effect is tried on where there is only silence."""
+    """Noise that swells and fades, at most 1: the audio of a trial where the call has only silence."""
     noise = rng.uniform(-1, 1, shape)
     return noise * np.interp(
         np.arange(shape[1]) / 4410, np.arange(shape[1] // 4410 + 2), rng.uniform(0, 1, shape[1] // 4410 + 2)
     )
 
 
+@final
+class _Scores:
+    """How well rules predict the effect at the sites of a trial; each model is fitted once, when it is needed.
+
+    Args:
+        sites: of the trial.
+        cotangents: at each site.
+        probes: that rank, see `rank`.
+        active: the sites where the effect puts something out.
+    """
+
+    def __init__(
+        self, sites: Sequence[Site], cotangents: Sequence[Signal], probes: Sequence[Probe], active: list[int]
+    ) -> None:
+        self._sites, self._cotangents, self._probes, self._active = sites, cotangents, probes, active
+        self._models: dict[tuple[Modelled, int], Model] = {}
+        self._scores: dict[Modelled, list[float]] = {}
+
+    def first(self, rule: Modelled, count: int) -> NDArray[np.float64]:
+        """The rule's scores at the first `count` active sites."""
+        own = self._scores.setdefault(rule, [])
+        for k in self._active[len(own) : count]:
+            own.append(rank(self._fitted(rule, k), self._sites[k], self._probes, self._cotangents[k]))
+        return np.array(own[:count])
+
+    def all(self, rule: Modelled) -> NDArray[np.float64]:
+        """The rule's scores at all active sites."""
+        return self.first(rule, len(self._active))
+
+    def exact(self, rule: Modelled, count: int | None = None) -> list[bool]:
+        """Whether the rule's model is exact, at the first `count` active sites or at all."""
+        return [self._fitted(rule, k).exact for k in self._active[:count]]
+
+    def _fitted(self, rule: Modelled, site: int) -> Model:
+        if (rule, site) not in self._models:
+            self._models[rule, site] = rule.fit(self._sites[site])
+        return self._models[rule, site]
+
+
 def choose(trial: Call, vs: list[Signal]) -> Certificate:
     """Tries all rules at the sites of a trial, and certifies the best."""
-    size, heard, doubt = _size(trial, vs)
-    rules, probes = portfolio(size), (Noise(_RANKING, size), Swell(_RANKING, size))
-    sites = visit(trial, (*union(rules), *probes))
-    scores: dict[str, list[float]] = {repr(rule): [] for rule in rules}
-
-    @functools.cache
-    def fitted(rule: Modelled, k: int) -> Model:
-        return rule.fit(sites[k])
-
-    def score(rule: Modelled, upto: int) -> list[float]:
-        """The rule's scores at the first so many sites."""
-        own = scores[repr(rule)]
-        own += [rank(fitted(rule, k), sites[k], probes, vs[k]) for k in heard[len(own) : upto]]
-        return own
-
-    def mean(rule: Modelled) -> float:
-        return float(np.mean(scores[repr(rule)] or 0.0))
-
-    identified, solver = False, next(rule for rule in rules if rule.identifies)
-    for done, rule in enumerate(rules, 1):
-        if rule.identifies:
-            # probes of finite size say little of what is steep; equations that give the very output say all
-            hopeful = any(fitted(rule, k).exact for k in heard[:2])
-            score(rule, len(heard) if hopeful else 2)
-            if identified := hopeful and bool(np.mean([fitted(rule, k).exact for k in heard]) > _MOSTLY):
-                rules = rules[:done]
-                break
-            continue
-        # in this order: what does for some settings only must not end the search
-        if heard and done > 1 and all(np.all(np.array(score(rule, n)) > _GOOD - doubt[:n]) for n in (2, len(heard))):
-            rules = rules[:done]
-            break
-    for rule in rules:
-        score(rule, len(heard))
-    scores = {repr(rule): scores[repr(rule)] for rule in rules}
-    found = {name: np.array(values) for name, values in scores.items()}
-    # an effect that puts nothing out: what measures its gain sees that
-    channels = trial.audio.shape[1]
-    listed = _shortlist(rules, found, doubt, channels) if heard else [Pointwise(1, size)]
-    chosen = [solver] if identified else listed
-    if solver in rules and solver not in chosen and _affordable([*chosen, solver], channels):
-        wire = found[repr(rules[0])]
-        # a gate that is open at most settings: where it is not, its equations are found by the call
-        if any(w < _TRIVIAL and fitted(solver, k).exact for w, k in zip(wire, heard, strict=True)):
-            chosen = [*chosen, solver]
+    size, active, doubt = _size(trial, vs)
+    known, probes = portfolio(size), (Noise(_RANKING, size), Swell(_RANKING, size))
+    sites = visit(trial, (*union(known), *probes))
+    scores = _Scores(sites, vs, probes, active)
+    tried, identified = _try_in_order(known, scores, doubt)
+    found = {repr(rule): scores.all(rule) for rule in tried}
+    chosen: list[Modelled]
+    if identified:
+        chosen = [tried[-1]]
+    elif active:
+        chosen = _shortlist(tried, found, doubt, trial.audio.shape[1])
+    else:
+        chosen = [Pointwise(1, size)]  # it measures a gain, so it sees that the effect puts nothing out
+    chosen = _add_solver(chosen, tried, scores, trial.audio.shape[1])
     cosine, error = certify(trial, vs, chosen, size)
     return Certificate(
         trial.effect.name,
         tuple(repr(rule) for rule in chosen),
-        {repr(rule): mean(rule) for rule in rules},
+        {name: float(np.mean(own)) if len(own) else 0.0 for name, own in found.items()},
         cosine,
         error,
         size != _LARGE,
@@ -208,12 +216,41 @@ def choose(trial: Call, vs: list[Signal]) -> Certificate:
     )
 
 
+def _try_in_order(rules: list[Modelled], scores: _Scores, doubt: NDArray[np.float64]) -> tuple[list[Modelled], bool]:
+    """The rules up to the first that suffices, and whether that one found the effect's equations."""
+    for done, rule in enumerate(rules, 1):
+        if rule.identifies:
+            # finite probes show little of steep effects; equations that reproduce the output are complete
+            if any(scores.exact(rule, 2)) and np.mean(scores.exact(rule)) > _MOSTLY:
+                return rules[:done], True
+        elif done > 1 and len(doubt) and _suffices(rule, scores, doubt):
+            return rules[:done], False
+    return rules, False
+
+
+def _suffices(rule: Modelled, scores: _Scores, doubt: NDArray[np.float64]) -> bool:
+    """Whether a rule is as good as the probes can measure at every site; two sites often show that it is not."""
+    return all(np.all(scores.first(rule, n) > _GOOD - doubt[:n]) for n in (2, len(doubt)))
+
+
+def _add_solver(chosen: list[Modelled], tried: list[Modelled], scores: _Scores, channels: int) -> list[Modelled]:
+    """The chosen rules, with the one that finds equations where it is affordable and helps.
+
+    That is so for a gate which is open at most settings: where it is not, its equations are found by the call.
+    """
+    solver = next((rule for rule in tried if rule.identifies), None)
+    if solver is None or solver in chosen or not _affordable([*chosen, solver], channels):
+        return chosen
+    found = zip(scores.all(tried[0]), scores.exact(solver), strict=True)
+    return [*chosen, solver] if any(exact and wire < _TRIVIAL for wire, exact in found) else chosen
+
+
 def _size(trial: Call, vs: list[Signal]) -> tuple[float, list[int], NDArray[np.float64]]:
     """The size of change at which answers are most nearly proportional, the sites that answer, and their doubt.
 
-    Rounding hides smaller changes in low filters, curvature bends larger ones in steep distortions. If answers are
-    proportional at no size, a large one. The doubt of a site is how far two sizes disagree there, which no rule can do
-    better than.
+    Rounding hides smaller changes in low filters, and curvature bends larger ones in steep distortions. If answers are
+    proportional at no size, the size is large. The doubt of a site is the disagreement of two sizes there; no rule can
+    be more accurate.
     """
     probes = [Noise(0, size) for size in _SIZES]
     sites = visit(trial, probes)
@@ -238,7 +275,7 @@ def _shortlist(
         return float(np.max([scores[repr(rule)] for rule in chosen], axis=0).mean())
 
     able = [scores[repr(r)] for r in rules if mean([r]) > max(mean([r]) for r in rules) - _ABLE]
-    # effects that do nothing at most settings look like a wire there: what is cheap must do as well at every setting
+    # effects that do nothing at most settings look like a wire there, so a cheap rule must be as good at every setting
     close = [r for r in rules[1:] if np.all(np.max(able, axis=0) - scores[repr(r)] <= _SLACK + doubt)]
     best = (
         min(close, key=lambda r: (cost([r], channels), r.identifies)) if close else max(rules, key=lambda r: mean([r]))

@@ -43,10 +43,10 @@ class TwoStage(Modelled):
     The filters come from one impulse in silence, the gain from one random probe.
 
     Args:
-        filters: where the impulse response goes: all of it before the gain, all after, or its first 5 ms before and
-            the rest after (an equaliser, a distortion and a reverb).
+        filters: place of the impulse response: before the gain, after it, or its first 5 ms before and the rest after
+            (as in an equaliser, a distortion and a reverb).
         curve: whether the gain is a function of the filtered clip's momentary value, as that of a distortion is.
-        smooth: samples over which the gain, or what a curve leaves of it, is averaged; 0 leaves the curve as it is.
+        smooth: samples over which the gain, or its residual after a curve, is averaged; 0 for the curve alone.
         size: of the probe, against the clip's root mean square.
     """
 

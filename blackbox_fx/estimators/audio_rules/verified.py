@@ -1,4 +1,4 @@
-"""The rule that fits the effect, found by trying."""
+"""The audio rule that suits the effect, chosen by measurement."""
 
 from __future__ import annotations
 
@@ -34,30 +34,31 @@ _log = logging.getLogger("blackbox_fx")
 
 @final
 class Verified(AudioRule):
-    """Tries every rule on the effect itself, and goes by the one whose predictions come true.
+    """Tries every rule on the effect itself, and uses the one that predicts the effect best.
 
-    On the first backward pass, an effect is rendered with probes on stretches of the very audio, at random settings.
-    All rules fit themselves to the same probes; two more rank them, one of noise and one that swells, since what is
-    right for noise may be wrong for the level of a passage; and eight more certify the winner: the cosine of its
-    gradient to the true one, with an error, in `certificate`. That takes about 50 renders of 1 s at each of 8 settings,
-    once: the result is kept in the user's cache under the effect's fingerprint. Where the best rule
-    changes with the settings, up to three share one set of probes, and every call picks among them and a plain wire by
-    one probe kept aside. Every `recheck` calls the winner is certified again, at the settings that training visits, and
-    gives way to a new trial if it has become worse.
+    On the first backward pass, the effect renders probes on excerpts of the batch's audio, at random settings. All
+    rules are fitted to the same probes. Two further probes rank them: one of noise and one that swells, since a rule
+    may be right for noise and wrong for the level of a passage. Eight more certify the winner: `certificate` has the
+    cosine of its gradient to the true one, with a standard error. All this takes about 50 renders of 1 s at each of 8
+    settings. It is done once, and the result is kept in the user's cache under the effect's fingerprint.
 
-    An effect whose answers to small changes are not proportional to them has no derivative (bit crushers, pitch
-    shifters, codecs). That is told apart from a lack of rules, and rules are then fitted to larger changes: a smoothed
-    gradient.
+    Where the best rule changes with the settings, up to three rules share one set of probes. Every call then chooses
+    between them and a plain wire, by a probe that none was fitted to. Every `recheck` calls, the winner is certified
+    again at the settings that training visits; if it has become worse, all rules are tried again.
 
-    Tried before: to blend all rules by least squares on the ranking probe. It gained 0.005 of cosine on average over
-    racks of two and three effects, for thirteen times the computing.
+    The response of some effects to small changes is not proportional to them: bit crushers, pitch shifters and codecs
+    have no derivative. This is distinguished from a lack of rules. The rules are then fitted to larger changes, which
+    gives a smoothed gradient.
+
+    A blend of all rules by least squares on the ranking probe was tried. It gained 0.005 of cosine on average over
+    racks of two and three effects, at thirteen times the computing.
 
     Args:
-        threshold: a certified cosine below this is warned about, once.
+        threshold: a certified cosine below this causes one warning.
         recheck: calls between certifications; 0 for none.
 
     Attributes:
-        certificate: what was found, once there was a backward pass; None before.
+        certificate: the result, after the first backward pass; None before.
 
     Raises:
         ParameterError: a threshold outside [0, 1], or a negative recheck.
@@ -113,7 +114,7 @@ class Verified(AudioRule):
             cosine, error = certify(trial, v, self._chosen, self.certificate.size)
             if cosine >= self.certificate.cosine - 0.1 - error:
                 return
-            _log.info("%s: the audio rule has fallen to %.3f here; all are tried anew.", call.effect.name, cosine)
+            _log.info("%s: the audio rule has fallen to %.3f here; all are tried again.", call.effect.name, cosine)
         found = None if again else certificate.load(key)
         if found is None or not chosen_rules(found):
             _log.warning(
@@ -132,5 +133,5 @@ class Verified(AudioRule):
             )
 
     def extra_repr(self) -> str:
-        """What was found."""
+        """The certificate."""
         return str(self.certificate or "not tried yet")

@@ -1,4 +1,4 @@
-"""Nets that imitate effects."""
+"""Nets for proxies of effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a net that imitates an effect is."""
+"""The base class of nets for proxies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from blackbox_fx.errors import ParameterError
 
 
 class ProxyNet(nn.Module, abc.ABC):
-    """A differentiable imitation of an effect: audio and a row of params in, audio out.
+    """A net for a proxy: it takes audio and params, and gives audio.
 
-    Channels are treated alike and each by itself.
+    Every channel is processed by itself, in the same way.
 
     Args:
         width: columns of params.
-        sample_rate: in Hz; a net is good for one.
+        sample_rate: in Hz; a net works at this one only.
 
     Shape:
         - audio: (batch, channel, time), float32
@@ -32,18 +32,18 @@ class ProxyNet(nn.Module, abc.ABC):
 
     @final
     def forward(self, audio: Tensor, params: Tensor, sample_rate: float) -> Tensor:
-        """The imitated output. Raises ParameterError at another sample rate than the net's own."""
+        """The output. Raises ParameterError at another sample rate than the net's own."""
         if sample_rate != self.sample_rate:
             raise ParameterError(
                 f"This proxy was trained at {self.sample_rate:g} Hz and cannot be used at {sample_rate:g} Hz; resample "
                 "the audio, or train one at that rate."
             )
         batch, channels, time = audio.shape
-        rows = centred(params).to(audio).repeat_interleave(channels, 0)
-        return self.process(audio.reshape(batch * channels, time), rows).reshape(audio.shape)
+        points = centred(params).to(audio).repeat_interleave(channels, 0)
+        return self.process(audio.reshape(batch * channels, time), points).reshape(audio.shape)
 
     def init_from_response(self, response: Tensor) -> None:
-        """Starts from an impulse response of the effect, (time,), for a net that can."""
+        """Initialises the net from an impulse response of the effect, (time,), if the net can use one."""
 
     @abc.abstractmethod
     def process(self, x: Tensor, p: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class ProxyNet(nn.Module, abc.ABC):
 
 
 def centred(params: Tensor) -> Tensor:
-    """Parameters in [-1, 1], as tanh and SiLU like them."""
+    """Parameters scaled to [-1, 1], which suits tanh and SiLU."""
     return 2 * params - 1
 
 

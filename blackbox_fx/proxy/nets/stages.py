@@ -1,4 +1,4 @@
-"""Stages of effects as differentiable signal processing, steered by parameters."""
+"""Stages of effects as differentiable signal processing, controlled by parameters."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def log_grid(bins: int, knots: int, sample_rate: float) -> Tensor:
 
 @final
 class Steer(nn.Module):
-    """Numbers that follow from the parameters: an MLP beside a straight line, from a given start.
+    """Numbers predicted from the parameters by an MLP plus a linear map, with a given initial value.
 
     Args:
         width: of the parameters.
@@ -66,7 +66,7 @@ class Steer(nn.Module):
 
 @final
 class Filter(nn.Module):
-    """Second-order sections in series, and a smooth minimum-phase magnitude for what they leave.
+    """Second-order sections in series, and a smooth minimum-phase magnitude for the residual.
 
     A section is a state-variable filter whose low, band and high outputs are mixed: any filter of second order.
 
@@ -264,7 +264,7 @@ class Capacitor(nn.Module):
 
 @final
 class Tail(nn.Module):
-    """A late reverberation: one learned response, of which bands of frequency fade faster or slower and louder.
+    """A late reverberation: one learned response, whose frequency bands have predicted levels and decay times.
 
     Args:
         width: of the parameters.
@@ -292,6 +292,6 @@ class Tail(nn.Module):
         return torch.einsum("bt,ibt->it", carriers, fading)
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
-        """What is to be added to the direct sound of x (items, time), and the level of that."""
+        """The direct sound of x (items, time) at its predicted level, plus its reverberation."""
         direct = 1 + self.predict(p)[:, -1:]
         return direct * x + convolve(x, self.response(p))

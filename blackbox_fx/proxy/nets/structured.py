@@ -20,8 +20,8 @@ _RINGING = 8192  # samples after which a crossover is quiet
 class Structured(ProxyNet):
     """A filter, a gain that follows the level, a curve, a capacitor, a second filter and a reverberation, as wanted.
 
-    Each part does what such a part does in an effect, so that little has to be learnt: how its few numbers follow from
-    the parameters. `blackbox-fx bench nets` compares it with a TCN and an LSTM.
+    Each part works as the same part of an effect does, so that only the dependence of its few numbers on the parameters
+    is learnt. `blackbox-fx bench nets` compares it with a TCN and an LSTM.
 
     Args:
         width, sample_rate: see `ProxyNet`.
@@ -105,13 +105,13 @@ class Structured(ProxyNet):
 class Split(nn.Module):
     """Bands of frequency, by crossovers of fourth order one after the other.
 
-    Where a crossover lies is predicted from the parameters; its shape is the same everywhere. At first its two sides
-    add up to what came in, and any that do or that change the phase only (Linkwitz and Riley) can be learned.
+    The frequency of a crossover is predicted from the parameters; its shape is fixed. At first, its two outputs sum to
+    the input. It can learn any crossover whose sum is the input or its all-pass version (Linkwitz and Riley).
 
     Args:
         width: of the parameters.
         sample_rate: in Hz.
-        bands: how many.
+        bands: their number.
 
     References:
         "A family of linear-phase crossover networks of high slope derived by time delay" (Lipshitz and Vanderkooy,

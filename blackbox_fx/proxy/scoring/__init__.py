@@ -1,1 +1,1 @@
-"""How good a proxy is, on clips and settings that it never saw."""
+"""Scores of a proxy on held-out clips and settings."""

@@ -1,4 +1,4 @@
-"""How good a proxy is: as sound, and as a gradient, on clips and settings that it never saw."""
+"""Held-out clips and settings, on which the output and the gradients of proxies are scored."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from blackbox_fx.proxy.training.clips import Batch, ClipStream
 
 _ACTIVE = 0.02  # of the median length of known gradients; below, the effect does nothing at that setting
 _STEPS = (0.02, 0.005, 0.00125)  # of the central differences, on the [0, 1] axis
-# of what neighbouring steps find, the cosine and the ratio of lengths; at a kink the first is less, at a jump a quarter
-# of the step finds four times the length, and in either case there is no one gradient
+# least cosine and ratio of lengths of the gradients at neighbouring steps; at a kink the cosine is less, at a jump a
+# quarter of the step gives four times the length, and in either case there is no single gradient
 _KNOWN, _AS_LONG = 0.9, 0.5
 
 
@@ -40,14 +40,15 @@ def best_gain(audio: Tensor, target: Tensor) -> Tensor:
 class HeldOutSet:
     """Held-out renders, with the true gradients there.
 
-    Attributes:
+    Args:
+        stream: of the effect.
         batch: clips, settings and renders.
         cotangents: of the loss to the effect at another setting, at the real output, (batch, 1, time).
         gradients: of that loss with respect to params, by central differences of the effect, (batch, width).
-        known: whether a larger and a smaller step find about the same: not so at kinks and jumps, (batch,).
+        known: whether a larger and a smaller step give about the same gradient, (batch,); false at kinks and jumps.
     """
 
-    material: ClipStream
+    stream: ClipStream
     batch: Batch
     cotangents: Tensor
     gradients: NDArray[np.float64]
@@ -60,7 +61,7 @@ class HeldOutSet:
 
     @property
     def unknown(self) -> int:
-        """At how many items the effect does something, but its central differences depend on their step."""
+        """Number of items where the effect does something, but its central differences depend on their step."""
         return int((self._moving & ~self.active).sum())
 
     @property
@@ -71,8 +72,8 @@ class HeldOutSet:
 
     def call(self) -> Call:
         """The forward pass of all items."""
-        material = self.material
-        return Call(material.effect, material.pool, material.clips.sample_rate, *self.batch)
+        stream = self.stream
+        return Call(stream.effect, stream.pool, stream.clips.sample_rate, *self.batch)
 
     def proxy_gradients(self, proxy: Differentiable) -> NDArray[np.float64]:
         """The proxy's parameter gradients from the real output; (active items, width)."""
@@ -88,33 +89,33 @@ class HeldOutSet:
         return _cosines(found, true)
 
     @torch.no_grad()
-    def imitate(self, proxy: Differentiable) -> Tensor:
+    def output(self, proxy: Differentiable) -> Tensor:
         """The proxy's outputs."""
-        rate = self.material.clips.sample_rate
+        rate = self.stream.clips.sample_rate
         parts = zip(self.batch.audio.split(1), self.batch.params.split(1), strict=True)
         return torch.cat([proxy(audio, params, rate) for audio, params in parts])
 
 
-def make_held_out(material: ClipStream, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> HeldOutSet:
-    """Renders the first clips of a material at two settings each, the second as targets, and differences the effect.
+def make_held_out(stream: ClipStream, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> HeldOutSet:
+    """Renders the first clips of a stream at two settings each, and computes the true gradients of their distance.
 
     Args:
-        material: of the effect.
-        loss: of (1, 1, time) and a target, whose gradients are compared; `MultiResolutionSTFT` if not given.
+        stream: of the effect.
+        loss: of (1, 1, time) and a target, the output at the second setting; `MultiResolutionSTFT` if not given.
     """
-    batch = material.batch(0)
-    rng = np.random.default_rng([material.seed, 1])
-    others = torch.from_numpy(material.settings(len(batch.audio), rng)).float()
-    call = Call(material.effect, material.pool, material.clips.sample_rate, batch.audio, others, batch.audio)
+    batch = stream.batch(0)
+    rng = np.random.default_rng([stream.seed, 1])
+    others = torch.from_numpy(stream.settings(len(batch.audio), rng)).float()
+    call = Call(stream.effect, stream.pool, stream.clips.sample_rate, batch.audio, others, batch.audio)
     targets = torch.from_numpy(call.respond(batch.audio.numpy(), np.arange(len(others))))
     wet = batch.wet.clone().requires_grad_()
     loss = loss or MultiResolutionSTFT()
     torch.stack([loss(w[None], t[None]) for w, t in zip(wet, targets, strict=True)]).sum().backward()
     assert wet.grad is not None
-    here = Call(material.effect, material.pool, material.clips.sample_rate, *batch)
+    here = Call(stream.effect, stream.pool, stream.clips.sample_rate, *batch)
     coarse, gradients, fine = (FiniteDifference(step).vjp(here, wet.grad).double().numpy() for step in _STEPS)
     known = _agree(gradients, coarse) & _agree(gradients, fine)
-    return HeldOutSet(material, batch, wet.grad, gradients, known)
+    return HeldOutSet(stream, batch, wet.grad, gradients, known)
 
 
 def _agree(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:

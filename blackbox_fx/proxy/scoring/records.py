@@ -9,13 +9,16 @@ from typing import final
 @final
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """How near audio is to what the effect renders, over held-out items.
+    """Distances of audio to the effect's output, over held-out items.
 
-    Attributes:
-        esr, esr_error, esr_median: error-to-signal ratio: mean, its standard error, and median.
-        stft, stft_error: multi-resolution STFT distance and its standard error.
-        loudness_lu, loudness_error: distance of the loudness in LU and its standard error; what is below -70 LUFS
-            counts as that.
+    Args:
+        esr: error-to-signal ratio, mean.
+        esr_error: its standard error.
+        esr_median: its median.
+        stft: multi-resolution STFT distance, mean.
+        stft_error: its standard error.
+        loudness_lu: difference of the loudness in LU, mean; loudness below -70 LUFS counts as -70.
+        loudness_error: its standard error.
     """
 
     esr: float
@@ -32,11 +35,15 @@ class Sound:
 class ParameterGradient:
     """Cosines of the proxy's gradient with respect to params to the effect's, at the effect's output.
 
-    Attributes:
-        mean, error, median, low: over the active items; the standard error, and the quantile of 10 %. None if no item
-            is active.
-        active, items: at how many of all items the effect does anything with its parameters, and its gradient is known.
-        unknown: at how many more it does something, but its central differences depend on their step: kinks, jumps.
+    Args:
+        mean: over the active items; None if no item is active.
+        error: standard error of the mean.
+        median: over the active items.
+        low: the 10 % quantile over the active items.
+        active: number of items where the effect depends on its parameters and its gradient is known.
+        items: number of all items.
+        unknown: number of items where the effect depends on its parameters, but its central differences depend on their
+            step, as at kinks and jumps.
     """
 
     mean: float | None
@@ -53,12 +60,13 @@ class ParameterGradient:
 class AudioGradient:
     """Cosines of the proxy's gradient with respect to audio to the effect's, from random directions.
 
-    Attributes:
-        mean, error: over items, and the standard error of the directions' chance.
-        truth: correlation of the effect's own answers at two sizes of the step, which no cosine can be expected to
-            exceed.
-        wire: the cosine of leaving the gradient as it is.
-        items, directions: how many, and how many at each.
+    Args:
+        mean: over items.
+        error: standard error due to the random directions.
+        truth: correlation of the effect's own answers at two sizes of the step; no cosine can be expected to exceed it.
+        wire: cosine of the gradient that is passed unchanged.
+        items: number of items.
+        directions: number of random directions for each item.
     """
 
     mean: float
@@ -72,12 +80,15 @@ class AudioGradient:
 @final
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """How good a proxy is on clips and settings that it never saw.
+    """Scores of a proxy on held-out clips and settings.
 
-    Attributes:
-        sound, parameters, audio: as sound, and as either gradient.
+    Args:
+        sound: of its output.
+        parameters: of its gradient with respect to params.
+        audio: of its gradient with respect to audio.
         realtime: seconds of mono audio for each second of computing, on one core.
-        items, seconds: held-out clips, and how long each is.
+        items: number of held-out clips.
+        seconds: length of each clip.
     """
 
     sound: Sound

@@ -1,4 +1,4 @@
-"""What a card says of a proxy: its scores on held-out clips and settings, beside those of doing nothing clever."""
+"""Measures the scores of a proxy on held-out clips and settings, and those of simple baselines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def render_held_out(
     items: int = 24,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> HeldOutSet:
-    """Clips of songs and settings that no training sees, rendered, with the true gradients there.
+    """Renders clips of songs at settings that no training uses, with the true gradients there.
 
     Args:
         effect: with the parameters that the proxy has.
@@ -77,31 +77,31 @@ def loudness(audio: Audio, sample_rate: float) -> float:
 
 
 def sound(wet: Tensor, held_out: HeldOutSet) -> Sound:
-    """The distance of (batch, 1, time) to the held_out's renders."""
-    target, rate = held_out.batch.wet, held_out.material.clips.sample_rate
+    """The distances of (batch, 1, time) to the held-out renders."""
+    target, rate = held_out.batch.wet, held_out.stream.clips.sample_rate
     measure = MultiResolutionSTFT()
     ratios = esr(wet, target).numpy()
     spectra = np.array([float(measure(w[None], t[None])) for w, t in zip(wet, target, strict=True)])
     levels = np.array([[loudness(x.numpy(), rate) for x in audio] for audio in (wet, target)])
-    apart = np.abs(levels[0] - levels[1])
+    differences = np.abs(levels[0] - levels[1])
     median = float(np.median(ratios))
-    return Sound(*_mean(ratios), median, *_mean(spectra), *_mean(apart))
+    return Sound(*_mean(ratios), median, *_mean(spectra), *_mean(differences))
 
 
 def _mean(values: NDArray[np.floating]) -> tuple[float, float]:
-    """And its standard error."""
+    """The mean and its standard error."""
     values = values.astype(np.float64)
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def baselines(held_out: HeldOutSet) -> dict[str, Sound]:
-    """The scores of the dry audio, of it at the best gain for every item, and of a table of 100 stored settings."""
-    batch, material = held_out.batch, held_out.material
-    rows = batch.params.double().numpy()
-    table = material.settings(_STORED, np.random.default_rng([material.seed, 2]))
-    nearest = table[np.linalg.norm(rows[:, None] - table, axis=2).argmin(axis=1)]
+    """Scores of the dry audio, of the dry audio at the best gain for every item, and of 100 stored settings."""
+    batch, stream = held_out.batch, held_out.stream
+    points = batch.params.double().numpy()
+    table = stream.settings(_STORED, np.random.default_rng([stream.seed, 2]))
+    nearest = table[np.linalg.norm(points[:, None] - table, axis=2).argmin(axis=1)]
     call = dataclasses.replace(held_out.call(), params=torch.from_numpy(nearest).float())
-    looked_up = torch.from_numpy(call.respond(batch.audio.numpy(), np.arange(len(rows))))
+    looked_up = torch.from_numpy(call.respond(batch.audio.numpy(), np.arange(len(points))))
     found = {
         "dry": batch.audio,
         "dry at the best gain": best_gain(batch.audio, batch.wet),
@@ -111,7 +111,7 @@ def baselines(held_out: HeldOutSet) -> dict[str, Sound]:
 
 
 def measure(proxy: Differentiable, held_out: HeldOutSet, progress: Progress = quiet) -> Scores:
-    """Everything that a card says of how good a proxy is.
+    """Measures all scores of a proxy's card.
 
     Args:
         proxy: called with (audio, params, sample_rate).
@@ -122,9 +122,9 @@ def measure(proxy: Differentiable, held_out: HeldOutSet, progress: Progress = qu
         AudioError: a proxy that gives NaN or infinity, or has such a gradient.
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
-    progress(0, 4, "sound")
-    wet = check_output(held_out.imitate(proxy), held_out.batch.wet)
-    heard = sound(wet, held_out)
+    progress(0, 4, "output")
+    wet = check_output(held_out.output(proxy), held_out.batch.wet)
+    distances = sound(wet, held_out)
     progress(1, 4, "gradient of parameters")
     cosines = held_out.cosines(proxy)
     progress(2, 4, "gradient of audio")
@@ -134,12 +134,12 @@ def measure(proxy: Differentiable, held_out: HeldOutSet, progress: Progress = qu
     progress(4, 4, "")
     items, _, length = wet.shape
     return Scores(
-        heard,
+        distances,
         _summary(cosines, items, held_out.unknown),
         audio,
         speed,
         items,
-        length / held_out.material.clips.sample_rate,
+        length / held_out.stream.clips.sample_rate,
     )
 
 
@@ -152,7 +152,7 @@ def _summary(cosines: NDArray[np.float64], items: int, unknown: int) -> Paramete
 
 def _audio_gradient(proxy: Differentiable, held_out: HeldOutSet) -> AudioGradient:
     where = np.flatnonzero(held_out.active) if held_out.active.any() else np.arange(len(held_out.batch.audio))
-    rng = np.random.default_rng(held_out.material.seed)
+    rng = np.random.default_rng(held_out.stream.seed)
     found: list[tuple[float, float, float]] = []
     for k in where[:_AT]:
         call = held_out.call()
@@ -163,7 +163,7 @@ def _audio_gradient(proxy: Differentiable, held_out: HeldOutSet) -> AudioGradien
         v = g[0].numpy().astype(np.float64)
         wet = proxy(dry, call.params, call.sample_rate)
         (grad,) = torch.autograd.grad(wet, dry, g)
-        truth = AudioTruth(call, v, held_out.material.seed + int(k), _TRIED)
+        truth = AudioTruth(call, v, held_out.stream.seed + int(k), _TRIED)
         us = rng.standard_normal((_DIRECTIONS, *v.shape))
         answers = truth(us)
         own, wire = (np.einsum("ct,nct->n", g, us) for g in (check_gradient(grad)[0].double().numpy(), v))
@@ -176,7 +176,7 @@ def _audio_gradient(proxy: Differentiable, held_out: HeldOutSet) -> AudioGradien
 @torch.no_grad()
 def realtime(proxy: Differentiable, held_out: HeldOutSet) -> float:
     """Seconds of mono audio that the proxy renders in a second, on one core: the median of five."""
-    rate = held_out.material.clips.sample_rate
+    rate = held_out.stream.clips.sample_rate
     clip, params = held_out.batch.audio[:1], held_out.batch.params[:1]
     audio = clip.repeat(1, 1, max(1, round(_TIMED_S * rate / clip.shape[-1])))
     threads = torch.get_num_threads()

@@ -10,7 +10,7 @@ Table = list[tuple[str, ...]]
 
 
 def score_table(scores: Scores, baselines: Mapping[str, Sound]) -> Table:
-    """Headings, then the sound scores of the proxy, then those of what needs no net."""
+    """Headings, then the scores of the proxy's output, then those of the baselines."""
     table: Table = [("", "ESR", "median", "STFT distance", "loudness error, LU")]
     for name, s in (("proxy", scores.sound), *baselines.items()):
         cells = (pm(s.esr, s.esr_error), f"{s.esr_median:.2g}", pm(s.stft, s.stft_error))
@@ -19,7 +19,7 @@ def score_table(scores: Scores, baselines: Mapping[str, Sound]) -> Table:
 
 
 def gradient_table(scores: Scores) -> Table:
-    """Headings, then how right either gradient is, and the speed."""
+    """Headings, then the scores of both gradients."""
     p, a = scores.parameters, scores.audio
     table: Table = [("gradient of", "cosine", "median", "worst tenth", "measured on")]
     if p.mean is None or p.error is None or p.median is None or p.low is None:

@@ -1,4 +1,4 @@
-"""The net and the objective that suit an effect, by what the effect was measured to be."""
+"""Chooses the net and the objective of a proxy by the profile of its effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.training.clips import ClipStream
 from blackbox_fx.proxy.training.objectives import ClipObjective, Objective, ResponseObjective
 
-_SO = 1e-3  # relative error below which an effect is linear, or memoryless
+_EXACT = 1e-3  # relative error below which an effect is linear, or memoryless
 _SHORT_S = 0.09  # the impulse response of a filter
 _LONGEST_S = 2.0
 
@@ -23,18 +23,18 @@ def choose_net(profile: Profile) -> dict[str, Any]:
     follows the level between two filters, and a curve.
     """
     net: dict[str, Any] = {"kind": "structured"}
-    if profile.memoryless < _SO:
+    if profile.memoryless < _EXACT:
         return net | {"filters": 0, "gain": False}
     if profile.tail_seconds > _SHORT_S and not math.isinf(profile.tail_seconds):
         net["tail_seconds"] = round(min(profile.tail_seconds, _LONGEST_S), 2)
-    if profile.linear < _SO:
+    if profile.linear < _EXACT:
         return net | {"filters": 1, "gain": False, "curve": False}
     return net
 
 
-def choose_objective(recipe: ProxyRecipe, profile: Profile, net: ProxyNet, material: ClipStream) -> Objective[Any]:
-    """Impulse responses, where they say all there is to know and the net has nothing else to learn; clips elsewhere."""
-    linear = profile.linear < _SO and profile.time_invariant < _SO
+def choose_objective(recipe: ProxyRecipe, profile: Profile, net: ProxyNet, stream: ClipStream) -> Objective[Any]:
+    """Impulse responses if they describe the effect completely and the net is a filter; clips otherwise."""
+    linear = profile.linear < _EXACT and profile.time_invariant < _EXACT
     if recipe.impulses and linear and isinstance(net, Structured) and net.is_filter:
-        return ResponseObjective(material)
-    return ClipObjective(material, recipe.slopes)
+        return ResponseObjective(stream)
+    return ClipObjective(stream, recipe.slopes)

@@ -1,4 +1,4 @@
-"""What proxies learn from: dry clips at random settings, rendered by the effect while the net trains."""
+"""Clips for the training of proxies: dry audio at random settings, rendered by the effect while the net trains."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from blackbox_fx.runtime import Job, Pool
 from blackbox_fx.space import Choice, Toggle
 
 _PEAK_DB = (-24.0, 0.0)  # of clips
-_EDGE = 0.06  # of a range, beyond either end, that is drawn and cut off: so much more often is an end drawn
+_EDGE = 0.06  # settings are drawn this far beyond either end of the range and clipped, so that ends are more frequent
 _NEARBY = 0.08  # on the [0, 1] axis
 _IMPULSE = 0.25  # its height
 
 
 class Batch(NamedTuple):
-    """Clips with what the effect makes of them.
+    """Clips with the effect's output.
 
     Args:
         audio: (batch, 1, time).
@@ -38,22 +38,22 @@ class Batch(NamedTuple):
 
 @final
 class ClipStream:
-    """Endless batches of which each is fixed by the seed and its number.
+    """Endless batches of clips; each batch depends only on the seed and its number.
 
-    A clip is one track of a song at a random level. Settings are uniform, with the ends of the ranges among them. Where
-    the pool skips renders that fail, batches are smaller by those.
+    A clip is one track of a song at a random level. Settings are uniform, and include the ends of the ranges. If the
+    pool skips failed renders, they are missing from their batches.
 
     Args:
-        effect: what renders.
-        songs: what clips are cut from.
-        pool: where it renders.
+        effect: that renders.
+        songs: from which clips are cut.
+        pool: where the effect renders.
         seconds: length of a clip.
         batch: clips.
         seed: of clips and settings.
         paired: whether every second item is the clip before it, at settings nearby.
 
     Attributes:
-        skipped: renders that failed.
+        skipped: number of failed renders.
     """
 
     def __init__(
@@ -78,66 +78,66 @@ class ClipStream:
         """
         rng = np.random.default_rng([self.seed, number])
         audio = np.stack([self._clip(number * self.size + k, rng) for k in range(self.size)])
-        rows = self.settings(self.size, rng)
+        points = self.settings(self.size, rng)
         half = self.size // 2 if self.paired else 0
         if half:
             audio[half : 2 * half] = audio[:half]
-            rows[half : 2 * half] = self._nearby(rows[:half], rng)
-        job = Job(self.effect, audio, rows, np.arange(self.size), self.clips.sample_rate)
+            points[half : 2 * half] = self._nearby(points[:half], rng)
+        job = Job(self.effect, audio, points, np.arange(self.size), self.clips.sample_rate)
         wet = self.pool.map(job)
-        sound = ~job.failed
+        ok = ~job.failed
         if half:
-            sound[:half] = sound[half : 2 * half] = sound[:half] & sound[half : 2 * half]
+            ok[:half] = ok[half : 2 * half] = ok[:half] & ok[half : 2 * half]
         self.skipped += int(job.failed.sum())
-        if not sound.any():
+        if not ok.any():
             raise self.refusal(self.size)
-        return Batch(*(torch.from_numpy(part[sound]) for part in (audio, rows.astype(np.float32), wet)))
+        return Batch(*(torch.from_numpy(part[ok]) for part in (audio, points.astype(np.float32), wet)))
 
     def refusal(self, settings: int) -> EffectError:
-        """What is said of a batch without a single render."""
+        """The error for a batch in which all renders failed."""
         return EffectError(
             f"{self.effect.name} failed at all {settings} settings of a batch; narrow the range of its parameters."
         )
 
     def ringing(self, seconds: float, settings: int = 16) -> Tensor:
-        """Of some settings, the impulse response that rings longest, (time,).
+        """The impulse response, (time,), that rings longest among some random settings.
 
         Raises:
             EffectError, WorkerDied, RenderTimeout: the effect failed.
         """
-        rows = self.settings(settings, np.random.default_rng(self.seed))
-        wet, _ = self.respond(rows, round(seconds * self.clips.sample_rate))
+        points = self.settings(settings, np.random.default_rng(self.seed))
+        wet, _ = self.respond(points, round(seconds * self.clips.sample_rate))
         late = np.square(wet[:, wet.shape[1] // 2 :]).sum(axis=1)
         return torch.from_numpy(wet[int(np.argmax(late))])
 
-    def respond(self, rows: NDArray[np.float64], time: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Impulse responses at rows of settings, (rows, time), and whether each was rendered, (rows,).
+    def respond(self, points: NDArray[np.float64], time: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Impulse responses at points (n, width), as (n, time), and whether each render succeeded, (n,).
 
         Raises:
             EffectError, WorkerDied, RenderTimeout: the effect failed.
         """
         impulse = np.zeros((1, 1, time), np.float32)
         impulse[..., 0] = _IMPULSE
-        job = Job(self.effect, impulse, rows, np.zeros(len(rows), np.int64), self.clips.sample_rate)
+        job = Job(self.effect, impulse, points, np.zeros(len(points), np.int64), self.clips.sample_rate)
         wet = self.pool.map(job)[:, 0] / np.float32(_IMPULSE)
         self.skipped += int(job.failed.sum())
         return wet, ~job.failed
 
-    def _nearby(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Rows with every number moved, and switches and choices as they are."""
-        space, moved = self.effect.space, rows.copy()
+    def _nearby(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Points with every number moved, and switches and choices unchanged."""
+        space, moved = self.effect.space, points.copy()
         for name, columns in space.slices.items():
             if not isinstance(space.parameters[name], (Choice, Toggle)):
-                here = rows[:, columns]
+                here = points[:, columns]
                 step = _NEARBY * rng.choice([-1.0, 1.0], here.shape)
                 moved[:, columns] = np.where((here + step < 0) | (here + step > 1), here - step, here + step)
         return space.snap(moved)
 
     def settings(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Random rows, (n, width)."""
+        """Random points, (n, width)."""
         space = self.effect.space
-        rows = space.sample(n, rng)
-        return space.snap(np.clip(rows * (1 + 2 * _EDGE) - _EDGE, 0, 1))
+        points = space.sample(n, rng)
+        return space.snap(np.clip(points * (1 + 2 * _EDGE) - _EDGE, 0, 1))
 
     def _clip(self, index: int, rng: np.random.Generator) -> np.ndarray:
         tracks = self.clips.clip(index).tracks

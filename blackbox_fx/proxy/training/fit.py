@@ -1,4 +1,4 @@
-"""Fits a net to an effect, which renders clips while the net learns from those before."""
+"""Fits a net to an effect, which renders the next clips while the net learns."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from blackbox_fx.proxy.training.objectives import Feed, Objective
 from blackbox_fx.training import checkpoint
 from blackbox_fx.training.schedule import learning_rate
 
-_LOOKS = 20  # at held-out renders, over the whole training
-_PATIENCE = 14  # evaluations without improvement after which it ends
+_EVALUATIONS = 20  # over the whole training
+_PATIENCE = 14  # evaluations without improvement after which training ends
 _WARM_UP = 20  # steps
 _SAVE_S = 30.0
 STALLED_S = 300.0  # that one step may take
@@ -45,11 +45,13 @@ _ALARM: int | None = getattr(signal, "SIGALRM", None)  # Windows has none
 @final
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """How a net did on held-out renders during its training.
+    """Scores of a net on held-out renders during its training.
 
     Args:
-        step, seconds: when.
-        esr, stft: error-to-signal ratio and `MultiResolutionSTFT`, means over items.
+        step: of the training.
+        seconds: of the training.
+        esr: error-to-signal ratio, mean over items.
+        stft: `MultiResolutionSTFT`, mean over items.
     """
 
     step: int
@@ -61,14 +63,15 @@ class Evaluation:
 @final
 @dataclasses.dataclass(frozen=True)
 class TrainingLog:
-    """What a training was.
+    """The course of a training in numbers.
 
     Args:
-        steps, seconds: made and spent, of which
-        waited: seconds, for renders.
-        evaluations: at held-out renders.
-        skipped: renders that failed.
-        unstable: steps that were left out, since their gradient was infinite.
+        steps: that were made.
+        seconds: that they took.
+        waited: part of the seconds that was spent waiting for renders.
+        evaluations: on held-out renders.
+        skipped: number of failed renders.
+        unstable: number of steps that were skipped because their gradient was infinite.
     """
 
     steps: int
@@ -81,7 +84,7 @@ class TrainingLog:
 
 @contextlib.contextmanager
 def flushed() -> Iterator[None]:
-    """Treats subnormal numbers as zero meanwhile: fading tails of them slow a step down tenfold."""
+    """Treats subnormal numbers as zero within the context: in fading tails, they slow a step down tenfold."""
     was = float(torch.tensor(1e-40) * 1) == 0
     torch.set_flush_denormal(True)
     try:
@@ -100,13 +103,13 @@ def _interrupt_main() -> None:
 
 @final
 class _Watch:
-    """Interrupts the main thread if no step ends for too long, by an alarm: jobs in the background ignore SIGINT."""
+    """Interrupts the main thread if no step ends for too long; by an alarm, since background jobs ignore SIGINT."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.rang = seconds, False
         self._last = time.monotonic()
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._handler: Any = None
 
     def __enter__(self) -> _Watch:
@@ -125,7 +128,7 @@ class _Watch:
         """A step has ended."""
         self._last = time.monotonic()
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         while not self._done.wait(min(1.0, self.seconds / 4)):
             if time.monotonic() - self._last > self.seconds:
                 self.rang = True
@@ -144,12 +147,12 @@ def fit(
 ) -> TrainingLog:
     """Trains a net until the recipe's time or steps are used up, or it no longer improves; leaves it at its best.
 
-    An interrupted training goes on from the folder's checkpoint, which is written twice a minute.
+    An interrupted training resumes from the folder's checkpoint, which is written twice a minute.
 
     Args:
         net: at first with random weights.
-        objective: what is taught.
-        held_out: renders by which the best is told.
+        objective: batches with their loss.
+        held_out: renders that decide which weights are best.
         recipe: settings.
         folder: for checkpoints and losses.csv.
         progress: called with parts of the budget used, all parts, and a few words.
@@ -177,11 +180,11 @@ def fit(
                 ) from None
             raise
         run.waited += feed.waited
-    run.look()
+    run.evaluate()
     run.save()
     net.load_state_dict(run.best.state_dict())
     return TrainingLog(
-        run.step, run.seconds, run.waited, tuple(run.evaluations), objective.material.skipped, run.unstable
+        run.step, run.seconds, run.waited, tuple(run.evaluations), objective.stream.skipped, run.unstable
     )
 
 
@@ -205,7 +208,7 @@ class _Run:
         self.losses: list[float] = state.get("losses", [])
         self.waited: float = state.get("waited", 0.0)
         self.unstable: int = state.get("unstable", 0)
-        self.evaluations = [Evaluation(**look) for look in state.get("evaluations", [])]
+        self.evaluations = [Evaluation(**e) for e in state.get("evaluations", [])]
         self.began = self.saved = time.monotonic()
         self.began -= state.get("seconds", 0.0)
 
@@ -215,24 +218,24 @@ class _Run:
 
     @property
     def seconds(self) -> float:
-        """Since it began, without interruptions."""
+        """Seconds since the training began, without interruptions."""
         return time.monotonic() - self.began
 
     @property
     def used(self) -> float:
-        """Of the budget."""
+        """The used fraction of the budget."""
         steps = self.step / self.recipe.steps if self.recipe.steps else 0.0
         return max(steps, self.seconds / (60 * self.recipe.minutes))
 
     @property
     def recent(self) -> float:
-        """The loss of the last steps."""
+        """Mean loss of the last steps."""
         return float(np.mean(self.losses[-20:]))
 
     @property
     def settled(self) -> bool:
         """Whether the last evaluations have not improved on those before."""
-        worth = [look.esr + STFT * look.stft for look in self.evaluations]
+        worth = [e.esr + STFT * e.stft for e in self.evaluations]
         return len(worth) > _PATIENCE and min(worth[-_PATIENCE:]) >= min(worth[:-_PATIENCE])
 
     def learn(self, batch: Any) -> None:
@@ -250,19 +253,19 @@ class _Run:
             self.unstable += 1
         self.losses.append(float(loss.detach()))
         self.step += 1
-        if self.used * _LOOKS >= len(self.evaluations) + 1:
-            self.look()
+        if self.used * _EVALUATIONS >= len(self.evaluations) + 1:
+            self.evaluate()
         if time.monotonic() - self.saved > _SAVE_S:
             self.save()
 
     @torch.no_grad()
-    def look(self) -> None:
-        """Sees how the net does on the held-out renders, and keeps it if it never did better."""
+    def evaluate(self) -> None:
+        """Scores the net on the held-out renders, and keeps its weights if they are the best so far."""
         items = zip(self.held_out.audio.split(1), self.held_out.params.split(1), strict=True)
         wet = torch.cat([self.net(audio, params, self.rate) for audio, params in items])
         ratio = float(esr(wet, self.held_out.wet).mean())
         self.evaluations.append(Evaluation(self.step, self.seconds, ratio, float(self.stft(wet, self.held_out.wet))))
-        worth = [look.esr + STFT * look.stft for look in self.evaluations]
+        worth = [e.esr + STFT * e.stft for e in self.evaluations]
         if worth[-1] <= min(worth):
             self.best.load_state_dict(self.net.state_dict())
 
@@ -270,7 +273,7 @@ class _Run:
         """Writes a checkpoint."""
         done = {"step": self.step, "losses": self.losses, "seconds": self.seconds, "waited": self.waited}
         done["unstable"] = self.unstable
-        done["evaluations"] = [dataclasses.asdict(look) for look in self.evaluations]
+        done["evaluations"] = [dataclasses.asdict(e) for e in self.evaluations]
         checkpoint.save(self.folder, self._module, self.optimizer, done | self.kept)
         table = io.StringIO()
         csv.writer(table).writerows([("step", "loss"), *enumerate(self.losses, 1)])

@@ -1,4 +1,4 @@
-"""How far a net is from its effect on clips of audio, as proxies are trained."""
+"""The loss of a proxy on clips of audio."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _FLOOR = 1e-3  # of magnitudes in it
 
 @final
 class Loss(nn.Module):
-    """What a proxy is trained on: error-to-signal ratio, and spectra at one random resolution.
+    """The training loss of a proxy: error-to-signal ratio, and spectral distance at one random resolution.
 
     Args:
-        slopes: weight of how far changes of the log spectrum, from the first half of a batch to the second, differ from
-            those of the effect, relative to them.
+        slopes: weight of the error in changes of the log spectrum from the first half of a batch to the second,
+            relative to the effect's changes.
     """
 
     def __init__(self, slopes: float) -> None:

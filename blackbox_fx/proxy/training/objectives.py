@@ -1,4 +1,4 @@
-"""What a net is taught, batch after batch, and how far it is from it."""
+"""Training objectives of proxies: endless batches from an effect, each with a loss."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from blackbox_fx.proxy.training.clips import Batch, ClipStream
 from blackbox_fx.proxy.training.loss import Loss
 
 _DEADLINE_S = 300.0  # for a batch
-_PER_CLIP = 4  # responses are learnt in a step for each clip that would be
-_SEEN = 8  # times, about, until there are _KEPT
+_PER_CLIP = 4  # responses in a batch, for each clip of the stream's batches
+_SEEN = 8  # steps for each round of new responses, until there are _KEPT
 _KEPT = 32768
-_REFILLED = 64  # rounds of responses that are rendered first where a training goes on
+_REFILLED = 64  # rounds of responses that a resumed training renders first
 _BINS = 400
 _FROM_HZ, _TO = 20.0, 0.45  # of the spectrum that counts; of the sample rate
 _SILENCE = 1e-4  # of magnitudes
@@ -33,14 +33,14 @@ _B = TypeVar("_B")
 
 
 class Objective(abc.ABC, Generic[_B]):
-    """Endless batches, each fixed by its number and those before, with a loss.
+    """Endless batches with a loss; each batch depends only on its number and on those before it.
 
     Args:
-        material: of the effect.
+        stream: clips of the effect.
     """
 
-    def __init__(self, material: ClipStream) -> None:
-        self.material = material
+    def __init__(self, stream: ClipStream) -> None:
+        self.stream = stream
 
     @abc.abstractmethod
     def batch(self, number: int) -> _B:
@@ -57,24 +57,24 @@ class Objective(abc.ABC, Generic[_B]):
 
 @final
 class ClipObjective(Objective[Batch]):
-    """Clips of audio, and what the effect makes of them.
+    """Clips of audio with the effect's output.
 
     Args:
-        material: of the effect.
+        stream: clips of the effect.
         slopes: see `Loss`.
     """
 
-    def __init__(self, material: ClipStream, slopes: float = 0.0) -> None:
-        super().__init__(material)
+    def __init__(self, stream: ClipStream, slopes: float = 0.0) -> None:
+        super().__init__(stream)
         self._loss = Loss(slopes)
 
     def batch(self, number: int) -> Batch:
-        """Clips of the material."""
-        return self.material.batch(number)
+        """A batch of the stream."""
+        return self.stream.batch(number)
 
     def loss(self, net: ProxyNet, batch: Batch, draw: np.random.Generator) -> Tensor:
-        """That of `Loss`."""
-        return self._loss(net(batch.audio, batch.params, self.material.clips.sample_rate), batch, draw)
+        """The value of `Loss`."""
+        return self._loss(net(batch.audio, batch.params, self.stream.clips.sample_rate), batch, draw)
 
 
 class Spectra(NamedTuple):
@@ -91,67 +91,67 @@ class Spectra(NamedTuple):
 
 @final
 class ResponseObjective(Objective[Spectra]):
-    """Impulse responses of a linear effect, which say all there is to know of it, for a net that is a filter.
+    """Impulse responses of a linear effect, which describe it completely, for a net that is a filter.
 
-    A step on many of them takes a fraction of one on few clips, so that each is seen several times: batches are drawn
-    from all responses so far, to which new ones are added now and then. Every octave counts the same. A training that
-    is taken up renders the last of them again, and goes on from there.
+    A step on many responses takes a fraction of the time of a step on few clips, so each response is used several
+    times: batches are drawn from all responses so far, and new ones are added now and then. Every octave has the same
+    weight. A resumed training first renders the last responses again.
 
     Args:
-        material: of the effect, whose settings are taken.
+        stream: of the effect; gives the settings.
     """
 
-    def __init__(self, material: ClipStream) -> None:
-        super().__init__(material)
-        rate = material.clips.sample_rate
+    def __init__(self, stream: ClipStream) -> None:
+        super().__init__(stream)
+        rate = stream.clips.sample_rate
         places = np.geomspace(_FROM_HZ / rate, _TO, _BINS) * RESPONSE
         self.bins = torch.from_numpy(np.unique(np.round(places).clip(1).astype(np.int64)))
         self._weight = 1 / self.bins
-        self._size = _PER_CLIP * material.size
+        self._size = _PER_CLIP * stream.size
         self._rounds, self.count = -1, 0  # none rendered; responses kept
         most = _KEPT // self._size * self._size
-        width = material.effect.space.width
+        width = stream.effect.space.width
         self._kept = Spectra(torch.empty(most, width), torch.empty(most, len(self.bins), dtype=torch.complex64))
 
     def batch(self, number: int) -> Spectra:
-        """Some of the responses so far."""
+        """A random choice of the responses so far."""
         due = number // _SEEN + 1
         if self._rounds < 0:
             self._rounds = max(0, due - _REFILLED)
         while self._rounds < due and self.count + self._size <= len(self._kept.params):
-            self._add(self.material.settings(self._size, np.random.default_rng([self.material.seed, self._rounds])))
+            self._add(self.stream.settings(self._size, np.random.default_rng([self.stream.seed, self._rounds])))
             self._rounds += 1
         if not self.count:
-            raise self.material.refusal(self._size)
-        chosen = np.random.default_rng([self.material.seed, number, 1]).integers(self.count, size=self._size)
+            raise self.stream.refusal(self._size)
+        chosen = np.random.default_rng([self.stream.seed, number, 1]).integers(self.count, size=self._size)
         return Spectra(*(part[chosen] for part in self._kept))
 
-    def _add(self, rows: NDArray[np.float64]) -> None:
-        response, sound = self.material.respond(rows, RESPONSE)
-        if not sound.any():
+    def _add(self, points: NDArray[np.float64]) -> None:
+        response, ok = self.stream.respond(points, RESPONSE)
+        if not ok.any():
             return
-        new = slice(self.count, self.count + int(sound.sum()))
-        self._kept.params[new] = torch.from_numpy(rows[sound]).float()
-        self._kept.response[new] = torch.fft.rfft(torch.from_numpy(response[sound]))[:, self.bins]
+        new = slice(self.count, self.count + int(ok.sum()))
+        self._kept.params[new] = torch.from_numpy(points[ok]).float()
+        self._kept.response[new] = torch.fft.rfft(torch.from_numpy(response[ok]))[:, self.bins]
         self.count = new.stop
 
     def loss(self, net: ProxyNet, batch: Spectra, draw: np.random.Generator) -> Tensor:
-        """How far the logarithms of magnitudes are apart, and the error-to-signal ratio of pink noise."""
+        """The mean distance of logarithmic magnitudes, and the error-to-signal ratio for pink noise."""
         assert isinstance(net, Structured)
         found, true = net.spectrum(batch.params, self.bins), batch.response
-        apart = (torch.log(found.abs() + _SILENCE) - torch.log(true.abs() + _SILENCE)).abs().mean()
+        distance = (torch.log(found.abs() + _SILENCE) - torch.log(true.abs() + _SILENCE)).abs().mean()
         error, power = (x.abs().square() @ self._weight for x in (found - true, true))
-        return apart + _LEVEL * (error / power.clamp_min(1e-9)).mean()
+        return distance + _LEVEL * (error / power.clamp_min(1e-9)).mean()
 
 
 @final
 class Feed(Generic[_B]):
-    """Batches of objective, rendered ahead in a thread of their own.
+    """Batches of an objective, rendered ahead in a thread of their own.
 
     Args:
         objective: what to render.
         first: number of the first batch.
-        ahead: batches that wait, at most.
+        ahead: most batches that are rendered ahead.
 
     Attributes:
         waited: seconds that were spent waiting for batches.
@@ -176,7 +176,7 @@ class Feed(Generic[_B]):
         while not self._stop.is_set():
             try:
                 item: _B | Exception = self._objective.batch(self._next)
-            except Exception as error:  # handed to whoever waits for the batch
+            except Exception as error:  # raised by `get`
                 item = error
             self._next += 1
             while not self._stop.is_set():
@@ -197,7 +197,7 @@ class Feed(Generic[_B]):
             item = self._queue.get(timeout=_DEADLINE_S)
         except queue.Empty:
             raise EffectError(
-                f"{self._objective.material.effect.name} rendered no batch of {self._objective.material.size} clips in "
+                f"{self._objective.stream.effect.name} rendered no batch of {self._objective.stream.size} clips in "
                 f"{_DEADLINE_S:g} s; use shorter clips, or smaller batches."
             ) from None
         finally:

@@ -1,4 +1,4 @@
-"""Training that goes on where a proxy is used: renders made anyway keep teaching it."""
+"""Continues the training of a proxy where it is used, on renders that are made anyway."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class KeptClip(NamedTuple):
 class Refresh:
     """Keeps the last renders that a training makes in its forward passes, and improves a proxy on them.
 
-    A proxy is trained on settings from all of the space; a network soon visits a small part of it. What the effect
-    renders there costs the proxy nothing:
+    A proxy is trained on settings from the whole space, but a network soon visits only a small part of it. There, the
+    effect's renders are free training data for the proxy:
 
         refresh = bfx.Refresh(proxy)
         layer = bfx.Hybrid(effect, proxy, refresh=refresh)
@@ -47,16 +47,16 @@ class Refresh:
             optimizer.step(), optimizer.zero_grad()
             refresh.step()
 
-    `step` is called by the loop and not by the layer, since weights that change between a forward and its backward
-    pass make that gradient wrong, and since its time is then seen and chosen: each takes about as long as a training
-    step of the proxy on the same clips. Renders are kept in training mode only, and none that failed.
+    The loop calls `step`, not the layer. Weights that change between a forward and its backward pass would make the
+    gradient wrong, and the loop decides how much time to spend: a step takes about as long as a training step of the
+    proxy on the same clips. Renders are kept in training mode only, and only if they did not fail.
 
-    Of each clip the beginning is kept, in which the proxy and the effect both start from rest, so nothing has to
-    settle before the two can be compared. Every channel is a clip of its own. The renders of an estimator, at
-    settings moved a little, are not kept: they stay in the workers, from which inner products alone come back.
+    Only the beginning of each clip is kept: there, the proxy and the effect both start from rest, and can be compared
+    at once. Every channel is a clip of its own. The renders of an estimator at perturbed settings are not kept: they
+    stay in the workers, which return inner products only.
 
     Args:
-        proxy: what is improved, in place: its weights that ask for a gradient.
+        proxy: is improved in place; only its weights that require a gradient change.
         learning_rate: of Adam, constant. A training of the proxy ends near 1e-4.
         batch: clips per step.
         capacity: clips that are kept; the oldest goes first. 64 clips of 2 s are 45 MB.
@@ -64,9 +64,11 @@ class Refresh:
         seed: of the draws.
 
     Attributes:
-        kept: clips kept so far, of which the last `capacity` are there.
-        left: clips left out so far: those whose beginning is silent, or shorter than the longest window of the loss.
-        steps: made so far.
+        clips: the last `capacity` clips.
+        kept: number of clips kept so far.
+        skipped: number of clips that were not kept, since their beginning is silent or shorter than the loss's longest
+            window.
+        steps: number of steps so far.
 
     Raises:
         ParameterError: a number that is not positive, a proxy all of whose weights are frozen.
@@ -108,7 +110,7 @@ class Refresh:
         """Keeps what a layer renders from now on, in training mode. A `Hybrid` that is given a refresh does so itself.
 
         Args:
-            layer: of the effect that the proxy imitates, whatever gives its gradients.
+            layer: of the proxy's effect, with any source of gradients.
 
         Returns:
             a handle, whose `remove()` ends it.
@@ -139,13 +141,13 @@ class Refresh:
             failed: (batch,), renders not to keep.
         """
         for item in np.flatnonzero(~failed):
-            row = params[item].to("cpu", torch.float32, copy=True)
+            point = params[item].to("cpu", torch.float32, copy=True)
             both = torch.stack([audio[item, :, : self.length], wet[item, :, : self.length]])
             for dry, out in both.to("cpu", torch.float32, copy=True).unbind(1):
                 if float(dry.abs().max()) < _SILENCE or len(dry) < max(self._loss.stft.windows):
                     self.skipped += 1
                     continue
-                self.clips.append(KeptClip(dry, row, out))
+                self.clips.append(KeptClip(dry, point, out))
                 self.kept += 1
 
     def step(self) -> float | None:
@@ -180,9 +182,10 @@ class Refresh:
         return float(loss.detach())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that the next steps depend on but the weights, which are part of the layer: Adam's moments and the clips.
+        """The state of the refresh: Adam's moments and the clips. The weights are part of the layer's own state.
 
-        Tensors by name, as safetensors takes them. A refresh that is given them goes on as if it had never stopped.
+        Returns:
+            tensors by name, as safetensors takes them; `load_state_dict` continues from them exactly.
         """
         adam = self._adam.state_dict()["state"]
         state = {f"adam.{k}.{name}": torch.as_tensor(x) for k, own in adam.items() for name, x in own.items()}
@@ -221,7 +224,7 @@ class Refresh:
                 moments[int(number)][name] = value
                 if name != "step" and value.shape != weights[int(number)].shape:
                     raise ValueError(f"moments of shape {tuple(value.shape)}")
-        kept, left, steps = state["counts"].tolist()
+        kept, skipped, steps = state["counts"].tolist()
         clips: list[KeptClip] = []
         if "lengths" in state:
             lengths = state["lengths"].tolist()
@@ -229,7 +232,7 @@ class Refresh:
             clips = [KeptClip(*(x.clone() for x in clip)) for clip in zip(*parts, strict=True)]
             if state["params"].shape[1] != self.proxy.width:
                 raise ValueError(f"params of {state['params'].shape[1]} columns")
-        return dict(moments), [kept, left, steps], clips
+        return dict(moments), [kept, skipped, steps], clips
 
 
 def _columns(clips: Any) -> tuple[list[Tensor], list[Tensor]]:

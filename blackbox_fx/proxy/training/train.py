@@ -1,4 +1,4 @@
-"""Trains a proxy of an effect, and finds out how good it is."""
+"""Trains a proxy of an effect, and scores it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from blackbox_fx.training.run import Run
 
 _SONGS, _SONG_S = 64, 6.0
 _RINGING_S = 2.0
-_LOOKED_AT = 32  # renders by which the best is told
-_ASIDE = 1_000_000_000  # seed of those
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # said of no file
+_EVALUATED = 32  # held-out renders that decide which weights are best
+_EVALUATED_SEED = 1_000_000_000
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # these errors name no file
 
 _log = logging.getLogger("blackbox_fx")
 
@@ -47,9 +47,10 @@ _log = logging.getLogger("blackbox_fx")
 class Trained:
     """A proxy that was trained.
 
-    Attributes:
-        proxy, card: itself, and what is known of it.
-        log: its training.
+    Args:
+        proxy: with its trained weights.
+        card: its properties and scores.
+        log: of its training.
     """
 
     proxy: Proxy
@@ -64,18 +65,18 @@ def train_proxy(
     progress: Progress = quiet,
     effect: Effect | None = None,
 ) -> Trained:
-    """Trains a proxy of an effect on random clips and settings, scores it on others, and keeps it in a folder.
+    """Trains a proxy of an effect on random clips and settings, scores it on others, and writes it to a folder.
 
-    A native effect renders in a process of its own while the net trains; there, renders that fail are left out and
-    counted. Interrupted, it goes on where the folder's last checkpoint is.
+    A native effect renders in a process of its own while the net trains. Renders that fail there are skipped and
+    counted. An interrupted training resumes from the folder's last checkpoint.
 
     Args:
         recipe: the effect, the net and the settings of the training.
         out: folder for recipe.toml, weights.safetensors, card.json, and the training's checkpoint and curves.
-        songs: whose tracks are heard; composed ones if not given. The last eighth is kept aside to tell which weights
-            are best. The card's own clips are composed and the same for all.
+        songs: whose tracks are the input; composed ones if not given. The last eighth is held out to decide which
+            weights are best. The card's scores are from composed songs, the same for all proxies.
         progress: called with parts done, all parts, and a few words.
-        effect: where no address names it, as a `bfx.function`; the recipe narrows it as any other.
+        effect: if no address names it, such as a `bfx.function`; the recipe narrows it like any other.
 
     Returns:
         The proxy with its card.
@@ -106,7 +107,7 @@ def train_proxy(
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[Run]:
-    """The run in a folder; what cannot be written there while it trains is a DataError."""
+    """The run in a folder. A failure to write there becomes a DataError."""
     try:
         with Run(folder) as run:
             yield run
@@ -117,7 +118,7 @@ def _held(folder: Path) -> Iterator[Run]:
 
 
 def _require_same_training(run: Run, recipe: ProxyRecipe) -> None:
-    """Raises DataError if a folder holds what another recipe made: before anything is rendered."""
+    """Raises DataError if a folder holds the training of another recipe, before anything is rendered."""
     folder, state = run.folder, run.state
     if state is None:
         if (folder / CARD).exists():
@@ -143,7 +144,7 @@ def _train(
     found = profile(effect)
     net_config = dict(recipe.net) or choose_net(found)
     recipe = dataclasses.replace(recipe, net=net_config)
-    with torch.random.fork_rng(devices=[]):  # a caller's own draws go on as they were
+    with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
         torch.manual_seed(recipe.seed)
         net = make_net(net_config, effect.space.width, rate)
     if songs is None:
@@ -151,15 +152,15 @@ def _train(
         for k in range(_SONGS):
             progress(k, _SONGS, "composing")
             songs.append(compose(recipe.seed * _SONGS + k, _SONG_S, rate))
-    aside = max(1, len(songs) // 8)
+    count = max(1, len(songs) // 8)
     with Processes(1, on_failure="skip") if effect.native else Inline() as pool:
-        arguments = effect, songs[:-aside] or songs, pool, recipe.seconds, recipe.batch, recipe.seed
-        material = ClipStream(*arguments, paired=recipe.slopes > 0)
-        net.init_from_response(material.ringing(_RINGING_S))
-        looked_at = ClipStream(effect, songs[-aside:], pool, recipe.seconds, _LOOKED_AT, _ASIDE).batch(0)
-        log = fit(net, choose_objective(recipe, found, net, material), looked_at, recipe, out, progress)
+        arguments = effect, songs[:-count] or songs, pool, recipe.seconds, recipe.batch, recipe.seed
+        stream = ClipStream(*arguments, paired=recipe.slopes > 0)
+        net.init_from_response(stream.ringing(_RINGING_S))
+        evaluated = ClipStream(effect, songs[-count:], pool, recipe.seconds, _EVALUATED, _EVALUATED_SEED).batch(0)
+        log = fit(net, choose_objective(recipe, found, net, stream), evaluated, recipe, out, progress)
         if log.skipped or log.unstable:
-            _log.warning("%d renders and %d steps were left out.", log.skipped, log.unstable)
+            _log.warning("%d renders and %d steps were skipped.", log.skipped, log.unstable)
         weights.round_weights(net)
         proxy = Proxy(net.eval(), effect.space, effect.name, effect.fingerprint)
         progress(0, 1, "scoring")

@@ -27,7 +27,7 @@ def demo(
     out: Out = Path("runs/demo"),
     seed: Seed = 0,
     steps: Steps = None,
-    songs: Annotated[int, typer.Option(help="Songs to compose; every seventh is kept aside.", min=2)] = 98,
+    songs: Annotated[int, typer.Option(help="Songs to compose; every seventh is held out.", min=2)] = 98,
     device: Device = "cpu",
 ) -> None:
     """Train a small mixing network through real effects, and write a page to open."""
@@ -42,14 +42,14 @@ def demo(
                 f"{out} is finished: open {out / 'index.html'}, or name another folder with --out.", soft_wrap=True
             )
             return
-        kept_aside = max(1, songs // 7)
+        held_out = max(1, songs // 7)
         with show.bar("composing") as progress:
             composed = []
             for k in range(songs):
-                # many short songs teach more than few long ones; those kept aside are long enough to listen to
-                composed.append(compose(seed * 10_000 + k, seconds=6.0 if k < songs - kept_aside else 12.0))
+                # many short songs teach more than few long ones; the held-out ones are long enough to listen to
+                composed.append(compose(seed * 10_000 + k, seconds=6.0 if k < songs - held_out else 12.0))
                 progress(k + 1, songs, composed[-1].name)
-        _train(composed[:-kept_aside], composed[-kept_aside:], run, recipe, device)
+        _train(composed[:-held_out], composed[-held_out:], run, recipe, device)
 
 
 def train_mix(
@@ -62,7 +62,7 @@ def train_mix(
 ) -> None:
     """Train a mixing network on your own stems, towards the mixes of a hidden engineer.
 
-    Every seventh song, and at least one, is kept aside to report the loss on.
+    Every seventh song, and at least one, is held out to report the loss on.
     """
     from blackbox_fx.data.folder import read_songs
     from blackbox_fx.errors import DataError
@@ -74,10 +74,10 @@ def train_mix(
     show.err.print(str(folder), markup=False, soft_wrap=True)
     known = _show_skipped(folder.skipped)
     if len(folder.songs) < 2:
-        raise DataError(f"{songs} holds {len(folder.songs)} readable song; two or more are needed, one to keep aside.")
+        raise DataError(f"{songs} holds {len(folder.songs)} readable song; two or more are needed, one to hold out.")
     with open_run(out, chosen) as run:
-        kept_aside = max(1, len(folder.songs) // 7)
-        _train(folder.songs[:-kept_aside], folder.songs[-kept_aside:], run, chosen, device)
+        held_out = max(1, len(folder.songs) // 7)
+        _train(folder.songs[:-held_out], folder.songs[-held_out:], run, chosen, device)
     _show_skipped(folder.skipped[known:])
 
 

@@ -1,4 +1,4 @@
-"""A mixing task with a known answer: a hidden engineer sets a console by what the tracks sound like."""
+"""A mixing task with a known answer: a hidden engineer sets a console from features of the tracks."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from blackbox_fx.models.encoders import BANDS
 def _summary(mel: Tensor) -> Tensor:
     """Level, colour and dynamics of each track, which decide most of a mix, (track, 3 * BANDS + 4).
 
-    Beside what the convolutions find, these lowered the error of predicted settings on unseen songs by a seventh.
+    Added to the output of the convolutions, these lowered the error of predicted settings on unseen songs by a seventh.
     """
     power = 10 ** (2 * mel)
     spectrum, loudness = power.mean(-1), power.sum(1)
@@ -27,10 +27,10 @@ def _summary(mel: Tensor) -> Tensor:
 
 @final
 class MixNet(nn.Module):
-    """Chooses console settings from what the tracks sound like, for any number of tracks in any order.
+    """Chooses console settings from spectrograms of the tracks, for any number of tracks in any order.
 
-    One encoder hears every track alone; the mean and the maximum over a song's tracks are the context; one head sets
-    each track from its own sound and the context, another sets the mix bus.
+    One encoder takes every track alone. The mean and the maximum over a song's tracks are the context. One head sets
+    each track from its own features and the context, another sets the mix bus.
 
     Args:
         track_width, bus_width: columns of the console.
@@ -65,8 +65,8 @@ class MixNet(nn.Module):
 
     def forward(self, mel: Tensor, song: Tensor, mixes: int) -> tuple[Tensor, Tensor]:
         """Settings of the tracks and of the bus, both in [0, 1]."""
-        heard = self.encoder(mel)
-        own = self.embed(torch.cat([heard.mean(-1), heard.std(-1), _summary(mel)], dim=1))
+        encoded = self.encoder(mel)
+        own = self.embed(torch.cat([encoded.mean(-1), encoded.std(-1), _summary(mel)], dim=1))
         index = song[:, None].expand_as(own)
         blank = own.new_zeros(mixes, own.shape[1])
         mean = blank.scatter_reduce(0, index, own, "mean", include_self=False)

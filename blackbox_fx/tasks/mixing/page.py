@@ -7,14 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from blackbox_fx.audio import write
+from blackbox_fx.audio import Audio, write
 from blackbox_fx.layers.console import join
 from blackbox_fx.report import plot
 from blackbox_fx.report.html import Section, write_page
 from blackbox_fx.tasks.mixing.engineer import HiddenEngineer
 from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.tasks.mixing.training import Excerpt
+
+_LEAD = (
+    "A small network learned to set a mixing console of real effects: EQ, compressor, gain and pan on every track, "
+    "compressor and reverb on the bus. None of the effects is differentiable; SPSA estimated their gradients."
+)
 
 
 @torch.no_grad()
@@ -27,12 +33,12 @@ def write_mix_page(
     scores: Mapping[str, float],
     footer: str,
 ) -> Path:
-    """Writes index.html with the loss curve, the settings chosen for an unseen song, and its mixes to hear.
+    """Writes index.html with the loss curve, the settings chosen for an unseen song, and its mixes to listen to.
 
     Args:
         folder: of the run.
-        network: who mixes.
-        engineer: who made the target.
+        network: that mixes.
+        engineer: that made the target.
         song: an unseen excerpt.
         losses: of every training step.
         scores: loss on unseen songs by name; the last is the trained network's.
@@ -46,36 +52,20 @@ def write_mix_page(
     chosen = network(song.mel, index, 1)
     hidden = engineer.decide(tracks, index, 1)
     raw = song.tracks.sum(0).expand(2, -1)
-    heard = {"raw sum": raw, "network's mix": console(tracks, index, *chosen)[0], "target": song.target}
-    # each as loud as the target, since louder always sounds better, and none above full scale
-    level = {name: float(song.target.square().mean().sqrt() / x.square().mean().sqrt()) for name, x in heard.items()}
-    peak = max(float(x.abs().max()) * level[name] for name, x in heard.items())
-    sounds = {name: (x * (level[name] * 0.9 / peak)).numpy() for name, x in heard.items()}
+    mixes = {"raw sum": raw, "network's mix": console(tracks, index, *chosen)[0], "target": song.target}
+    levelled = _match_levels(mixes, song.target)
     rate = engineer.sample_rate
-    players = []
-    for name, x in sounds.items():
-        file = name.replace(" ", "-").replace("'", "") + ".flac"
-        write(folder / file, x, rate)
-        players.append((f"{name}{'' if name == 'target' else ' (levelled)'}", file))
+    players = _write_players(folder, levelled, rate)
     track_plot = plot.settings(song.track_names, console.track_columns, chosen[0].numpy(), hidden[0].numpy())
     bus_plot = plot.settings(["mix bus"], console.bus_columns, chosen[1].numpy(), hidden[1].numpy())
     references = {name: score for name, score in scores.items() if name in ("best-scaled sum", "untrained network")}
-    last = list(scores.values())[-1]
-    table = [("mix", "loss", "trained network relative to it")]
-    table += [(name, f"{score:.3f}", f"{last / score:.2f}") for name, score in scores.items()]
     sections = [
-        Section(
-            "Loss on unseen songs",
-            "Multi-resolution STFT distance to the hidden engineer's mix, mean over excerpts. The best-scaled sum is "
-            "the plain sum at the one gain that suits all excerpts best.",
-            table=table,
-            best=len(scores) - 1,
-        ),
+        _score_section(scores),
         Section(
             "Listen",
-            f"{song.name}, a song the network never heard. Levels are matched.",
+            f"{song.name}, a song that the network was not trained on. Levels are matched.",
             players=players,
-            images=[plot.save(plot.sounds(sounds, rate), folder / "sounds.png")],
+            images=[plot.save(plot.sounds(levelled, rate), folder / "sounds.png")],
         ),
         Section(
             "Settings chosen for this song",
@@ -87,14 +77,41 @@ def write_mix_page(
         ),
         Section(
             "Training",
-            "Every step looks at one random resolution, so single losses scatter.",
+            "Every step uses one random resolution, so single losses scatter.",
             images=[plot.save(plot.loss_curve(np.asarray(losses).tolist(), references), folder / "loss.svg")],
         ),
     ]
-    lead = (
-        "A small network learned to set a mixing console of real effects: EQ, compressor, gain and pan on every track, "
-        "compressor and reverb on the bus. None of the effects is differentiable; SPSA estimated their gradients."
-    )
     page = folder / "index.html"
-    write_page(page, "A network that mixes through real effects", lead, sections, footer)
+    write_page(page, "A network that mixes through real effects", _LEAD, sections, footer)
     return page
+
+
+def _match_levels(mixes: Mapping[str, Tensor], target: Tensor) -> dict[str, Audio]:
+    """Mixes as loud as the target, since louder always sounds better, and none above full scale."""
+    gain = {name: float(target.square().mean().sqrt() / x.square().mean().sqrt()) for name, x in mixes.items()}
+    peak = max(float(x.abs().max()) * gain[name] for name, x in mixes.items())
+    return {name: (x * (gain[name] * 0.9 / peak)).numpy() for name, x in mixes.items()}
+
+
+def _write_players(folder: Path, mixes: Mapping[str, Audio], sample_rate: float) -> list[tuple[str, str]]:
+    """Writes mixes as FLAC; the label and the file name of each."""
+    players = []
+    for name, x in mixes.items():
+        file = name.replace(" ", "-").replace("'", "") + ".flac"
+        write(folder / file, x, sample_rate)
+        players.append((f"{name}{'' if name == 'target' else ' (levelled)'}", file))
+    return players
+
+
+def _score_section(scores: Mapping[str, float]) -> Section:
+    """The losses on unseen songs, with the trained network's relative to each."""
+    last = list(scores.values())[-1]
+    table = [("mix", "loss", "trained network relative to it")]
+    table += [(name, f"{score:.3f}", f"{last / score:.2f}") for name, score in scores.items()]
+    return Section(
+        "Loss on unseen songs",
+        "Multi-resolution STFT distance to the hidden engineer's mix, mean over excerpts. The best-scaled sum is "
+        "the plain sum at the one gain that suits all excerpts best.",
+        table=table,
+        best=len(scores) - 1,
+    )

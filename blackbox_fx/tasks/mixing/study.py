@@ -26,11 +26,11 @@ SECONDS_TO_HEAR = 10.0
 
 @final
 class MixStudy:
-    """One training run: its data, its network, and the loss on songs kept aside before and after.
+    """One training run: its data, its network, and the loss on held-out songs before and after.
 
     Args:
         songs: to train on.
-        unseen: kept aside.
+        unseen: held-out songs.
         recipe: settings of the run.
         pool: where the effects render.
         device: of the network.
@@ -62,9 +62,9 @@ class MixStudy:
         self.seconds = 0.0
 
     def prepare(self, progress: Progress) -> None:
-        """Draws the excerpts, renders the hidden engineer's mixes, and scores what needs no training."""
+        """Draws the excerpts, renders the hidden engineer's mixes, and scores the mixes that need no training."""
         recipe = self.recipe
-        aside = dataclasses.replace(recipe, seed=recipe.seed + 1)
+        held_out = dataclasses.replace(recipe, seed=recipe.seed + 1)
         total = recipe.excerpts + recipe.unseen
 
         def later(done: int, _: int, name: str) -> None:
@@ -73,7 +73,7 @@ class MixStudy:
         self.train_excerpts = draw_excerpts(
             self.songs, self.engineer, recipe.excerpts, recipe, lambda done, _, name: progress(done, total, name)
         )
-        self.unseen = draw_excerpts(self.unseen_songs, self.engineer, recipe.unseen, aside, later)
+        self.unseen = draw_excerpts(self.unseen_songs, self.engineer, recipe.unseen, held_out, later)
         sums = [e.tracks.sum(0).expand(2, -1) for e in self.unseen]
         self.scores["plain sum"] = self.score(sums)
         scaled = scipy.optimize.minimize_scalar(

@@ -41,7 +41,7 @@ class MixRecipe:
         batch: excerpts per step.
         seconds: length of an excerpt.
         excerpts: training excerpts, drawn once and rendered once by the hidden engineer.
-        unseen: excerpts of songs kept aside, on which the loss is reported.
+        unseen: excerpts of held-out songs, on which the loss is reported.
         learning_rate: at the end of the warm-up; it falls to a fiftieth along a cosine.
         warm_up: steps over which the learning rate rises: without it, one run in several lost all tracks to one
             setting in its first hundred steps, and did not come back.
@@ -93,7 +93,7 @@ class MixRecipe:
 @final
 @dataclasses.dataclass(frozen=True)
 class Excerpt:
-    """A few seconds of a song: what the network hears, and what it should arrive at.
+    """A few seconds of a song: the network's input, and its target.
 
     Args:
         name, track_names: of the song.
@@ -115,13 +115,13 @@ def draw_excerpts(
 ) -> list[Excerpt]:
     """Draws excerpts of songs and renders the hidden engineer's mixes, the same for the same seed."""
     clips = Clips(songs, seconds=recipe.seconds, seed=recipe.seed)
-    hear = LogMel(clips.sample_rate)
+    log_mel = LogMel(clips.sample_rate)
     found = []
     for index in range(count):
         clip = clips.clip(index)
         tracks, song = join([torch.from_numpy(clip.tracks)])
         target = engineer.console(tracks, song, *engineer.decide(tracks, song, 1))[0]
-        found.append(Excerpt(clip.song, clip.track_names, tracks, hear(tracks), target))
+        found.append(Excerpt(clip.song, clip.track_names, tracks, log_mel(tracks), target))
         if progress:
             progress(index + 1, count, clip.song)
     return found

@@ -55,7 +55,7 @@ class _Loaded(NamedTuple):
     processor: Any
 
     def connect(self) -> None:
-        """Makes the graph, which prepares the processor anew."""
+        """Makes the graph, which prepares the processor again."""
         self.engine.load_graph([(self.player, []), (self.processor, ["player"])])
 
 
@@ -100,8 +100,8 @@ class DawDreamer(Effect, abc.ABC):
         """Finds out channels, latency, parameters, and the reset if it is to be chosen."""
 
     @final
-    def _learn_here(self, choose: bool) -> None:
-        """Does so by loading it in this process."""
+    def learn_here(self, choose: bool) -> None:
+        """Learns channels, latency, parameters and, if it is to be chosen, the reset by loading it in this process."""
         with self.handle() as engines:
             processor = next(iter(engines.values())).processor
             self.audio_inputs = processor.get_num_input_channels()

@@ -89,19 +89,20 @@ def _source(path: str | os.PathLike[str]) -> tuple[str, str]:
 
 @final
 class Faust(DawDreamer):
-    """A Faust program, as fast as compiled C++ and steered in its own units.
+    """A Faust program, as fast as compiled C++, with parameters in its own units.
 
     Sliders, number entries, checkboxes and buttons are parameters with the ranges, defaults and units that the program
     declares, on a logarithmic axis with `[scale:log]`; menus and radio buttons are choices. Number entries, and sliders
     of at most 33 positions, keep to their steps; the step of a finer slider is ignored, as Faust does. A parameter is
-    named by its label and unit ("gain_db"), with its groups before where that is needed to tell two apart.
+    named by its label and unit ("gain_db"), with its groups before where that is needed to distinguish two.
 
-    Settings that change in mid-clip arrive at the exact sample. A program of one channel renders each channel by
-    itself; one of two gets mono audio twice and returns its left; of more, the first two are used.
+    Settings that change during a clip take effect at the exact sample. A program of one channel renders each channel
+    separately. One of two gets mono audio on both channels, and its left output is returned; of more channels, the
+    first two are used.
 
     Args:
-        path: the .dsp file, or any name for what `code` holds.
-        code: the program itself.
+        path: the .dsp file, or any name for `code`.
+        code: the text of the program, instead of a file.
         reset, sample_rate: see `DawDreamer`.
 
     Raises:
@@ -129,7 +130,7 @@ class Faust(DawDreamer):
         super().__init__(f"faust:{Path(path).stem}", reset, sample_rate)
 
     def _learn(self, choose: bool) -> None:
-        self._learn_here(choose)
+        self.learn_here(choose)
 
     def _make(self, engine: Any) -> Any:
         processor = engine.make_faust_processor("effect")
@@ -167,7 +168,7 @@ class Faust(DawDreamer):
         described = processor.get_parameters_description()
         widgets = _widgets(self._cpp()) if described else []
         if len(widgets) != len(described):
-            raise EffectError(f"{self.name} has {len(described)} parameters, of which {len(widgets)} were understood.")
+            raise EffectError(f"{self.name} has {len(described)} parameters, but {len(widgets)} were understood.")
         controls = [(w, p) for w, p in zip(widgets, described, strict=True) if not w.kind.endswith("Bargraph")]
         counts = Counter(w.path[-1] for w, _ in controls)
         labels = [" ".join(w.path if counts[w.path[-1]] > 1 else w.path[-1:]) for w, _ in controls]

@@ -37,15 +37,17 @@ def folders(variable: str, *usual: str) -> list[Path]:
 class Plugin(DawDreamer, abc.ABC):
     """A plugin in dawdreamer; a subclass finds it.
 
-    What it is, is read and measured in a process of its own, once; it is loaded here only to render. Ranges come from
-    the texts that the plugin shows, and are 0 to 1 in unit "raw" where these are no numbers on a linear or logarithmic
-    scale. Latency is compensated, as the plugin reports it once the settings are made; settings cannot change in
-    mid-clip. A mono plugin renders each channel by itself; a stereo plugin gets mono audio twice and returns its left;
-    of one with more channels, the first two are used and the others get silence. Presets are JSON only: to load
-    a state, dawdreamer opens a window, and with some LV2 plugins it crashes.
+    The plugin is examined once, in a process of its own; it is loaded in this process only to render. Ranges come from
+    the texts that the plugin shows; if these are no numbers on a linear or logarithmic scale, the range is 0 to 1 in
+    unit "raw". The latency that the plugin reports at its settings is compensated. Settings cannot change during a
+    clip.
+
+    A mono plugin renders each channel separately. A stereo plugin gets mono audio on both channels, and its left output
+    is returned. Of a plugin with more channels, the first two are used, and the others get silence. Presets are JSON
+    only: to load a state, dawdreamer opens a window, and it crashes with some LV2 plugins.
 
     Attributes:
-        excluded: why parameters are left out, by name.
+        excluded: reasons why parameters are excluded, by name.
     """
 
     def __init__(
@@ -62,18 +64,18 @@ class Plugin(DawDreamer, abc.ABC):
         self.excluded: dict[str, str] = {}
         tables = None if parameters is None else overrides.read(parameters)
         super().__init__(name, reset, sample_rate)
-        told = {n: overrides.Told(r, r, self.excluded.get(n, "")) for n, r in self.ranges.items()}
+        known = {n: overrides.Reported(r, r, self.excluded.get(n, "")) for n, r in self.ranges.items()}
         if parameters is not None and tables is not None:
-            told = overrides.apply(parameters, tables, told)
-        self.excluded = {n: t.why for n, t in told.items() if t.why}
-        used = [n for n in told if not told[n].why]
+            known = overrides.apply(parameters, tables, known)
+        self.excluded = {n: t.why for n, t in known.items() if t.why}
+        used = [n for n in known if not known[n].why]
         self.index = {n: self.index[n] for n in used}
-        self.ranges = {n: told[n].control for n in used}
-        self.space = Space({n: told[n].offered for n in used})
+        self.ranges = {n: known[n].control for n in used}
+        self.space = Space({n: known[n].offered for n in used})
 
     @final
     def learn_isolated(self, choose: bool) -> None:
-        """Finds out what `_learn_here` does, in a process of its own, and keeps it in the user's cache."""
+        """Learns what `learn_here` does, but in a process of its own, and keeps it in the user's cache."""
         try:
             host = version("dawdreamer")
         except PackageNotFoundError:

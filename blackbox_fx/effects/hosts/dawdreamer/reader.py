@@ -14,7 +14,7 @@ class _Examined(Plugin):
     """A plugin that is loaded in this process."""
 
     def _learn(self, choose: bool) -> None:
-        self._learn_here(choose)
+        self.learn_here(choose)
         self.found = self.reported()
 
 

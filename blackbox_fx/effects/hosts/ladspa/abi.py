@@ -1,4 +1,4 @@
-"""The LADSPA interface (ladspa.h 1.1) in ctypes; as a program, it tells what a library holds."""
+"""The LADSPA interface (ladspa.h 1.1) in ctypes; as a program, it lists the plugins of a library."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from blackbox_fx.effects.hosts.ladspa import abi
 from blackbox_fx.errors import EffectError, did_you_mean
 
 _log = logging.getLogger("blackbox_fx")
-_DEADLINE = 10.0  # seconds that a library may take to load and to tell what it holds
+_DEADLINE = 10.0  # seconds that a library may take to load and to list its plugins
 _FORMAT = 1
 _NAMED = 10  # labels in an error
 # names of audio inputs that listen to what another signal does

@@ -86,25 +86,26 @@ class _Instance:
 class LADSPA(Effect):
     """A LADSPA plugin.
 
-    Ports become parameters of the kind, range and default that the plugin tells, in physical units; "Decay [ms]" is
+    Ports become parameters of the kind, range and default that the plugin reports, in physical units; "Decay [ms]" is
     decay_ms. Ranges in parts of the sample rate are shown in Hz at 44.1 kHz; at another rate, a value is moved into
     what the plugin takes there. A missing upper end lies 24 dB, 20 kHz, 4 s, 100 % or, in other units, 4 above the
     lower one; a missing lower end is 0, or as far below an upper one that is not positive; if both are missing, the
     range reaches as far to both sides. A logarithmic range from 0 is linear, but for a part of the sample rate, which
     starts at a thousandth of its end. Meters are no parameters.
 
-    Every render makes a new instance and runs it in blocks of 512 samples, which start anew where settings change, so
-    that changes land on their sample. Instances share nothing but their library, so threads render side by side; only
-    making and freeing one waits for others. Random numbers start anew with each render, unless threads render side by
-    side. Those that plan Fourier transforms by timing them agree between processes to rounding only.
+    Every render makes a new instance and runs it in blocks of 512 samples, which restart where settings change, so
+    that changes land on their sample. Instances share nothing but their library, so threads render in parallel; only
+    making and freeing an instance waits for others. Random numbers restart with each render, unless threads render in
+    parallel. Plugins that plan Fourier transforms by timing them agree between processes up to rounding only.
     Subnormal numbers are kept, unless a plugin turns them off for itself; one that computes with them may be many times
     slower while its output decays.
 
     Latency that a port reports is compensated, and a plugin that has some at its defaults is not automatable.
 
-    A plugin with one output renders each channel by itself, fed to all of its inputs. One with two outputs and two
-    inputs gets mono audio twice and returns its left; one with two outputs and one input gets the mean of the channels.
-    Inputs called side chain hear that mean, too. Plugins with more inputs or outputs are refused.
+    A plugin with one output renders each channel separately, fed to all of its inputs. One with two outputs and two
+    inputs gets mono audio on both, and its left output is returned. One with two outputs and one input gets the mean of
+    the channels.
+    Inputs called side chain get that mean, too. Plugins with more inputs or outputs are refused.
 
     Args:
         name: the label of an installed plugin, or "/path/file.so:label"; of a file that holds one, its path will do.

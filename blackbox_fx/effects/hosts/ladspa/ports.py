@@ -28,7 +28,7 @@ _DEFAULT_IS = {0x200: 0.0, 0x240: 1.0, 0x280: 100.0, 0x2C0: 440.0}
 class Control:
     """A control input of a plugin.
 
-    Attributes:
+    Args:
         port: its index.
         kind: the parameter that it is; a number if it can stand nowhere else.
         parts: its range as parts of the sample rate, if the plugin gives it so.

@@ -29,7 +29,7 @@ ENDINGS = (".vst3", ".component")  # the latter are AudioUnits, which only macOS
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured, or given a state
 _TOLD = {"channels", "latency", "reset", "automatable", "parameters"}
 _FORMAT = 1
-_LOADS = 8  # of a plugin of which its host believes otherwise than was measured
+_LOADS = 8  # of a plugin whose host reports another reset than was measured
 
 
 def search_path() -> list[Path]:
@@ -71,25 +71,27 @@ def _find(path: str | os.PathLike[str]) -> Path:
 class VST3(Effect):
     """A VST3 plugin.
 
-    What it is, is read and measured in a process of its own, once; it is loaded here only to render. Parameters are
-    named as in pedalboard ("threshold_db"); ranges come from the texts that the plugin shows, and are 0 to 1 in unit
-    "raw" where these are no numbers on a linear or logarithmic scale. Left out are those that the host adds, those that
-    move others, and those that change nothing though they look like meters or cannot be automated.
+    The plugin is examined once, in a process of its own; it is loaded in this process only to render. Parameters are
+    named as in pedalboard ("threshold_db"). Their ranges come from the texts that the plugin shows; if these are no
+    numbers on a linear or logarithmic scale, the range is 0 to 1 in unit "raw". Some parameters are excluded: those
+    that the host adds, those that move others, and those that look like meters or cannot be automated and change
+    nothing.
 
-    Each render flushes one block after setting, since edits reach the plugin only while it processes, and then resets
-    it; a plugin that keeps something of earlier audio then is loaded again for each render, on the main thread.
-    Reported latency is compensated; settings that change in mid-clip govern what comes out in their time.
+    Settings reach the plugin only while it processes, so each render first processes one block of silence, and then
+    resets the plugin. If audio survives the reset, the plugin is loaded again for each render, on the main thread.
+    Reported latency is compensated. Settings may change during a clip, and act on their own block of output.
 
-    A mono-only plugin renders each channel by itself; a stereo-only plugin gets mono audio twice and returns its left.
+    A mono plugin renders each channel separately. A stereo plugin gets mono audio on both channels, and its left output
+    is returned.
 
     Args:
         path: the .vst3 file or folder, or the name of an installed one.
-        parameters: a TOML file that says otherwise of parameters, see `load`.
+        parameters: a TOML file that overrides parameters, see `load`.
 
     Attributes:
         latency: samples that the plugin reports at 44.1 kHz and its defaults.
-        reset: what is done before each render: "host" or "reload".
-        excluded: why parameters are left out, by name.
+        reset: done before each render: "host" or "reload".
+        excluded: reasons why parameters are excluded, by name.
 
     Raises:
         EffectError: no such file, not a plugin, one that crashes or hangs, no audio input, or more channels than the
@@ -114,20 +116,20 @@ class VST3(Effect):
         if not self.channels:
             raise EffectError(f"{self.name} takes neither mono nor stereo audio; it cannot be used as an effect.")
         index: dict[str, int] = {}
-        told: dict[str, overrides.Told] = {}
+        known: dict[str, overrides.Reported] = {}
         for p in sorted(read["parameters"], key=lambda p: bool(p["why"])):  # names go to those that are used first
             name = python_name(p["name"], p["label"])
-            if name not in told:
+            if name not in known:
                 control = parameter_from_texts(_recalled(p["texts"]), p["steps"], p["raw"], p["label"])
-                index[name], told[name] = p["index"], overrides.Told(control, control, p["why"])
+                index[name], known[name] = p["index"], overrides.Reported(control, control, p["why"])
         if parameters is not None:
-            told = overrides.apply(parameters, tables, told)
-        self.excluded = {name: t.why for name, t in told.items() if t.why}
-        used = sorted((n for n in told if n not in self.excluded), key=lambda n: index[n])
+            known = overrides.apply(parameters, tables, known)
+        self.excluded = {name: t.why for name, t in known.items() if t.why}
+        used = sorted((n for n in known if n not in self.excluded), key=lambda n: index[n])
         self.index = {n: index[n] for n in used}
         # the plugin's own ranges, whatever `within` makes of the space
-        self.ranges = {n: told[n].control for n in used}
-        self.space = Space({n: told[n].offered for n in used})
+        self.ranges = {n: known[n].control for n in used}
+        self.space = Space({n: known[n].offered for n in used})
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -237,7 +239,7 @@ def _recalled(texts: Sequence[str]) -> Any:
 
 
 def _reloads(plugin: Any) -> bool:
-    """Whether the host resets the plugin by loading it anew, in which settings at their defaults are lost."""
+    """Whether the host resets the plugin by loading it again, which loses settings at their defaults."""
     return plugin._reload_type.name == "PersistsAudioOnReset"
 
 

@@ -1,4 +1,4 @@
-"""What a VST3 plugin is, read and measured by running it: `isolation.call` runs this module."""
+"""Reads and measures a VST3 plugin by running it in a process of its own: `isolation.call` runs this module."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHORT, _LONG = 8, 36  # blocks of a clip
 _EQUAL, _ACTS, _NEAR = 1e-6, 1e-5, 1e-3  # relative to the largest sample
 # what hosts and wrappers add to the plugin's own parameters
 HOST_PARAMETERS = ("Buffer Size", "Sample Rate", "Latency", "Current Program")
-# what a meter may be called; hosts are told that some of them can be automated
+# names that a meter may have; some plugins report that their meters can be automated
 _METER = re.compile(r"reduction|meter|\boutput\b|\bvu\b|\brms\b", re.IGNORECASE)
 
 
@@ -54,15 +54,15 @@ def load(path: str) -> Any:
 
 
 def stream(plugin: Any, audio: Array, hop: int, sample_rate: float, change: Callable[[int], None]) -> Array:
-    """What a plugin makes of audio, (channel, time), from where it stands; its latency is taken off.
+    """A plugin's output, (channel, time), from its present state, without its latency.
 
     Args:
         plugin: just loaded, or just reset.
         audio: (channel, time).
         hop: samples of output between changes of the settings.
         sample_rate: in Hz.
-        change: called with k before what gives output block k; they are those of the latency later, so that each
-            setting governs its own output.
+        change: called with k before the input that gives output block k. Blocks of input are shifted by the latency, so
+            that each setting governs its own block of output.
     """
     length = audio.shape[1]
     latency = plugin.reported_latency_samples
@@ -81,7 +81,7 @@ def stream(plugin: Any, audio: Array, hop: int, sample_rate: float, change: Call
 
 
 def flush(plugin: Any, channels: int, sample_rate: float) -> None:
-    """Lets settings arrive: a plugin takes them only while it processes."""
+    """Applies settings: a plugin takes them only while it processes."""
     plugin.process(np.zeros((channels, BLOCK), np.float32), sample_rate, buffer_size=BLOCK, reset=False)
 
 
@@ -121,7 +121,7 @@ def _difference(a: Array, b: Array) -> float:
 
 @final
 class _Bench:
-    """A plugin on trial, rendered at raw settings of its own parameters, as `VST3` does."""
+    """A plugin under examination, rendered at raw settings of its own parameters, as `VST3` does."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
@@ -141,18 +141,18 @@ class _Bench:
         ]
         natives = self.plugin._parameters
         self._doubted = {k for k, p in enumerate(natives) if not p.is_automatable or _METER.search(p.name)}
-        # pedalboard heard that a reset leaves something, and loads the plugin anew, which loses settings
+        # pedalboard found that audio survives a reset, so it reloads the plugin, which loses the settings
         self.reset = "reload" if self.plugin._reload_type.name == "PersistsAudioOnReset" else "host"
         self.audio = clip(self.channels, _SHORT)
 
     @property
     def own(self) -> list[dict[str, Any]]:
-        """The parameters that nothing speaks against so far."""
+        """The parameters that are not excluded so far."""
         return [p for p in self.parameters if not p["why"]]
 
     @property
     def doubts(self) -> list[int]:
-        """Which of them may do nothing."""
+        """Indices into `own` of the parameters that may do nothing."""
         return [k for k, p in enumerate(self.own) if p["index"] in self._doubted]
 
     @property
@@ -181,32 +181,51 @@ class _Bench:
         return np.nan_to_num(wet, nan=0.0, posinf=1e9, neginf=-1e9)
 
     def strays(self, row: Row, k: int) -> bool:
-        """Whether others than parameter k, and than meters, have left their place in `row`."""
+        """Whether a parameter other than k, and no meter, differs from its value in `row`."""
         raws = enumerate(zip(self.raws(), row, strict=True))
         return any(abs(now - then) > 1e-6 for j, (now, then) in raws if j != k and j not in self.doubts)
 
     def try_reset(self, other: Row) -> tuple[bool, Array, Array]:
-        """Chooses the reset; whether settings may change in mid-clip, and what was rendered at defaults and `other`."""
+        """Chooses the reset.
+
+        Returns:
+            Whether settings may change during a clip, and the renders at the defaults and at `other`.
+        """
         first, last, again = self.render(self.defaults), self.render(other), self.render(self.defaults, 2 * BLOCK)
         if self.reset == "host" and _difference(first, again) > _EQUAL < _difference(first, self.render(self.defaults)):
             self.reset = "reload"
             return self.try_reset(other)
         return _difference(first, again) <= _NEAR, first, last
 
-    def alive(self, first: Array, tell: Callable[[Any], None]) -> set[int]:
-        """Those in doubt that change the sound: at the defaults, which gave `first`, or at a random setting."""
+    def active(self, first: Array, report: Callable[[Any], None]) -> set[int]:
+        """The doubtful parameters that change the output at the defaults, which gave `first`, or at random settings."""
         found = {k for k in self.doubts if _difference(first, self.render(_moved(self.defaults, k))) > _ACTS}
         self.audio = clip(self.channels, _LONG)
         for row in np.random.default_rng(1).random((BASES, len(self.own))).tolist():
-            left = [k for k in self.doubts if k not in found]
-            if not left:
+            remaining = [k for k in self.doubts if k not in found]
+            if not remaining:
                 break
-            tell(f"{len(left)} parameters in doubt")
+            report(f"{len(remaining)} parameters in doubt")
             base = self.render(row)
             least = _ACTS + 4 * _difference(base, self.render(row))
-            found |= {k for k in left if _difference(base, self.render(_moved(row, k))) > least}
+            found |= {k for k in remaining if _difference(base, self.render(_moved(row, k))) > least}
         self.audio = clip(self.channels, _SHORT)
         return found
+
+    def choose_reset_and_exclude_idle(self, report: Callable[[Any], None]) -> bool:
+        """Chooses the reset, and excludes parameters that change nothing; whether settings may change during a clip."""
+        # some plugins take long to set and to reset, so a single doubtful parameter is tried together with the reset
+        alone = self.doubts[0] if len(self.doubts) == 1 else None
+        other = np.random.default_rng(0).random(len(self.own)).tolist()
+        if alone is not None:
+            other = _moved(self.defaults, alone)
+        automatable, first, last = self.try_reset(other)
+        report("reset")
+        acts = alone is not None and _difference(first, last) > _ACTS
+        active = {alone} if acts else self.active(first, report)
+        for p in [self.own[k] for k in self.doubts if k not in active]:
+            p["why"] = f"changes nothing at {BASES} random settings"
+        return automatable
 
     def moves_others(self, k: int) -> bool:
         row = self.raws()
@@ -217,58 +236,44 @@ class _Bench:
         return found
 
     def remembers(self, k: int) -> bool:
-        """Whether a parameter that went and came back left its mark, though nothing else does."""
+        """Whether moving a parameter and setting it back changes the output of a plugin that otherwise repeats."""
         first, again = self.render(self.defaults), self.render(self.defaults)
         self.render(_moved(self.defaults, k))
         return _difference(first, again) <= _EQUAL < _NEAR < _difference(first, self.render(self.defaults))
 
 
-def examine(make: Callable[[], Any], tell: Callable[[Any], None]) -> dict[str, Any]:
+def examine(make: Callable[[], Any], report: Callable[[Any], None]) -> dict[str, Any]:
     """Channels, latency, reset and parameters of a plugin.
 
     Args:
         make: gives a new instance of it.
-        tell: called now and then.
+        report: called now and then with a word on the progress.
 
     Returns:
-        "channels" (0 if it takes neither 1 nor 2), "latency" in samples, "reset" ("host" if the host's reset leaves
-        nothing of earlier audio, else "reload": only a new instance does), "automatable" (settings may change in
-        mid-clip), and "parameters": index, name, label, steps, raw (where it stands), texts, and why it is left out.
+        "channels" (0 if it takes neither 1 nor 2), "latency" in samples, "reset" ("host" if the host's reset removes
+        all earlier audio, else "reload": only a new instance is free of it), "automatable" (settings may change during
+        a clip), and "parameters": index, name, label, steps, raw (the default), texts, and why it is excluded.
     """
     bench = _Bench(make)
     answer: dict[str, Any] = {"channels": bench.channels, "latency": 0, "reset": "host", "automatable": False}
     answer["parameters"] = bench.parameters
     if not bench.channels:
         return answer
-    tell("loaded")
-    programs = [p for k, p in enumerate(bench.own) if k not in bench.doubts and bench.moves_others(k)]
-    for p in programs:
+    report("loaded")
+    for p in [p for k, p in enumerate(bench.own) if k not in bench.doubts and bench.moves_others(k)]:
         p["why"] = "moves others"
         bench.plugin = make()
-    # some take long to set and to reset, so one in doubt is tried together with the reset
-    alone = bench.doubts[0] if len(bench.doubts) == 1 else None
-    other = np.random.default_rng(0).random(len(bench.own)).tolist()
-    if alone is not None:
-        other = _moved(bench.defaults, alone)
-    answer["automatable"], first, last = bench.try_reset(other)
+    answer["automatable"] = bench.choose_reset_and_exclude_idle(report)
     answer["reset"], answer["latency"] = bench.reset, bench.plugin.reported_latency_samples
-    tell("reset")
-    acts = alone is not None and _difference(first, last) > _ACTS
-    alive = {alone} if acts else bench.alive(first, tell)
-    judged = [(k, p) for k, p in enumerate(bench.own) if k in bench.doubts]
-    for k, p in judged:
-        if k not in alive:
-            p["why"] = f"changes nothing at {BASES} random settings"
-    tell("tried")
+    report("tried")
     if not answer["automatable"]:
-        marked = [p for k, p in enumerate(bench.own) if bench.remembers(k)]
-        for p in marked:
+        for p in [p for k, p in enumerate(bench.own) if bench.remembers(k)]:
             p["why"] = "is remembered after it was set back"
     return answer
 
 
-def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
-    return examine(lambda: load(question["path"]), tell)
+def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str, Any]:
+    return examine(lambda: load(question["path"]), report)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def value_at(parameter: Parameter, raw: float) -> Value:
     return value
 
 
-def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
+def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str, Any]:
     """Writes the state at given raw values, or reads one; see `VST3`."""
     kind, channels = KINDS[question["ending"]], question["channels"]
 
@@ -42,7 +42,7 @@ def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, A
         plugin = reader.load(question["path"])
         prepare(plugin)
         reader.flush(plugin, channels, reader.RATE)  # until then the state is the one before
-        tell("loaded")
+        report("loaded")
         return plugin
 
     def set_raws(plugin: Any, raws: list[tuple[int, float]]) -> None:
@@ -69,7 +69,7 @@ def _reply(question: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, A
 
     def wet(plugin: Any) -> Any:
         found = reader.stream(plugin, audio, audio.shape[1], reader.RATE, lambda k: None)
-        tell("rendered")
+        report("rendered")
         return np.nan_to_num(found, nan=0.0, posinf=1e9, neginf=-1e9)
 
     stated, first, again = (
