@@ -144,7 +144,7 @@ class Summary:
         renders: for each gradient of the parameters, mean over cases.
         audio_renders: for each gradient of the audio, mean over cases.
         once: further renders in the first backward pass, mean over cases.
-        seconds: for each gradient, mean over cases.
+        seconds: for each gradient, median over cases.
         error: relative squared error: the mean over draws, then the geometric mean over cases.
         cosine: the mean over draws, then over cases.
         bias: see `Sample`; root mean square over cases.
@@ -183,7 +183,7 @@ def summarise(samples: Sequence[Sample], seed: int = 0) -> Summary:
         _mean(samples, "renders"),
         _mean(samples, "audio_renders"),
         _mean(samples, "once"),
-        _mean(samples, "seconds"),
+        float(np.median([sample.seconds for sample in samples])),
         interval(geometric([float(e.mean()) for e in errors]), [geometric(resample(errors, r)) for r in rounds]),
         interval(_average([c.mean() for c in cosines]), [_average(resample(cosines, r)) for r in rounds]),
         math.sqrt(_mean(samples, "bias", 2)),
