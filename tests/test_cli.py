@@ -146,7 +146,7 @@ def test_train_on_a_folder_of_stems(tmp_path):
         (("train", "mix", "--songs", "EMPTY"), "EMPTY"),
         (("train", "mix", "--songs", "nowhere"), "nowhere"),
         (("demo", "--songs", "1"), "songs"),
-        (("demo", "--out", "IN"), "Cannot make the folder"),
+        (("demo", "--out", "IN"), "Cannot write to the folder"),
         (("render", "pedalboard:Gain", "IN", "FOLDER"), "Cannot write"),
         (("bench", "gradients", "twin:reverb"), "Unknown twin"),
         (("bench", "gradients", "pedalboard:Gain", "--estimator", "Guess"), "known are FiniteDifference"),

@@ -267,7 +267,7 @@ def test_reasons_are_named():
     assert pure.pure and not pure.reason and "loud audio" in leaky.reason and "fresh to fresh" in random.reason
     assert "No LADSPA plugin" in failed.failure and not failed.pure
     first, second, _, everything = hosts.summarise([pure, leaky, random, failed])
-    assert (first.format, first.found, first.pure) == ("vst3", 2, 1) and second.pure == 0
+    assert (first.host, first.found, first.pure) == ("vst3", 2, 1) and second.pure == 0
     assert (everything.found, everything.loaded, everything.excluded) == (4, 3, (3, 12))
 
 

@@ -54,7 +54,7 @@ def trainer():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "train_proxy", stand_in, raising=False)
         patch.setattr(commands, "_ITEMS", 2)
-        patch.setattr(report, "_HEARD_S", 0.5)
+        patch.setattr(report, "_SHOWN_S", 0.5)
         patch.setenv("COLUMNS", "200")
         yield
 

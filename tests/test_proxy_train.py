@@ -1,9 +1,7 @@
 """Training of proxies: it learns, resumes as if never stopped, and nothing in it is silent."""
 
 import dataclasses
-import fcntl
 import functools
-import os
 import time
 
 import numpy as np
@@ -26,6 +24,7 @@ from blackbox_fx.proxy.training.loss import Loss
 from blackbox_fx.proxy.training.objectives import ClipObjective, Feed
 from blackbox_fx.runtime import Inline, Processes
 from blackbox_fx.training import checkpoint
+from blackbox_fx.training.run import Run
 from tests.trouble import fails_above
 
 RATE = 44100
@@ -79,7 +78,7 @@ def test_a_net_learns_its_effect(slopes, songs, tmp_path):
     assert after < 0.2 * before
     assert 40 < log.steps <= 60 and 0 <= log.waited < log.seconds and log.skipped == log.unstable == 0
     assert after == pytest.approx(min(log.evaluations, key=lambda k: k.esr + 0.5 * k.stft).esr, rel=1e-3)
-    evaluations, losses = ((tmp_path / f"{name}.csv").read_text().splitlines() for name in ("held_out", "losses"))
+    evaluations, losses = ((tmp_path / f"{name}.csv").read_text().splitlines() for name in ("evaluations", "losses"))
     assert evaluations[0] == "step,seconds,esr,stft" and len(evaluations) == 1 + len(log.evaluations) >= 15
     assert len(losses) == 1 + log.steps
 
@@ -210,18 +209,15 @@ def test_a_folder_is_looked_at_before_anything_is_measured(songs, tmp_path, monk
     (tmp_path / "whole").mkdir()
     (tmp_path / "whole" / "card.json").touch()
     (tmp_path / "file").touch()
-    (tmp_path / "busy").mkdir()
-    handle = os.open(tmp_path / "busy", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    for name, words in {
-        "begun": r"another recipe \(its minutes, seed differ\)",
-        "whole": "holds a trained proxy",
-        "file": "Cannot write",
-        "busy": "Another training",
-    }.items():
-        with pytest.raises(DataError, match=rf"^[^\n]*{words}[^\n]*\.$"):
-            bfx.train_proxy(dataclasses.replace(recipe, net={}, minutes=7, seed=1), tmp_path / name)
-    os.close(handle)
+    with Run(tmp_path / "busy"):
+        for name, words in {
+            "begun": r"another recipe \(its minutes, seed differ\)",
+            "whole": "holds a trained proxy",
+            "file": "Cannot write",
+            "busy": "Another process uses",
+        }.items():
+            with pytest.raises(DataError, match=rf"^[^\n]*{words}[^\n]*\.$"):
+                bfx.train_proxy(dataclasses.replace(recipe, net={}, minutes=7, seed=1), tmp_path / name)
     with pytest.raises(ParameterError, match="44100 Hz, the recipe is for 8000 Hz"):
         bfx.train_proxy(dataclasses.replace(recipe, sample_rate=8000), tmp_path / "new", songs)
     with pytest.raises(ParameterError, match="must be a ProxyRecipe"):
