@@ -184,7 +184,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
         assert "run it again to go on" in call(*command).stderr
     monkeypatch.setattr(commands, "_held_out", stop)
     shown = call(*command)
-    assert shown.exit_code == 130 and "without a page" in shown.stderr and "As a gradient" in shown.stdout
+    assert shown.exit_code == 130 and "without a page" in shown.stderr and "Gradient" in shown.stdout
 
 
 def test_a_page_that_cannot_be_written_is_said(trained, tmp_path, monkeypatch):
@@ -204,5 +204,5 @@ def test_a_list_fits_a_terminal(monkeypatch):
 
 
 def test_a_list_names_the_members_of_a_rack():
-    imitated = [commands._imitated(entry.card) for entry in store.list_proxies() if entry.name == "pedalboard-eq"]
-    assert imitated == ["rack of low_shelf_filter, peak_filter, high_shelf_filter"]
+    described = [commands._described(entry.card) for entry in store.list_proxies() if entry.name == "pedalboard-eq"]
+    assert described == ["rack of low_shelf_filter, peak_filter, high_shelf_filter"]
