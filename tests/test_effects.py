@@ -393,6 +393,7 @@ def test_a_path_alone_is_loaded_by_its_ending(tmp_path):
     assert load(str(tmp_path / "half.dsp")).name == "faust:half"
     path = next(Path("/usr").glob("*/vst3/ZamTube.vst3"))
     assert load(str(path)).name == "vst3:ZamTube.vst3" and load(str(path)).address == f"vst3:{path}"
+    assert load(path).address == load(f"{path}/").address == f"vst3:{path}"
     with pytest.raises(EffectError, match=r"may belong to several hosts; write ladspa:/x/y\.so or vst2:/x/y\.so"):
         load("/x/y.so")
     with pytest.raises(EffectError, match="write host:name"):

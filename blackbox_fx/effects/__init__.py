@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from blackbox_fx.effects import hosts
@@ -26,7 +27,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def load(address: str, **options: Any) -> Effect:
+def load(address: str | PurePath, **options: Any) -> Effect:
     """An effect by its address.
 
     Args:
@@ -73,13 +74,15 @@ def load(address: str, **options: Any) -> Effect:
     return effect
 
 
-def _parse(address: str) -> tuple[str, str]:
+def _parse(address: str | PurePath) -> tuple[str, str]:
     """The host and what stands behind its colon; a path alone belongs to the host of its ending."""
+    address = str(address) if isinstance(address, PurePath) else address
     if not isinstance(address, str):
         raise EffectError(f"An address must be a text such as 'pedalboard:Compressor', got {address!r}.")
     name, colon, rest = address.partition(":")
     if colon and name in hosts.NAMES:
         return name, rest
+    address = address.rstrip("/")  # plugins that are folders, as shells complete them
     fitting = [host for host in hosts.NAMES if address.endswith(hosts.find_host(host).endings)]
     if len(fitting) == 1:
         return fitting[0], address

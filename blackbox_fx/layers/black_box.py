@@ -256,13 +256,15 @@ class BlackBox(nn.Module):
             if then[name] != now[name]:
                 raise ParameterError(
                     f"This state was saved for {then['effect']} with the {what} {_brief(then[name], now[name])}; this "
-                    f"layer of {now['effect']} has {_brief(now[name], then[name])}: load it into a layer of the same "
-                    "effect."
+                    f"layer of {now['effect']} has {_brief(now[name], then[name])}: load it into a layer with "
+                    f"the same {what}."
                 )
         if then["fingerprint"] != now["fingerprint"]:
+            same = then["effect"] == now["effect"]
+            how = "another version of it, or is held at other values" if same else "another effect"
             warnings.warn(
-                f"This state was saved for {then['effect']}, and {now['effect']} here is another version of it, or is "
-                "held at other values; the output at its settings may differ.",
+                f"This state was saved for {then['effect']}, and {now['effect']} here is {how}; the output at its "
+                "settings may differ.",
                 stacklevel=2,
             )
 
