@@ -141,7 +141,10 @@ class Processes(Pool):
             )
             try:
                 task, prepare, outputs = _place(job, projection, key, arena)
-                deliver_here: Callable[[int, Any], None] = lambda n, value: deliver(n, value, outputs)  # noqa: E731
+
+                def deliver_here(n: int, value: Any) -> None:
+                    deliver(n, value, outputs)
+
                 shipment = Shipment(job, key, recipe, task, arena.fd, prepare, deliver_here)
                 Execution(shipment, self._workers, policy, self.tally).run()
             except BaseException:
