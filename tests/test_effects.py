@@ -388,6 +388,16 @@ def spread(audio, sample_rate, key, gain):
     return np.concatenate([audio * np.float32(gain), key])
 
 
+@pytest.mark.parametrize("address", ["vst3:ZamCompX2", "pedalboard:Compressor"])
+def test_a_range_that_it_has_already_leaves_the_fingerprint(address):
+    effect = load(address)
+    for name, known in effect.space.parameters.items():
+        if isinstance(known, Continuous):
+            assert effect.within(**{name: (known.low, known.high)}).fingerprint == effect.fingerprint
+            narrower = (known.low, 0.4 * known.low + 0.6 * known.high)
+            assert effect.within(**{name: narrower}).fingerprint != effect.fingerprint
+
+
 def test_a_path_alone_is_loaded_by_its_ending(tmp_path):
     (tmp_path / "half.dsp").write_text("process = _ * 0.5;")
     assert load(str(tmp_path / "half.dsp")).name == "faust:half"

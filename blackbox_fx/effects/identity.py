@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from typing import Any, final
 
 import cloudpickle
+
+from blackbox_fx.space.parameters import Parameter
 
 _PACKAGE = __name__.partition(".")[0] + "."
 
 
 @final
 class _Pickler(cloudpickle.Pickler):
-    """Names what this package defines by its qualified name alone, so that moving a module changes no fingerprint."""
+    """Names what this package defines by its qualified name alone, so that moving a module changes no fingerprint.
+
+    Equal texts, and equal parameters, are written as one object: it does not matter which of them were one before.
+    """
 
     def persistent_id(self, obj: Any) -> str | None:
+        if type(obj) is str or isinstance(obj, Parameter):
+            return sys.intern(repr(obj))
         module = getattr(obj, "__module__", None)
         own = isinstance(module, str) and module.startswith(_PACKAGE)
         name = getattr(obj, "__qualname__", None)
