@@ -240,6 +240,10 @@ def test_chains_nest_copy_and_keep_their_state():
         (lambda: bfx.Chain({"keys": bfx.load("pedalboard:Gain")}), "not 'keys'"),
         (lambda: bfx.Chain(bfx.load("pedalboard:Gain")), "must be a list"),
         (lambda: bfx.Chain([bfx.load("pedalboard:Gain")], bfx.SPSA), "write its parentheses too"),
+        (
+            lambda: bfx.Chain([bfx.load("pedalboard:Gain")], "spsa"),
+            "'spsa' is not an object of kind Estimator; make one",
+        ),
         (lambda: bfx.Chain([bfx.load("pedalboard:Gain")], sample_rate=0), "sample"),
         (lambda: bfx.Mix([None], level_db=(6, -6)), "level_db"),
         (lambda: bfx.Mix([None], level_db=(-6, 6))(torch.zeros(1, 1, 9), torch.ones(1, 1) + 1), r"dry.level_db\) is 2"),

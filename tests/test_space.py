@@ -160,3 +160,12 @@ def test_mistakes_get_one_clear_sentence(call, words):
     with pytest.raises(ParameterError) as caught:
         call()
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_no_name_and_no_number_is_one_sentence():
+    space = Space({"a": Continuous(0, 1, 0), "b": Continuous(0, 1, 0)})
+    with pytest.raises(ParameterError, match=r"must be a text, got \['a'\]; write them one by one"):
+        space.only(["a"])  # pyright: ignore[reportArgumentType]
+    for wrong in ([{"a": 1}], ["x", "y"]):
+        with pytest.raises(ParameterError, match=r"must be numbers in .*; encode takes settings"):
+            space.decode(wrong)

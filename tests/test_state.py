@@ -114,3 +114,9 @@ def serve_all(boxes, pipe):
     torch.set_num_threads(1)
     for box in boxes:
         serve(box, pipe)
+
+
+def test_the_state_of_another_effect_with_the_same_columns_is_a_warning_that_says_so():
+    state = bfx.BlackBox(bfx.load("pedalboard:Phaser").only("mix")).state_dict()
+    with pytest.warns(UserWarning, match="saved for pedalboard:Phaser, and pedalboard:Chorus here is another effect;"):
+        bfx.BlackBox(bfx.load("pedalboard:Chorus").only("mix")).load_state_dict(state)

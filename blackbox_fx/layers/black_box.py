@@ -309,7 +309,8 @@ def require_object(given: Any, kind: type) -> None:
     """Raises ParameterError if a class, or something else, was given instead of an object of a kind."""
     if given is not None and not isinstance(given, kind):
         got = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
-        raise ParameterError(f"{got} is not an object of kind {kind.__name__}; write its parentheses too.")
+        how = "write its parentheses too" if isinstance(given, type) else "make one"
+        raise ParameterError(f"{got} is not an object of kind {kind.__name__}; {how}.")
 
 
 def _brief(these: Any, others: Any) -> str:

@@ -122,7 +122,7 @@ class Ray(Pool):
         with self._lock:
             self._cluster.connect(self.address)
             settings = self.deadline, self.on_failure, self.memory_mb
-            deal = _Deal(self._cluster, policy, job, out, self._each, settings, self.tally)
+            deal = _Dispatch(self._cluster, policy, job, out, self._each, settings, self.tally)
             self.workers = deal.workers
             try:
                 deal.run(self._cluster.ray.put(task))
@@ -344,7 +344,7 @@ class _Cluster:
 
 
 @final
-class _Deal:
+class _Dispatch:
     """One job on its way through the nodes.
 
     Args:
@@ -388,11 +388,11 @@ class _Deal:
     def run(self, task: Any) -> None:
         """Renders all. Raises what the policy does not skip."""
         self._todo.extend(self._policy.admitted())
-        self._attend(0.0)  # to those that ended while they were idle
+        self._collect(0.0)  # to those that ended while they were idle
         while self._todo or self._again or any(node.chunks for node in self._nodes.values()):
-            self._staff()
+            self._start_actors()
             self._hand_out(task)
-            self._attend(_PULSE)
+            self._collect(_PULSE)
             if self._policy.errors:
                 # but wait for the others, which would otherwise be busy with it in the next job
                 self._todo.clear()
@@ -400,7 +400,7 @@ class _Deal:
         if self._policy.errors:
             raise self._policy.errors[0]
 
-    def _staff(self) -> None:
+    def _start_actors(self) -> None:
         """Starts an actor on each node that has none; where one was lost, only if there is no other node."""
         if not self._todo and not self._again:
             return
@@ -430,7 +430,7 @@ class _Deal:
         size = min(node.workers * min(max(rounds, 1), _ROUNDS), max(self._most, node.workers), len(queue))
         return [queue.popleft() for _ in range(size)]
 
-    def _attend(self, patience: float) -> None:
+    def _collect(self, patience: float) -> None:
         """Waits some seconds for an answer, takes all that are there, and gives up silent nodes."""
         # answers come before signs of life: of a node that was lost since, they are good still
         sources = {ref: node for node in self._nodes.values() for ref in (*node.chunks, node.sign)}
@@ -439,18 +439,18 @@ class _Deal:
         self._ray.wait([*sources], timeout=patience)
         for ref in self._ray.wait([*sources], num_returns=len(sources), timeout=0)[0]:
             if sources[ref].id in self._nodes:
-                self._hear(sources[ref], ref)
+                self._receive(sources[ref], ref)
         for node in list(self._nodes.values()):
             if node.is_silent(self._policy.deadline):
-                self._lose(node, "hangs", "which gave no sign of life", "")
+                self._drop(node, "hangs", "which gave no sign of life", "")
 
-    def _hear(self, node: _Node, ref: Any) -> None:
+    def _receive(self, node: _Node, ref: Any) -> None:
         from ray.exceptions import RayError
 
         try:
             answer = self._ray.get(ref, timeout=START_DEADLINE)
         except RayError as error:
-            self._lose(node, "crashes", f"by {type(error).__name__}", str(error))
+            self._drop(node, "crashes", f"by {type(error).__name__}", str(error))
             return
         if ref == node.sign:
             node.has_started = True
@@ -468,7 +468,7 @@ class _Deal:
         else:
             self._out[renders], self._job.failed[renders] = answer.value, answer.failed
 
-    def _lose(self, node: _Node, failure: Failure, how: str, note: str) -> None:
+    def _drop(self, node: _Node, failure: Failure, how: str, note: str) -> None:
         """Ends a node that was lost: what it was at is tried again or given up, what waited there goes elsewhere."""
         self._nodes.pop(node.id).kill()
         self._avoided.add(node.id)

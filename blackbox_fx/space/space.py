@@ -99,9 +99,15 @@ class Space:
 
         Returns:
             values by name for one row; a list of such mappings for several.
+
+        Raises:
+            ParameterError: something else than numbers, or another width.
         """
         given = params.detach().cpu().numpy() if hasattr(params, "detach") else params
-        u = np.asarray(given, dtype=np.float64)
+        try:
+            u = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ParameterError(f"params must be numbers in [0, 1], got {given!r}; encode takes settings.") from None
         if u.ndim == 2 and u.shape[1] == self.width:
             return [self.decode_row(row) for row in u]
         return self.decode_row(u)
@@ -141,6 +147,9 @@ class Space:
 
     def only(self, *names: str) -> Space:
         """The space with only these parameters free, in this order; the others stand at their defaults."""
+        wrong = [n for n in names if not isinstance(n, str)]
+        if wrong:
+            raise ParameterError(f'A name must be a text, got {wrong[0]!r}; write them one by one: only("a", "b").')
         self.require(names)
         held = [n for n in names if n not in self.free]
         if held:
