@@ -19,7 +19,7 @@ from blackbox_fx.proxy.card import Card, Original, Training, make_card
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import NETS, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.scoring.records import AudioGradient, ParameterGradient, Scores, Sound
+from blackbox_fx.proxy.records import AudioGradient, ParameterGradient, Scores, Sound
 from blackbox_fx.proxy.store import CARD, RECIPE, WEIGHTS, list_proxies, load_proxy, read_card, save_proxy
 from blackbox_fx.proxy.weights import checksum, round_weights
 

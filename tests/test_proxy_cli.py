@@ -12,13 +12,13 @@ from blackbox_fx.cli.__main__ import app
 from blackbox_fx.core import paths
 from blackbox_fx.data import compose
 from blackbox_fx.errors import DataError, ParameterError
+from blackbox_fx.learning import train
 from blackbox_fx.proxy import store
 from blackbox_fx.proxy.card import Training, make_card
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.store import CARD, RECIPE, read_card, save_proxy
-from blackbox_fx.proxy.training import train
 from blackbox_fx.report import proxy as report
 from tests.test_proxy_card import SCORES, SOUND
 

@@ -11,11 +11,11 @@ import torch
 from blackbox_fx.dsp.dynamics import compressor
 from blackbox_fx.effects import load
 from blackbox_fx.errors import ParameterError
+from blackbox_fx.learning.choose import choose_net
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.nets import NETS, make_net
 from blackbox_fx.proxy.nets.stages import Capacitor, Curve, Filter, Gain, Tail
 from blackbox_fx.proxy.nets.structured import Split
-from blackbox_fx.proxy.training.choose import choose_net
 from tests.cases import music
 
 RATE = 44100

@@ -26,10 +26,11 @@ ORDER = [
     "dsp",
     "losses",
     "estimators",
+    "proxy",
     "testing",
     "layers",
     "training",
-    "proxy",
+    "learning",
     "models",
     "lab",
     "report",
@@ -89,7 +90,7 @@ def test_imports_point_one_way():
     [
         ("space", "import torch"),
         ("effects", "def f():\n    from torch import nn"),
-        ("layers", "from blackbox_fx.proxy.hybrid import Hybrid"),
+        ("layers", "from blackbox_fx.learning.refresh import Refresh"),
         ("runtime", "import blackbox_fx.layers.black_box"),
     ],
 )

@@ -18,10 +18,10 @@ from blackbox_fx.report import terminal as show
 if TYPE_CHECKING:
     from blackbox_fx.data.clips import Source
     from blackbox_fx.effects import Effect
+    from blackbox_fx.learning.scoring.held_out import HeldOutSet
     from blackbox_fx.proxy.card import Card
     from blackbox_fx.proxy.model import Proxy
     from blackbox_fx.proxy.recipe import ProxyRecipe
-    from blackbox_fx.proxy.scoring.held_out import HeldOutSet
     from blackbox_fx.runtime import Pool
 
 
@@ -67,7 +67,7 @@ def train(
         chosen = dataclasses.replace(chosen, net={} if net == Net.AUTO else {"kind": net.value})
     loaded = chosen.load_effect()
     own = None if songs is None else _songs(songs, chosen)
-    from blackbox_fx.proxy.training.train import train_proxy
+    from blackbox_fx.learning.train import train_proxy
 
     try:
         with show.bar("training") as progress:
@@ -134,9 +134,9 @@ def score(
 ) -> None:
     """Measure a proxy again, and show the new scores beside those of its card."""
     from blackbox_fx.cli.bench.gradients import make_folder
-    from blackbox_fx.proxy.scoring.scores import baselines, measure
-    from blackbox_fx.proxy.scoring.table import comparison
+    from blackbox_fx.learning.scoring.scores import baselines, measure
     from blackbox_fx.proxy.store import find_proxy, open_proxy, read_card, read_recipe
+    from blackbox_fx.proxy.table import comparison
 
     place = find_proxy(folder)
     card, recipe, proxy = read_card(place), read_recipe(place), open_proxy(place)
@@ -204,7 +204,7 @@ def _described(card: Card) -> str:
 
 
 def _scores(card: Card) -> None:
-    from blackbox_fx.proxy.scoring.table import gradient_table, score_table
+    from blackbox_fx.proxy.table import gradient_table, score_table
 
     table = score_table(card.scores, card.baselines)
     show.table(f"Audio, {card.scores.items} held-out clips", table[0], table[1:], numbers=4)
@@ -224,7 +224,7 @@ def _page(folder: Path, proxy: Proxy, card: Card, held_out: HeldOutSet) -> Path:
 
 @contextlib.contextmanager
 def _held_out(effect: Effect, recipe: ProxyRecipe, items: int) -> Iterator[HeldOutSet]:
-    from blackbox_fx.proxy.scoring.scores import render_held_out
+    from blackbox_fx.learning.scoring.scores import render_held_out
 
     with _pool(effect) as pool:
         show.err.print(f"rendering {items} held-out clips")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.estimators.base import Call, Estimator
+from blackbox_fx.estimators.base import Call, Differentiable, Estimator, Pulled, Rows, to_numpy
+from blackbox_fx.estimators.moves import coarse_moves, reaches
+from blackbox_fx.runtime.base import inner
 from blackbox_fx.space import Space
 
-Differentiable = Callable[[Tensor, Tensor, float], Tensor]
+_LEAST = 1e-9  # a step so small that only a column's own steps count
 
 
 def check_surrogate(name: str, value: object) -> None:
@@ -42,22 +45,96 @@ def check_gradient(grad: Tensor) -> Tensor:
     return grad
 
 
-def surrogate_vjp(surrogate: Differentiable, call: Call, cotangent: Tensor) -> Tensor:
-    """The gradient of <cotangent, surrogate's output> with respect to params, (batch, width), float64, by autograd.
+def pull(surrogate: Differentiable, call: Call, cotangent: Tensor, audio: bool = False, params: bool = False) -> Pulled:
+    """The gradients of <cotangent, surrogate's output> by autograd, on the device of the audio.
+
+    One pass gives all that the backward pass asks for; the second to ask gets what the first has found.
+
+    Args:
+        surrogate: the function.
+        call: the forward pass.
+        cotangent: of its output, (batch, channel, time).
+        audio: whether its gradient is wanted.
+        params: whether theirs is wanted.
+
+    Returns:
+        (batch, channel, time) and (batch, width); None for what nobody wants.
 
     Raises:
         AudioError: a surrogate that returns another shape, NaN or infinity, or whose gradient holds them.
-        ParameterError: one whose output does not depend on params.
+        ParameterError: one whose output depends on neither audio nor params.
     """
-    params = call.params.detach().clone().requires_grad_()
+    key = (surrogate, call.audio, cotangent)
+    kept = call.pullbacks.find(key)
+    if kept is not None and (kept[0] is not None or not audio) and (kept[1] is not None or not params):
+        return kept
+    inputs = call.audio.detach().clone(), call.params.detach().clone()
+    asked = [audio or call.pullbacks.audio, params or call.pullbacks.params]
+    wanted = [x.requires_grad_() for x, ask in zip(inputs, asked, strict=True) if ask]
     with torch.enable_grad():
-        output = check_output(surrogate(call.audio.detach(), params, call.sample_rate), call.audio)
+        output = check_output(surrogate(*inputs, call.sample_rate), call.audio)
         if not output.requires_grad:
             raise ParameterError(
-                "The output of the function has no gradient for params; compute it from them with torch, undetached."
+                f"The output of the function has no gradient for {'params' if params else 'audio'}; compute it from "
+                "them with torch, undetached."
             )
-        (grad,) = torch.autograd.grad(output, params, cotangent.to(output), allow_unused=True)
-    return torch.zeros_like(params, dtype=torch.float64).cpu() if grad is None else check_gradient(grad).double().cpu()
+        found = iter(torch.autograd.grad(output, wanted, cotangent.to(output), allow_unused=True))
+    grads = [_found(next(found), x) if ask else None for x, ask in zip(inputs, asked, strict=True)]
+    both = grads[0], grads[1]
+    call.pullbacks.keep(key, both)
+    return both
+
+
+def _found(grad: Tensor | None, x: Tensor) -> Tensor:
+    return torch.zeros_like(x) if grad is None else check_gradient(grad)
+
+
+def surrogate_vjp(surrogate: Differentiable, call: Call, cotangent: Tensor) -> Tensor:
+    """The gradient of <cotangent, surrogate's output> with respect to params, (batch, width), by autograd; see `pull`.
+
+    Columns of on/off parameters and choices hold the slope of the function there.
+    """
+    grad = pull(surrogate, call, cotangent, params=True)[1]
+    assert grad is not None
+    return grad
+
+
+@torch.no_grad()
+def surrogate_scores(
+    surrogate: Differentiable,
+    call: Call,
+    cotangent: Tensor,
+    points: Rows,
+    items: NDArray[np.int64],
+    stretch: int | None = None,
+) -> Rows:
+    """What `Call.project` gives, of a surrogate; as many at once as the batch has items."""
+    cotangents, found = to_numpy(cotangent), []
+    rows = torch.from_numpy(points).to(call.params)
+    for part in torch.arange(len(items)).split(max(1, len(call.params))):
+        own = items[part.numpy()]
+        audio = call.audio[torch.from_numpy(own).to(call.audio.device)]
+        output = check_output(surrogate(audio, rows[part.to(rows.device)], call.sample_rate), audio)
+        found += [inner(cotangents[k], y, stretch) for k, y in zip(own, to_numpy(output), strict=True)]
+    return np.array(found)
+
+
+def surrogate_gradient(surrogate: Differentiable, call: Call, cotangent: Tensor) -> Tensor:
+    """The gradient with respect to params, (batch, width), as `Estimator.vjp` defines it, of a surrogate."""
+    slopes = surrogate_vjp(surrogate, call, cotangent)
+    space, points = call.effect.space, call.points
+    reach = reaches(space, _LEAST)
+    moves = [(item, move) for item, point in enumerate(points) for move in coarse_moves(space, point, reach)]
+    fine = torch.from_numpy(reach > 0).to(slopes.device)
+    if not moves:
+        return slopes * fine
+    items = np.array([item for item, _ in moves])
+    moved = surrogate_scores(surrogate, call, cotangent, np.stack([move.point for _, move in moves]), items)
+    here = surrogate_scores(surrogate, call, cotangent, points, np.arange(len(points)))
+    grad = (slopes * fine).double().cpu().numpy()
+    for (item, move), score in zip(moves, moved, strict=True):
+        grad[item, move.column] += move.weight * (score - here[item])
+    return torch.from_numpy(grad)
 
 
 @final
@@ -65,7 +142,8 @@ class Autodiff(Estimator):
     """The gradient of a differentiable function that computes the same as the effect; no renders.
 
     Exact as far as the two agree; where they do not, it is the gradient of the function, with nothing to show for it:
-    see `ControlVariate` for one that is corrected by renders. A `Twin` of blackbox_fx.dsp is such a function.
+    see `ControlVariate` for one that is corrected by renders. A `Twin` of blackbox_fx.dsp is such a function. Columns
+    of on/off parameters, choices and large steps get the difference that the move makes to the function's output.
 
     Args:
         function: called with audio (batch, channel, time) float32, params (batch, width) in [0, 1] and the sample rate
@@ -85,7 +163,7 @@ class Autodiff(Estimator):
         """The gradient with respect to params; see `Estimator.vjp`."""
         if not call.params.shape[1]:
             return torch.zeros_like(call.params)
-        return surrogate_vjp(self.function, call, cotangent)
+        return surrogate_gradient(self.function, call, cotangent)
 
     def cost(self, space: Space) -> int:
         """None."""

@@ -50,6 +50,32 @@ class Plan:
     stretch: int | None = None
 
 
+Differentiable = Callable[[Tensor, Tensor, float], Tensor]
+Pulled = tuple[Tensor | None, Tensor | None]  # gradients of audio and of params
+
+
+@final
+class Pullbacks:
+    """The gradients that surrogates gave at one backward pass, so that audio and params share one pass of each.
+
+    Args:
+        audio: whether this backward pass asks for the gradient of audio.
+        params: whether it asks for that of params.
+    """
+
+    def __init__(self, audio: bool = False, params: bool = False) -> None:
+        self.audio, self.params = audio, params
+        self._kept: dict[tuple[int, ...], tuple[tuple[object, ...], Pulled]] = {}
+
+    def keep(self, objects: tuple[object, ...], found: Pulled) -> None:
+        """Keeps what was found for a surrogate, an audio and a cotangent."""
+        self._kept[tuple(map(id, objects))] = objects, found
+
+    def find(self, objects: tuple[object, ...]) -> Pulled | None:
+        """What was kept for the very same objects."""
+        return self._kept.get(tuple(map(id, objects)), (None, None))[1]
+
+
 @final
 @dataclasses.dataclass(frozen=True)
 class Call:
@@ -62,6 +88,8 @@ class Call:
         audio: dry, (batch, channel, time), float32.
         params: (batch, width) in [0, 1], float32.
         output: wet, (batch, channel, time), float32.
+        surrogates: differentiable models of the effect, called with audio, params and the sample rate.
+        pullbacks: what they gave at this backward pass.
 
     Attributes:
         failed: (batch,), items for which the pool has skipped a failed render. Their gradient is zero, and no more
@@ -74,6 +102,8 @@ class Call:
     audio: Tensor
     params: Tensor
     output: Tensor
+    surrogates: tuple[Differentiable, ...] = dataclasses.field(default=(), kw_only=True)
+    pullbacks: Pullbacks = dataclasses.field(default_factory=Pullbacks, compare=False, kw_only=True)
     failed: NDArray[np.bool_] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators.autodiff import Differentiable, check_output, check_surrogate, surrogate_vjp
-from blackbox_fx.estimators.base import Call, Estimator, Probing, to_numpy
+from blackbox_fx.estimators.autodiff import check_surrogate, surrogate_scores, surrogate_vjp
+from blackbox_fx.estimators.base import Call, Differentiable, Estimator, Probing
 from blackbox_fx.estimators.moves import reaches
-from blackbox_fx.runtime.base import inner
 from blackbox_fx.space import Space
 
 _LEAST = 1e-9  # a step so small that only a column's own steps count
@@ -78,9 +77,9 @@ class ControlVariate(Estimator):
         estimate = call.estimate(plan, cotangent)
         if not estimate.shape[1]:
             return torch.from_numpy(estimate)
-        scores = self._scores(call, cotangent, plan.points, plan.items, plan.stretch)
-        here = self._scores(call, cotangent, call.points, np.arange(len(call.params)), plan.stretch)
-        exact = surrogate_vjp(self.surrogate, call, cotangent).numpy()
+        scores = surrogate_scores(self.surrogate, call, cotangent, plan.points, plan.items, plan.stretch)
+        here = surrogate_scores(self.surrogate, call, cotangent, call.points, np.arange(len(call.params)), plan.stretch)
+        exact = surrogate_vjp(self.surrogate, call, cotangent).double().cpu().numpy()
         exact[call.failed] = 0.0
         noise = (plan.combine(scores, here) - exact) * (reaches(call.effect.space, _LEAST) > 0)
         noise[call.failed] = 0.0
@@ -93,20 +92,6 @@ class ControlVariate(Estimator):
         both, own = float((estimate * noise).sum()), float(np.square(noise).sum())
         past = self.products if self.products.any() else torch.full_like(self.products, own)
         self.products.copy_(_KEEP * past + past.new_tensor([both, own]))
-
-    @torch.no_grad()
-    def _scores(
-        self, call: Call, cotangent: Tensor, points: NDArray[np.float64], items: NDArray[np.int64], stretch: int | None
-    ) -> NDArray[np.float64]:
-        """What `Call.project` gives, of the surrogate; as many at once as the batch has items."""
-        cotangents, found = to_numpy(cotangent), []
-        rows = torch.from_numpy(points).to(call.params)
-        for part in torch.arange(len(items)).split(len(call.params)):
-            own = items[part.numpy()]
-            audio = call.audio[torch.from_numpy(own).to(call.audio.device)]
-            output = check_output(self.surrogate(audio, rows[part.to(rows.device)], call.sample_rate), audio)
-            found += [inner(cotangents[k], y, stretch) for k, y in zip(own, to_numpy(output), strict=True)]
-        return np.array(found)
 
     def cost(self, space: Space) -> int:
         """That of the base; the surrogate is no render."""

@@ -10,10 +10,10 @@ from typing import Any, final
 
 from blackbox_fx.core.progress import Progress
 from blackbox_fx.lab.case import quiet
+from blackbox_fx.learning.train import train_proxy
 from blackbox_fx.proxy.card import Card
 from blackbox_fx.proxy.nets import Structured, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.training.train import train_proxy
 
 # Each has the batch and clip length that suit it: a step of the TCN over a whole batch takes as long as four over two
 # clips, and a step of the LSTM over a long clip as long as ten over short ones.

@@ -24,11 +24,11 @@ from blackbox_fx.lab.counting import count, effects_in
 from blackbox_fx.lab.sample import Interval, geometric, interval
 from blackbox_fx.lab.tasks import Examples, Task
 from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.layers.hybrid import Hybrid
+from blackbox_fx.learning.refresh import Refresh
+from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.losses import MultiResolutionSTFT
-from blackbox_fx.proxy.hybrid import Hybrid
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.scoring.held_out import esr
-from blackbox_fx.proxy.training.refresh import Refresh
 
 Make = Callable[[Effect, Proxy, torch.Generator], nn.Module]
 

@@ -19,13 +19,13 @@ from blackbox_fx.effects import Effect
 from blackbox_fx.errors import EffectError
 from blackbox_fx.lab.case import RATE, draw_settings
 from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.learning.choose import choose_net, choose_objective
+from blackbox_fx.learning.clips import ClipStream
+from blackbox_fx.learning.fit import fit
 from blackbox_fx.profiling import profile
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.training.choose import choose_net, choose_objective
-from blackbox_fx.proxy.training.clips import ClipStream
-from blackbox_fx.proxy.training.fit import fit
 from blackbox_fx.runtime import Inline, shared_pool
 
 _SONGS, _SONG_S = 6, 4.0

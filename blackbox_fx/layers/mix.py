@@ -11,7 +11,7 @@ from torch import Tensor
 from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
-from blackbox_fx.layers.black_box import check_inputs
+from blackbox_fx.estimators.inputs import check_inputs
 from blackbox_fx.layers.chain import Group
 from blackbox_fx.runtime import Pool
 

@@ -14,7 +14,7 @@ from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import BlackBoxError, DataError
 from blackbox_fx.profiling import Profile
-from blackbox_fx.proxy.scoring.records import AudioGradient, ParameterGradient, Scores, Sound
+from blackbox_fx.proxy.records import AudioGradient, ParameterGradient, Scores, Sound
 from blackbox_fx.proxy.strict import Wrong, build, parse, shown
 from blackbox_fx.space import Space
 from blackbox_fx.space.parameters import KINDS
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from blackbox_fx.proxy.model import Proxy
 
 VERSION = 1
+DRY = "dry at the best gain"  # the baseline that a proxy must beat
+LEAST_COSINE = 0.5
 LIMIT = 2**22  # bytes of card.json
 _MADE_WITH = ("blackbox_fx", "pedalboard", "dawdreamer", "torch")
 _WIDEST = 100_000  # columns
@@ -148,6 +150,22 @@ class Card:
                     raise DataError(f"{field.name} must be {allowed}, got {value!r}.")
         if self.sha256 and not re.fullmatch("[0-9a-f]{64}", self.sha256):
             raise DataError(f"sha256 must be 64 hexadecimal digits, got {self.sha256[:80]!r}.")
+
+    @property
+    def failure(self) -> str:
+        """Why the training has failed, a sentence, or "": worse than the dry audio, or wrong gradients."""
+        dry, cosine = self.baselines.get(DRY), self.scores.parameters.mean
+        if dry is not None and not self.scores.sound.esr < dry.esr:
+            return (
+                f"The proxy of {self.original.name} is worse (ESR {self.scores.sound.esr:.2g}) than the dry audio at "
+                f"its best gain ({dry.esr:.2g}); train it for longer, or narrow the effect's parameters."
+            )
+        if cosine is not None and cosine < LEAST_COSINE:
+            return (
+                f"The parameter gradient of the proxy of {self.original.name} has cosine {cosine:.2f}, and at least "
+                f"{LEAST_COSINE:g} is wanted; train it for longer, or narrow the effect's parameters."
+            )
+        return ""
 
     def to_json(self) -> str:
         """The text of card.json. Raises DataError if it holds NaN, infinity, or anything that `from_json` refuses."""

@@ -15,9 +15,9 @@ from blackbox_fx.proxy import card as cards
 from blackbox_fx.proxy import weights
 from blackbox_fx.proxy.card import Card
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.scoring.table import score_table
 from blackbox_fx.proxy.store import CARD, RECIPE, WEIGHTS, assemble, find_proxy
 from blackbox_fx.proxy.strict import read_bytes, shown
+from blackbox_fx.proxy.table import score_table
 
 try:
     from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download

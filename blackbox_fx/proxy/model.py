@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import final
 
 from torch import Tensor, nn
 
 from blackbox_fx.audio import check_sample_rate
-from blackbox_fx.effects.base import Effect
+from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.layers.black_box import check_inputs
+from blackbox_fx.estimators.inputs import check_inputs
 from blackbox_fx.proxy.nets.base import ProxyNet
 from blackbox_fx.space import Space
 
@@ -26,9 +27,10 @@ class Proxy(nn.Module):
     Args:
         net: made for the columns of the space.
         space: of the effect, with the same free parameters.
-        effect: its name.
+        effect_name: its name.
         fingerprint: of the effect, see `Effect.fingerprint`.
         version: its `Effect.version_name`, for fingerprints of earlier releases, which had no "v2-" before them.
+        address: of the whole effect, as `load` takes it, or a list of them for a `Rack`; empty if it has none.
 
     Shape:
         - audio: (batch, channel, time), floating point
@@ -40,12 +42,20 @@ class Proxy(nn.Module):
         AudioError: audio of a wrong shape, NaN or infinity; an impossible sample rate.
     """
 
-    def __init__(self, net: ProxyNet, space: Space, effect: str, fingerprint: str, version: str = "") -> None:
+    def __init__(
+        self,
+        net: ProxyNet,
+        space: Space,
+        effect_name: str,
+        fingerprint: str,
+        version: str = "",
+        address: str | Sequence[str] = "",
+    ) -> None:
         super().__init__()
         if net.width != space.width:
             raise ParameterError(f"The net takes {net.width} columns of params, the effect has {space.width}.")
-        self.net, self.space, self.effect = net, space, effect
-        self.fingerprint, self.version = fingerprint, version
+        self.net, self.space, self.effect_name = net, space, effect_name
+        self.fingerprint, self.version, self.address = fingerprint, version, address
 
     @property
     def sample_rate(self) -> float:
@@ -76,6 +86,23 @@ class Proxy(nn.Module):
         """Without effect: no net acts otherwise in evaluation, and recurrent ones on a GPU have no gradient there."""
         return super().train(True)
 
+    def effect(self) -> Effect:
+        """The effect that it was trained on, with the ranges and the columns of the training.
+
+        Raises:
+            ParameterError: a proxy of an effect without an address, such as a `bfx.function`.
+            EffectError, MissingHost: the effect cannot be loaded.
+        """
+        if not self.address:
+            raise ParameterError(
+                f"The proxy of {self.effect_name} does not know how its effect is loaded; make that as for the "
+                "training, and give it the space of the proxy: effect.with_space(proxy.space)."
+            )
+        whole = load(self.address) if isinstance(self.address, str) else Rack([load(each) for each in self.address])
+        effect = whole.with_space(self.space)
+        self.require(effect)
+        return effect
+
     def require(self, effect: Effect) -> None:
         """Warns if this is the proxy of another effect, or another version of it.
 
@@ -89,8 +116,8 @@ class Proxy(nn.Module):
             )
         if not self._is_of(effect):
             warnings.warn(
-                f"The proxy was trained on {self.effect}, and {effect.name} here is another effect, another version of "
-                "it or has other ranges; score it on this one, or train it again.",
+                f"The proxy was trained on {self.effect_name}, and {effect.name} here is another effect, another "
+                "version of it or has other ranges; score it on this one, or train it again.",
                 stacklevel=3,
             )
 
@@ -101,4 +128,4 @@ class Proxy(nn.Module):
 
     def extra_repr(self) -> str:
         """The effect and its parameters."""
-        return f"{self.effect}({', '.join(self.space.free)}), sample_rate={self.sample_rate:g}"
+        return f"{self.effect_name}({', '.join(self.space.free)}), sample_rate={self.sample_rate:g}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import blackbox_fx
 from blackbox_fx.core import paths
 from blackbox_fx.core.files import write_bytes, write_text
-from blackbox_fx.errors import BlackBoxError, DataError, did_you_mean
+from blackbox_fx.errors import BlackBoxError, DataError, ParameterError, did_you_mean
 from blackbox_fx.proxy import card as cards
 from blackbox_fx.proxy.card import Card
 from blackbox_fx.proxy.recipe import ProxyRecipe
@@ -51,7 +51,7 @@ def save_proxy(folder: str | os.PathLike[str], proxy: Proxy, recipe: ProxyRecipe
 
     folder = Path(folder)
     if (card.space, card.original.fingerprint) != (proxy.space, proxy.fingerprint):
-        raise DataError(f"The card is that of {card.original.name}, not of this proxy of {proxy.effect}.")
+        raise DataError(f"The card is that of {card.original.name}, not of this proxy of {proxy.effect_name}.")
     content = files.write_weights(proxy.net.state_dict())
     _blank_net(card, "The card")
     files.round_weights(proxy.net)
@@ -87,7 +87,10 @@ def open_proxy(folder: Path) -> Proxy:
 
     card = read_card(folder)
     content = read_bytes(folder, WEIGHTS, files.LIMIT)
-    return assemble(card, content, str(folder / WEIGHTS), str(folder / CARD))
+    proxy = assemble(card, content, str(folder / WEIGHTS), str(folder / CARD))
+    with contextlib.suppress(DataError, ParameterError):  # only `Proxy.effect` needs the recipe
+        proxy.address = read_recipe(folder).effect
+    return proxy
 
 
 def assemble(card: Card, content: bytes, what: str, where: str) -> Proxy:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from blackbox_fx.audio import write
 from blackbox_fx.estimators.base import to_numpy
+from blackbox_fx.learning.clips import Batch, ClipStream
+from blackbox_fx.learning.scoring.held_out import HeldOutSet, best_gain, esr
 from blackbox_fx.proxy.card import Card
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.scoring.held_out import HeldOutSet, best_gain, esr
-from blackbox_fx.proxy.scoring.table import gradient_table, score_table
-from blackbox_fx.proxy.training.clips import Batch, ClipStream
+from blackbox_fx.proxy.table import gradient_table, score_table
 from blackbox_fx.report import plot
 from blackbox_fx.report.html import Section, write_page
 from blackbox_fx.report.plot import BLUE, GREY, INK, ORANGE

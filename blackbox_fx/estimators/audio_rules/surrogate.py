@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
 from torch import Tensor
 
-from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators.autodiff import Differentiable, check_gradient, check_output, check_surrogate
-from blackbox_fx.estimators.base import AudioRule, Call
+from blackbox_fx.estimators.autodiff import check_surrogate, pull
+from blackbox_fx.estimators.base import AudioRule, Call, Differentiable
 
 
 @final
@@ -37,14 +35,9 @@ class Surrogate(AudioRule):
 
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
-        audio = call.audio.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            output = check_output(self.function(audio, call.params.detach(), call.sample_rate), audio)
-        if not output.requires_grad:
-            raise ParameterError(
-                "The output of the function has no gradient for audio; compute it from audio with torch, undetached."
-            )
-        return check_gradient(torch.autograd.grad(output, audio, cotangent.to(output))[0])
+        grad = pull(self.function, call, cotangent, audio=True)[0]
+        assert grad is not None
+        return grad
 
     def cost(self, channels: int) -> int:
         """None."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.estimators import Call, FiniteDifference
-from blackbox_fx.estimators.autodiff import Differentiable, surrogate_vjp
+from blackbox_fx.estimators.autodiff import surrogate_vjp
+from blackbox_fx.estimators.base import Differentiable
+from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.losses import MultiResolutionSTFT
-from blackbox_fx.proxy.training.clips import Batch, ClipStream
 
 _ACTIVE = 0.02  # of the median length of known gradients; below, the effect does nothing at that setting
 _STEPS = (0.02, 0.005, 0.00125)  # of the central differences, on the [0, 1] axis

@@ -18,12 +18,14 @@ from blackbox_fx.data.composer import compose
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators import Call
 from blackbox_fx.estimators.audio_rules.trial import correlation
-from blackbox_fx.estimators.autodiff import Differentiable, check_gradient, check_output
+from blackbox_fx.estimators.autodiff import check_gradient, check_output
+from blackbox_fx.estimators.base import Differentiable
 from blackbox_fx.estimators.truth import AudioTruth
+from blackbox_fx.learning.clips import ClipStream
+from blackbox_fx.learning.scoring.held_out import HeldOutSet, best_gain, esr, make_held_out
 from blackbox_fx.losses import MultiResolutionSTFT
-from blackbox_fx.proxy.scoring.held_out import HeldOutSet, best_gain, esr, make_held_out
-from blackbox_fx.proxy.scoring.records import AudioGradient, ParameterGradient, Scores, Sound
-from blackbox_fx.proxy.training.clips import ClipStream
+from blackbox_fx.proxy.card import DRY
+from blackbox_fx.proxy.records import AudioGradient, ParameterGradient, Scores, Sound
 from blackbox_fx.runtime import Pool
 
 HELD_OUT = 2_000_000_000  # songs and settings of cards come from seeds from here on; train on none of them
@@ -104,7 +106,7 @@ def baselines(held_out: HeldOutSet) -> dict[str, Sound]:
     looked_up = torch.from_numpy(call.respond(batch.audio.numpy(), np.arange(len(points))))
     found = {
         "dry": batch.audio,
-        "dry at the best gain": best_gain(batch.audio, batch.wet),
+        DRY: best_gain(batch.audio, batch.wet),
         f"nearest of {_STORED} stored settings": looked_up,
     }
     return {name: sound(wet, held_out) for name, wet in found.items()}

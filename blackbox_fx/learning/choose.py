@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from blackbox_fx.learning.clips import ClipStream
+from blackbox_fx.learning.objectives import ClipObjective, Objective, ResponseObjective
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.nets import ProxyNet, Structured
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.training.clips import ClipStream
-from blackbox_fx.proxy.training.objectives import ClipObjective, Objective, ResponseObjective
 
 _EXACT = 1e-3  # relative error below which an effect is linear, or memoryless
 _SHORT_S = 0.09  # the impulse response of a filter

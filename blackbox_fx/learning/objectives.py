@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.errors import EffectError
+from blackbox_fx.learning.clips import Batch, ClipStream
+from blackbox_fx.learning.loss import Loss
 from blackbox_fx.proxy.nets import ProxyNet, Structured
 from blackbox_fx.proxy.nets.stages import RESPONSE
-from blackbox_fx.proxy.training.clips import Batch, ClipStream
-from blackbox_fx.proxy.training.loss import Loss
 
 _DEADLINE_S = 300.0  # for a batch
 _PER_CLIP = 4  # responses in a batch, for each clip of the stream's batches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from blackbox_fx.proxy.scoring.records import Scores, Sound
+from blackbox_fx.proxy.records import Scores, Sound
 
 Table = list[tuple[str, ...]]
 

@@ -19,17 +19,17 @@ from blackbox_fx.data.clips import Source
 from blackbox_fx.data.composer import compose
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import DataError, ParameterError
+from blackbox_fx.learning.choose import choose_net, choose_objective
+from blackbox_fx.learning.clips import ClipStream
+from blackbox_fx.learning.fit import TrainingLog, fit, flushed
+from blackbox_fx.learning.scoring.scores import baselines, measure, render_held_out
 from blackbox_fx.profiling import profile
 from blackbox_fx.proxy import weights
 from blackbox_fx.proxy.card import Card, Training, make_card
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
-from blackbox_fx.proxy.scoring.scores import baselines, measure, render_held_out
 from blackbox_fx.proxy.store import CARD, save_proxy
-from blackbox_fx.proxy.training.choose import choose_net, choose_objective
-from blackbox_fx.proxy.training.clips import ClipStream
-from blackbox_fx.proxy.training.fit import TrainingLog, fit, flushed
 from blackbox_fx.runtime import Inline, Processes
 from blackbox_fx.training.run import Run
 
@@ -162,7 +162,7 @@ def _train(
         if log.skipped or log.unstable:
             _log.warning("%d renders and %d steps were skipped.", log.skipped, log.unstable)
         weights.round_weights(net)
-        proxy = Proxy(net.eval(), effect.space, effect.name, effect.fingerprint)
+        proxy = Proxy(net.eval(), effect.space, effect.name, effect.fingerprint, address=recipe.effect)
         progress(0, 1, "scoring")
         with flushed():
             held_out = render_held_out(effect, pool, rate)

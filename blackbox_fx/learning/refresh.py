@@ -16,10 +16,10 @@ from blackbox_fx.core import checks
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
 from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.learning.clips import Batch
+from blackbox_fx.learning.fit import flushed
+from blackbox_fx.learning.loss import Loss
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.training.clips import Batch
-from blackbox_fx.proxy.training.fit import flushed
-from blackbox_fx.proxy.training.loss import Loss
 
 _SILENCE = 1e-4
 _CLIP = 1.0
@@ -104,7 +104,7 @@ class Refresh:
 
     def __repr__(self) -> str:
         counts = f"clips={len(self)}, kept={self.kept}, skipped={self.skipped}, steps={self.steps}"
-        return f"Refresh({self.proxy.effect}, {counts})"
+        return f"Refresh({self.proxy.effect_name}, {counts})"
 
     def watch(self, layer: BlackBox) -> RemovableHandle:
         """Keeps what a layer renders from now on, in training mode. A `Hybrid` that is given a refresh does so itself.

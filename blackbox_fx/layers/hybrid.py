@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Literal, final, get_args
+from typing import Any, Literal, Protocol, final, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,15 +15,28 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import Autodiff, Surrogate
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
-from blackbox_fx.layers.black_box import BlackBox, check_inputs
+from blackbox_fx.estimators.inputs import check_inputs
+from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.eager import eager
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.training.refresh import Refresh
 from blackbox_fx.runtime import Pool
 
 Mode = Literal["full", "half", "plain"]
 
 _SWAP = threading.Lock()  # `functional_call` puts other weights into the module while it runs
+
+
+@runtime_checkable
+class RefreshLike(Protocol):
+    """What keeps the renders of a layer to train a proxy on them: a `Refresh`."""
+
+    proxy: Proxy
+
+    def watch(self, layer: BlackBox) -> Any:
+        """Keeps what a layer renders from now on."""
+
+    def step(self) -> float | None:
+        """Trains the proxy for one step."""
 
 
 @final
@@ -51,8 +64,7 @@ class Hybrid(nn.Module):
         refresh: made for this proxy; keeps the renders of training, see `Refresh`. Only "full" renders in training.
 
     Attributes:
-        real: the `BlackBox` that renders. Used by itself, it is "full" too, but runs the proxy once for each of the two
-            gradients instead of once for both.
+        real: the `BlackBox` that renders. Used by itself, it is "full" too.
         failed: which items of its last forward pass have failed, (batch,), where the pool skips failures: their output
             is the dry audio and their gradients are zero.
         mode: may be changed at any time.
@@ -80,17 +92,19 @@ class Hybrid(nn.Module):
         mode: Mode = "full",
         *,
         pool: Pool | None = None,
-        refresh: Refresh | None = None,
+        refresh: RefreshLike | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(proxy, Proxy):
             raise ParameterError(f"proxy must be a Proxy, got {proxy!r}; see bfx.load_proxy.")
-        pull = Autodiff(self._differentiable), Surrogate(self._differentiable)
-        self.real = BlackBox(effect, pull[0], audio_rule=pull[1], pool=pool, sample_rate=proxy.sample_rate)
+        pulled = self._differentiable  # one object, so that both gradients come of one pass
+        self.real = BlackBox(
+            effect, Autodiff(pulled), audio_rule=Surrogate(pulled), pool=pool, sample_rate=proxy.sample_rate
+        )
         proxy.require(effect)
         self.proxy, self.mode, self.refresh = proxy, mode, refresh
         if refresh is not None:
-            if not isinstance(refresh, Refresh):
+            if not isinstance(refresh, RefreshLike):
                 raise ParameterError(f"refresh must be a Refresh, such as bfx.Refresh(proxy), got {refresh!r}.")
             if refresh.proxy is not proxy or mode != "full":
                 raise ParameterError(
