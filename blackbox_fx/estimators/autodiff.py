@@ -68,7 +68,7 @@ def pull(surrogate: Differentiable, call: Call, cotangent: Tensor, audio: bool =
     kept = call.pullbacks.find(key)
     if kept is not None and (kept[0] is not None or not audio) and (kept[1] is not None or not params):
         return kept
-    inputs = call.audio.detach().clone(), call.params.detach().clone()
+    inputs = call.audio.detach().clone(), _settled(call)
     asked = [audio or call.pullbacks.audio, params or call.pullbacks.params]
     wanted = [x.requires_grad_() for x, ask in zip(inputs, asked, strict=True) if ask]
     with torch.enable_grad():
@@ -83,6 +83,14 @@ def pull(surrogate: Differentiable, call: Call, cotangent: Tensor, audio: bool =
     both = grads[0], grads[1]
     call.pullbacks.keep(key, both)
     return both
+
+
+def _settled(call: Call) -> Tensor:
+    """The params as the effect sees them: at the steps, states and options that they decode to."""
+    space = call.effect.space
+    if not space.unit_steps.any():
+        return call.params.detach().clone()
+    return torch.from_numpy(space.snap(call.points)).to(call.params)
 
 
 def _found(grad: Tensor | None, x: Tensor) -> Tensor:

@@ -190,6 +190,11 @@ def carry_out(plan: Plan, call: Call, cotangent: Tensor, ahead: Ahead | None = N
     return torch.from_numpy(call.estimate(plan, cotangent, ahead))
 
 
+def surrogate_name(surrogate: Differentiable) -> str:
+    """What to call a surrogate in tables and in states."""
+    return str(getattr(surrogate, "name", getattr(surrogate, "__name__", type(surrogate).__name__)))
+
+
 class _State(bytes):
     """The state of a random generator."""
 
@@ -236,7 +241,12 @@ class Estimator(_Replicable, abc.ABC):
 
     A subclass implements `vjp` and `cost`. One whose renders do not depend on the cotangent subclasses `Probing`, and
     implements `plan` and `cost`.
+
+    Attributes:
+        wants_surrogates: whether it uses `Call.surrogates`.
     """
+
+    wants_surrogates: ClassVar[bool] = False
 
     @abc.abstractmethod
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
@@ -284,9 +294,11 @@ class AudioRule(_Replicable, abc.ABC):
 
     Attributes:
         any_channels: whether it supports effects whose output has another number of channels than their input.
+        wants_surrogates: whether it uses `Call.surrogates`.
     """
 
     any_channels: ClassVar[bool] = False
+    wants_surrogates: ClassVar[bool] = False
 
     @abc.abstractmethod
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.autodiff import check_surrogate, surrogate_scores, surrogate_vjp
-from blackbox_fx.estimators.base import Call, Differentiable, Estimator, Probing
+from blackbox_fx.estimators.base import Call, Differentiable, Estimator, Probing, surrogate_name
 from blackbox_fx.estimators.moves import reaches
 from blackbox_fx.space import Space
 
@@ -99,5 +99,4 @@ class ControlVariate(Estimator):
 
     def extra_repr(self) -> str:
         """The surrogate where it is no module, and c."""
-        name = getattr(self.surrogate, "name", getattr(self.surrogate, "__name__", type(self.surrogate).__name__))
-        return f"surrogate={name}, c={self.c:.3g}"
+        return f"surrogate={surrogate_name(self.surrogate)}, c={self.c:.3g}"

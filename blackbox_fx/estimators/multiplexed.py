@@ -113,6 +113,12 @@ class MultiplexedSPSA(Stochastic):
     def _plain(self) -> SPSA:
         return SPSA(self.pairs, self.step, self.generator)
 
+    @property
+    def error(self) -> float | None:
+        """The least squared error that checks have measured, over the squared gradient; None before the first."""
+        known = self._errors[np.isfinite(self._errors)]
+        return float(known.min()) if len(known) else None
+
     def fits(self, call: Call) -> bool:
         """Whether the clip is long enough for four blocks, and there is more than one column."""
         return bool(self._fitting(call)) and int(np.count_nonzero(reaches(call.effect.space, self.step))) > 1

@@ -18,9 +18,11 @@ from blackbox_fx.core import checks, system
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
-from blackbox_fx.estimators.base import carry_out, to_numpy
+from blackbox_fx.estimators.autodiff import check_surrogate
+from blackbox_fx.estimators.base import Differentiable, Pullbacks, carry_out, to_numpy
 from blackbox_fx.estimators.inputs import check_inputs
 from blackbox_fx.layers.eager import eager
+from blackbox_fx.proxy.find import find_proxies
 from blackbox_fx.runtime import Ahead, Inline, Job, Pool, shared_pool
 
 _MOST_AHEAD = 512 * 2**20  # bytes
@@ -64,11 +66,12 @@ class _Render(torch.autograd.Function):
         )
         if len(audio) and ctx.failed.all():
             return grad_audio, grad_params, None, None, None
+        pullbacks = Pullbacks(grad_audio is not None, grad_params is not None)
         if grad_audio is not None:
-            call = layer.call_at(audio, params, output, ctx.failed)
+            call = layer.call_at(audio, params, output, ctx.failed, pullbacks)
             grad_audio = call.without_failed(layer.audio_rule.vjp(call, cotangent)).to(audio)
         if grad_params is not None:
-            call = layer.call_at(audio, params, output, ctx.failed)
+            call = layer.call_at(audio, params, output, ctx.failed, pullbacks)
             plan, renders = ctx.ahead or (None, None)
             planned = plan is not None
             found = carry_out(plan, call, cotangent, renders) if planned else layer.estimator.vjp(call, cotangent)
@@ -94,6 +97,9 @@ class BlackBox(nn.Module):
             or a `Rack` with any), run in worker processes, so that their crashes and hangs cannot end this process: in
             one `Processes()` that all layers share. Others run in `Inline()`.
         sample_rate: in Hz.
+        surrogates: differentiable models of the effect, such as a `Proxy` or a `Twin`, that `Auto` and `Verified` may
+            use in place of renders, once they have measured them. If not given, those that `find_proxies` finds at the
+            first backward pass: shipped, your own, and what `prepare` has trained. () for none.
         lookahead: whether the renders that an estimator wants begin right after the forward pass, in the background, so
             that the backward pass finds them done; gradients are the same. Not with `Inline`, which has no workers. If
             not given: with `Processes`, unless those renders would take more than 512 MiB of memory.
@@ -129,6 +135,7 @@ class BlackBox(nn.Module):
         pool: Pool | None = None,
         sample_rate: float = 44100,
         lookahead: bool | None = None,
+        surrogates: Sequence[Differentiable] | None = None,
     ) -> None:
         super().__init__()
         for given, kind in ((estimator, Estimator), (audio_rule, AudioRule), (pool, Pool)):
@@ -147,7 +154,10 @@ class BlackBox(nn.Module):
                 f"lookahead needs a pool with workers of its own, got {type(self.pool).__name__}; use Processes or "
                 "Threads."
             )
-        for module in self.modules():
+        self._surrogates: tuple[Differentiable, ...] | None = None if surrogates is None else tuple(surrogates)
+        for surrogate in surrogates or ():
+            check_surrogate("A surrogate", surrogate)
+        for module in (*self.modules(), *(surrogates or ())):
             if isinstance(module, ProxyLike):
                 module.require(effect)
 
@@ -189,9 +199,40 @@ class BlackBox(nn.Module):
                 "the gradient of audio for equal numbers only; use audio_rule=Surrogate(...), or audio.detach()."
             )
 
-    def call_at(self, audio: Tensor, params: Tensor, output: Tensor, failed: NDArray[np.bool_] | None = None) -> Call:
+    @property
+    def surrogates(self) -> tuple[Differentiable, ...]:
+        """The differentiable models of the effect that there are."""
+        if self._surrogates is None:
+            self._surrogates = tuple(find_proxies(self.effect, self.sample_rate))
+        return self._surrogates
+
+    def _surrogates_on(self, device: torch.device) -> tuple[Differentiable, ...]:
+        if not (self.estimator.wants_surrogates or self.audio_rule.wants_surrogates):
+            return ()
+        for surrogate in self.surrogates:
+            if isinstance(surrogate, nn.Module):
+                surrogate.to(device)
+        return self.surrogates
+
+    def call_at(
+        self,
+        audio: Tensor,
+        params: Tensor,
+        output: Tensor,
+        failed: NDArray[np.bool_] | None = None,
+        pullbacks: Pullbacks | None = None,
+    ) -> Call:
         """A forward pass of this layer as estimators see it; see `Call` for the arguments."""
-        call = Call(self.effect, self.pool, self.sample_rate, audio, params.clamp(0.0, 1.0), output)
+        call = Call(
+            self.effect,
+            self.pool,
+            self.sample_rate,
+            audio,
+            params.clamp(0.0, 1.0),
+            output,
+            surrogates=self._surrogates_on(audio.device),
+            pullbacks=pullbacks or Pullbacks(),
+        )
         if failed is not None:
             call.failed[:] = failed
         return call

@@ -28,6 +28,7 @@ class AdaptedProxy(nn.Module):
         proxy: of the same effect.
         space: of the effect as it is used.
         name: for tables.
+        digest: of its weights.
 
     Raises:
         ParameterError: a space that the proxy does not cover: parameters that it has not learnt, other held values,
@@ -37,9 +38,9 @@ class AdaptedProxy(nn.Module):
     matrix: Tensor
     offset: Tensor
 
-    def __init__(self, proxy: Proxy, space: Space, name: str = "") -> None:
+    def __init__(self, proxy: Proxy, space: Space, name: str = "", digest: str = "") -> None:
         super().__init__()
-        self.proxy, self.name = proxy, name or proxy.effect_name
+        self.proxy, self.name, self.digest = proxy, name or proxy.effect_name, digest or None
         self.columns = space.columns
         matrix, offset = _columns(proxy.space, space)
         self.register_buffer("matrix", torch.from_numpy(matrix).float(), persistent=False)

@@ -40,7 +40,7 @@ def find_proxies(effect: Effect, sample_rate: float) -> list[AdaptedProxy]:
             continue
         try:
             if effect.with_space(card.space).fingerprint == card.original.fingerprint:
-                proxy = AdaptedProxy(_opened(folder, card.sha256), effect.space, name)
+                proxy = AdaptedProxy(_opened(folder, card.sha256), effect.space, name, card.sha256)
                 if proxy.proxy.sample_rate == sample_rate:
                     found.append((card.scores.sound.esr, proxy))
         except ParameterError as error:

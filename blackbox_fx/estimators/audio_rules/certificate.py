@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 from blackbox_fx.core import cache
 
 _log = logging.getLogger("blackbox_fx")
-_FOLDER, _FORMAT = "audio_rules", 1
+_FOLDER, _FORMAT = "audio_rules", 2
 
 
 @final
@@ -27,6 +28,8 @@ class Certificate:
         differentiable: whether the response to small changes of the input is proportional to them. If not, gradients
             are smoothed over changes as large as `size`.
         size: of the probes, against the clip's root mean square.
+        surrogate: the name of the surrogate that is used instead of rules, or "".
+        milliseconds: that a gradient takes for each item, by the text of rules and the name of surrogates.
     """
 
     effect: str
@@ -36,28 +39,25 @@ class Certificate:
     error: float
     differentiable: bool
     size: float
+    surrogate: str = ""
+    milliseconds: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
+
+    @property
+    def what(self) -> str:
+        """What gives the gradient."""
+        return f"Surrogate({self.surrogate})" if self.surrogate else " or ".join(self.rules)
 
     def __str__(self) -> str:
         """One line to read."""
         kind = "" if self.differentiable else f", no derivative: smoothed over changes of {self.size:.0%} of the level"
-        return f"{' or '.join(self.rules)}: cosine {self.cosine:.3f} +- {self.error:.3f}{kind}"
+        return f"{self.what}: cosine {self.cosine:.3f} +- {self.error:.3f}{kind}"
 
 
 def load(key: str) -> Certificate | None:
     """The certificate that was kept under a key; None if there is none that can be read."""
     data = cache.load(_FOLDER, key)
     try:
-        if data is None or data["format"] != _FORMAT:
-            return None
-        return Certificate(
-            effect=str(data["effect"]),
-            rules=tuple(str(rule) for rule in data["rules"]),
-            scores={str(rule): float(score) for rule, score in data["scores"].items()},
-            cosine=float(data["cosine"]),
-            error=float(data["error"]),
-            differentiable=bool(data["differentiable"]),
-            size=float(data["size"]),
-        )
+        return None if data is None or data["format"] != _FORMAT else from_plain(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         _log.warning("Cannot read %s (%s); the effect is measured again.", cache.where(_FOLDER, key), error)
         return None
@@ -66,3 +66,18 @@ def load(key: str) -> Certificate | None:
 def save(key: str, certificate: Certificate) -> None:
     """Keeps a certificate."""
     cache.save(_FOLDER, key, {"format": _FORMAT} | dataclasses.asdict(certificate))
+
+
+def from_plain(data: Mapping[str, Any]) -> Certificate:
+    """The certificate that `dataclasses.asdict` made plain. Raises what a wrong type does."""
+    return Certificate(
+        effect=str(data["effect"]),
+        rules=tuple(str(rule) for rule in data["rules"]),
+        scores={str(rule): float(score) for rule, score in data["scores"].items()},
+        cosine=float(data["cosine"]),
+        error=float(data["error"]),
+        differentiable=bool(data["differentiable"]),
+        size=float(data["size"]),
+        surrogate=str(data["surrogate"]),
+        milliseconds={str(name): float(ms) for name, ms in data["milliseconds"].items()},
+    )

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import logging
+import time
 import warnings
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.audio_rules import certificate
-from blackbox_fx.estimators.audio_rules.base import Modelled, visit
+from blackbox_fx.estimators.audio_rules.base import Modelled, Signal, visit
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
 from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 from blackbox_fx.estimators.audio_rules.probes import SMALL
+from blackbox_fx.estimators.audio_rules.stand_in import certify_surrogates
 from blackbox_fx.estimators.audio_rules.trial import (
     best,
     certify,
@@ -27,20 +32,27 @@ from blackbox_fx.estimators.audio_rules.trial import (
     ranking_probe,
     union,
 )
-from blackbox_fx.estimators.base import AudioRule, Call, to_numpy
+from blackbox_fx.estimators.autodiff import pull
+from blackbox_fx.estimators.base import AudioRule, Call, Differentiable, surrogate_name, to_numpy
+from blackbox_fx.estimators.choice import EXACT
 
 _log = logging.getLogger("blackbox_fx")
+_RIGHT = 0.98  # cosine of a surrogate for which no rule is tried
+_FORWARDS = 6  # a gradient of audio may take as long as this many renders; longer counts as error
 
 
 @final
 class Verified(AudioRule):
-    """Tries every rule on the effect itself, and uses the one that predicts the effect best.
+    """Tries proxies and rules on the effect itself, and uses what predicts the effect best for its time.
 
-    On the first backward pass, the effect renders probes on excerpts of the batch's audio, at random settings. All
-    rules are fitted to the same probes. Two further probes rank them: one of noise and one that swells, since a rule
-    may be right for noise and wrong for the level of a passage. Eight more certify the winner: `certificate` has the
-    cosine of its gradient to the true one, with a standard error. All this takes about 50 renders of 1 s at each of 8
-    settings. It is done once, and the result is kept in the user's cache under the effect's fingerprint.
+    Where the effect has proxies, see `BlackBox`, they are tried first, by the probes that certify, on excerpts of the
+    batch's audio at random settings. One with a cosine of .98 is used: it takes no renders. Otherwise rules are tried.
+
+    For rules, the effect renders probes there, at the first backward pass. All rules are fitted to the same probes. Two
+    further probes rank them: one of noise and one that swells, since a rule may be right for noise and wrong for the
+    level of a passage. Eight more certify the winner: `certificate` has the cosine of its gradient to the true one,
+    with a standard error. All this takes about 50 renders of 1 s at each of 8 settings. It is done once, and the result
+    is kept in the user's cache under the effect's fingerprint.
 
     Where the best rule changes with the settings, up to three rules share one set of probes. Every call then chooses
     between them and a plain wire, by a probe that none was fitted to. Every `recheck` calls, the winner is certified
@@ -56,16 +68,22 @@ class Verified(AudioRule):
     Args:
         threshold: a certified cosine below this causes one warning.
         recheck: calls between certifications; 0 for none.
+        choice: "surrogate" or "rules" fixes the choice, so that no measured time decides; None measures.
 
     Attributes:
-        certificate: the result, after the first backward pass; None before.
+        certificate: the result, after the first backward pass; None before. It is part of `state_dict`.
 
     Raises:
         ParameterError: a threshold outside [0, 1], or a negative recheck.
     """
 
-    def __init__(self, threshold: float = 0.9, recheck: int = 500) -> None:
+    wants_surrogates = True
+
+    def __init__(
+        self, threshold: float = 0.9, recheck: int = 500, choice: Literal["surrogate", "rules"] | None = None
+    ) -> None:
         super().__init__()
+        self.fixed = checks.one_of("choice", choice, (None, "surrogate", "rules"))
         if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
             raise ParameterError(f"threshold must be a cosine in [0, 1], got {threshold!r}.")
         if not isinstance(recheck, int) or recheck < 0:
@@ -83,6 +101,8 @@ class Verified(AudioRule):
         elif self.recheck and self._calls % self.recheck == 0:
             self._certify(call, cotangent, again=True)
         self._calls += 1
+        if (surrogate := self._surrogate(call)) is not None:
+            return self._pull(surrogate, call, cotangent)
         rules = self._chosen
         cotangents = to_numpy(cotangent).astype(np.float64)
         if len(rules) == 1:
@@ -103,35 +123,109 @@ class Verified(AudioRule):
     def _chosen(self) -> list[Modelled]:
         return chosen_rules(self.certificate) if self.certificate else []
 
+    def _surrogate(self, call: Call) -> Differentiable | None:
+        """The surrogate that was chosen, if the call has it."""
+        if self.certificate is None or not self.certificate.surrogate:
+            return None
+        known = {surrogate_name(surrogate): surrogate for surrogate in call.surrogates}
+        return known.get(self.certificate.surrogate)
+
+    def _pull(self, surrogate: Differentiable, call: Call, cotangent: Tensor) -> Tensor:
+        grad = pull(surrogate, call, cotangent, audio=True)[0]
+        assert grad is not None
+        return grad
+
     def _certify(self, call: Call, cotangent: Tensor, again: bool) -> None:
-        key = hashlib.blake2b(
-            f"{call.effect.fingerprint} {call.sample_rate} {call.audio.shape[1]} "
-            f"{[repr(rule) for rule in portfolio()]}".encode(),
-            digest_size=12,
-        ).hexdigest()
         if again and self.certificate is not None:
             trial, v = make_trial(call, cotangent, random=False)
-            cosine, error = certify(trial, v, self._chosen, self.certificate.size)
+            surrogate = self._surrogate(call)
+            if surrogate is not None:
+                cosine, error, _ = certify_surrogates(trial, v, [surrogate])[0]
+            else:
+                cosine, error = certify(trial, v, self._chosen, self.certificate.size)
             if cosine >= self.certificate.cosine - 0.1 - error:
                 return
-            _log.info("%s: the audio rule has fallen to %.3f here; all are tried again.", call.effect.name, cosine)
-        found = None if again else certificate.load(key)
-        if found is None or not chosen_rules(found):
-            _log.warning(
-                "Audio rules are tried on %s, once: a few hundred renders of a second, up to a minute of computing.",
-                call.effect.name,
-            )
-            found = choose(*make_trial(call, cotangent, random=True))
-            certificate.save(key, found)
-        self.certificate = found
+            _log.info("%s: the audio gradient has fallen to %.3f here; all are tried again.", call.effect.name, cosine)
+        self.certificate = self._found(call, cotangent, again)
         _log.info("Audio rule of %s: %s", call.effect.name, self.certificate)
-        if found.cosine < self.threshold and not again:
+        if self.certificate.cosine < self.threshold and not again:
             warnings.warn(
-                f"The audio gradient of {call.effect.name} is uncertain ({self.certificate}); train a proxy of it, or "
-                "split a Rack into a Chain.",
+                f"The audio gradient of {call.effect.name} is uncertain ({self.certificate}); train a proxy of it with "
+                "bfx.prepare, or split a Rack into a Chain.",
                 stacklevel=2,
             )
+
+    def _found(self, call: Call, cotangent: Tensor, again: bool) -> Certificate:
+        """The certificate of the best there is; from the cache unless it is wanted again."""
+        key = _key(call, self.fixed)
+        found = None if again or key is None else certificate.load(key)
+        if found is not None and (chosen_rules(found) or found.surrogate):
+            return found
+        trial, vs = make_trial(call, cotangent, random=True)
+        best = self._best_surrogate(call, trial, vs)
+        if best is not None and (self.fixed == "surrogate" or best.cosine >= _RIGHT):
+            found = best
+        else:
+            _log.warning(
+                "Audio rules are tried on %s, once; `blackbox-fx prepare` trains a proxy of it that takes no renders.",
+                call.effect.name,
+            )
+            found = self._better(choose(trial, vs), best, trial, vs)
+        if key is not None:
+            certificate.save(key, found)
+        return found
+
+    def _best_surrogate(self, call: Call, trial: Call, vs: list[Signal]) -> Certificate | None:
+        if not call.surrogates or self.fixed == "rules":
+            return None
+        names = [surrogate_name(surrogate) for surrogate in call.surrogates]
+        standings = certify_surrogates(trial, vs, call.surrogates)
+        k = max(range(len(names)), key=lambda k: standings[k].cosine)
+        scores = {name: standing.cosine for name, standing in zip(names, standings, strict=True)}
+        times = {name: 1e3 * standing.seconds for name, standing in zip(names, standings, strict=True)}
+        cosine, error, _ = standings[k]
+        return Certificate(call.effect.name, (), scores, cosine, error, True, SMALL, names[k], times)
+
+    def _better(self, rules: Certificate, other: Certificate | None, trial: Call, vs: list[Signal]) -> Certificate:
+        """The rules or a surrogate, by squared error at equal time, with the scores of both."""
+        if other is None:
+            return rules
+        began = time.perf_counter()
+        certify(trial, vs, chosen_rules(rules), rules.size)
+        spent = 1e3 * (time.perf_counter() - began) / len(vs)
+        began = time.perf_counter()
+        trial.respond(to_numpy(trial.audio), np.arange(len(vs)))
+        budget = _FORWARDS * 1e3 * (time.perf_counter() - began) / len(vs)
+
+        def score(found: Certificate, ms: float) -> float:
+            return max(1 - found.cosine**2, EXACT) * max(1.0, ms / budget)
+
+        quicker = score(other, other.milliseconds[other.surrogate]) < score(rules, spent)
+        both = dict(scores=rules.scores | other.scores, milliseconds={rules.what: spent} | other.milliseconds)
+        return dataclasses.replace(other if quicker else rules, **both)
+
+    def get_extra_state(self) -> Tensor:
+        """The certificate and the number of calls, as the bytes of a JSON text: part of `state_dict`."""
+        plain = None if self.certificate is None else dataclasses.asdict(self.certificate)
+        text = json.dumps({"calls": self._calls, "certificate": plain})
+        return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restores what `get_extra_state` gave."""
+        plain = json.loads(bytes(state.cpu().tolist()))
+        self._calls = int(plain["calls"])
+        self.certificate = None if plain["certificate"] is None else certificate.from_plain(plain["certificate"])
 
     def extra_repr(self) -> str:
         """The certificate."""
         return str(self.certificate or "not tried yet")
+
+
+def _key(call: Call, fixed: str | None) -> str | None:
+    """What a certificate is kept under; None where a surrogate cannot be told from another one."""
+    surrogates = [getattr(surrogate, "digest", None) for surrogate in call.surrogates]
+    if None in surrogates:
+        return None
+    rules = [repr(rule) for rule in portfolio()]
+    text = f"{call.effect.fingerprint} {call.sample_rate} {call.audio.shape[1]} {rules} {surrogates} {fixed}"
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -1,0 +1,206 @@
+"""Compares surrogates with their effect: along random directions of its settings, by differences of renders."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.estimators.autodiff import surrogate_scores, surrogate_vjp
+from blackbox_fx.estimators.base import Call, Differentiable, Plan, Rows
+from blackbox_fx.estimators.moves import Move, coarse_moves, pair, reaches
+
+STEP = 1e-3
+DIRECTIONS = 4  # for each item, and as many coarse moves
+_ITEMS = 8
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What a check found, as sums over directions and moves; shapes (surrogate,) or (), in units of the gradient.
+
+    Args:
+        fine: squared gradient of the columns that move by small steps.
+        coarse: squared gradient of the others.
+        fine_off: squared error of each surrogate in the former; infinite where it failed.
+        coarse_off: squared error of each surrogate in the latter.
+        product: inner product of each surrogate's gradient with the effect's.
+        size: squared gradient of each surrogate.
+        doubt: standard error of each surrogate's error over the gradient, over items.
+        render: seconds for each render.
+        pass_: seconds for a gradient of each surrogate, for each item.
+        items: on which it was made.
+    """
+
+    fine: float
+    coarse: float
+    fine_off: Rows
+    coarse_off: Rows
+    product: Rows
+    size: Rows
+    doubt: Rows
+    render: float
+    pass_: Rows
+    items: int
+
+    def blended(self, old: Comparison | None) -> Comparison:
+        """With what an earlier check found, at half the weight."""
+        if old is None or old.fine_off.shape != self.fine_off.shape:
+            return self
+        names = ("fine", "coarse", "fine_off", "coarse_off", "product", "size")
+        sums = {name: getattr(self, name) + 0.5 * getattr(old, name) for name in names}
+        return dataclasses.replace(self, **sums, items=self.items + old.items)
+
+
+RENDERS = 3 * DIRECTIONS  # for each item that a comparison takes, at most
+
+
+def compare(
+    call: Call, cotangent: Tensor, surrogates: tuple[Differentiable, ...], generator: torch.Generator
+) -> Comparison | None:
+    """Measures how far the gradients of surrogates are from the effect's; None where that is zero or unknown.
+
+    For signs s, <g, s> is a difference of two renders, and the mean of its square is |g|^2: so is that of the
+    difference between a surrogate's and the effect's answer its squared error. No gradient need be known for it.
+
+    Args:
+        call: the forward pass; up to 8 of its items are used.
+        cotangent: of the outputs.
+        surrogates: of the effect.
+        generator: draws items, directions and moves.
+    """
+    chosen = torch.randperm(len(call.params), generator=generator)[:_ITEMS]
+    chosen = chosen[torch.from_numpy(~call.failed[chosen.numpy()])]
+    part = _part(call, chosen)
+    cotangent = cotangent[chosen.to(cotangent.device)]
+    plan, moved, moves, owners = _probes(part, generator)
+    began = time.perf_counter()
+    scores = part.project(plan, cotangent)
+    render = (time.perf_counter() - began) / max(1, len(plan.items))
+    n = len(moved)
+    ok = ~part.failed
+    items = plan.items[:n]
+    true = np.where(ok[items], scores[:n] - scores[n : 2 * n], 0.0) / (2 * STEP)
+    here = part.here(cotangent)
+    jumps = np.array([m.weight * (s - here[k]) for m, k, s in zip(moves, owners, scores[2 * n :], strict=True)])
+    jumps = np.where(ok[owners], jumps, 0.0)
+    answers = [_answers(s, part, cotangent, moved, items, moves, owners) for s in surrogates]
+    share = _share(part, owners)
+    power = _sums(np.square(true) / DIRECTIONS, items, len(ok)), _sums(share * jumps**2, owners, len(ok))
+    total = float(power[0].sum() + power[1].sum())
+    if not ok.any() or not total > 0 or not np.isfinite(total):
+        return None
+    found = [_off(true, jumps, answer, items, owners, share, ok) for answer in answers]
+    offs = [(a.sum(), b.sum(), p, s, _doubt(a + b, power[0] + power[1])) for a, b, p, s in found]
+    columns = np.array(offs, np.float64).reshape(len(surrogates), 5).T
+    passes = np.array([answer[2] for answer in answers])
+    return Comparison(
+        float(power[0].sum()), float(power[1].sum()), *columns, render=render, pass_=passes, items=int(ok.sum())
+    )
+
+
+Whole = NDArray[np.int64]
+Answer = tuple[Rows, Rows, float]  # along directions, at moves, and seconds for each item
+
+
+def _sums(values: Rows, owners: Whole, count: int) -> Rows:
+    """The sum of the values of every owner, (count,)."""
+    total = np.zeros(count)
+    np.add.at(total, owners, values)
+    return total
+
+
+def _part(call: Call, items: Tensor) -> Call:
+    audio, params, output = (x[items.to(x.device)] for x in (call.audio, call.params, call.output))
+    return dataclasses.replace(call, audio=audio, params=params, output=output)
+
+
+def _probes(call: Call, generator: torch.Generator) -> tuple[Plan, Rows, list[Move], Whole]:
+    """Both ends of random directions, the way between them, and random coarse moves with their items."""
+    space, points = call.effect.space, call.points
+    batch, width = points.shape
+    reach = reaches(space, STEP)
+    items = np.repeat(np.arange(batch), DIRECTIONS if reach.any() else 0)
+    signs = torch.randint(2, (len(items), width), generator=generator).numpy() * 2.0 - 1
+    plus, minus, moved = pair(space, space.snap(points)[items], signs * reach)
+    moves: list[Move] = []
+    owners: list[int] = []
+    for item, point in enumerate(points):
+        possible = coarse_moves(space, point, reach)
+        drawn = torch.randperm(len(possible), generator=generator)[:DIRECTIONS].tolist()
+        moves += [possible[k] for k in drawn]
+        owners += [item] * len(drawn)
+    ends = np.array([move.point for move in moves]).reshape(len(moves), width)
+    at = np.array(owners, np.int64)
+    nothing = np.zeros((batch, width))
+    plan = Plan(np.concatenate([plus, minus, ends]), np.concatenate([items, items, at]), lambda scores, here: nothing)
+    return plan, moved, moves, at
+
+
+def _share(call: Call, owners: Whole) -> Rows:
+    """For each drawn move, how many possible ones it stands for."""
+    reach = reaches(call.effect.space, STEP)
+    possible = np.array([len(coarse_moves(call.effect.space, point, reach)) for point in call.points], np.float64)
+    drawn = np.bincount(owners, minlength=len(possible))
+    return possible[owners] / np.maximum(drawn[owners], 1)
+
+
+def _answers(
+    surrogate: Differentiable,
+    call: Call,
+    cotangent: Tensor,
+    moved: Rows,
+    items: Whole,
+    moves: list[Move],
+    owners: Whole,
+) -> Answer:
+    """What a surrogate says to directions and moves; NaN where it fails."""
+    try:
+        surrogate_vjp(surrogate, dataclasses.replace(call), cotangent)  # the first pass may compile something
+        began = time.perf_counter()
+        both = dataclasses.replace(call, pullbacks=type(call.pullbacks)(audio=True, params=True))
+        slopes = surrogate_vjp(surrogate, both, cotangent).double().cpu().numpy()
+        seconds = (time.perf_counter() - began) / max(1, len(call.params))
+        along = np.einsum("nw,nw->n", slopes[items], moved) / (2 * STEP)
+        if not moves:
+            return along, np.zeros(0), seconds
+        ends = np.stack([move.point for move in moves])
+        there = surrogate_scores(surrogate, call, cotangent, ends, owners)
+        here = surrogate_scores(surrogate, call, cotangent, call.points, np.arange(len(call.points)))
+    except (AudioError, ParameterError):
+        return np.full(len(moved), np.nan), np.full(len(moves), np.nan), 0.0
+    jumps = np.array([m.weight for m in moves]) * (there - here[owners])
+    return along, jumps, seconds
+
+
+def _off(
+    true: Rows, jumps: Rows, answer: Answer, items: Whole, owners: Whole, share: Rows, ok: Whole
+) -> tuple[Rows, Rows, float, float]:
+    """Squared errors of an answer by item, fine and coarse; its product with the truth and its own square."""
+    along = np.where(ok[items], answer[0], 0.0)
+    there = np.where(ok[owners], answer[1], 0.0)
+    if not (np.isfinite(along).all() and np.isfinite(there).all()):
+        lost = np.full(len(ok), np.inf)
+        return lost, lost, 0.0, np.inf
+    fine = _sums(np.square(along - true) / DIRECTIONS, items, len(ok))
+    coarse = _sums(share * np.square(there - jumps), owners, len(ok))
+    product = float((along * true).sum() / DIRECTIONS + (share * there * jumps).sum())
+    size = float(np.square(along).sum() / DIRECTIONS + (share * np.square(there)).sum())
+    return fine, coarse, product, size
+
+
+def _doubt(off: Rows, power: Rows) -> float:
+    """Standard error of sum(off) / sum(power), over items left out in turn."""
+    n = len(off)
+    if n < 2 or not np.isfinite(off).all():
+        return float("nan") if n < 2 else 0.0
+    rest = power.sum() - power
+    each = np.divide(off.sum() - off, rest, out=np.zeros(n), where=rest > 0)
+    return float(np.sqrt((n - 1) / n * np.square(each - each.mean()).sum()))
