@@ -60,6 +60,8 @@ from .layers.console import Console as Console
 from .layers.expectation import expected_loss as expected_loss
 from .layers.hybrid import Hybrid as Hybrid
 from .layers.mix import Mix as Mix
+from .learning.prepare import Prepared as Prepared
+from .learning.prepare import prepare as prepare
 from .learning.refresh import Refresh as Refresh
 from .learning.train import train_proxy as train_proxy
 from .losses import MultiResolutionSTFT as MultiResolutionSTFT

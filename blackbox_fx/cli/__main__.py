@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from blackbox_fx.cli import effects, presets, profile, proxy
+from blackbox_fx.cli import effects, prepare, presets, profile, proxy
 from blackbox_fx.cli.bench import faults, gradients, timing
 from blackbox_fx.errors import BlackBoxError
 from blackbox_fx.report import terminal as show
@@ -25,7 +25,15 @@ proxies = typer.Typer(help="Neural proxies of effects.", no_args_is_help=True)
 app.add_typer(train, name="train")
 app.add_typer(proxies, name="proxy")
 app.add_typer(measure, name="bench")
-for command in (mix.demo, effects.effects, profile.inspect, profile.check, effects.render, presets.preset):
+for command in (
+    mix.demo,
+    effects.effects,
+    profile.inspect,
+    profile.check,
+    prepare.prepare,
+    effects.render,
+    presets.preset,
+):
     app.command()(command)
 train.command("mix")(mix.train_mix)
 proxies.command("train")(proxy.train)

@@ -84,6 +84,9 @@ def train(
         show.err.print(f"stopped; the proxy is in {out}, without a page", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
     show.out.print(f"Open {page}", markup=False, soft_wrap=True)
+    if trained.card.failure:
+        show.err.print(f"failed: {trained.card.failure}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
 
 
 def _recipe(

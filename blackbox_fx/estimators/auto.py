@@ -120,7 +120,7 @@ class Auto(Estimator):
 
     def _show(self, call: Call, estimator: Estimator, reason: str) -> None:
         if reason != self.reason:
-            _log.info("%s: %s, since %s", call.effect.name, estimator, reason)
+            _log.info("%s: %s, since %s", call.effect.name, _brief(estimator), reason)
         self._shown, self.reason = [estimator], reason
 
     def _is_due(self, call: Call) -> bool:
@@ -217,7 +217,7 @@ class Auto(Estimator):
         plain = {
             "calls": self._calls,
             "choice": None if self.choice is None else self.choice.to_plain(),
-            "measured": None if self._measured is None else _plain(self._measured),
+            "measured": None if self._measured is None else self._measured.to_plain(),
         }
         return torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)
 
@@ -226,11 +226,15 @@ class Auto(Estimator):
         plain = json.loads(bytes(state.cpu().tolist()))
         self._calls = int(plain["calls"])
         self.choice = None if plain["choice"] is None else Choice.from_plain(plain["choice"])
-        self._measured = None if plain["measured"] is None else _comparison(plain["measured"])
+        self._measured = None if plain["measured"] is None else Comparison.from_plain(plain["measured"])
 
     def extra_repr(self) -> str:
         """The number of renders, what was chosen last and why."""
         return f"renders={self.renders}, chosen={type(self.chosen).__name__ if self._shown else None} ({self.reason})"
+
+
+def _brief(estimator: Estimator) -> str:
+    return f"{type(estimator).__name__}({estimator.extra_repr()})"
 
 
 def _candidate(
@@ -244,11 +248,3 @@ def _spsa_errors(spsa: SPSA, space: Space) -> tuple[float, float]:
     reach = reaches(space, spsa.step)
     moves = most_moves(space, reach)
     return spsa.error(max(1, int(np.count_nonzero(reach)))), max(0.0, moves / spsa.pairs - 1)
-
-
-def _plain(found: Comparison) -> dict[str, Any]:
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in dataclasses.asdict(found).items()}
-
-
-def _comparison(plain: dict[str, Any]) -> Comparison:
-    return Comparison(**{k: np.array(v) if isinstance(v, list) else v for k, v in plain.items()})

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.estimators.base import Call, Differentiable, Estimator, Pulled, Rows, to_numpy
+from blackbox_fx.estimators.base import Call, Differentiable, Estimator, Pulled, Rows, surrogate_name, to_numpy
 from blackbox_fx.estimators.moves import coarse_moves, reaches
 from blackbox_fx.runtime.base import inner
 from blackbox_fx.space import Space
@@ -19,9 +19,11 @@ _LEAST = 1e-9  # a step so small that only a column's own steps count
 
 
 def check_surrogate(name: str, value: object) -> None:
-    """Raises ParameterError unless the value can be called."""
+    """Raises ParameterError unless the value can be called, and is no proxy whose training has failed."""
     if not callable(value):
         raise ParameterError(f"{name} must be a function of (audio, params, sample_rate), got {value!r}.")
+    if failure := getattr(value, "failure", ""):
+        raise ParameterError(f"{str(failure).rstrip('.')}; to use it all the same, set its failure to ''.")
 
 
 def check_output(audio: Tensor, like: Tensor) -> Tensor:
@@ -176,3 +178,7 @@ class Autodiff(Estimator):
     def cost(self, space: Space) -> int:
         """None."""
         return 0
+
+    def extra_repr(self) -> str:
+        """The function."""
+        return f"function={surrogate_name(self.function)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -49,6 +49,19 @@ class Comparison:
     render: float
     pass_: Rows
     items: int
+
+    def to_plain(self) -> dict[str, Any]:
+        """For JSON."""
+        found = dataclasses.asdict(self)
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found.items()}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Comparison:
+        """What `to_plain` gave."""
+        fields: dict[str, Any] = {
+            name: np.array(value) if isinstance(value, list) else value for name, value in plain.items()
+        }
+        return cls(**fields)
 
     def blended(self, old: Comparison | None) -> Comparison:
         """With what an earlier check found, at half the weight."""
@@ -181,7 +194,7 @@ def _answers(
 
 
 def _off(
-    true: Rows, jumps: Rows, answer: Answer, items: Whole, owners: Whole, share: Rows, ok: Whole
+    true: Rows, jumps: Rows, answer: Answer, items: Whole, owners: Whole, share: Rows, ok: NDArray[np.bool_]
 ) -> tuple[Rows, Rows, float, float]:
     """Squared errors of an answer by item, fine and coarse; its product with the truth and its own square."""
     along = np.where(ok[items], answer[0], 0.0)

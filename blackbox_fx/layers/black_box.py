@@ -15,9 +15,11 @@ from torch.autograd.function import once_differentiable
 
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.core import checks, system
+from blackbox_fx.core.tables import align
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
+from blackbox_fx.estimators.audio_rules.certificate import Certificate
 from blackbox_fx.estimators.autodiff import check_surrogate
 from blackbox_fx.estimators.base import Differentiable, Pullbacks, carry_out, to_numpy
 from blackbox_fx.estimators.inputs import check_inputs
@@ -252,6 +254,24 @@ class BlackBox(nn.Module):
         if self.lookahead is None and Ahead.nbytes(job) > _MOST_AHEAD:
             return plan, None  # drawn once, whenever it is rendered
         return plan, Ahead(self.pool, job, part=2 * self.pool.workers)
+
+    def explain(self) -> str:
+        """What gives its gradients and why: a table of the ways that were compared, for params and for audio.
+
+        There is none before the first backward pass, and none for an estimator or rule that compares nothing.
+        """
+        if not isinstance(self.estimator, Auto):
+            params = f"params: {type(self.estimator).__name__}"
+        elif self.estimator.choice is None:
+            params = f"params: {self.estimator.extra_repr()}"
+        else:
+            params = f"params, compared on {self.estimator.choice.items} items:\n{align(self.estimator.choice.rows())}"
+        found = getattr(self.audio_rule, "certificate", None)
+        if not isinstance(found, Certificate):
+            audio = f"audio: {self.audio_rule}"
+        else:
+            audio = f"audio: {found}\n{align(found.lines())}"
+        return f"{self.effect.name}\n{params}\n{audio}"
 
     def get_extra_state(self) -> Tensor:
         """What the effect is, as the bytes of a JSON text: part of `state_dict`."""

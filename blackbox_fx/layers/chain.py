@@ -94,6 +94,11 @@ class Group(nn.Module):
         stops = np.cumsum(list(widths.values())).tolist()
         return {name: params[:, stop - w : stop] for (name, w), stop in zip(widths.items(), stops, strict=True)}
 
+    def explain(self) -> str:
+        """What gives the gradients of each effect in it, see `BlackBox.explain`."""
+        layers = [module for module in self.modules() if isinstance(module, BlackBox)]
+        return "\n\n".join(layer.explain() for layer in layers)
+
     def decode(self, params: Any) -> Any:
         """Columns in [0, 1] to physical settings by label and name.
 

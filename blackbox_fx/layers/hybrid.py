@@ -14,7 +14,7 @@ from torch.func import functional_call
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import Autodiff, Surrogate
-from blackbox_fx.estimators.autodiff import check_gradient, check_output
+from blackbox_fx.estimators.autodiff import check_gradient, check_output, check_surrogate
 from blackbox_fx.estimators.inputs import check_inputs
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.eager import eager
@@ -97,6 +97,7 @@ class Hybrid(nn.Module):
         super().__init__()
         if not isinstance(proxy, Proxy):
             raise ParameterError(f"proxy must be a Proxy, got {proxy!r}; see bfx.load_proxy.")
+        check_surrogate("proxy", proxy)
         pulled = self._differentiable  # one object, so that both gradients come of one pass
         self.real = BlackBox(
             effect, Autodiff(pulled), audio_rule=Surrogate(pulled), pool=pool, sample_rate=proxy.sample_rate

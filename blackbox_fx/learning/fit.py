@@ -11,6 +11,7 @@ import io
 import signal
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
@@ -32,7 +33,9 @@ from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.training import checkpoint
 from blackbox_fx.training.schedule import learning_rate
 
-_EVALUATIONS = 20  # over the whole training
+BUDGET = "minutes", "steps"  # fields of a recipe that may be raised when a training goes on
+_EVALUATIONS = 20  # over the whole training, at most
+_EVALUATING = 0.1  # largest part of its time that evaluations take
 _PATIENCE = 14  # evaluations without improvement after which training ends
 _WARM_UP = 20  # steps
 _SAVE_S = 30.0
@@ -202,13 +205,14 @@ class _Run:
         self.optimizer = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
         self.kept: dict[str, Any] = {"recipe": recipe.to_toml()}
         state = checkpoint.load(folder, self._module, self.optimizer) or {}
-        if state and state["recipe"] != self.kept["recipe"]:
+        if state and not _same(state["recipe"], recipe):
             raise DataError(f"{folder} holds a training by another recipe; train into another folder.")
         self.step: int = state.get("step", 0)
         self.losses: list[float] = state.get("losses", [])
         self.waited: float = state.get("waited", 0.0)
         self.unstable: int = state.get("unstable", 0)
         self.evaluations = [Evaluation(**e) for e in state.get("evaluations", [])]
+        self.evaluating: float = state.get("evaluating", 0.0)
         self.began = self.saved = time.monotonic()
         self.began -= state.get("seconds", 0.0)
 
@@ -253,14 +257,22 @@ class _Run:
             self.unstable += 1
         self.losses.append(float(loss.detach()))
         self.step += 1
-        if self.used * _EVALUATIONS >= len(self.evaluations) + 1:
+        if self._should_evaluate:
             self.evaluate()
         if time.monotonic() - self.saved > _SAVE_S:
             self.save()
 
+    @property
+    def _should_evaluate(self) -> bool:
+        """Whether the next evaluation is due, and one more would take no more than its share of the time."""
+        count = len(self.evaluations)
+        each = self.evaluating / max(count, 1)
+        return self.used * _EVALUATIONS >= count + 1 and self.evaluating + each <= _EVALUATING * self.seconds
+
     @torch.no_grad()
     def evaluate(self) -> None:
         """Scores the net on the held-out renders, and keeps its weights if they are the best so far."""
+        began = time.monotonic()
         items = zip(self.held_out.audio.split(1), self.held_out.params.split(1), strict=True)
         wet = torch.cat([self.net(audio, params, self.rate) for audio, params in items])
         ratio = float(esr(wet, self.held_out.wet).mean())
@@ -268,11 +280,12 @@ class _Run:
         worth = [e.esr + STFT * e.stft for e in self.evaluations]
         if worth[-1] <= min(worth):
             self.best.load_state_dict(self.net.state_dict())
+        self.evaluating += time.monotonic() - began
 
     def save(self) -> None:
         """Writes a checkpoint."""
         done = {"step": self.step, "losses": self.losses, "seconds": self.seconds, "waited": self.waited}
-        done["unstable"] = self.unstable
+        done |= {"unstable": self.unstable, "evaluating": self.evaluating}
         done["evaluations"] = [dataclasses.asdict(e) for e in self.evaluations]
         checkpoint.save(self.folder, self._module, self.optimizer, done | self.kept)
         table = io.StringIO()
@@ -284,3 +297,9 @@ class _Run:
         )
         files.write_text(self.folder / "evaluations.csv", table.getvalue())
         self.saved = time.monotonic()
+
+
+def _same(text: str, recipe: ProxyRecipe) -> bool:
+    """Whether a recipe is that of a text, apart from its budget."""
+    then, now = tomllib.loads(text), tomllib.loads(recipe.to_toml())
+    return {k: v for k, v in then.items() if k not in BUDGET} == {k: v for k, v in now.items() if k not in BUDGET}

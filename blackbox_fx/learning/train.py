@@ -21,7 +21,7 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.learning.choose import choose_net, choose_objective
 from blackbox_fx.learning.clips import ClipStream
-from blackbox_fx.learning.fit import TrainingLog, fit, flushed
+from blackbox_fx.learning.fit import BUDGET, TrainingLog, fit, flushed
 from blackbox_fx.learning.scoring.scores import baselines, measure, render_held_out
 from blackbox_fx.profiling import profile
 from blackbox_fx.proxy import weights
@@ -64,11 +64,13 @@ def train_proxy(
     songs: Sequence[Source] | None = None,
     progress: Progress = quiet,
     effect: Effect | None = None,
+    scored: int = 24,
 ) -> Trained:
     """Trains a proxy of an effect on random clips and settings, scores it on others, and writes it to a folder.
 
     A native effect renders in a process of its own while the net trains. Renders that fail there are skipped and
-    counted. An interrupted training resumes from the folder's last checkpoint.
+    counted. An interrupted training resumes from the folder's last checkpoint; one that has ended goes on if the
+    recipe has more minutes or steps than before.
 
     Args:
         recipe: the effect, the net and the settings of the training.
@@ -77,6 +79,7 @@ def train_proxy(
             weights are best. The card's scores are from composed songs, the same for all proxies.
         progress: called with parts done, all parts, and a few words.
         effect: if no address names it, such as a `bfx.function`; the recipe narrows it like any other.
+        scored: held-out clips of the card.
 
     Returns:
         The proxy with its card.
@@ -102,7 +105,7 @@ def train_proxy(
             )
     with _held(Path(out)) as run:
         _require_same_training(run, recipe)
-        return _train(recipe, effect, run.folder, songs, progress)
+        return _train(recipe, effect, run.folder, songs, progress, scored)
 
 
 @contextlib.contextmanager
@@ -130,6 +133,8 @@ def _require_same_training(run: Run, recipe: ProxyRecipe) -> None:
         raise DataError(f"{folder} holds a damaged checkpoint ({error}); train into another folder.") from error
     if not recipe.net:
         then.pop("net", None)
+    for name in BUDGET:
+        then[name] = now[name]
     if other := [name for name in now | then if now.get(name) != then.get(name)]:
         raise DataError(
             f"{folder} holds a training by another recipe (its {', '.join(other)} differ); train into another folder."
@@ -137,7 +142,12 @@ def _require_same_training(run: Run, recipe: ProxyRecipe) -> None:
 
 
 def _train(
-    recipe: ProxyRecipe, effect: Effect, out: Path, songs: Sequence[Source] | None, progress: Progress
+    recipe: ProxyRecipe,
+    effect: Effect,
+    out: Path,
+    songs: Sequence[Source] | None,
+    progress: Progress,
+    scored: int,
 ) -> Trained:
     rate = recipe.sample_rate
     progress(0, 1, f"measuring {effect.name}")
@@ -165,8 +175,9 @@ def _train(
         proxy = Proxy(net.eval(), effect.space, effect.name, effect.fingerprint, address=recipe.effect)
         progress(0, 1, "scoring")
         with flushed():
-            held_out = render_held_out(effect, pool, rate)
+            held_out = render_held_out(effect, pool, rate, items=scored)
             scores, plain = measure(proxy, held_out, progress), baselines(held_out)
     spent = Training(log.seconds, log.steps, recipe.batch, torch.get_num_threads(), recipe.seed, log.waited)
     card = make_card(effect, proxy, net_config, spent, scores, plain, found=found)
+    proxy.failure = card.failure
     return Trained(proxy, save_proxy(out, proxy, recipe, card), log)

@@ -64,6 +64,6 @@ def _cards() -> Iterator[tuple[str, Path, Card]]:
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         if (folder / CARD).exists():
             try:
-                yield f"prepared {folder.name}", folder, read_card(folder)
+                yield f"prepared-{folder.name[:6]}", folder, read_card(folder)
             except BlackBoxError as error:
                 _log.warning("The prepared proxy in %s is left out: %s", folder, error)

@@ -32,6 +32,9 @@ class Proxy(nn.Module):
         version: its `Effect.version_name`, for fingerprints of earlier releases, which had no "v2-" before them.
         address: of the whole effect, as `load` takes it, or a list of them for a `Rack`; empty if it has none.
 
+    Attributes:
+        failure: why its training has failed, see `Card.failure`, or "". Estimators and layers refuse a proxy with one.
+
     Shape:
         - audio: (batch, channel, time), floating point
         - params: (batch, width) in [0, 1]
@@ -56,6 +59,7 @@ class Proxy(nn.Module):
             raise ParameterError(f"The net takes {net.width} columns of params, the effect has {space.width}.")
         self.net, self.space, self.effect_name = net, space, effect_name
         self.fingerprint, self.version, self.address = fingerprint, version, address
+        self.failure = ""
 
     @property
     def sample_rate(self) -> float:

@@ -103,7 +103,9 @@ def assemble(card: Card, content: bytes, what: str, where: str) -> Proxy:
     weights = files.read_weights(content, blank.state_dict(), card.sha256, what)
     net = make_net(card.net, card.space.width, card.sample_rate)
     net.load_state_dict(weights)
-    return Proxy(net, card.space, card.original.name, card.original.fingerprint, card.original.version)
+    proxy = Proxy(net, card.space, card.original.name, card.original.fingerprint, card.original.version)
+    proxy.failure = card.failure
+    return proxy
 
 
 def _blank_net(card: Card, what: str) -> ProxyNet:

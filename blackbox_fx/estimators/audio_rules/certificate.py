@@ -47,6 +47,16 @@ class Certificate:
         """What gives the gradient."""
         return f"Surrogate({self.surrogate})" if self.surrogate else " or ".join(self.rules)
 
+    def lines(self) -> list[tuple[str, ...]]:
+        """Headings, then a line for each surrogate and rule that was tried: milliseconds, score, and whether chosen."""
+        chosen = {self.surrogate} if self.surrogate else set(self.rules)
+        found: list[tuple[str, ...]] = [("audio gradient", "ms an item", "score", "")]
+        for name, score in sorted(self.scores.items(), key=lambda pair: -pair[1]):
+            ms = self.milliseconds.get(name)
+            took = "" if ms is None else f"{ms:.3g}"
+            found.append((name, took, f"{score:.3f}", "chosen" if name in chosen else ""))
+        return found
+
     def __str__(self) -> str:
         """One line to read."""
         kind = "" if self.differentiable else f", no derivative: smoothed over changes of {self.size:.0%} of the level"
