@@ -43,6 +43,7 @@ for command in (
     timing.overhead,
     timing.audio,
     timing.lookahead,
+    timing.step,
     timing.hosts,
     gradients.gradients,
     gradients.chain,

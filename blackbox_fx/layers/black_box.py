@@ -255,6 +255,17 @@ class BlackBox(nn.Module):
             return plan, None  # drawn once, whenever it is rendered
         return plan, Ahead(self.pool, job, part=2 * self.pool.workers)
 
+    @property
+    def chosen(self) -> str:
+        """What gives the gradients of params and of audio at present, in a few words."""
+        params = type(self.estimator).__name__
+        if isinstance(self.estimator, Auto) and self.estimator.chosen is not None:
+            best = self.estimator.choice.best.name if self.estimator.choice else type(self.estimator.chosen).__name__
+            params = best
+        found = getattr(self.audio_rule, "certificate", None)
+        audio = found.what if isinstance(found, Certificate) else type(self.audio_rule).__name__
+        return f"params {params}, audio {audio}"
+
     def explain(self) -> str:
         """What gives its gradients and why: a table of the ways that were compared, for params and for audio.
 

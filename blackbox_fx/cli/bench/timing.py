@@ -147,6 +147,35 @@ def _show_audio_share(kind: str, scores: list[AudioScore]) -> None:
     )
 
 
+def step(
+    effects: Annotated[
+        list[str] | None, typer.Argument(metavar="[EFFECT]...", help="Addresses; what ships proxies, if none is given.")
+    ] = None,
+    items: Annotated[int, typer.Option(min=2, help="Clips, with a setting each.")] = 6,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Length of a clip.")] = 1.5,
+    out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page.")] = None,
+) -> None:
+    """Time a training step through layers as they come: forward, backward for params and audio, and both cosines."""
+    from blackbox_fx.cli.bench.gradients import make_folder
+    from blackbox_fx.lab.step import Step, measure, ways
+    from blackbox_fx.report.step import choice_table, step_table, write_step_page
+
+    folder = make_folder(out)
+    found: list[Step] = []
+    try:
+        with show.bar("effects") as progress:
+            found.extend(measure(ways(effects or ()), items, seconds, progress))
+    except KeyboardInterrupt:
+        show.err.print("stopped; nothing was kept")
+        raise
+    rows = step_table(found)
+    show.table(f"{items} mono clips of {seconds:g} s; ms a clip (times the forward)", rows[0], rows[1:], numbers=7)
+    chosen = choice_table(found)
+    show.table("What the layers chose", chosen[0], [tuple(map(show.plain, row)) for row in chosen[1:]])
+    if folder is not None:
+        show.out.print(f"Open {write_step_page(folder, found)}", markup=False, soft_wrap=True)
+
+
 def lookahead(
     share: Annotated[float, typer.Option(min=0.01, max=10, help="The plugin's time over the network's.")] = 0.9,
     batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.estimators import Call, FiniteDifference
-from blackbox_fx.estimators.autodiff import surrogate_vjp
+from blackbox_fx.estimators.autodiff import surrogate_gradient
 from blackbox_fx.estimators.base import Differentiable
 from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.losses import MultiResolutionSTFT
@@ -81,7 +81,7 @@ class HeldOutSet:
         call, found = self.call(), []
         for k in np.flatnonzero(self.active):
             item = Call(call.effect, call.pool, call.sample_rate, *(part[k : k + 1] for part in self.batch))
-            found.append(surrogate_vjp(proxy, item, self.cotangents[k : k + 1])[0].numpy())
+            found.append(surrogate_gradient(proxy, item, self.cotangents[k : k + 1])[0].double().numpy())
         return np.array(found).reshape(-1, self.gradients.shape[1])
 
     def cosines(self, proxy: Differentiable) -> NDArray[np.float64]:

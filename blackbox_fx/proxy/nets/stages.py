@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blackbox_fx.dsp.kernels import follow
 from blackbox_fx.proxy.nets.base import mlp, start_at
+from blackbox_fx.proxy.nets.kernels import follow, interpolate
 
 _LN10_20 = math.log(10) / 20
 _LOWEST_HZ = 20.0
 RESPONSE = 8192  # samples, of a filter
 _SILENCE = 1e-7  # of levels, before the clip
+_QUIETEST, _LOUDEST, _KNOTS = -7.0, 1.0, 8192  # of tables over the level, logarithms: a knot in each .02 dB
 _LEAST = 0.003  # is added to a place on a parameter's axis before its logarithm
+_BLOCK = 256  # samples
 SMOOTHS = {"level": 1.0, "gain": -1.0, "either": 0.0}  # what a gain may smooth: order
 _DECIDES = 2.0  # how fast a gain decides what it smooths
 
@@ -176,21 +178,26 @@ class Gain(nn.Module):
         place = torch.log((1 + p.clamp_min(-1)) / 2 + _LEAST)
         rise, fall, up, down = (self.times(p) + self.power(place)).exp().unbind(1)
         *bends, makeup = self.curve(p).split([*[self.bends] * 4, 1], dim=1)
-        numbers = torch.stack(bends, 1)[..., None]
-        silence = x.new_full((len(x), 1), _SILENCE)
+        knots = torch.linspace(0, 1, _KNOTS, device=x.device) * (_LOUDEST - _QUIETEST) + _QUIETEST
+        table = bent(10 ** knots[None], torch.stack(bends, 1)[..., None]) + 20 * makeup
         level, before = x.abs().clamp_min(_SILENCE), self.before
-        gain = 20 * makeup
+        gain = torch.zeros_like(x)
         if before > 0:
-            smooth = ballistics(level, silence[:, 0], rise, fall, self.sample_rate)
-            gain = gain + before * bent(smooth, numbers)
+            smooth = ballistics(level, x.new_full((len(x),), _SILENCE), rise, fall, self.sample_rate)
+            gain = gain + before * _looked_up(smooth, table)
         if before < 1:
-            sharp = bent(torch.cat([silence, level], 1), numbers)
-            gain = gain + (1 - before) * ballistics(sharp[:, 1:], sharp[:, 0], up, down, self.sample_rate)
+            sharp = _looked_up(level, table)
+            gain = gain + (1 - before) * ballistics(sharp, table[:, 0], up, down, self.sample_rate)
         return gain
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """Applies the gain to x (items, time), as p (items, width) says."""
         return x * torch.exp(_LN10_20 * self.decibels(x, p))
+
+
+def _looked_up(level: Tensor, table: Tensor) -> Tensor:
+    """A function of the level (items, time), from its values at `_KNOTS` levels (items, knots)."""
+    return interpolate((torch.log10(level) - _QUIETEST) * ((_KNOTS - 1) / (_LOUDEST - _QUIETEST)), table)
 
 
 def bent(level: Tensor, numbers: Tensor) -> Tensor:
@@ -287,9 +294,14 @@ class Tail(nn.Module):
         """The impulse response, (items, length), without the direct sound."""
         loud, fade, _ = self.predict(p).split([len(self.masks), len(self.masks), 1], dim=1)
         carriers = torch.fft.irfft(torch.fft.rfft(self.carrier, self.size) * self.masks, self.size)[:, : self.length]
-        time = torch.arange(self.length, device=p.device) / self.sample_rate
-        fading = torch.exp(-5 * fade[:, :, None] * time + loud[:, :, None].clamp(-12, 6))
-        return torch.einsum("bt,ibt->it", carriers, fading)
+        # an exponential is a product of one over blocks and one within them, which is far less to compute
+        blocks = -(-self.length // _BLOCK)
+        carriers = F.pad(carriers, (0, blocks * _BLOCK - self.length)).reshape(-1, blocks, _BLOCK)
+        time = torch.arange(_BLOCK, device=p.device) / self.sample_rate
+        within = torch.exp(-5 * fade[:, :, None] * time)
+        starts = torch.arange(blocks, device=p.device) * (_BLOCK / self.sample_rate)
+        over = torch.exp(-5 * fade[:, :, None] * starts + loud[:, :, None].clamp(-12, 6))
+        return torch.einsum("bkr,ibk,ibr->ikr", carriers, over, within).flatten(1)[:, : self.length]
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """The direct sound of x (items, time) at its predicted level, plus its reverberation."""
