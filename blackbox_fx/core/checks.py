@@ -9,6 +9,8 @@ import numpy as np
 
 from blackbox_fx.errors import ParameterError
 
+LEAST_COSINE = 0.5  # of a surrogate's gradient to the effect's; below, it is wrong rather than rough
+
 
 def is_number(value: Any) -> bool:
     """Whether it is a real number of Python or numpy, and no bool."""

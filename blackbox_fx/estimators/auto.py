@@ -151,7 +151,8 @@ class Auto(Estimator):
         cost = base.cost(space)
         listed = [_candidate(type(base).__name__, "renders", error, cost, cost * found.render)]
         for k, surrogate in enumerate(call.surrogates):
-            name, seconds = surrogate_name(surrogate), float(found.pass_[k])
+            # one pass serves audio too, where its gradient is wanted
+            name, seconds = surrogate_name(surrogate), float(found.pass_[k]) / (1 + call.pullbacks.audio)
             off = float(found.fine_off[k] + found.coarse_off[k]) / power
             size = float(found.size[k])
             cosine = float(found.product[k]) / np.sqrt(power * size) if 0 < size < np.inf else 0.0

@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal, final
 
+from blackbox_fx.core.checks import LEAST_COSINE
+
 Kind = Literal["renders", "surrogate", "control variate", "rules"]
-EXACT = 1e-3  # relative squared errors below this are equal: the cosine is .9995, and what is quicker counts
+EXACT = 4e-3  # relative squared errors below this are equal: the cosine is .998, and what is quicker counts
 
 
 @final
@@ -33,9 +35,14 @@ class Candidate:
     renders: int = 0
     seconds: float = 0.0
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it is biased so much that no averaging over steps would help, as noise would."""
+        return self.kind == "surrogate" and (self.cosine or 0.0) < LEAST_COSINE
+
     def score(self, budget: float) -> float:
         """Its error, and more in proportion where it takes longer than a budget in seconds for each item."""
-        error = float("inf") if self.error is None else max(self.error, EXACT)
+        error = float("inf") if self.error is None or self.is_wrong else max(self.error, EXACT)
         return error * max(1.0, self.seconds / budget if budget > 0 else 1.0)
 
 
@@ -74,6 +81,8 @@ class Choice:
         one, best = self.candidates[k], self.best
         if k == self.chosen:
             return "chosen"
+        if one.is_wrong:
+            return f"cosine below {LEAST_COSINE:g}"
         if one.error is None:
             return "not needed"
         return "slower" if max(one.error, EXACT) <= max(best.error or 0.0, EXACT) else "larger error"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from blackbox_fx.audio import check_sample_rate
+from blackbox_fx.core.checks import LEAST_COSINE
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import BlackBoxError, DataError
 from blackbox_fx.profiling import Profile
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 DRY = "dry at the best gain"  # the baseline that a proxy must beat
-LEAST_COSINE = 0.5
 LIMIT = 2**22  # bytes of card.json
 _MADE_WITH = ("blackbox_fx", "pedalboard", "dawdreamer", "torch")
 _WIDEST = 100_000  # columns

@@ -32,8 +32,9 @@ def write_step_page(folder: Path, found: Sequence[Step]) -> Path:
     write_csv(folder / "steps.csv", [dataclasses.asdict(s) for s in found])
     section = Section(
         "Cost of a training step",
-        "Milliseconds for each clip; gradients are what they add to the forward pass, and in brackets that over it. Cosines are to central "
-        "differences of the effect, for params, and to its answers in random directions, for audio.",
+        "Milliseconds for each clip; gradients are what they add to the forward pass, and in brackets that over it. "
+        "Cosines are to central differences of the effect, for params, and to its answers in random directions, for "
+        "audio.",
         table=step_table(found),
     )
     chosen = Section("What the layers chose", table=choice_table(found))

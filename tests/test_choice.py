@@ -1,0 +1,304 @@
+"""A layer chooses between renders and proxies, by what it measures of both."""
+
+import copy
+import logging
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import blackbox_fx as bfx
+from blackbox_fx.dsp import TWINS
+from blackbox_fx.effects import function
+from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.estimators.autodiff import surrogate_gradient, surrogate_vjp
+from blackbox_fx.estimators.base import Call
+from blackbox_fx.estimators.choice import Candidate, choose
+from blackbox_fx.estimators.comparison import compare
+from blackbox_fx.space import Choice, Continuous, Space, Toggle
+from tests.cases import RATE, music
+
+EQ = TWINS["parametric_eq"]
+
+
+def wrong(audio, params, sample_rate):
+    """Differentiable, and the equaliser's opposite."""
+    return EQ(audio, 1 - params, sample_rate)
+
+
+def flat(audio, params, sample_rate):
+    return audio * (1 + 0 * params.sum())
+
+
+def broken(audio, params, sample_rate):
+    return audio * params.sum() / (params.sum() * 0)
+
+
+def clips(batch=4, seconds=0.2, seed=0):
+    audio = np.stack([music(seconds, 1, seed + k) for k in range(batch)])
+    return torch.from_numpy(audio)
+
+
+def settings(batch, width, seed=0):
+    return 0.2 + 0.6 * torch.rand(batch, width, generator=torch.Generator().manual_seed(seed))
+
+
+def layer_of(effect, surrogates, **options):
+    generator = torch.Generator().manual_seed(0)
+    return bfx.BlackBox(
+        effect,
+        bfx.Auto(options.pop("renders", 4), generator, **options),
+        audio_rule=bfx.Identity(),
+        pool=bfx.Inline(),
+        surrogates=surrogates,
+    )
+
+
+def gradient(layer, audio, params, seed=1):
+    p = params.clone().requires_grad_()
+    wet = layer(audio, p)
+    wet.backward(torch.randn(wet.shape, generator=torch.Generator().manual_seed(seed)))
+    return p.grad
+
+
+def test_an_exact_surrogate_is_chosen_and_its_gradient_used():
+    layer, audio = layer_of(EQ.effect(), [EQ]), clips()
+    params = settings(4, layer.width)
+    found = gradient(layer, audio, params)
+    exact = gradient(bfx.BlackBox(EQ.effect(), bfx.Autodiff(EQ)), audio, params)
+    torch.testing.assert_close(found, exact)
+    assert isinstance(layer.estimator.chosen, bfx.Autodiff)
+    assert layer.estimator.choice.best.error < 1e-3 and layer.estimator.choice.best.cosine > 0.999
+
+
+@pytest.mark.parametrize("surrogate", [wrong, flat, broken])
+def test_a_wrong_surrogate_is_not_used(surrogate):
+    layer, audio = layer_of(EQ.effect(), [surrogate]), clips()
+    gradient(layer, audio, settings(4, layer.width))
+    assert layer.estimator.choice.best.kind != "surrogate"
+    alone = next(one for one in layer.estimator.choice.candidates if one.kind == "surrogate")
+    assert alone.error > 0.9
+
+
+def test_a_half_right_surrogate_is_corrected_by_renders_where_that_pays():
+    def half(audio, params, sample_rate):
+        return EQ(audio, 0.5 * params + 0.5 * params.detach(), sample_rate)
+
+    layer, audio = layer_of(EQ.effect(), [half], choice="control variate"), clips()
+    gradient(layer, audio, settings(4, layer.width))
+    assert isinstance(layer.estimator.chosen, bfx.ControlVariate)
+
+
+@pytest.mark.parametrize(("surrogate", "expected"), [(EQ, 0.0), (flat, 1.0), (wrong, None)])
+def test_the_measured_error_is_that_of_the_gradient(surrogate, expected):
+    effect, audio = EQ.effect(), clips(6)
+    params = settings(6, effect.space.width)
+    wet = bfx.BlackBox(effect)(audio, params)
+    v = torch.randn(wet.shape, generator=torch.Generator().manual_seed(3))
+    call = Call(effect, bfx.Inline(), RATE, audio, params, wet)
+    truth, own = (surrogate_vjp(s, call, v).double() for s in (EQ, surrogate))
+    true = float((own - truth).square().sum() / truth.square().sum())
+    if expected is not None:
+        assert true == pytest.approx(expected, abs=1e-6)
+    found = [compare(call, v, (surrogate,), torch.Generator().manual_seed(seed)) for seed in range(24)]
+    errors = np.array([(f.fine_off[0] + f.coarse_off[0]) / (f.fine + f.coarse) for f in found])
+    assert abs(errors.mean() - true) < 4 * errors.std() / np.sqrt(len(errors)) + 2e-3
+
+
+def _switched(audio, sample_rate, gain, on, kind):
+    return (audio * gain * (2.0 if on else 1.0) * {"a": 1.0, "b": 0.5, "c": 0.25}[kind]).astype(np.float32)
+
+
+SWITCHED = function(
+    _switched, Space({"gain": Continuous(0.1, 1, 0.5), "on": Toggle(False), "kind": Choice(("a", "b", "c"), "a")}), "s"
+)
+
+
+def switched(audio, params, sample_rate):
+    """The same, at the columns of `SWITCHED`."""
+    gain = 0.1 + 0.9 * params[:, :1]
+    factor = gain * (1 + params[:, 1:2]) * (params[:, 2:] * torch.tensor([1.0, 0.5, 0.25])).sum(1, keepdim=True)
+    return audio * factor[:, None]
+
+
+def test_switches_and_choices_get_what_moving_there_would_change():
+    audio, params = clips(3), torch.tensor([[0.5, 0, 1, 0, 0], [0.2, 1, 0, 1, 0], [0.8, 0, 0, 0, 1.0]])
+    wet = bfx.BlackBox(SWITCHED)(audio, params)
+    v = torch.randn(wet.shape, generator=torch.Generator().manual_seed(3))
+    call = Call(SWITCHED, bfx.Inline(), RATE, audio, params, wet)
+    true = bfx.FiniteDifference().vjp(call, v).double()
+    torch.testing.assert_close(surrogate_gradient(switched, call, v).double(), true, rtol=2e-3, atol=2e-3)
+    found = compare(call, v, (switched,), torch.Generator().manual_seed(0))
+    assert found.coarse > 0 and found.coarse_off[0] < 1e-4 * found.coarse
+
+
+def test_one_pass_of_a_surrogate_serves_params_and_audio():
+    calls = []
+
+    def counted(audio, params, sample_rate):
+        calls.append((audio.requires_grad, params.requires_grad))
+        return EQ(audio, params, sample_rate)
+
+    layer = bfx.BlackBox(EQ.effect(), bfx.Autodiff(counted), audio_rule=bfx.Surrogate(counted))
+    audio, params = clips(2).requires_grad_(), settings(2, layer.width).requires_grad_()
+    layer(audio, params).square().sum().backward()
+    assert calls == [(True, True)]
+    alone = bfx.BlackBox(EQ.effect(), bfx.Autodiff(EQ), audio_rule=bfx.Surrogate(EQ))
+    x, p = audio.detach().requires_grad_(), params.detach().requires_grad_()
+    alone(x, p).square().sum().backward()
+    torch.testing.assert_close(audio.grad, x.grad)
+    torch.testing.assert_close(params.grad, p.grad)
+
+
+def test_a_surrogate_that_fails_later_is_left_out_for_that_call(caplog):
+    sick = [False]
+
+    def moody(audio, params, sample_rate):
+        return EQ(audio, params, sample_rate) / (0.0 if sick[0] else 1.0)
+
+    layer, audio = layer_of(EQ.effect(), [moody]), clips()
+    params = settings(4, layer.width)
+    gradient(layer, audio, params)
+    sick[0] = True
+    with caplog.at_level(logging.WARNING, logger="blackbox_fx"):
+        assert bool(torch.isfinite(gradient(layer, audio, params)).all())
+    assert "SPSA takes this call" in caplog.text
+    fixed = layer_of(EQ.effect(), [moody], choice="surrogate")
+    with pytest.raises(AudioError):
+        sick[0] = False
+        gradient(fixed, audio, params)
+        sick[0] = True
+        gradient(fixed, audio, params)
+
+
+@pytest.mark.parametrize(("choice", "kind"), [("renders", "renders"), ("surrogate", "surrogate")])
+def test_a_choice_can_be_fixed(choice, kind):
+    layer, audio = layer_of(EQ.effect(), [wrong, EQ], choice=choice), clips()
+    gradient(layer, audio, settings(4, layer.width))
+    if kind == "renders":
+        assert layer.estimator.choice is None and not isinstance(layer.estimator.chosen, bfx.Autodiff)
+    else:
+        assert layer.estimator.choice.best.kind == kind and layer.estimator.choice.best.name == "parametric_eq"
+
+
+def test_a_resumed_run_goes_on_with_what_was_chosen():
+    audio = clips()
+    layer = layer_of(EQ.effect(), [EQ])
+    params = settings(4, layer.width)
+    gradient(layer, audio, params)
+    other = layer_of(EQ.effect(), [EQ])
+    other.load_state_dict(layer.state_dict())
+    assert other.estimator.choice == layer.estimator.choice
+    torch.testing.assert_close(gradient(other, audio, params), gradient(layer, audio, params))
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert twin.estimator.choice == layer.estimator.choice
+
+
+def test_comparisons_come_again_after_a_number_of_calls_that_follows_from_their_renders():
+    layer, audio = layer_of(EQ.effect(), [EQ]), clips(2, 0.05)
+    params, checked = settings(2, layer.width), []
+    for k in range(70):
+        before = layer.estimator.choice
+        gradient(layer, audio, params, seed=k)
+        if layer.estimator.choice is not before:
+            checked.append(k)
+    assert checked == [0, 60]
+
+
+def test_explain_is_a_table_of_what_was_compared():
+    layer, audio = layer_of(EQ.effect(), [EQ]), clips()
+    assert "nothing was rendered yet" in layer.explain()
+    gradient(layer, audio, settings(4, layer.width))
+    text = layer.explain()
+    assert "chosen" in text and "squared error" in text and "parametric_eq" in text and "Identity" in text
+    chain = bfx.Chain({"a": layer, "b": layer_of(EQ.effect(), [])})
+    assert chain.explain().count("twin:parametric_eq") == 2
+
+
+def test_the_least_error_at_equal_time_wins_and_the_quicker_of_equals():
+    slow = Candidate("slow", "surrogate", 0.0005, cosine=1.0, seconds=1.0)
+    quick = Candidate("quick", "surrogate", 0.003, cosine=1.0, seconds=0.1)
+    rough = Candidate("rough", "renders", 2.0, seconds=0.1)
+    assert choose([slow, quick, rough], 2.0, 1).best is quick
+    assert choose([slow, rough], 0.5, 1).best is slow
+    late = Candidate("late", "surrogate", 0.5, cosine=0.7, seconds=10.0)
+    assert choose([late, rough], 0.5, 1).best is rough
+    backwards = Candidate("backwards", "surrogate", 1.2, cosine=-0.2, seconds=0.1)
+    assert choose([backwards, rough], 0.5, 1).best is rough
+
+
+def test_what_is_no_surrogate_is_said():
+    with pytest.raises(ParameterError, match="function of"):
+        bfx.BlackBox(EQ.effect(), surrogates=[3])
+    with pytest.raises(ParameterError, match="choice"):
+        bfx.Auto(choice="proxy")
+    with pytest.raises(ParameterError, match="choice"):
+        bfx.Verified(choice="renders")
+
+
+# ---- audio ----
+
+
+def verified(effect, surrogates, **options):
+    return bfx.BlackBox(
+        effect, bfx.SPSA(), audio_rule=bfx.Verified(**options), pool=bfx.Inline(), surrogates=surrogates
+    )
+
+
+def audio_gradient(layer, audio, params):
+    x = audio.clone().requires_grad_()
+    layer(x, params).square().sum().backward()
+    return x.grad
+
+
+def test_a_right_surrogate_gives_the_audio_gradient_and_no_rule_is_tried(caplog):
+    comp = TWINS["compressor"]
+    layer, audio = verified(comp.effect(), [comp]), clips(2)
+    params = settings(2, layer.width)
+    with caplog.at_level(logging.WARNING, logger="blackbox_fx"):
+        found = audio_gradient(layer, audio, params)
+    assert "are tried" not in caplog.text
+    assert layer.audio_rule.certificate.surrogate == "compressor" and layer.audio_rule.certificate.cosine > 0.98
+    exact = audio_gradient(bfx.BlackBox(comp.effect(), bfx.SPSA(), audio_rule=bfx.Surrogate(comp)), audio, params)
+    torch.testing.assert_close(found, exact)
+    assert "Surrogate(compressor)" in layer.explain()
+
+
+def test_a_wrong_surrogate_leaves_the_audio_to_rules():
+    layer, audio = verified(EQ.effect(), [wrong]), clips(2)
+    audio_gradient(layer, audio, settings(2, layer.width))
+    found = layer.audio_rule.certificate
+    assert not found.surrogate and found.cosine > 0.99 and found.scores["wrong"] < 0.9
+
+
+@pytest.mark.parametrize("choice", ["surrogate", "rules"])
+def test_the_audio_choice_can_be_fixed(choice):
+    layer, audio = verified(EQ.effect(), [EQ], choice=choice), clips(2)
+    audio_gradient(layer, audio, settings(2, layer.width))
+    assert bool(layer.audio_rule.certificate.surrogate) == (choice == "surrogate")
+
+
+def test_a_resumed_run_keeps_its_certificate():
+    layer, audio = verified(EQ.effect(), [EQ]), clips(2)
+    audio_gradient(layer, audio, settings(2, layer.width))
+    other = verified(EQ.effect(), [EQ])
+    other.load_state_dict(layer.state_dict())
+    assert other.audio_rule.certificate == layer.audio_rule.certificate
+
+
+def test_members_of_a_chain_find_their_own_proxies():
+    first, second = EQ.effect(), TWINS["compressor"].effect()
+    chain = bfx.Chain(
+        {
+            "eq": bfx.BlackBox(first, surrogates=[EQ], pool=bfx.Inline()),
+            "comp": bfx.BlackBox(second, surrogates=[TWINS["compressor"]], pool=bfx.Inline()),
+        }
+    )
+    audio, params = clips(2).requires_grad_(), settings(2, chain.width).requires_grad_()
+    chain(audio, params).square().sum().backward()
+    x, p = audio.detach().requires_grad_(), params.detach().requires_grad_()
+    a, b = p.split([first.space.width, second.space.width], 1)
+    TWINS["compressor"](EQ(x, a, RATE), b, RATE).square().sum().backward()
+    assert torch.nn.functional.cosine_similarity(audio.grad.flatten(), x.grad.flatten(), dim=0) > 0.999
+    assert torch.nn.functional.cosine_similarity(params.grad.flatten(), p.grad.flatten(), dim=0) > 0.999
