@@ -13,6 +13,7 @@ from torch import nn
 
 import blackbox_fx as bfx
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.runtime import base
 from tests.cases import ESTIMATORS, RATE, SPACE, mixed, music
 
 
@@ -245,6 +246,15 @@ def test_mistakes_get_one_clear_sentence(call, error, words):
     with pytest.raises(error) as caught:
         call(black_box, audio, params)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_loud_audio_is_no_infinity_and_the_layer_alone_looks_for_it(monkeypatch):
+    monkeypatch.setattr(base, "check_audio", lambda *_: pytest.fail("looked at the audio again"))
+    black_box = bfx.BlackBox(bfx.load("pedalboard:Gain"), bfx.SPSA(2), audio_rule=bfx.Identity())
+    params = torch.full((3, 1), 0.2, requires_grad=True)
+    wet = black_box(torch.full((3, 1, 100), 3e38), params)  # whose sum is beyond float32
+    (wet * 1e-38).sum().backward()
+    assert params.grad.isfinite().all()
 
 
 def test_rounding_beyond_the_bounds_is_forgiven():

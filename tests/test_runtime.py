@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from blackbox_fx.effects import function, load
-from blackbox_fx.errors import AudioError, EffectError, ParameterError, RenderTimeout, WorkerDied
-from blackbox_fx.runtime import Inline, Job, Processes, Threads
+from blackbox_fx.errors import AudioError, EffectError, NotFinite, ParameterError, RenderTimeout, WorkerDied
+from blackbox_fx.runtime import Inline, Job, Processes, Threads, base
 from blackbox_fx.space import Integer, Space
 from tests.cases import EFFECTS, RATE, SPACE, mixed, music
 from tests.trouble import misbehave
@@ -262,6 +262,34 @@ def test_mistakes(call, error):
     with pytest.raises(error) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def with_nan(item):
+    audio = AUDIO.copy()
+    audio[item, 0, -1] = np.nan
+    return audio
+
+
+def test_audio_of_a_job_is_checked_once_and_outputs_of_renders_each(monkeypatch, pools):
+    for name in ("audio", "key"):
+        arrays = {"audio": AUDIO} | {name: with_nan(2)}
+        inputs = {"key": arrays["key"]} if "key" in arrays else {}
+        with pytest.raises(AudioError, match=f"{name} contains NaN"):
+            Job(BAD, arrays["audio"], np.zeros((1, 1)), np.zeros(1, int), RATE, inputs=inputs)
+    seen = []
+    original = base.check_audio
+    monkeypatch.setattr(base, "check_audio", lambda audio, what: (seen.append(what), original(audio, what))[1])
+    work = job(load("pedalboard:Compressor"), 12)
+    Inline().map(work.part(slice(0, 6)))
+    Inline().project(work.part(slice(6, None)), WEIGHT)
+    assert seen == ["audio"] * 3
+    late = function(
+        lambda audio, sample_rate, mode: audio * (np.nan if mode == 3 else 1), Space({"mode": Integer(0, 5, 0)})
+    )
+    points = np.array([late.space.encode({"mode": mode}) for mode in (0, 1, 3, 4, 5)])
+    for pool in (Inline(), *pools.values()):
+        with pytest.raises(NotFinite, match="'mode': 3"):
+            pool.map(Job(late, AUDIO[:1], points, np.zeros(5, int), RATE))
 
 
 def test_a_function_that_changed_is_sent_anew():

@@ -18,7 +18,7 @@ from blackbox_fx.core import checks, system
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
-from blackbox_fx.estimators.base import carry_out, to_numpy
+from blackbox_fx.estimators.base import carry_out, is_all_finite, to_numpy
 from blackbox_fx.layers.eager import eager
 from blackbox_fx.runtime import Ahead, Inline, Job, Pool, shared_pool
 
@@ -41,7 +41,8 @@ class _Render(torch.autograd.Function):
     @staticmethod
     def forward(audio: Tensor, params: Tensor, layer: BlackBox, learning: bool, failed: NDArray[np.bool_]) -> Tensor:
         points = np.clip(to_numpy(params).astype(np.float64), 0.0, 1.0)
-        job = Job(layer.effect, to_numpy(audio), points, np.arange(len(points)), layer.sample_rate, failed=failed)
+        items = np.arange(len(points))
+        job = Job(layer.effect, to_numpy(audio), points, items, layer.sample_rate, failed=failed, is_checked=True)
         return torch.from_numpy(layer.pool.map(job)).to(audio.device)
 
     @staticmethod
@@ -98,7 +99,7 @@ def check_inputs(audio: Tensor, params: Tensor, columns: Sequence[str]) -> None:
             f"params must be (batch, width) = {wanted} in floating point, got {tuple(params.shape)} "
             f"{params.dtype}; the columns are {', '.join(columns)}."
         )
-    if not bool(torch.isfinite(audio.detach()).all()):
+    if not is_all_finite(audio):
         raise AudioError("audio contains NaN or infinity; check what produced it.")
     u = params.detach()
     outside = ~((u >= -_TOLERANCE) & (u <= 1 + _TOLERANCE))  # true for NaN too
@@ -220,7 +221,7 @@ class BlackBox(nn.Module):
 
     def call_at(self, audio: Tensor, params: Tensor, output: Tensor, failed: NDArray[np.bool_] | None = None) -> Call:
         """A forward pass of this layer as estimators see it; see `Call` for the arguments."""
-        call = Call(self.effect, self.pool, self.sample_rate, audio, params.clamp(0.0, 1.0), output)
+        call = Call(self.effect, self.pool, self.sample_rate, audio, params.clamp(0.0, 1.0), output, is_checked=True)
         if failed is not None:
             call.failed[:] = failed
         return call

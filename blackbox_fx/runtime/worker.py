@@ -123,7 +123,8 @@ class _Server:
         task, see = self._task, self._arena.view
         audio, points, items = (see(task[name], writeable=False) for name in ("audio", "points", "items"))
         inputs = {name: see(slot, writeable=False) for name, slot in task["inputs"].items()}
-        return Job(self._effects[key], audio, points, items, task["sample_rate"], task["hop"], inputs=inputs)
+        rate, hop = task["sample_rate"], task["hop"]
+        return Job(self._effects[key], audio, points, items, rate, hop, inputs=inputs, is_checked=True)
 
     def _doubts(self, key: str) -> bool:
         """Whether to look twice at an output without life: rarely, once some of an effect have proved genuine."""
