@@ -128,7 +128,8 @@ class Call:
     def here(self, cotangent: Tensor, stretch: int | None = None) -> NDArray[np.float64]:
         """The inner products of the cotangent with the forward pass's output, as `project` gives them; no renders."""
         if stretch is None:
-            return torch.einsum("bct,bct->b", cotangent.double(), self.output.double()).cpu().numpy()
+            pairs = zip(cotangent, self.output, strict=True)  # one by one, since a batch in float64 is large
+            return np.array([float(w.double().flatten() @ y.double().flatten()) for w, y in pairs], np.float64)
         return np.stack([inner(w, y, stretch) for w, y in zip(to_numpy(cotangent), to_numpy(self.output), strict=True)])
 
     def job(self, plan: Plan) -> Job:

@@ -168,9 +168,17 @@ class Pool(abc.ABC):
         return Tally()
 
     @final
-    def map(self, job: Job) -> NDArray[np.float32]:
-        """Runs a job. Returns its outputs, (n, channel, time); the dry audio for those that failed."""
-        out = np.empty(job.output_shape, np.float32)
+    def map(self, job: Job, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Runs a job.
+
+        Args:
+            job: the renders.
+            out: takes the outputs, (n, channel, time); a new array if not given.
+
+        Returns:
+            The outputs; the dry audio for those that failed.
+        """
+        out = np.empty(job.output_shape, np.float32) if out is None else out
         if len(job):
             self.map_into(job, out)
         for n in np.flatnonzero(job.failed):
