@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from blackbox_fx.runtime.base import Job, Pool, inner
 
+_MOMENT = 1e-3  # seconds in which a cotangent is there if nothing is computed before it: nothing is to be hidden then
 _PAUSE = 5e-4  # seconds between parts, in which another thread gets the pool if it waits for it
-_PART = 10e-3  # seconds that a part should take: beside it, the pause is short, and so is another thread's wait
+_PART = 20e-3  # seconds that a part should take: beside it, the pause is short, and so is another thread's wait
 
 
 @final
@@ -98,14 +99,15 @@ class _Progress:
 
 
 def _render(progress: _Progress) -> None:
+    pause = _MOMENT
     try:
-        while progress.done < len(progress.job) and not progress.stop.is_set() and not progress.wanted.is_set():
+        while progress.done < len(progress.job) and not progress.wanted.wait(pause) and not progress.stop.is_set():
             cut, began = slice(progress.done, progress.done + progress.part), time.perf_counter()
             progress.pool.map(progress.job.part(cut), progress.outputs[cut])
             progress.done = min(cut.stop, len(progress.job))
             if time.perf_counter() - began < _PART / 2:
                 progress.part *= 2
-            progress.wanted.wait(_PAUSE)
+            pause = _PAUSE
     except BaseException as error:  # whatever it is, it is raised where the inner products are wanted
         if not progress.stop.is_set():
             progress.errors.append(error)
