@@ -67,8 +67,8 @@ def _speedup(rounds: int, workers: int) -> None:
         for f in found
     ]
     show.table(
-        f"EQ + compressor, a step of SPSA(2), batch {CLIPS}: speed-up of {workers} workers over Inline, median (quartiles)",
-        ("clip", "ms a render", "Threads", "Processes", "bare processes", "equal"),
+        f"A training step, EQ + compressor, SPSA(2), batch {CLIPS}: speed-up of {workers} workers over Inline",
+        ("clip", "ms", "Threads", "Processes", "bare", "equal"),
         rows,
         numbers=5,
     )
