@@ -301,11 +301,13 @@ class Effect(abc.ABC):
                     "must be equally long."
                 )
         if hop is None or all(b == blocks[0] for b in blocks):
-            blocks, hop = blocks[:1], audio.shape[1]  # settings that stay need no blocks
-        elif not self.automatable:
+            blocks, length = blocks[:1], audio.shape[1]  # settings that stay need no blocks
+        elif self.automatable:
+            length = int(hop)
+        else:
             raise EffectError(f"{self.name} cannot change settings during a clip; render it without hop.")
         silence = {name: np.zeros_like(audio) for name in self.inputs if name not in inputs}
-        return RenderRequest(audio, blocks, int(hop), sample_rate, {**inputs, **silence})
+        return RenderRequest(audio, blocks, length, sample_rate, {**inputs, **silence})
 
     @final
     def run(self, request: RenderRequest) -> Audio:

@@ -81,7 +81,7 @@ class Call:
     audio: Tensor
     params: Tensor
     output: Tensor
-    is_checked: bool = False
+    is_checked: bool = dataclasses.field(default=False, kw_only=True)
     failed: NDArray[np.bool_] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:

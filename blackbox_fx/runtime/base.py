@@ -52,7 +52,7 @@ class Job:
     hop: int | None = None
     failed: NDArray[np.bool_] = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
     inputs: Mapping[str, Batch] = dataclasses.field(default_factory=dict[str, Batch])
-    is_checked: bool = False
+    is_checked: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self._check_audio()

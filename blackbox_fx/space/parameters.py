@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +55,11 @@ class Parameter(abc.ABC):
         """Columns in [0, 1], shape (columns,), to the physical value."""
 
     @classmethod
-    def decoder(cls, parameters: Sequence[Self], starts: Sequence[int]) -> Decoder:
+    def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
         """What decodes many parameters of this kind at once, each to the value that `decode` gives.
 
         Args:
-            parameters: to decode.
+            parameters: to decode, all of this kind.
             starts: the first column of each in a row.
         """
         slices = [slice(start, start + p.columns) for p, start in zip(parameters, starts, strict=True)]
@@ -153,12 +153,11 @@ class Continuous(Parameter):
 
     @classmethod
     @override
-    def decoder(cls, parameters: Sequence[Continuous], starts: Sequence[int]) -> Decoder:
+    def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
         columns, low, high = np.array(starts), *(np.array([getattr(p, end) for p in parameters]) for end in _ENDS)
-        logs = np.flatnonzero([p.log for p in parameters])
-        spans = np.array([math.log(parameters[k].high) - math.log(parameters[k].low) for k in logs])
-        grids = np.flatnonzero([p.step > 0 for p in parameters])
-        steps = np.array([parameters[k].step for k in grids])
+        logs, grids = (np.flatnonzero([getattr(p, how) for p in parameters]) for how in ("log", "step"))
+        spans = np.array([math.log(p.high) - math.log(p.low) for p in parameters if p.log])
+        steps = np.array([p.step for p in parameters if p.step])
 
         def decode(row: Array) -> list[float]:
             x = _clamped(row[columns], 0.0, 1.0)
@@ -236,7 +235,7 @@ class Integer(Parameter):
 
     @classmethod
     @override
-    def decoder(cls, parameters: Sequence[Integer], starts: Sequence[int]) -> Decoder:
+    def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
         columns, lows = np.array(starts), [p.low for p in parameters]
         spans = np.array([float(p.high - p.low) for p in parameters])
 
@@ -288,7 +287,7 @@ class Toggle(Parameter):
 
     @classmethod
     @override
-    def decoder(cls, parameters: Sequence[Toggle], starts: Sequence[int]) -> Decoder:
+    def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
         columns = np.array(starts)
         return lambda row: (row[columns] >= 0.5).tolist()
 
@@ -343,7 +342,7 @@ class Choice(Parameter):
 
     @classmethod
     @override
-    def decoder(cls, parameters: Sequence[Choice], starts: Sequence[int]) -> Decoder:
+    def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
         options, most = [p.options for p in parameters], max(p.columns for p in parameters)
         # a choice with fewer options repeats its first one, which wins over its equals all the same
         places = np.array([[k if k < p.columns else 0 for k in range(most)] for p in parameters])
