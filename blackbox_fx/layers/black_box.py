@@ -126,7 +126,8 @@ class BlackBox(nn.Module):
         sample_rate: in Hz.
         lookahead: whether the renders that an estimator wants begin right after the forward pass, in the background, so
             that the backward pass finds them done; gradients are the same. What is not done by then is rendered as
-            without it. Not with `Inline`, which has no workers. If not given: with `Processes`, unless those renders would take more than 512 MiB of memory.
+            without it. Not with `Inline`, which has no workers. If not given: with `Processes`, unless those renders
+            would take more than 512 MiB of memory.
 
     Attributes:
         failed: which items of the last forward pass have failed, (batch,), where the pool skips failures: their output
