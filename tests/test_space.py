@@ -207,3 +207,11 @@ def test_a_completed_row_with_nan_is_refused():
     space = Space({"gain": Continuous(0, 1, 0.5)})
     with pytest.raises(ParameterError, match="gain=nan"):
         space.complete_row(np.array([np.nan]))
+
+
+@given(wide, st.integers(0, 2**32))
+def test_rows_snap_to_what_each_parameter_snaps_to(space, seed):
+    rows = np.random.default_rng(seed).uniform(-0.2, 1.2, (3, space.width))
+    alone = [space.parameters[name].snap(rows[:, s]) for name, s in space.slices.items()]
+    assert np.array_equal(space.snap(rows), np.concatenate(alone, axis=1))
+    assert space.snap(rows[:0]).shape == (0, space.width)

@@ -160,8 +160,12 @@ class Space:
     def snap(self, rows: ArrayLike) -> Array:
         """Rows of columns, shape (n, width), moved to the canonical columns of the values they decode to."""
         u = np.asarray(rows, dtype=np.float64)
-        parts = [self.parameters[name].snap(u[:, s]) for name, s in self.slices.items()]
-        return np.concatenate(parts, axis=1) if parts else u
+        snapped = np.clip(u, 0.0, 1.0)  # which is all that a real value without steps needs
+        for name, s in self.slices.items():
+            p = self.parameters[name]
+            if not isinstance(p, Continuous) or p.step:
+                snapped[:, s] = p.snap(u[:, s])
+        return snapped
 
     def fix(self, values: Mapping[str, Any] = {}, **named: Any) -> Space:
         """The space with these parameters no longer free, standing at these values."""
