@@ -16,7 +16,7 @@ from blackbox_fx.runtime.base import Job, Pool, inner
 
 _MOMENT = 2e-3  # seconds in which a cotangent is there if nothing is computed before it: nothing is to be hidden then
 _PAUSE = 5e-4  # seconds between parts, in which another thread gets the pool if it waits for it
-_PART = 20e-3  # seconds that a part should take: beside it, the pause is short, and so is another thread's wait
+_PART = 40e-3  # seconds that a part should take: beside it, the pause is short, and so is another thread's wait
 
 
 @final
