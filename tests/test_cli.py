@@ -76,8 +76,9 @@ def test_render_takes_choices_toggles_and_impulses(wav, tmp_path):
 
 def test_bench_overhead_prints_a_table():
     shown = call("bench", "overhead", "--batch", 2, "--seconds", 0.2, "--rounds", 2).stdout
-    for word in ("bare loop", "Inline", "Threads", "Processes"):
+    for word in ("bare loop", "Inline", "Threads", "Processes", "0.25 s", "1 s", "4 s"):
         assert word in shown
+    assert shown.count("yes") == 4 + 3
     assert "NO" not in shown
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import blackbox_fx as bfx
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.runtime import ahead, base
 from tests.cases import ESTIMATORS, RATE, SPACE, mixed, music
 
 
@@ -247,6 +248,15 @@ def test_mistakes_get_one_clear_sentence(call, error, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_loud_audio_is_no_infinity_and_the_layer_alone_looks_for_it(monkeypatch):
+    monkeypatch.setattr(base, "check_audio", lambda *_: pytest.fail("looked at the audio again"))
+    black_box = bfx.BlackBox(bfx.load("pedalboard:Gain"), bfx.SPSA(2), audio_rule=bfx.Identity())
+    params = torch.full((3, 1), 0.2, requires_grad=True)
+    wet = black_box(torch.full((3, 1, 100), 3e38), params)  # whose sum is beyond float32
+    (wet * 1e-38).sum().backward()
+    assert params.grad.isfinite().all()
+
+
 def test_rounding_beyond_the_bounds_is_forgiven():
     black_box = layer()
     audio, params = inputs(black_box, grad=False)
@@ -256,10 +266,10 @@ def test_rounding_beyond_the_bounds_is_forgiven():
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_renders_ahead_give_the_same_gradient(name):
     found = []
-    for ahead in (False, True):
+    for lookahead in (False, True):
         torch.manual_seed(0)
         with bfx.Threads(2) as pool:
-            black_box = layer(estimator=ESTIMATORS[name](), pool=pool, lookahead=ahead)
+            black_box = layer(estimator=ESTIMATORS[name](), pool=pool, lookahead=lookahead)
             audio, params = inputs(black_box)
             for _ in range(2):
                 params.grad = None
@@ -288,6 +298,37 @@ def test_renders_begin_in_the_forward_pass_and_are_not_made_twice(monkeypatch):
         with torch.no_grad():
             black_box(audio, params)
         assert sum(asked) == 3 * 10
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_is_not_rendered_when_the_cotangent_comes_is_projected_in_the_pool(begun, monkeypatch):
+    mapped, projected, gradients = [], [], []
+    to_map, to_project = bfx.Threads.map_into, bfx.Threads.project_into
+
+    def map_into(pool, job, out):
+        to_map(pool, job, out)
+        mapped.append(len(job))
+
+    def project_into(pool, job, cotangent, stretch, out):
+        projected.append(len(job))
+        to_project(pool, job, cotangent, stretch, out)
+
+    monkeypatch.setattr(bfx.Threads, "map_into", map_into)
+    monkeypatch.setattr(bfx.Threads, "project_into", project_into)
+    monkeypatch.setattr(ahead, "_PAUSE" if begun else "_MOMENT", 60.0)  # where it waits until the cotangent is there
+    for lookahead in (False, True):
+        with bfx.Threads(2) as pool:
+            black_box = layer(estimator=bfx.FiniteDifference(), pool=pool, lookahead=lookahead)
+            audio, params = inputs(black_box)
+            mapped.clear(), projected.clear()
+            wet = black_box(audio, params)
+            deadline = time.monotonic() + 30
+            while lookahead and begun and len(mapped) < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            wet.square().sum().backward()
+            gradients.append(params.grad.clone())
+    assert (mapped, projected) == (([3, 4], [20]) if begun else ([3], [24]))
+    assert torch.equal(*gradients)
 
 
 def test_renders_ahead_stop_when_nobody_waits_for_them():

@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -169,3 +170,48 @@ def test_what_is_no_name_and_no_number_is_one_sentence():
     for wrong in ([{"a": 1}], ["x", "y"]):
         with pytest.raises(ParameterError, match=r"must be numbers in .*; encode takes settings"):
             space.decode(wrong)
+
+
+wide = st.lists(parameters(), min_size=30, max_size=40).map(lambda ps: Space({f"p{k}": p for k, p in enumerate(ps)}))
+
+
+@given(wide, st.integers(0, 2**32), st.sampled_from([0.0, 1.0, -0.0, 1.5, -1.5, 0.5, np.nan, 1 - 2**-53]))
+def test_many_parameters_decode_together_to_what_each_gives_alone(space, seed, special):
+    rng = np.random.default_rng(seed)
+    row = np.where(rng.random(space.width) < 0.2, special, rng.random(space.width))
+    try:
+        alone = {name: space.parameters[name].decode(row[s]) for name, s in space.slices.items()}
+    except ValueError:  # NaN is no whole number
+        with pytest.raises(ValueError, match="NaN"):
+            space.decode(row)
+        return
+    together = space.decode(row)
+    # texts, since they tell -0.0 from 0.0, 1 from 1.0 and True from 1, and NaN equals NaN
+    assert list(map(repr, together.items())) == list(map(repr, alone.items()))
+
+
+@given(wide.map(lambda s: s.only(*s.free[::-2])), st.integers(0, 2**32))
+def test_a_completed_row_has_what_is_held_too(space, seed):
+    row = np.random.default_rng(seed).random(space.width)
+    assert list(space.complete_row(row).items()) == list(space.complete(space.decode(row)).items())
+
+
+def test_a_space_that_has_decoded_is_pickled_as_before():
+    space = Space({f"p{k}": Continuous(0, 1, 0.5) for k in range(40)})
+    before = pickle.dumps(space)
+    space.decode(np.zeros(40))
+    assert pickle.dumps(space) == before and pickle.loads(before).decode(np.ones(40)) == space.decode(np.ones(40))
+
+
+def test_a_completed_row_with_nan_is_refused():
+    space = Space({"gain": Continuous(0, 1, 0.5)})
+    with pytest.raises(ParameterError, match="gain=nan"):
+        space.complete_row(np.array([np.nan]))
+
+
+@given(wide, st.integers(0, 2**32))
+def test_rows_snap_to_what_each_parameter_snaps_to(space, seed):
+    rows = np.random.default_rng(seed).uniform(-0.2, 1.2, (3, space.width))
+    alone = [space.parameters[name].snap(rows[:, s]) for name, s in space.slices.items()]
+    assert np.array_equal(space.snap(rows), np.concatenate(alone, axis=1))
+    assert space.snap(rows[:0]).shape == (0, space.width)

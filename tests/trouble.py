@@ -60,3 +60,24 @@ def fails_above(audio, sample_rate, gain):
     if gain > 0.5:
         raise ValueError("too loud")
     return audio * gain
+
+
+kept = []
+
+
+def odd(audio, sample_rate, mode, at, once=""):
+    """Gain by `at`, but at 0.5 trouble, the first time only with a path, and from 0.8 a leak or a pause."""
+    if abs(at - 0.5) < 1e-9 and not (once and Path(once).exists()):
+        if once:
+            Path(once).touch()
+        if mode == 0:
+            os.abort()
+        if mode == 1:
+            time.sleep(1000)
+        if mode == 2:
+            return audio * np.nan
+    if mode == 3 and at >= 0.8:
+        kept.append(np.ones(2**21))
+    if mode == 4 and at >= 0.8:
+        time.sleep(0.06)
+    return audio * at

@@ -21,7 +21,7 @@ from blackbox_fx.effects.identity import canonical
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.errors import AudioError, EffectError, NotFinite, ParameterError
 from blackbox_fx.isolation.quiet import quiet
-from blackbox_fx.space import Space
+from blackbox_fx.space import Array, Space
 
 _USUAL_RATES = (44_100, 48_000)
 _SHOWN = 8  # parameters in an error
@@ -264,19 +264,50 @@ class Effect(abc.ABC):
         self, audio: Audio, values: Any, sample_rate: float, hop: int | None = None, inputs: Mapping[str, Any] = {}
     ) -> RenderRequest:
         """A request for audio and a sample rate that were checked before; see `render` for arguments and errors."""
-        blocks, hop = self._blocks(values, hop, audio.shape[1])
+        blocks = self._blocks(values, hop, audio.shape[1])
+        return self._request(audio, blocks, sample_rate, hop, {n: check_audio(x, n) for n, x in inputs.items()})
+
+    @final
+    def request_at(
+        self, audio: Audio, point: Array, sample_rate: float, hop: int | None = None, inputs: Mapping[str, Audio] = {}
+    ) -> RenderRequest:
+        """A request at columns in [0, 1], where all else was checked before.
+
+        Args:
+            audio: (channel, time), float32.
+            point: (width,); with `hop`, (blocks, width).
+            sample_rate: in Hz.
+            hop: samples per block.
+            inputs: audio of further inputs by name, (channel, time), float32.
+        """
+        rows = [point] if hop is None else self._counted(point, hop, audio.shape[1])
+        return self._request(audio, [self.space.complete_row(row) for row in rows], sample_rate, hop, inputs)
+
+    def _request(
+        self,
+        audio: Audio,
+        blocks: list[Settings],
+        sample_rate: float,
+        hop: int | None,
+        inputs: Mapping[str, Audio],
+    ) -> RenderRequest:
         if unknown := [name for name in inputs if name not in self.inputs]:
             known = ", ".join(self.inputs) or "none"
             raise ParameterError(f"{self.name} has no input {unknown[0]!r}; known are {known}.")
-        checked = {name: check_audio(given, name) for name, given in inputs.items()}
-        for name, given in checked.items():
+        for name, given in inputs.items():
             if given.shape[1] != audio.shape[1]:
                 raise AudioError(
                     f"The input {name} of {self.name} has {given.shape[1]} samples for audio of {audio.shape[1]}; both "
                     "must be equally long."
                 )
-        silence = {name: np.zeros_like(audio) for name in self.inputs if name not in checked}
-        return RenderRequest(audio, blocks, hop, sample_rate, checked | silence)
+        if hop is None or all(b == blocks[0] for b in blocks):
+            blocks, length = blocks[:1], audio.shape[1]  # settings that stay need no blocks
+        elif self.automatable:
+            length = int(hop)
+        else:
+            raise EffectError(f"{self.name} cannot change settings during a clip; render it without hop.")
+        silence = {name: np.zeros_like(audio) for name in self.inputs if name not in inputs}
+        return RenderRequest(audio, blocks, length, sample_rate, {**inputs, **silence})
 
     @final
     def run(self, request: RenderRequest) -> Audio:
@@ -319,22 +350,20 @@ class Effect(abc.ABC):
         first = dict(list(moved.items())[:_SHOWN])
         return f"{first} ({len(moved) - len(first)} more are not at their defaults)"
 
-    def _blocks(self, values: Any, hop: int | None, length: int) -> tuple[list[Settings], int]:
-        if hop is None:
-            if not isinstance(values, Mapping):
-                raise ParameterError(f"values must be a mapping of names to values, got {type(values).__name__}.")
-            return [self.space.complete(values)], length
-        hop = whole("hop", hop, 1)
-        needed = -(-length // hop)
-        if isinstance(values, Mapping) or len(values) != needed:
-            got = "one mapping" if isinstance(values, Mapping) else str(len(values))
+    def _blocks(self, values: Any, hop: int | None, length: int) -> list[Settings]:
+        if hop is not None:
+            return [self.space.complete(v) for v in self._counted(values, hop, length)]
+        if not isinstance(values, Mapping):
+            raise ParameterError(f"values must be a mapping of names to values, got {type(values).__name__}.")
+        return [self.space.complete(values)]
+
+    def _counted(self, blocks: Any, hop: int, length: int) -> Any:
+        """The blocks. Raises ParameterError unless there is one for every `hop` samples."""
+        needed = -(-length // whole("hop", hop, 1))
+        if isinstance(blocks, Mapping) or len(blocks) != needed:
+            got = "one mapping" if isinstance(blocks, Mapping) else str(len(blocks))
             raise ParameterError(f"{length} samples in blocks of {hop} need {needed} mappings of values, got {got}.")
-        blocks = [self.space.complete(v) for v in values]
-        if all(b == blocks[0] for b in blocks):
-            return blocks[:1], length
-        if not self.automatable:
-            raise EffectError(f"{self.name} cannot change settings during a clip; render it without hop.")
-        return blocks, hop
+        return blocks
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_shared"}

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.estimators.base import Call, Differentiable, Estimator, Pulled, Rows, surrogate_name, to_numpy
+from blackbox_fx.estimators.base import (
+    Call,
+    Differentiable,
+    Estimator,
+    Pulled,
+    Rows,
+    is_all_finite,
+    surrogate_name,
+    to_numpy,
+)
 from blackbox_fx.estimators.moves import coarse_moves, reaches
 from blackbox_fx.runtime.base import inner
 from blackbox_fx.space import Space
@@ -33,14 +42,14 @@ def check_output(audio: Tensor, like: Tensor) -> Tensor:
             f"The function returned shape {tuple(audio.shape)} for audio of shape {tuple(like.shape)}; both must be "
             "equal."
         )
-    if not bool(torch.isfinite(audio.detach()).all()):
+    if not is_all_finite(audio):
         raise AudioError("The function returned NaN or infinity; check it at these settings before gradients use it.")
     return audio
 
 
 def check_gradient(grad: Tensor) -> Tensor:
     """A surrogate's gradient. Raises AudioError unless it is finite."""
-    if not bool(torch.isfinite(grad).all()):
+    if not is_all_finite(grad):
         raise AudioError(
             "The gradient of the function is NaN or infinite; look for a root, a logarithm or a division at 0 in it."
         )

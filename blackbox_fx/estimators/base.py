@@ -26,6 +26,12 @@ def to_numpy(x: Tensor) -> NDArray[np.float32]:
     return x.detach().to("cpu", torch.float32).contiguous().numpy()
 
 
+def is_all_finite(x: Tensor) -> bool:
+    """Whether no element is NaN or infinite. The sum decides in most cases, forty times as fast as testing each."""
+    x = x.detach()
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
+
+
 @final
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -90,6 +96,7 @@ class Call:
         output: wet, (batch, channel, time), float32.
         surrogates: differentiable models of the effect, called with audio, params and the sample rate.
         pullbacks: what they gave at this backward pass.
+        is_checked: whether the audio is known to be finite; see `Job`.
 
     Attributes:
         failed: (batch,), items for which the pool has skipped a failed render. Their gradient is zero, and no more
@@ -104,6 +111,7 @@ class Call:
     output: Tensor
     surrogates: tuple[Differentiable, ...] = dataclasses.field(default=(), kw_only=True)
     pullbacks: Pullbacks = dataclasses.field(default_factory=Pullbacks, compare=False, kw_only=True)
+    is_checked: bool = dataclasses.field(default=False, kw_only=True)
     failed: NDArray[np.bool_] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -150,13 +158,23 @@ class Call:
     def here(self, cotangent: Tensor, stretch: int | None = None) -> NDArray[np.float64]:
         """The inner products of the cotangent with the forward pass's output, as `project` gives them; no renders."""
         if stretch is None:
-            return torch.einsum("bct,bct->b", cotangent.double(), self.output.double()).cpu().numpy()
+            pairs = zip(cotangent, self.output, strict=True)  # one by one, since a batch in float64 is large
+            return np.array([float(w.double().flatten() @ y.double().flatten()) for w, y in pairs], np.float64)
         return np.stack([inner(w, y, stretch) for w, y in zip(to_numpy(cotangent), to_numpy(self.output), strict=True)])
 
     def job(self, plan: Plan) -> Job:
         """The renders of a plan as a job."""
-        failed = self.failed[plan.items]
-        return Job(self.effect, to_numpy(self.audio), plan.points, plan.items, self.sample_rate, plan.hop, failed)
+        audio, failed = to_numpy(self.audio), self.failed[plan.items]
+        return Job(
+            self.effect,
+            audio,
+            plan.points,
+            plan.items,
+            self.sample_rate,
+            plan.hop,
+            failed,
+            is_checked=self.is_checked,
+        )
 
     def note(self, items: NDArray[np.int64], failed: NDArray[np.bool_]) -> None:
         """Marks the items of renders that have failed, both (n,)."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.estimators.base import is_all_finite
 
 _TOLERANCE = 1e-6  # params this far outside [0, 1] are float32 rounding
 
@@ -28,7 +28,7 @@ def check_inputs(audio: Tensor, params: Tensor, columns: Sequence[str]) -> None:
             f"params must be (batch, width) = {wanted} in floating point, got {tuple(params.shape)} "
             f"{params.dtype}; the columns are {', '.join(columns)}."
         )
-    if not bool(torch.isfinite(audio.detach()).all()):
+    if not is_all_finite(audio):
         raise AudioError("audio contains NaN or infinity; check what produced it.")
     u = params.detach()
     outside = ~((u >= -_TOLERANCE) & (u <= 1 + _TOLERANCE))  # true for NaN too

@@ -32,7 +32,7 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 _HEAP = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_TOP_PAD_": str(2**24)}
 POLL = 0.25  # seconds between looks at whether the parent lives
 _SETTLED = 4  # renders after which an effect that was opened has the memory that it needs
-_SHOWN = 2000  # characters of a worker's output in an error
+_SHOWN, _LINES = 3000, 30  # characters and lines of a worker's output in an error: a crash with its traceback
 _KEPT = 2**18  # bytes of a worker's output that are kept once it has ended
 _LARGEST = 2**20  # bytes of any file of output
 
@@ -237,12 +237,12 @@ def _end(path: Path, size: int) -> bytes:
 
 
 def last_words(folder: Path) -> str:
-    """The end of what a worker printed, at most 20 lines."""
+    """The end of what a worker printed, at most 30 lines."""
     try:
         text = _end(folder / LOG, _SHOWN).decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-20:])
+    return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-_LINES:])
 
 
 def shorten(folder: Path) -> None:

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from blackbox_fx.effects import Effect, Rack, load
+from blackbox_fx.estimators import SPSA, Identity
 from blackbox_fx.lab.boundary import bare_worker
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.runtime import Inline, Job, Pool, Processes, Threads
 
 MEMBERS = ("LowShelfFilter", "PeakFilter", "HighShelfFilter", "Compressor", "Reverb")
+CLIPS, LENGTHS = 16, (0.25, 1.0, 4.0)  # of a training step, mono, in seconds
 
 
 @final
@@ -174,6 +176,81 @@ def supervision(
             if progress:
                 progress(turn, rounds, effect.name)
     return Supervision(effect.name, *spent[:, 1:], equal=equal)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Speedup:
+    """How many times as fast as Inline the training step of a layer is in other pools, by rounds, (rounds,).
+
+    Args:
+        seconds: length of a clip.
+        render: seconds that a render takes, on average over a step with Inline.
+        threads, processes: the pools as they come.
+        bare: as many renders in as many processes without supervision, which leave out the inner products.
+        equal: whether all gradients were the same bit for bit.
+    """
+
+    seconds: float
+    render: float
+    threads: np.ndarray
+    processes: np.ndarray
+    bare: np.ndarray
+    equal: bool
+
+
+def speedup(
+    seconds: float,
+    rounds: int = 9,
+    workers: int = 2,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Speedup:
+    """Times a forward and a backward pass of 16 clips through EQ + compressor with SPSA(2), in turn in every round.
+
+    Args:
+        seconds: length of each mono clip at 44.1 kHz.
+        rounds: timed rounds, after one that is not.
+        workers: of the pools with several.
+        progress: called with the rounds done, their number, and a word.
+    """
+    rate, rack = 44100, Rack([load(f"pedalboard:{name}") for name in MEMBERS[:4]])
+    random = torch.Generator().manual_seed(0)
+    audio = 0.1 * torch.randn(CLIPS, 1, int(seconds * rate), generator=random)
+    points = torch.from_numpy(rack.space.sample(CLIPS, 0)).float()
+    renders = CLIPS * (1 + SPSA(2).cost(rack.space))
+    spent, equal = np.zeros((4, rounds + 1)), True
+
+    def step(pool: Pool, seed: int) -> Tensor:
+        params, estimator = points.clone().requires_grad_(), SPSA(2, generator=torch.Generator().manual_seed(seed))
+        layer = BlackBox(rack, estimator, audio_rule=Identity(), pool=pool, sample_rate=rate)
+        layer(audio, params).backward(audio)
+        assert params.grad is not None
+        return params.grad
+
+    with (
+        Threads(workers) as threads,
+        Processes(workers) as processes,
+        contextlib.ExitStack() as stack,
+        concurrent.futures.ThreadPoolExecutor(workers) as hands,
+    ):
+        values, shape = rack.space.decode(points[0].double()), (1, audio.shape[2])
+        bare = [stack.enter_context(bare_worker(rack, shape, values, rate)) for _ in range(workers)]
+        clips = [audio[n % CLIPS].numpy() for n in range(renders)]
+        shares = [clips[k::workers] for k in range(workers)]
+        for turn in range(rounds + 1):
+            gradients: list[Tensor] = []
+            for k, pool in enumerate((Inline(), threads, processes)):
+                began = time.perf_counter()
+                gradients.append(step(pool, turn))
+                spent[k, turn] = time.perf_counter() - began
+            began = time.perf_counter()
+            list(hands.map(lambda render, share: [render(clip) for clip in share], bare, shares))
+            spent[3, turn] = time.perf_counter() - began
+            equal &= all(torch.equal(gradients[0], gradient) for gradient in gradients)
+            if progress:
+                progress(turn, rounds, f"round of {seconds:g} s")
+    inline, *others = spent[:, 1:]
+    return Speedup(seconds, float(np.median(inline)) / renders, *(inline / times for times in others), equal=equal)
 
 
 def _bare(rack: Rack, audio: Tensor, params: Tensor, rate: int) -> Tensor:

@@ -45,7 +45,8 @@ class _Render(torch.autograd.Function):
     @staticmethod
     def forward(audio: Tensor, params: Tensor, layer: BlackBox, learning: bool, failed: NDArray[np.bool_]) -> Tensor:
         points = np.clip(to_numpy(params).astype(np.float64), 0.0, 1.0)
-        job = Job(layer.effect, to_numpy(audio), points, np.arange(len(points)), layer.sample_rate, failed=failed)
+        items = np.arange(len(points))
+        job = Job(layer.effect, to_numpy(audio), points, items, layer.sample_rate, failed=failed, is_checked=True)
         return torch.from_numpy(layer.pool.map(job)).to(audio.device)
 
     @staticmethod
@@ -103,8 +104,9 @@ class BlackBox(nn.Module):
             use in place of renders, once they have measured them. If not given, those that `find_proxies` finds at the
             first backward pass: shipped, your own, and what `prepare` has trained. () for none.
         lookahead: whether the renders that an estimator wants begin right after the forward pass, in the background, so
-            that the backward pass finds them done; gradients are the same. Not with `Inline`, which has no workers. If
-            not given: with `Processes`, unless those renders would take more than 512 MiB of memory.
+            that the backward pass finds them done; gradients are the same. What is not done by then is rendered as
+            without it. Not with `Inline`, which has no workers. If not given: with `Processes`, unless those renders
+            would take more than 512 MiB of memory.
 
     Attributes:
         failed: which items of the last forward pass have failed, (batch,), where the pool skips failures: their output
@@ -234,6 +236,7 @@ class BlackBox(nn.Module):
             output,
             surrogates=self._surrogates_on(audio.device),
             pullbacks=pullbacks or Pullbacks(),
+            is_checked=True,
         )
         if failed is not None:
             call.failed[:] = failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
@@ -13,15 +14,17 @@ from numpy.typing import NDArray
 
 from blackbox_fx.runtime.base import Job, Pool, inner
 
+_MOMENT = 2e-3  # seconds in which a cotangent is there if nothing is computed before it: nothing is to be hidden then
 _PAUSE = 5e-4  # seconds between parts, in which another thread gets the pool if it waits for it
-_PART = 10e-3  # seconds that a part should take: beside it, the pause is short, and so is another thread's wait
+_PART = 40e-3  # seconds that a part should take: beside it, the pause is short, and so is another thread's wait
 
 
 @final
 class Ahead:
     """A job that a thread hands to its pool part by part, so that other jobs can go in between.
 
-    It stops once it is no longer wanted: when nothing refers to this object, or the pool is closed.
+    It stops once it is no longer wanted: when nothing refers to this object, or the pool is closed. What is not
+    rendered when the inner products are asked for is left to `Pool.project`, so that no more audio comes home.
 
     Args:
         pool: where it renders; one with `background`.
@@ -30,15 +33,11 @@ class Ahead:
     """
 
     def __init__(self, pool: Pool, job: Job, part: int) -> None:
-        self._pool, self._job, self._pid = pool, job, os.getpid()
-        self._outputs = np.empty(job.output_shape, np.float32)
-        self._errors: list[BaseException] = []
-        self._done = threading.Event()
-        self.stop = stop = threading.Event()
-        arguments = (pool, job, part, self._outputs, self._errors, stop, self._done)
-        self._thread = threading.Thread(target=_render, args=arguments, name="blackbox_fx-ahead", daemon=True)
-        self._finalizer = weakref.finalize(self, stop.set)
-        pool.notify_on_close(stop)
+        self._pid = os.getpid()
+        self._progress = progress = _Progress(pool, job, part)
+        self._thread = threading.Thread(target=_render, args=(progress,), name="blackbox_fx-ahead", daemon=True)
+        self._finalizer = weakref.finalize(self, progress.stop.set)
+        pool.notify_on_close(progress.stop)
         self._thread.start()
 
     @staticmethod
@@ -49,46 +48,66 @@ class Ahead:
     def project(self, cotangent: NDArray[np.float32], stretch: int | None) -> NDArray[np.float64]:
         """What `Pool.project` gives for the job. Raises what the pool raised.
 
-        Waits for what is not rendered yet, as long as the pool's own deadlines allow. Where the pool was closed
-        meanwhile, and in a forked child, all is rendered now.
+        Waits for the part that is being rendered, as long as the pool's own deadlines allow.
         """
-        if self._pid == os.getpid():
+        progress = self._progress
+        if self._pid == os.getpid():  # no thread goes along into a forked child
+            progress.wanted.set()
             self._thread.join()
-        if self._errors:
-            raise self._errors[0]
-        if self._pid != os.getpid() or not self._done.is_set():
-            return self._pool.project(self._job, cotangent, stretch)
-        pairs = zip(self._job.items, self._outputs, strict=True)
-        found = np.array([inner(cotangent[item], output, stretch) for item, output in pairs], np.float64)
-        found[self._job.failed] = 0.0
-        return found
+        if progress.errors:
+            raise progress.errors[0]
+        job, done = progress.job, progress.done
+        rest = progress.pool.project(job.part(slice(done, None)), cotangent, stretch)
+        if not done:
+            return rest
+        pairs = zip(job.items[:done], progress.outputs, strict=False)
+        ready = np.array([inner(cotangent[item], output, stretch) for item, output in pairs], np.float64)
+        ready[job.failed[:done]] = 0.0
+        return np.concatenate([ready, rest])
 
     @property
     def failed(self) -> NDArray[np.bool_]:
         """Which renders have failed, (n,); known after `project`."""
-        return self._job.failed
+        return self._progress.job.failed
 
 
-def _render(
-    pool: Pool,
-    job: Job,
-    part: int,
-    outputs: NDArray[np.float32],
-    errors: list[BaseException],
-    stop: threading.Event,
-    done: threading.Event,
-) -> None:
+@final
+@dataclasses.dataclass
+class _Progress:
+    """What the thread shares with its `Ahead`, to which it must not refer.
+
+    Args:
+        pool, job, part: see `Ahead`.
+
+    Attributes:
+        outputs: of the renders, (n, channel, time).
+        done: how many of them are made, the first ones.
+        errors: what the pool raised.
+        stop: set once the outputs are not wanted any more.
+        wanted: set once the inner products are.
+    """
+
+    pool: Pool
+    job: Job
+    part: int
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        self.outputs = np.empty(self.job.output_shape, np.float32)
+        self.errors: list[BaseException] = []
+        self.stop, self.wanted = threading.Event(), threading.Event()
+
+
+def _render(progress: _Progress) -> None:
+    pause = _MOMENT
     try:
-        start = 0
-        while start < len(job) and not stop.is_set():
-            cut, began = slice(start, start + part), time.perf_counter()
-            outputs[cut] = pool.map(job.part(cut))
-            start += part
+        while progress.done < len(progress.job) and not progress.wanted.wait(pause) and not progress.stop.is_set():
+            cut, began = slice(progress.done, progress.done + progress.part), time.perf_counter()
+            progress.pool.map(progress.job.part(cut), progress.outputs[cut])
+            progress.done = min(cut.stop, len(progress.job))
             if time.perf_counter() - began < _PART / 2:
-                part *= 2
-            time.sleep(_PAUSE)
-        if start >= len(job):
-            done.set()
-    except BaseException as error:  # whatever it is, it is raised where the outputs are wanted
-        if not stop.is_set():
-            errors.append(error)
+                progress.part *= 2
+            pause = _PAUSE
+    except BaseException as error:  # whatever it is, it is raised where the inner products are wanted
+        if not progress.stop.is_set():
+            progress.errors.append(error)

@@ -37,8 +37,10 @@ class Job:
         failed: (n,), whether each render has failed; filled by pools that skip failures. Renders that are marked at the
             start are not made. None is marked if it is not given.
         inputs: further inputs of the effect by name, (batch, channel, time) each, see `Effect.inputs`.
+        is_checked: whether audio and inputs are known to be finite; they are checked here if not.
 
     Raises:
+        AudioError: NaN or infinity in the audio or an input, a bad sample rate.
         AudioError, ParameterError: shapes that do not fit together.
     """
 
@@ -50,12 +52,10 @@ class Job:
     hop: int | None = None
     failed: NDArray[np.bool_] = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
     inputs: Mapping[str, Batch] = dataclasses.field(default_factory=dict[str, Batch])
-    _checked: set[int] = dataclasses.field(default_factory=set, init=False, repr=False)
+    is_checked: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name, given in (("audio", self.audio), *self.inputs.items()):
-            if given.ndim != 3 or given.dtype != np.float32:
-                raise AudioError(f"{name} must be (batch, channel, time) float32, got {given.shape} {given.dtype}.")
+        self._check_audio()
         n, width = len(self.points), self.effect.space.width
         if self.points.ndim != (2 if self.hop is None else 3) or self.points.shape[-1] != width:
             raise ParameterError(
@@ -67,6 +67,17 @@ class Job:
             object.__setattr__(self, "failed", np.zeros(n, bool))
         if self.failed.shape != (n,):
             raise ParameterError(f"failed must have one entry for each of {n} renders, got shape {self.failed.shape}.")
+
+    def _check_audio(self) -> None:
+        """Looks for NaN once, for all renders and for all jobs that are made of this one."""
+        for name, given in (("audio", self.audio), *self.inputs.items()):
+            if given.ndim != 3 or given.dtype != np.float32:
+                raise AudioError(f"{name} must be (batch, channel, time) float32, got {given.shape} {given.dtype}.")
+            for item in () if self.is_checked else given:
+                check_audio(item, name)
+        if not self.is_checked:
+            check_sample_rate(self.sample_rate)
+            object.__setattr__(self, "is_checked", True)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -84,13 +95,9 @@ class Job:
 
     def request(self, n: int) -> RenderRequest:
         """The request to the effect for the n-th render."""
-        decode, item = self.effect.space.decode_row, int(self.items[n])
-        values = decode(self.points[n]) if self.hop is None else [decode(u) for u in self.points[n]]
-        # audio is checked once, however often it is rendered
-        audio = self.audio[item] if item in self._checked else check_audio(self.audio[item])
-        self._checked.add(item)
+        item = self.items[n]
         inputs = {name: given[item] for name, given in self.inputs.items()}
-        return self.effect.request(audio, values, check_sample_rate(self.sample_rate), self.hop, inputs)
+        return self.effect.request_at(self.audio[item], self.points[n], float(self.sample_rate), self.hop, inputs)
 
     def render(self, n: int) -> Audio:
         """The n-th render, (channel, time)."""
@@ -161,9 +168,17 @@ class Pool(abc.ABC):
         return Tally()
 
     @final
-    def map(self, job: Job) -> NDArray[np.float32]:
-        """Runs a job. Returns its outputs, (n, channel, time); the dry audio for those that failed."""
-        out = np.empty(job.output_shape, np.float32)
+    def map(self, job: Job, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Runs a job.
+
+        Args:
+            job: the renders.
+            out: takes the outputs, (n, channel, time); a new array if not given.
+
+        Returns:
+            The outputs; the dry audio for those that failed.
+        """
+        out = np.empty(job.output_shape, np.float32) if out is None else out
         if len(job):
             self.map_into(job, out)
         for n in np.flatnonzero(job.failed):

@@ -65,21 +65,21 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._now = Counters()
+        self._counts = vars(Counters()).copy()
 
     def add(self, **counts: Any) -> None:
         """Adds to the counters of these names."""
         with self._lock:
-            self._now = dataclasses.replace(
-                self._now, **{name: getattr(self._now, name) + n for name, n in counts.items()}
-            )
+            for name, n in counts.items():
+                self._counts[name] += n
 
     @property
     def now(self) -> Counters:
         """The counters as they are."""
-        return self._now
+        with self._lock:
+            return Counters(**self._counts)
 
     def reset(self) -> None:
         """Sets all counters to zero."""
         with self._lock:
-            self._now = Counters()
+            self._counts.update(vars(Counters()))

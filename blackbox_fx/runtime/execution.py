@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from blackbox_fx.core import system
 from blackbox_fx.errors import BlackBoxError, NotFinite, WorkerDied
 from blackbox_fx.runtime.base import Job
 from blackbox_fx.runtime.counters import Tally
-from blackbox_fx.runtime.policy import OPENING, STARTING, Failure, RetryPolicy
+from blackbox_fx.runtime.policy import STARTING, Failure, RetryPolicy
 from blackbox_fx.runtime.process import START_DEADLINE, Answer, WorkerProcess
 
-_AHEAD = 2  # renders given to a worker at a time: the next is there when one is done
+_AHEAD = 2  # orders given to a worker at a time: the next is there when one is done
+_ORDER = 10e-3  # seconds of rendering in an order, beside which its message costs little
 _LEAST_CPU = 600.0  # seconds of computing after which a render ends, whose parent did not
 _CRASHING = 0.5  # seconds in which a process that crashed is gone
 
@@ -91,6 +95,7 @@ class Shipment:
         key, recipe: the name of its effect in the workers, and the effect pickled.
         task: where the job lies in shared memory.
         shared: descriptor of that memory.
+        began: (n,), in that memory; see `WorkerProcess.give_task`.
         prepare: puts what a render needs into that memory, once it is its turn.
         deliver: takes the number of a render that is done and its value.
     """
@@ -100,6 +105,7 @@ class Shipment:
     recipe: bytes
     task: dict[str, Any]
     shared: int
+    began: NDArray[np.float64]
     prepare: Callable[[int], None]
     deliver: Callable[[int, Any], None]
 
@@ -134,7 +140,8 @@ class Execution:
 
     def _assign(self, worker: WorkerProcess) -> None:
         cpu = max(_LEAST_CPU, 2 * self._policy.deadline * system.cores())
-        worker.give_task(self._shipment.key, self._shipment.recipe, {**self._shipment.task, "cpu": cpu})
+        shipment = self._shipment
+        worker.give_task(shipment.key, shipment.recipe, {**shipment.task, "cpu": cpu}, shipment.began)
 
     def _proceed(self) -> bool:
         """Deals renders and waits for an answer; False once none is left. Some workers may still be starting then."""
@@ -142,7 +149,7 @@ class Execution:
         self._staff()
         self._deal()
         busy = {w.connection.fileno(): w for w in self._workers if w.pending}
-        rendering = any(n >= 0 for worker in busy.values() for n in worker.pending)
+        rendering = any(order[0] >= 0 for worker in busy.values() for order in worker.pending)
         if not self._todo and not self._again and not rendering:
             return False
         patience = min(w.time_left(self._policy.deadline) for w in busy.values())
@@ -168,53 +175,61 @@ class Execution:
             worker = self._workers.add(self._shipment.shared)
             self._assign(worker)
             if self._again:
-                self._give(worker, self._again.popleft())
+                self._give(worker, [self._again.popleft()])
 
     def _deal(self) -> None:
-        """One render for each worker, then one ahead while there are enough: at the end nobody waits beside a queue."""
+        """One order for each worker, then one ahead while there are enough: at the end nobody waits beside a queue."""
         for depth in range(1, _AHEAD + 1):
             for worker in self._workers:
                 enough = len(self._todo) >= (1 if depth == 1 else len(self._workers))
                 if enough and len(worker.pending) < depth and not worker.retiring:
-                    self._give(worker, self._todo.popleft())
+                    self._give(worker, self._next_order())
 
-    def _give(self, worker: WorkerProcess, n: int) -> None:
-        self._shipment.prepare(n)
-        worker.give(n)
+    def _next_order(self) -> list[int]:
+        """The next renders: as many as are worth a message, but less the less is left, so that all end together."""
+        share = len(self._todo) // (2 * len(self._workers))
+        size = max(1, min(share, self._policy.renders_within(_ORDER)))
+        return [self._todo.popleft() for _ in range(size)]
+
+    def _give(self, worker: WorkerProcess, order: list[int]) -> None:
+        for n in order:
+            self._shipment.prepare(n)
+        worker.give(order)
 
     def _attend(self, worker: WorkerProcess, answered: bool) -> None:
-        """Takes a worker's answer, or replaces it if it ended or is late."""
-        late = worker.time_left(self._policy.deadline) < 0
-        # while another one was replaced, this one may have answered
-        if not answered and not (late and worker.connection.poll(0)):
-            if late:
-                self._lose(worker, worker.pending[0], "hangs")
-            return
-        head = worker.pending[0]
-        answer = worker.answer()
-        if answer is None:
-            self._lose(worker, head, "crashes")
-        else:
-            self._take(worker, answer)
+        """Takes a worker's reply, or replaces it if it ended or is late."""
+        if not answered:
+            if worker.time_left(self._policy.deadline) >= 0:
+                return
+            if not worker.connection.poll(0):  # while another one was replaced, this one may have answered
+                self._lose(worker, worker.present, "hangs")
+                return
+        order = worker.pending[0]
+        reply = worker.reply()
+        if reply is None:
+            self._lose(worker, worker.present, "crashes")
+        elif order[0] != STARTING and reply.effect == self._shipment.key:
+            worker.retiring |= reply.grown
+            self._todo.extendleft(reversed(order[len(reply.answers) :]))
+            self._take(worker, reply.answers)
 
-    def _take(self, worker: WorkerProcess, answer: Answer) -> None:
-        n, value = answer.n, answer.value
-        worker.retiring |= answer.grown
-        if n == STARTING or answer.effect != self._shipment.key:
-            return
-        if isinstance(value, NotFinite):
-            self._lose(worker, n, "not_finite", getattr(value, "__notes__", ()))
-        elif isinstance(value, BlackBoxError):
-            self._give_up(n, value)
-        elif n != OPENING:
-            self._policy.succeeded(answer.seconds, answer.stale)
+    def _take(self, worker: WorkerProcess, answers: Sequence[Answer]) -> None:
+        made = [answer for answer in answers if answer.n >= 0 and not isinstance(answer.value, BlackBoxError)]
+        if made:
+            self._policy.succeeded([answer.seconds for answer in made], sum(answer.stale for answer in made))
+        for n, value, *_ in made:
             self._shipment.deliver(n, value)
+        for n, value, *_ in answers:
+            if isinstance(value, NotFinite):
+                self._lose(worker, n, "not_finite", getattr(value, "__notes__", ()))
+            elif isinstance(value, BlackBoxError):
+                self._give_up(n, value)
 
     def _lose(self, worker: WorkerProcess, n: int, failure: Failure, notes: Iterable[str] = ()) -> None:
         """Replaces a worker that crashed, hung or gave NaN at its n-th render, which is tried again, or given up."""
         if self._workers.is_closing:
             raise WorkerDied("The pool was closed while it rendered; keep it open until all is done.")
-        waiting = [m for m in worker.pending if m >= 0 and m != n]
+        waiting = [m for order in worker.pending for m in order if m >= 0 and m != n]
         limit = self._policy.deadline if n >= 0 else START_DEADLINE
         self._workers.remove(worker, _CRASHING if failure == "crashes" else 0.0)
         self._todo.extendleft(reversed(waiting))

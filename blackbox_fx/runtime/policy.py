@@ -31,11 +31,12 @@ class Known:
 
     Attributes:
         pace: the most seconds of rendering for one second of audio; 0 while nothing was rendered.
+        recent: the same on average for the latest renders.
         reported: the kinds of trouble that the user was warned of.
     """
 
     def __init__(self) -> None:
-        self.pace = 0.0
+        self.pace = self.recent = 0.0
         self.reported: set[str] = set()
 
     def deadline(self, seconds: float) -> float:
@@ -44,6 +45,11 @@ class Known:
         Thirty times what the slowest render so far would have taken, and at least 20; a minute while nothing is known.
         """
         return max(_LEAST, _GENEROUS * self.pace * seconds) if self.pace else _UNKNOWN
+
+    def learn(self, seconds: Sequence[float], length: float) -> None:
+        """Takes how many seconds some renders took, each of this many seconds of audio."""
+        self.pace = max(self.pace, max(seconds) / length)
+        self.recent = sum(seconds) / len(seconds) / length
 
 
 @final
@@ -82,7 +88,16 @@ class RetryPolicy:
     @property
     def deadline(self) -> float:
         """Seconds that one render may take."""
-        return self._fixed or self._known.deadline(self._job.audio.shape[-1] / self._job.sample_rate)
+        return self._fixed or self._known.deadline(self._length)
+
+    @property
+    def _length(self) -> float:
+        """Seconds of audio in a render."""
+        return self._job.audio.shape[-1] / self._job.sample_rate
+
+    def renders_within(self, seconds: float) -> int:
+        """How many renders take about this long, at least one; one while nothing is known."""
+        return max(1, int(seconds / (self._known.recent * self._length))) if self._known.recent else 1
 
     def admitted(self) -> list[int]:
         """The renders to make; those whose settings are in quarantine are given up."""
@@ -97,11 +112,10 @@ class RetryPolicy:
                 self.give_up([n], refusal)
         return found
 
-    def succeeded(self, seconds: float, stale: bool) -> None:
-        """Counts a render that was made in this many seconds; a stale one came from a reopened effect."""
-        self._tally.add(renders=1, seconds=seconds, stale=stale)
-        length = self._job.audio.shape[-1]
-        self._known.pace = max(self._known.pace, seconds * self._job.sample_rate / length)
+    def succeeded(self, seconds: Sequence[float], stale: int) -> None:
+        """Counts renders that were made, each in its number of seconds; stale ones came from a reopened effect."""
+        self._tally.add(renders=len(seconds), seconds=sum(seconds), stale=stale)
+        self._known.learn(seconds, self._length)
         if stale:
             self._report("stale", f"{self._job.effect.name} came out silent or dry until it was reopened.")
 

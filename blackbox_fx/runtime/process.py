@@ -15,6 +15,9 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from blackbox_fx import errors
 from blackbox_fx.core import system
 from blackbox_fx.core.system import posix
@@ -27,23 +30,33 @@ _CACHED = 256  # effects that a worker keeps open
 
 
 class Answer(NamedTuple):
-    """The reply of a worker to a render, to its own start, or to the opening of an effect.
+    """What a worker says of a render, of its own start, or of the opening of an effect.
 
     Args:
         n: number of the render, or OPENING or STARTING.
         value: an inner product, None if the audio is in shared memory, or the error.
         seconds: that the render took.
         stale: whether the output was silent or dry until the effect was reopened.
-        grown: whether the worker asks to be recycled, since its memory has grown.
-        effect: its name in the worker.
     """
 
     n: int
     value: Any = None
     seconds: float = 0.0
     stale: bool = False
-    grown: bool = False
+
+
+class Reply(NamedTuple):
+    """The message of a worker that answers an order.
+
+    Args:
+        answers: to its renders, in order. None were made after one that gave NaN, or once the memory had grown.
+        effect: its name in the worker.
+        grown: whether the worker asks to be recycled, since its memory has grown.
+    """
+
+    answers: list[Answer]
     effect: str = ""
+    grown: bool = False
 
 
 def portable(error: BaseException) -> BlackBoxError:
@@ -58,15 +71,14 @@ def portable(error: BaseException) -> BlackBoxError:
 
 @final
 class WorkerProcess:
-    """A worker process, its socket, and its pending renders.
+    """A worker process, its socket, and its pending orders: a few renders each, which one message asks for.
 
     Args:
         shared: descriptor of the shared file.
         memory_mb: megabytes by which its memory may grow.
 
     Attributes:
-        pending: numbers of the renders it was given, the present one first.
-        since: start of the present render, on the monotonic clock.
+        pending: orders it was given, as numbers of renders, the present one first.
         retiring: whether it gets no more renders, because its memory has grown.
         output: the end of what it printed, once it is stopped.
     """
@@ -92,55 +104,70 @@ class WorkerProcess:
             failed.pop_all()
         self.connection = Connection(ours.detach())
         self.effects: collections.OrderedDict[str, None] = collections.OrderedDict()
-        self.pending: collections.deque[int] = collections.deque()
-        self.since = 0.0
+        self.pending: collections.deque[list[int]] = collections.deque()
         self.retiring = False
         self.output = ""
+        self._since = 0.0
         self._task: dict[str, Any] | None = None
-        self._expect(STARTING)
+        self._began = np.zeros(0)
+        self._expect([STARTING])
         self.send("path", limits.search_path())
 
     def send(self, *message: Any) -> None:
         """Sends a message; ignored if the process is gone."""
-        with contextlib.suppress(OSError):  # it died, as the next `answer` reports
+        with contextlib.suppress(OSError):  # it died, as the next `reply` reports
             self.connection.send_bytes(pickle.dumps(message))  # `send` takes several times as long
 
-    def give_task(self, key: str, recipe: bytes, task: dict[str, Any]) -> None:
-        """Sets the place of the next job in shared memory, and opens its effect if it is not open yet."""
+    def give_task(self, key: str, recipe: bytes, task: dict[str, Any], began: NDArray[np.float64]) -> None:
+        """Sets the next job, and opens its effect if it is not open yet.
+
+        Args:
+            key: the name of the effect in the worker.
+            recipe: the effect, pickled.
+            task: where the job lies in shared memory.
+            began: (n,), in shared memory: the worker writes there when each render begins, on the monotonic clock.
+        """
         if key not in self.effects:
             if len(self.effects) == _CACHED:
                 self.send("forget", self.effects.popitem(last=False)[0])
-            self._expect(OPENING)
+            self._expect([OPENING])
             self.send("open", key, recipe)
         self.effects[key] = None
         self.effects.move_to_end(key)
-        self._task = task
+        self._task, self._began = task, began
 
-    def give(self, n: int) -> None:
-        """Asks for the n-th render of the job."""
-        self._expect(n)
-        self.send("render", n, self._task)
+    def give(self, order: list[int]) -> None:
+        """Asks for some renders of the job."""
+        self._began[order] = 0.0
+        self._expect(order)
+        self.send("render", order, self._task)
         self._task = None  # it is sent once
 
-    def _expect(self, n: int) -> None:
+    def _expect(self, order: list[int]) -> None:
         if not self.pending:
-            self.since = time.monotonic()
-        self.pending.append(n)
+            self._since = time.monotonic()
+        self.pending.append(order)
+
+    @property
+    def present(self) -> int:
+        """The render it is at."""
+        return next((n for n in reversed(self.pending[0]) if n >= 0 and self._began[n]), self.pending[0][0])
 
     def time_left(self, deadline: float) -> float:
         """Seconds until the present render exceeds its deadline."""
-        allowed = START_DEADLINE if self.pending[0] < 0 else deadline
-        return self.since + allowed - time.monotonic()
+        n = self.present
+        allowed, began = (START_DEADLINE, self._since) if n < 0 else (deadline, self._began[n] or self._since)
+        return began + allowed - time.monotonic()
 
-    def answer(self) -> Answer | None:
-        """The answer to the first of `pending`; None if the process is gone."""
+    def reply(self) -> Reply | None:
+        """The reply to the first of `pending`; None if the process is gone."""
         try:
-            reply = Answer(*pickle.loads(self.connection.recv_bytes()))
+            answers, *rest = pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
             return None
         self.pending.popleft()
-        self.since = time.monotonic()
-        return reply
+        self._since = time.monotonic()
+        return Reply([Answer(*answer) for answer in answers], *rest)
 
     def has_ended(self, within: float = 0.0) -> bool:
         """Whether the process ends by itself within a time in seconds. It is not reaped, so its number stays taken."""

@@ -140,12 +140,12 @@ class Processes(Pool):
                 job, key, self._learn(key), self._quarantine, self.tally, self.deadline, self.on_failure
             )
             try:
-                task, prepare, outputs = _place(job, projection, key, arena)
+                task, prepare, began, outputs = _place(job, projection, key, arena)
 
                 def deliver_here(n: int, value: Any) -> None:
                     deliver(n, value, outputs)
 
-                shipment = Shipment(job, key, recipe, task, arena.fd, prepare, deliver_here)
+                shipment = Shipment(job, key, recipe, task, arena.fd, began, prepare, deliver_here)
                 Execution(shipment, self._workers, policy, self.tally).run()
             except BaseException:
                 # Ctrl-C among others: whoever still works here would answer into the next job
@@ -201,28 +201,29 @@ def _dumps(effect: Effect) -> bytes:
 
 def _place(
     job: Job, projection: tuple[NDArray[np.float32], int | None] | None, effect: str, arena: Arena
-) -> tuple[dict[str, Any], Callable[[int], None], NDArray[np.float32]]:
+) -> tuple[dict[str, Any], Callable[[int], None], NDArray[np.float64], NDArray[np.float32]]:
     """Puts the arrays of a job into shared memory, where the workers read them.
 
     Returns:
         The task; what copies the audio and the cotangent of a render there, while workers are busy with those before
-        it; and the outputs there.
+        it; and, there, when each render began, and the outputs.
     """
     cotangent, stretch = projection or (None, None)
     copied = [job.audio, *job.inputs.values(), *([] if cotangent is None else [cotangent])]
     out = () if projection else ((job.output_shape, np.float32),)
-    arrays = [job.points, job.items, *copied]
+    began = np.zeros(len(job))
+    arrays = [began, job.points, job.items, *copied]
     slots = arena.reserve(*((x.shape, x.dtype) for x in arrays), *out)
     shared = [arena.view(slot) for slot in slots]
-    np.copyto(shared[0], job.points)
-    np.copyto(shared[1], job.items)
+    for mine, theirs in zip(arrays[:3], shared, strict=False):
+        np.copyto(theirs, mine)
     placed: set[int] = set()
 
     def prepare(n: int) -> None:
         item = int(job.items[n])
         if item not in placed:
             placed.add(item)
-            for mine, theirs in zip(copied, shared[2:], strict=False):
+            for mine, theirs in zip(copied, shared[3:], strict=False):
                 np.copyto(theirs[item], mine[item])
 
     task = {
@@ -230,14 +231,15 @@ def _place(
         "sample_rate": job.sample_rate,
         "hop": job.hop,
         "stretch": stretch,
-        "points": slots[0],
-        "items": slots[1],
-        "audio": slots[2],
-        "inputs": dict(zip(job.inputs, slots[3:], strict=False)),
+        "began": slots[0],
+        "points": slots[1],
+        "items": slots[2],
+        "audio": slots[3],
+        "inputs": dict(zip(job.inputs, slots[4:], strict=False)),
         "cotangent": None if projection is None else slots[-1],
         "out": slots[-1] if projection is None else None,
     }
-    return task, prepare, shared[-1]
+    return task, prepare, shared[0], shared[-1]
 
 
 def _end_soon(lock: threading.Lock, workers: WorkerSet, arenas: list[Arena], pid: int) -> None:

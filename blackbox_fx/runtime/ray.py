@@ -116,7 +116,7 @@ class Ray(Pool):
         self._run(job, cotangent, stretch, out)
 
     def _run(self, job: Job, cotangent: Batch | None, stretch: int | None, out: NDArray[Any]) -> None:
-        fields = {name: getattr(job, name) for name in ("audio", "points", "items", "sample_rate", "hop")}
+        fields = {name: getattr(job, name) for name in ("audio", "points", "items", "sample_rate", "hop", "is_checked")}
         task = _Task(pickled(job.effect)[1], limits.search_path(), fields, dict(job.inputs), cotangent, stretch)
         policy = RetryPolicy(job, "", self._known, Quarantine(), self.tally, self.deadline, self.on_failure)
         with self._lock:

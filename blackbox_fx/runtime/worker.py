@@ -23,12 +23,12 @@ import numpy as np
 
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.errors import BlackBoxError
+from blackbox_fx.errors import BlackBoxError, NotFinite
 from blackbox_fx.isolation import limits
 from blackbox_fx.runtime.arena import Arena
 from blackbox_fx.runtime.base import Job, inner
 from blackbox_fx.runtime.policy import OPENING, STARTING
-from blackbox_fx.runtime.process import Answer, portable
+from blackbox_fx.runtime.process import Answer, Reply, portable
 
 _OPENING_CPU = 600  # seconds of computing that opening an effect may take
 _TRUSTED = 3  # outputs without life that proved genuine, after which one in _SELDOM is looked at
@@ -60,12 +60,13 @@ class _Server:
         """Answers messages until the connection closes."""
         own = os.getpid()
 
-        def send(answer: Answer) -> None:
+        def send(reply: Reply) -> None:
             if os.getpid() != own:  # an effect forked, and its child came back from the render
                 os._exit(0)
-            connection.send_bytes(pickle.dumps(tuple(answer)))  # `send` takes several times as long
+            answers, *rest = reply
+            connection.send_bytes(pickle.dumps(([*map(tuple, answers)], *rest)))  # `send` takes several times as long
 
-        send(Answer(STARTING))
+        send(Reply([Answer(STARTING)]))
         while True:
             kind, *content = pickle.loads(connection.recv_bytes())
             if kind == "path":
@@ -76,12 +77,12 @@ class _Server:
             elif kind == "open":
                 send(self._open(*content))
             else:
-                n, task = content
+                order, task = content
                 if task is not None:
                     self._task, self._job = task, None
-                send(self._answer(n))
+                send(self._carry_out(order))
 
-    def _open(self, key: str, recipe: bytes) -> Answer:
+    def _open(self, key: str, recipe: bytes) -> Reply:
         limits.allow_cpu(_OPENING_CPU)
         self._growth.opened()
         try:
@@ -90,16 +91,26 @@ class _Server:
             self._effects[key].open()
         except Exception as error:
             self._failures[key] = portable(error)
-        return Answer(OPENING, self._failures.get(key), effect=key)
+        return Reply([Answer(OPENING, self._failures.get(key))], key)
 
-    def _answer(self, n: int) -> Answer:
-        key, began, stale = self._task["effect"], time.perf_counter(), False
+    def _carry_out(self, order: list[int]) -> Reply:
+        key, began, answers, grown = self._task["effect"], self._arena.view(self._task["began"]), [], False
         limits.allow_cpu(self._task["cpu"])
+        for n in order:
+            began[n] = time.monotonic()
+            answers.append(self._answer(n, key))
+            grown = self._growth.rendered()
+            if grown or isinstance(answers[-1].value, NotFinite):
+                break
+        return Reply(answers, key, grown)
+
+    def _answer(self, n: int, key: str) -> Answer:
+        start, stale = time.perf_counter(), False
         try:
             value, stale = (self._failures[key], False) if key in self._failures else self._render(n, key)
         except (Exception, SystemExit) as error:
             value = portable(error)
-        return Answer(n, value, time.perf_counter() - began, stale, self._growth.rendered(), key)
+        return Answer(n, value, time.perf_counter() - start, stale)
 
     def _render(self, n: int, key: str) -> tuple[Any, bool]:
         """An inner product or None, and whether the output was lifeless until the effect was reopened."""
@@ -123,7 +134,8 @@ class _Server:
         task, see = self._task, self._arena.view
         audio, points, items = (see(task[name], writeable=False) for name in ("audio", "points", "items"))
         inputs = {name: see(slot, writeable=False) for name, slot in task["inputs"].items()}
-        return Job(self._effects[key], audio, points, items, task["sample_rate"], task["hop"], inputs=inputs)
+        rate, hop = task["sample_rate"], task["hop"]
+        return Job(self._effects[key], audio, points, items, rate, hop, inputs=inputs, is_checked=True)
 
     def _doubts(self, key: str) -> bool:
         """Whether to look twice at an output without life: rarely, once some of an effect have proved genuine."""

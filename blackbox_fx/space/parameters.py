@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -16,7 +17,9 @@ from blackbox_fx.errors import ParameterError
 
 Value = float | int | bool | str
 Array = NDArray[np.float64]
+Decoder = Callable[[Array], list[Any]]  # from a row of columns to the values of some of its parameters
 _ROUNDING = 2e-7  # relative: of float32
+_ENDS = ("low", "high")
 
 
 def _number(name: str, value: Any) -> float:
@@ -51,6 +54,17 @@ class Parameter(abc.ABC):
     def decode(self, u: Array) -> Value:
         """Columns in [0, 1], shape (columns,), to the physical value."""
 
+    @classmethod
+    def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
+        """What decodes many parameters of this kind at once, each to the value that `decode` gives.
+
+        Args:
+            parameters: to decode, all of this kind.
+            starts: the first column of each in a row.
+        """
+        slices = [slice(start, start + p.columns) for p, start in zip(parameters, starts, strict=True)]
+        return lambda row: [p.decode(row[s]) for p, s in zip(parameters, slices, strict=True)]
+
     @abc.abstractmethod
     def encode(self, value: Any) -> Array:
         """Physical value to columns in [0, 1], shape (columns,)."""
@@ -70,6 +84,12 @@ class Parameter(abc.ABC):
     def snap(self, u: Array) -> Array:
         """Columns, shape (n, columns), moved to the canonical columns of the values they decode to."""
         return np.stack([self.encode(self.decode(row)) for row in u]) if len(u) else u
+
+
+def _clamped(x: Array, low: Any, high: Any) -> Array:
+    """Numbers cut off at the ends of a range, as `min` and `max` do it."""
+    above = np.where(x < low, low, x)
+    return np.where(above > high, high, above)
 
 
 def _check_range(low: Any, high: Any) -> None:
@@ -131,6 +151,29 @@ class Continuous(Parameter):
             value = self.low + round((value - self.low) / self.step) * self.step
         return min(max(value, self.low), self.high)
 
+    @classmethod
+    @override
+    def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
+        columns, low, high = np.array(starts), *(np.array([getattr(p, end) for p in parameters]) for end in _ENDS)
+        logs, grids = (np.flatnonzero([getattr(p, how) for p in parameters]) for how in ("log", "step"))
+        spans = np.array([math.log(p.high) - math.log(p.low) for p in parameters if p.log])
+        steps = np.array([p.step for p in parameters if p.step])
+
+        def decode(row: Array) -> list[float]:
+            x = _clamped(row[columns], 0.0, 1.0)
+            values = (1 - x) * low + x * high
+            with np.errstate(over="ignore"):  # as Python's own numbers, and what is too large is cut off below
+                if len(logs):
+                    # numpy's own exponential differs in the last bit
+                    roots = np.array([*map(math.exp, (x[logs] * spans / 2).tolist())])
+                    values[logs] = low[logs] * roots * roots
+                if len(grids):
+                    places = np.rint((values[grids] - low[grids]) / steps)
+                    values[grids] = low[grids] + places * steps
+            return _clamped(values, low, high).tolist()
+
+        return decode
+
     @override
     def encode(self, value: Any) -> Array:
         if self.log:
@@ -190,6 +233,18 @@ class Integer(Parameter):
         x = min(max(float(u[0]), 0.0), 1.0)
         return self.low + math.floor(x * (self.high - self.low) + 0.5)
 
+    @classmethod
+    @override
+    def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
+        columns, lows = np.array(starts), [p.low for p in parameters]
+        spans = np.array([float(p.high - p.low) for p in parameters])
+
+        def decode(row: Array) -> list[int]:
+            places = np.floor(_clamped(row[columns], 0.0, 1.0) * spans + 0.5).tolist()
+            return [low + int(place) for low, place in zip(lows, places, strict=True)]
+
+        return decode
+
     @override
     def encode(self, value: Any) -> Array:
         return np.array([(value - self.low) / (self.high - self.low)])
@@ -229,6 +284,12 @@ class Toggle(Parameter):
     @override
     def decode(self, u: Array) -> bool:
         return bool(u[0] >= 0.5)
+
+    @classmethod
+    @override
+    def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
+        columns = np.array(starts)
+        return lambda row: (row[columns] >= 0.5).tolist()
 
     @override
     def encode(self, value: Any) -> Array:
@@ -278,6 +339,20 @@ class Choice(Parameter):
     @override
     def decode(self, u: Array) -> str:
         return self.options[int(np.argmax(u))]
+
+    @classmethod
+    @override
+    def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
+        options, most = [p.options for p in parameters], max(p.columns for p in parameters)
+        # a choice with fewer options repeats its first one, which wins over its equals all the same
+        places = np.array([[k if k < p.columns else 0 for k in range(most)] for p in parameters])
+        columns = np.array(starts)[:, None] + places
+
+        def decode(row: Array) -> list[str]:
+            chosen = row[columns].argmax(axis=1).tolist()
+            return [own[k] for own, k in zip(options, chosen, strict=True)]
+
+        return decode
 
     @override
     def encode(self, value: Any) -> Array:

@@ -16,6 +16,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, cast, final
@@ -24,11 +26,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from blackbox_fx.errors import ParameterError, did_you_mean
-from blackbox_fx.space.parameters import KINDS, Array, Choice, Continuous, Integer, Parameter, Toggle, Value
+from blackbox_fx.space.parameters import KINDS, Array, Choice, Continuous, Decoder, Integer, Parameter, Toggle, Value
 
 __all__ = ["Choice", "Continuous", "Integer", "Parameter", "Space", "Toggle", "Value"]
 
 _NAMED = 20  # parameters in an error
+_MANY = 24  # parameters that are decoded sooner together than one by one
 
 
 @final
@@ -116,7 +119,32 @@ class Space:
         """One row of columns in [0, 1], a float64 array (width,), to physical values of the free parameters."""
         if row.shape != (self.width,):
             raise ParameterError(f"params must have shape ({self.width},) or (n, {self.width}), got {row.shape}.")
-        return {name: self.parameters[name].decode(row[s]) for name, s in self.slices.items()}
+        if len(self.slices) < _MANY:
+            return {name: self.parameters[name].decode(row[s]) for name, s in self.slices.items()}
+        decoders, order = self._decoders
+        values = [value for decode in decoders for value in decode(row)]
+        return dict(zip(self.slices, [values[k] for k in order], strict=True))
+
+    def complete_row(self, row: Array) -> dict[str, Value]:
+        """One row as `decode_row` takes it, to physical values of all parameters, with the defaults of the others."""
+        values = self.decode_row(row)  # which lie in their ranges, unless the row holds NaN
+        return self.complete(values) if np.isnan(row).any() else self.defaults | values
+
+    @functools.cached_property
+    def _decoders(self) -> tuple[list[Decoder], list[int]]:
+        """One decoder for each kind of parameter, and where each free parameter's value is in what they give."""
+        groups: dict[type[Parameter], list[str]] = {}
+        for name in self.free:
+            groups.setdefault(type(self.parameters[name]), []).append(name)
+        decoders = [
+            kind.decoder([self.parameters[n] for n in names], [self.slices[n].start for n in names])
+            for kind, names in groups.items()
+        ]
+        places = {name: k for k, name in enumerate(itertools.chain(*groups.values()))}
+        return decoders, [places[name] for name in self.free]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_decoders"}
 
     def encode(self, values: Mapping[str, Any] = {}) -> Array:
         """Physical values to a row of columns, shape (width,); what is left out stands at its default."""
@@ -132,8 +160,12 @@ class Space:
     def snap(self, rows: ArrayLike) -> Array:
         """Rows of columns, shape (n, width), moved to the canonical columns of the values they decode to."""
         u = np.asarray(rows, dtype=np.float64)
-        parts = [self.parameters[name].snap(u[:, s]) for name, s in self.slices.items()]
-        return np.concatenate(parts, axis=1) if parts else u
+        snapped = np.clip(u, 0.0, 1.0)  # which is all that a real value without steps needs
+        for name, s in self.slices.items():
+            p = self.parameters[name]
+            if not isinstance(p, Continuous) or p.step:
+                snapped[:, s] = p.snap(u[:, s])
+        return snapped
 
     def fix(self, values: Mapping[str, Any] = {}, **named: Any) -> Space:
         """The space with these parameters no longer free, standing at these values."""

@@ -24,7 +24,7 @@ def overhead(
         list[str], typer.Option(help="An address: its render here and in a worker instead; may be repeated.")
     ] = [],
 ) -> None:
-    """Time the layer in every pool beside a bare loop over pedalboard calls."""
+    """Time the layer in every pool beside bare pedalboard calls, and training steps beside bare processes."""
     if effect:
         _supervision(effect, batch, seconds, rounds, workers)
         return
@@ -33,12 +33,8 @@ def overhead(
     with show.bar("rounds") as progress:
         timings = measure(batch, seconds, rounds, workers, progress)
 
-    def spread(ratios: np.ndarray) -> str:
-        low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
-        return f"{middle:.2f} ({low:.2f} to {high:.2f})"
-
     rows = [
-        (t.name, f"{t.seconds * 1e3:.0f}", spread(t.to_bare), spread(t.inline_to_this), "yes" if t.equal else "NO")
+        (t.name, f"{t.seconds * 1e3:.0f}", _spread(t.to_bare), _spread(t.inline_to_this), "yes" if t.equal else "NO")
         for t in timings
     ]
     show.table(
@@ -46,6 +42,35 @@ def overhead(
         ("forward", "ms", "time / bare", "speed-up over Inline", "equal to bare"),
         rows,
         numbers=4,
+    )
+    _speedup(rounds, workers)
+
+
+def _spread(ratios: np.ndarray) -> str:
+    low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _speedup(rounds: int, workers: int) -> None:
+    """Prints how pools speed up a training step, for clips of several lengths."""
+    from blackbox_fx.lab.overhead import CLIPS, LENGTHS, speedup
+
+    with show.bar("rounds") as progress:
+        found = [speedup(seconds, rounds, workers, progress) for seconds in LENGTHS]
+    rows = [
+        (
+            f"{f.seconds:g} s",
+            f"{f.render * 1e3:.2f}",
+            *(_spread(ratios) for ratios in (f.threads, f.processes, f.bare)),
+            "yes" if f.equal else "NO",
+        )
+        for f in found
+    ]
+    show.table(
+        f"A training step, EQ + compressor, SPSA(2), batch {CLIPS}: speed-up of {workers} workers over Inline",
+        ("clip", "ms", "Threads", "Processes", "bare", "equal"),
+        rows,
+        numbers=5,
     )
 
 
