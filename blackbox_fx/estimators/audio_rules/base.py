@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators.base import AudioRule, Call, to_numpy
 
 Signal = NDArray[np.float64]
@@ -62,12 +63,16 @@ class Site:
         y: the effect's output, (channel, time).
         sample_rate: in Hz.
         responses: by probe.
+        effect: that was rendered; None if unknown.
+        point: its params, (width,); None if unknown.
     """
 
     x: Signal
     y: Signal
     sample_rate: float
     responses: Mapping[Probe, Any]
+    effect: Effect | None = None
+    point: Signal | None = None
 
     def __getitem__(self, probe: Probe) -> Any:
         return self.responses[probe]
@@ -90,8 +95,8 @@ def visit(call: Call, probes: Sequence[Probe]) -> list[Site]:
             x, y = audio[item].astype(np.float64), output[item].astype(np.float64)
             responses[item][probe] = probe.read(x, y, outputs.astype(np.float64))
     return [
-        Site(x.astype(np.float64), y.astype(np.float64), call.sample_rate, found)
-        for x, y, found in zip(audio, output, responses, strict=True)
+        Site(x.astype(np.float64), y.astype(np.float64), call.sample_rate, found, call.effect, point)
+        for x, y, found, point in zip(audio, output, responses, call.points, strict=True)
     ]
 
 

@@ -6,14 +6,16 @@ from typing import final
 
 import numpy as np
 
-from blackbox_fx.estimators.audio_rules.ballistics import HOPELESS, Level, identify
+from blackbox_fx.estimators.audio_rules.ballistics import EXACT, HOPELESS, Clip, Found, Hinge, Level, Times
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.envelopes import smooth, smooth_back
+from blackbox_fx.estimators.audio_rules.memory import Memory, Outcome
 from blackbox_fx.estimators.audio_rules.operators import Gain, Series
 from blackbox_fx.estimators.audio_rules.pointwise import ratio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 
-_EXACT, _GOOD = 1e-4, 3e-3  # of the output: with a smaller residual, a stage needs no correction, or no second stage
+_PATIENCE, _HOPEFUL = 12, 0.25  # searches from nothing, and the share that must succeed for more of them
+_GOOD = 3e-3  # of the output: with a smaller residual, there is no second stage
 
 
 @final
@@ -48,9 +50,60 @@ class _Level(Model):
         return self.gain * v + self.drive * (power if self.squares is None else smooth_back(power, self.squares))
 
 
-def _stage(x: Signal, y: Signal, rate: float) -> tuple[_Level, Signal, float]:
-    """The level-dependent gain that turns x into y as well as it can: model, product and residual."""
-    found = identify(x, y, rate)
+@final
+class _Seeker:
+    """Looks for a level-dependent gain, from those that were found for the effect at other settings."""
+
+    def __init__(self) -> None:
+        self._hinges, self._times = Memory(), Memory()
+        self._searches, self._successes = 0, 0
+
+    def claim(self, *owner: object) -> None:
+        """Forgets what was found for another effect."""
+        if self._hinges.claim(*owner) | self._times.claim(*owner):
+            self._searches, self._successes = 0, 0
+
+    def seek(self, clip: Clip, point: Signal | None) -> Found:
+        """The gain of a clip at a setting; if that is None, from nothing."""
+        if point is None:
+            return clip.anywhere()
+        found = list[Found]()
+        expected = self._hinges.expected(point)
+        if expected is not None:
+            found.append(clip.near(_unscaled(expected.vector), Times(0.0, 0.0, *expected.kind), expected.free))
+        if not found or found[0].residual > EXACT * clip.size:
+            found.append(self._anew(clip, point))
+        best = min(found, key=lambda one: one.residual)
+        if isinstance(best.curve, Hinge) and len(best.weights) and best.residual < EXACT * clip.size:
+            kind = (best.times.linked, best.times.window > 0)
+            numbers = np.concatenate([best.curve, best.times.logs])
+            self._hinges.add(Outcome(point, kind, _scaled(numbers), best.weights))
+        return best
+
+    def _anew(self, clip: Clip, point: Signal) -> Found:
+        """From nothing; where this never leads to equations, from the times at the nearest setting only."""
+        near = self._times.nearest(point)
+        if near is not None and self._searches >= _PATIENCE and self._successes < _HOPEFUL * self._searches:
+            return clip.curve(near.kind)
+        found = clip.anywhere()
+        self._searches += 1
+        self._successes += found.residual < EXACT * clip.size
+        self._times.add(Outcome(point, found.times, np.zeros(0), np.zeros(0)))
+        return found
+
+
+def _scaled(numbers: Signal) -> Signal:
+    """With slopes, which reach from 0 to 100, by their inverse sinh."""
+    return np.concatenate([numbers[:2], np.arcsinh(numbers[2:4]), numbers[4:]])
+
+
+def _unscaled(numbers: Signal) -> Signal:
+    return np.concatenate([numbers[:2], np.sinh(np.clip(numbers[2:4], -7, 7)), numbers[4:]])
+
+
+def _stage(clip: Clip, seeker: _Seeker, point: Signal | None) -> tuple[_Level, Signal, float]:
+    """The level-dependent gain that suits a clip best: model, product and residual."""
+    found, x, rate = seeker.seek(clip, point), clip.x, clip.rate
     level = found.times.level(x, rate)
     shared, keeps = found.times.follow(level, rate)
     envelope = np.broadcast_to(shared, x.shape)
@@ -62,7 +115,8 @@ def _stage(x: Signal, y: Signal, rate: float) -> tuple[_Level, Signal, float]:
 class Dynamics(Modelled):
     """For compressors, limiters, gates and expanders: a gain that follows the level, with an attack and a release.
 
-    Attack, release and the curve from level to gain are fitted to the clip and its output, which takes no renders. If
+    Attack, release and the curve from level to gain are fitted to the clip and its output, which takes no renders. The
+    search begins at what was found for the effect at other settings, whose regression soon says what to expect. If
     the residual is above 1e-4 of the output, one random probe corrects it by a slow factor. The response of a steep
     gate is out of proportion even for small probes, so only a fit to its output gives its derivative. Unlike
     `Pointwise`, this rule includes the influence of a sample on the gain of all later samples. This is small for noise,
@@ -77,6 +131,7 @@ class Dynamics(Modelled):
     def __init__(self, size: float = SMALL) -> None:
         super().__init__()
         self.size = size
+        self._seekers = _Seeker(), _Seeker()
 
     def probes(self) -> tuple[Probe, ...]:
         """Random signs."""
@@ -84,15 +139,17 @@ class Dynamics(Modelled):
 
     def fit(self, site: Site) -> Model:
         """One stage, or two in series if their residual is clearly smaller."""
-        x, y, rate = site.x, site.y, site.sample_rate
+        y, rate = site.y, site.sample_rate
+        for seeker in self._seekers:
+            seeker.claim(site.effect, rate)
         power = np.sqrt(np.mean(np.square(y)))
-        first, made, residual = _stage(x, y, rate)
-        if residual <= _EXACT * power:
+        first, made, residual = _stage(Clip(site.x, y, rate), self._seekers[0], site.point)
+        if residual <= EXACT * power:
             first.exact = True
             return first
         model: Model = first
         if _GOOD < residual / (power + 1e-30) < HOPELESS:
-            second, _, residual_of_two = _stage(made, y, rate)
+            second, _, residual_of_two = _stage(Clip(made, y, rate), self._seekers[1], site.point)
             model = Series((first, second)) if residual_of_two < 0.7 * residual else first
         u, ju = site[Noise(0, self.size)]
         predicted = model.push(u)

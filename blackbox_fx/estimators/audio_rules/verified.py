@@ -73,6 +73,7 @@ class Verified(AudioRule):
         self.threshold, self.recheck = threshold, recheck
         self.certificate: Certificate | None = None
         self._calls = 0
+        self._chosen: list[Modelled] = []  # with what they have found so far
 
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
@@ -99,10 +100,6 @@ class Verified(AudioRule):
             return max(6, channels + 4)
         return cost(self._chosen, channels)
 
-    @property
-    def _chosen(self) -> list[Modelled]:
-        return chosen_rules(self.certificate) if self.certificate else []
-
     def _certify(self, call: Call, cotangent: Tensor, again: bool) -> None:
         key = hashlib.blake2b(
             f"{call.effect.fingerprint} {call.sample_rate} {call.audio.shape[1]} "
@@ -123,7 +120,7 @@ class Verified(AudioRule):
             )
             found = choose(*make_trial(call, cotangent, random=True))
             certificate.save(key, found)
-        self.certificate = found
+        self.certificate, self._chosen = found, chosen_rules(found)
         _log.info("Audio rule of %s: %s", call.effect.name, self.certificate)
         if found.cosine < self.threshold and not again:
             warnings.warn(
