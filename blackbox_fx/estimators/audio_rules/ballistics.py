@@ -127,6 +127,11 @@ class Fit(NamedTuple):
     numbers: Floats
     weights: Floats
 
+    @classmethod
+    def guess(cls, numbers: Floats) -> Fit:
+        """One that is to be tried."""
+        return cls(np.inf, numbers, np.zeros(len(numbers)))
+
 
 @final
 @dataclasses.dataclass(frozen=True)
@@ -372,7 +377,7 @@ def _identify(search: _Search) -> tuple[Times, Fit | None]:
             best = min(best, found := search.hinge(least, times), key=lambda one: one[0])
             if found[0] > least:
                 break
-    if best[0] > _ENOUGH and tried[0][0] < HOPELESS:
+    if best[0] > _ENOUGH and EXACT < tried[0][0] < HOPELESS:
         tried = sorted(search.refined(*one) for one in tried[:_FINALISTS])
         best = min(best, search.hinge(*tried[0]), key=lambda found: found[0])
     return (tried[0][1], None) if tried[0][0] < best[0] else best[1:]
@@ -404,17 +409,16 @@ class Clip:
         return self._judged(times, _spline(envelope.ravel(), self.x.ravel(), self.y.ravel()))[0]
 
     def near(
-        self, numbers: Floats, like: Times, free: NDArray[np.bool_] | None = None, widely: bool = False
+        self, fit: Fit, like: Times, free: NDArray[np.bool_] | None = None, widely: bool = False
     ) -> Found:
         """A hinge with its times, from the numbers of one that was found elsewhere.
 
         Args:
-            numbers: from which to start: of the hinge, and the logarithms of the times.
+            fit: from which to start.
             like: whether channels are linked, and whether there is a window.
             free: the numbers that are fitted; all if not given.
             widely: whether to start at other bends too where this one leads nowhere.
         """
-        fit = Fit(np.inf, numbers, _NONE)
         best, off = self._hinge(fit, like)
         for _ in range(_ROUNDS):
             if best.residual < EXACT * self.size:
@@ -448,7 +452,7 @@ class Clip:
             if fit is None:
                 found = self.curve(times)
             else:
-                found = self.near(fit.numbers, times, widely=True)  # a second may not show both sides of a threshold
+                found = self.near(fit, times, widely=True)  # a second may not show both sides of a threshold
             best = found if best is None or found.residual < best.residual else best
             if not EXACT < best.residual / self.size < HOPELESS or x.shape[1] <= _STRETCH * self.rate:
                 break

@@ -6,7 +6,7 @@ from typing import final
 
 import numpy as np
 
-from blackbox_fx.estimators.audio_rules.ballistics import EXACT, HOPELESS, Clip, Found, Hinge, Level, Times
+from blackbox_fx.estimators.audio_rules.ballistics import EXACT, HOPELESS, Clip, Fit, Found, Hinge, Level, Times
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.envelopes import smooth, smooth_back
 from blackbox_fx.estimators.audio_rules.memory import Memory, Outcome
@@ -15,6 +15,7 @@ from blackbox_fx.estimators.audio_rules.pointwise import ratio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 
 _PATIENCE, _HOPEFUL = 12, 0.25  # searches from nothing, and the share that must succeed for more of them
+_SEEN = 0.5  # weight of a threshold that is on both sides of the clip's level
 _GOOD = 3e-3  # of the output: with a smaller residual, there is no second stage
 
 
@@ -74,7 +75,8 @@ class _Seeker:
         if not found or found[0].residual > EXACT * clip.size:
             found.append(self._anew(clip, point))
         best = min(found, key=lambda one: one.residual)
-        if isinstance(best.curve, Hinge) and len(best.weights) and best.residual < EXACT * clip.size:
+        bent = isinstance(best.curve, Hinge) and best.weights[0] > _SEEN
+        if bent and best.residual < EXACT * clip.size:
             kind = (best.times.linked, best.times.window > 0)
             numbers = np.concatenate([best.curve, best.times.logs])
             self._hinges.add(Outcome(point, kind, _scaled(numbers), best.weights))
@@ -97,8 +99,8 @@ def _scaled(numbers: Signal) -> Signal:
     return np.concatenate([numbers[:2], np.arcsinh(numbers[2:4]), numbers[4:]])
 
 
-def _unscaled(numbers: Signal) -> Signal:
-    return np.concatenate([numbers[:2], np.sinh(np.clip(numbers[2:4], -7, 7)), numbers[4:]])
+def _unscaled(numbers: Signal) -> Fit:
+    return Fit.guess(np.concatenate([numbers[:2], np.sinh(np.clip(numbers[2:4], -7, 7)), numbers[4:]]))
 
 
 def _stage(clip: Clip, seeker: _Seeker, point: Signal | None) -> tuple[_Level, Signal, float]:
