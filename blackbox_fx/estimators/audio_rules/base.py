@@ -17,6 +17,8 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators.base import AudioRule, Call, to_numpy
 
 Signal = NDArray[np.float64]
+_SAME = 0.02  # distance of gradients that leaves their cosine at 0.9998
+_MOST = 32  # models that are kept, of about a megabyte
 
 
 class Model(abc.ABC):
@@ -100,14 +102,62 @@ def visit(call: Call, probes: Sequence[Probe]) -> list[Site]:
     ]
 
 
+def _part(call: Call, items: NDArray[np.int64]) -> Call:
+    """Some items of a call, which share its marks of failure."""
+    if len(items) == len(call.audio):
+        return call
+    rows = torch.from_numpy(items)
+    audio, params, output = (x[rows.to(x.device)] for x in (call.audio, call.params, call.output))
+    part = Call(call.effect, call.pool, call.sample_rate, audio, params, output)
+    part.failed[:] = call.failed[items]
+    return part
+
+
+@final
+class _Kept:
+    """Models by their setting, each used once it has proved to be the same for two clips."""
+
+    def __init__(self) -> None:
+        self._effect: Effect | None = None
+        self._models: dict[Any, tuple[Model, bool]] = {}
+
+    def __reduce__(self) -> Any:
+        """A copy is empty: what is found must not depend on what was copied or saved when."""
+        return _Kept, ()
+
+    def recall(self, call: Call) -> list[Model | None]:
+        """For each item, the model that was proved at its setting."""
+        if call.effect is not self._effect:
+            self._effect, self._models = call.effect, {}
+        shape = tuple(call.audio.shape[1:])
+        found = (self._models.get((point.tobytes(), shape, call.sample_rate)) for point in call.points)
+        return [model if model and proved else None for model, proved in (one or (None, False) for one in found)]
+
+    def compare(self, site: Site, model: Model, gradient: Signal, cotangent: Signal) -> None:
+        """Keeps a model, and proves the one that was kept for another clip, if they give the same gradient."""
+        key = (b"" if site.point is None else site.point.tobytes(), site.x.shape, site.sample_rate)
+        other, _ = self._models.pop(key, (None, False))
+        off = np.inf if other is None else np.linalg.norm(other.pull(cotangent) - gradient)
+        self._models[key] = model, bool(off < _SAME * np.linalg.norm(gradient))
+        for old in list(self._models)[:-_MOST]:
+            del self._models[old]
+
+
 class Modelled(AudioRule):
     """A rule that fits a `Model` to probes of the effect itself, at the call's own clip and setting.
 
     Attributes:
         identifies: whether it looks for the effect's equations, which makes it exact or slow.
+        keeps: whether its models depend on the setting and not on the clip, so that they need no probes where a setting
+            comes again.
     """
 
     identifies: bool = False
+    keeps: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = _Kept()
 
     @abc.abstractmethod
     def probes(self) -> tuple[Probe, ...]:
@@ -121,7 +171,14 @@ class Modelled(AudioRule):
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
         cotangents = to_numpy(cotangent).astype(np.float64)
-        pulled = [self.fit(site).pull(v) for site, v in zip(visit(call, self.probes()), cotangents, strict=True)]
+        models = self._kept.recall(call) if self.keeps else [None] * len(cotangents)
+        new = np.flatnonzero([model is None for model in models])
+        pulled = [np.zeros(0) if model is None else model.pull(v) for model, v in zip(models, cotangents, strict=True)]
+        for item, site in zip(new, visit(_part(call, new), self.probes()) if len(new) else (), strict=True):
+            model = self.fit(site)
+            pulled[item] = model.pull(cotangents[item])
+            if self.keeps:
+                self._kept.compare(site, model, pulled[item], cotangents[item])
         return torch.from_numpy(np.stack(pulled))
 
     @final

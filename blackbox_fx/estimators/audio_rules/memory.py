@@ -90,8 +90,11 @@ class Memory:
         alike = [kept for kept in self._outcomes if kept.kind == near.kind]
         features = _features(np.stack([kept.point for kept in alike]))
         weights, values = (np.stack(rows) for rows in zip(*((kept.weights, kept.vector) for kept in alike)))
-        gram = features.T @ (weights.T[..., None] * features) + _RIDGE * np.eye(features.shape[1])
-        lines = np.linalg.solve(gram, (features.T @ (weights * values)).T[..., None])
+        for _ in range(2):
+            gram = features.T @ (weights.T[..., None] * features) + _RIDGE * np.eye(features.shape[1])
+            lines = np.linalg.solve(gram, (features.T @ (weights * values)).T[..., None])
+            off = np.abs(values - (features @ lines)[..., 0].T)
+            weights = weights / (1 + np.square(off / (3 * np.median(off, axis=0) + _RIDGE)))  # some were wrong
         known, here = (_features(np.stack([near.point, point])) @ lines)[..., 0].T
         vector = here + near.weights * (near.vector - known)
         constants = [_constant(row, sure) for row, sure in zip(values.T, weights.T > 1 - _SAME, strict=True)]

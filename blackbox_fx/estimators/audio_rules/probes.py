@@ -182,7 +182,8 @@ class Train(Probe):
         at, lengths = np.concatenate(starts), np.concatenate(ends) - np.concatenate(starts)
         answers = np.zeros((len(at), len(x), int(lengths.max())))
         rows = np.repeat(np.arange(self.trains), [len(s) for s in starts])
+        changes = (outputs - y) / _step(x, self.size)
         for n, (row, start, count) in enumerate(zip(rows, at, lengths, strict=True)):
-            answers[n, :, :count] = (outputs[row] - y)[:, start : start + count] / _step(x, self.size)
+            answers[n, :, :count] = changes[row, :, start : start + count]
         order = np.argsort(at, kind="stable")
         return Echoes(at[order], lengths[order], answers[order])
