@@ -12,6 +12,8 @@ from blackbox_fx.estimators.audio_rules.base import Probe, Signal
 
 SMALL = 2e-3  # of the clip's root mean square: small enough for steep curves, large enough for float32
 
+LOW, HIGH = 1e-2, 0.5  # heights of impulses: for nearly linear effects, and as high as the music
+
 
 def _step(x: Signal, size: float) -> float:
     return size * max(float(np.sqrt(np.mean(np.square(x)))), 1e-4)
@@ -107,7 +109,7 @@ class Impulse(Probe):
         run_in: samples of silence before it.
     """
 
-    height: float = 1e-2
+    height: float = LOW
     run_in: int = 22050
 
     def renders(self, channels: int) -> int:

@@ -32,6 +32,10 @@ from blackbox_fx.estimators.base import AudioRule, Call, to_numpy
 _log = logging.getLogger("blackbox_fx")
 
 
+def _report(done: int, total: int, words: str) -> None:
+    _log.info("Audio rule %d of %d: %s", done, total, words)
+
+
 @final
 class Verified(AudioRule):
     """Tries every rule on the effect itself, and uses the one that predicts the effect best.
@@ -115,10 +119,10 @@ class Verified(AudioRule):
         found = None if again else certificate.load(key)
         if found is None or not chosen_rules(found):
             _log.warning(
-                "Audio rules are tried on %s, once: a few hundred renders of a second, up to a minute of computing.",
+                "Audio rules are tried on %s, once: up to 400 renders of a second, and about 10 s of computing.",
                 call.effect.name,
             )
-            found = choose(*make_trial(call, cotangent, random=True))
+            found = choose(*make_trial(call, cotangent, random=True), progress=_report)
             certificate.save(key, found)
         self.certificate, self._chosen = found, chosen_rules(found)
         _log.info("Audio rule of %s: %s", call.effect.name, self.certificate)
