@@ -226,7 +226,8 @@ class _Search:
         self.dry, self.wet = x[:, start + drawn].ravel(), y[:, start + drawn].ravel()
         self.size = self._loud(self.wet)
         # the logarithm of the gain is straight on both sides of a bend, however steep, so it leads there from afar
-        self._trust = (np.abs(self.wet) > _FLOOR) * np.minimum(np.abs(self.dry) / (self._loud(self.dry)), 1.0)
+        heard = np.minimum(np.abs(self.dry) / self._loud(self.dry), 1.0)
+        self._trust: Floats = np.where(np.abs(self.wet) > _FLOOR, heard, 0.0)
         self._logs = np.log((np.abs(self.wet) + _SMALL) / (np.abs(self.dry) + _SMALL))
         self._level = functools.lru_cache(maxsize=8)(lambda times: times.level(self._x, rate))
 
@@ -284,7 +285,8 @@ class _Search:
         columns += [slope * rise / envelope for rise in rises]
         chosen = np.stack([column for column, one in zip(columns, free, strict=False) if one])
         if logs:
-            return self._trust * (line - self._logs), self._trust * chosen
+            trust = self._trust
+            return trust * (line - self._logs), trust * chosen
         made = np.exp(line) * self.dry / self.size
         return made - self.wet / self.size, made * chosen
 
@@ -309,10 +311,8 @@ class _Search:
             free: the numbers that are fitted; all if not given.
         """
         free = np.ones(len(numbers), bool) if free is None else free
-        for logs in (True, False):
-            fit = self._descend(numbers, like, steps, free, logs)
-            numbers = fit.numbers
-        return fit
+        near = self._descend(numbers, like, steps, free, logs=True)
+        return self._descend(near.numbers, like, steps, free, logs=False)
 
     def _descend(self, numbers: Floats, like: Times, steps: int, free: NDArray[np.bool_], logs: bool) -> Fit:
         """By Levenberg and Marquardt."""
@@ -342,7 +342,8 @@ class _Search:
         """Numbers from which to look for a hinge with these times: the best lines on both sides of several bends."""
         axis = np.log(self._envelopes(times, [(times.attack, times.release)])[0])
         found = list[tuple[float, Floats]]()
-        for bend in np.quantile(axis[np.abs(self.dry) > 1e-3 * np.abs(self.dry).max()], _BENDS):
+        loud = axis[np.abs(self.dry) > 1e-3 * np.abs(self.dry).max()]
+        for bend in np.quantile(loud, _BENDS) if len(loud) else ():
             over = axis - bend
             lines = self._trust * np.stack([np.ones_like(over), np.minimum(over, 0), np.maximum(over, 0)])
             gram, wanted = lines @ lines.T, lines @ (self._trust * self._logs)
@@ -354,12 +355,8 @@ class _Search:
         """A hinge fitted together with its times, from these; given up early where it stays far from `least`."""
         found = list[Fit]()
         for numbers in self.starts(times):
-            for steps in _STEPS:
-                fit = self.fit(numbers, times, steps)
-                numbers = fit.numbers
-                if fit.residual > 2 * least:
-                    break
-            found.append(fit)
+            fit = self.fit(numbers, times, _STEPS[0])
+            found.append(fit if fit.residual > 2 * least else self.fit(fit.numbers, times, _STEPS[1]))
         best = min(found, key=lambda fit: fit.residual, default=None)
         return (best.residual if best else np.inf), times, best
 
@@ -408,9 +405,7 @@ class Clip:
         envelope = np.broadcast_to(times.follow(times.level(self.x, self.rate), self.rate)[0], self.x.shape)
         return self._judged(times, _spline(envelope.ravel(), self.x.ravel(), self.y.ravel()))[0]
 
-    def near(
-        self, fit: Fit, like: Times, free: NDArray[np.bool_] | None = None, widely: bool = False
-    ) -> Found:
+    def near(self, fit: Fit, like: Times, free: NDArray[np.bool_] | None = None, widely: bool = False) -> Found:
         """A hinge with its times, from the numbers of one that was found elsewhere.
 
         Args:
@@ -449,10 +444,8 @@ class Clip:
         off = y - x * float((x * y).sum() / ((x * x).sum() + _SMALL))
         for _ in range(_STRETCHES):
             times, fit = _identify(_Search(x, y, self.rate, off, _busiest(off, length), length))
-            if fit is None:
-                found = self.curve(times)
-            else:
-                found = self.near(fit, times, widely=True)  # a second may not show both sides of a threshold
+            # a second may not show both sides of a threshold
+            found = self.curve(times) if fit is None else self.near(fit, times, widely=True)
             best = found if best is None or found.residual < best.residual else best
             if not EXACT < best.residual / self.size < HOPELESS or x.shape[1] <= _STRETCH * self.rate:
                 break

@@ -26,9 +26,11 @@ class Model(abc.ABC):
 
     Attributes:
         exact: whether it comes from equations that reproduce the effect's output, so that no probe need confirm it.
+        lasting: whether it would be the same for another clip, so that it needs no probes where a setting comes again.
     """
 
     exact: bool = False
+    lasting: bool = False
 
     @abc.abstractmethod
     def push(self, u: Signal) -> Signal:
@@ -148,12 +150,9 @@ class Modelled(AudioRule):
 
     Attributes:
         identifies: whether it looks for the effect's equations, which makes it exact or slow.
-        keeps: whether its models depend on the setting and not on the clip, so that they need no probes where a setting
-            comes again.
     """
 
     identifies: bool = False
-    keeps: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,13 +170,13 @@ class Modelled(AudioRule):
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
         cotangents = to_numpy(cotangent).astype(np.float64)
-        models = self._kept.recall(call) if self.keeps else [None] * len(cotangents)
+        models = self._kept.recall(call)
         new = np.flatnonzero([model is None for model in models])
         pulled = [np.zeros(0) if model is None else model.pull(v) for model, v in zip(models, cotangents, strict=True)]
         for item, site in zip(new, visit(_part(call, new), self.probes()) if len(new) else (), strict=True):
             model = self.fit(site)
             pulled[item] = model.pull(cotangents[item])
-            if self.keeps:
+            if model.lasting:
                 self._kept.compare(site, model, pulled[item], cotangents[item])
         return torch.from_numpy(np.stack(pulled))
 

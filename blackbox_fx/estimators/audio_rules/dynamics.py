@@ -75,10 +75,10 @@ class _Seeker:
         if not found or found[0].residual > EXACT * clip.size:
             found.append(self._anew(clip, point))
         best = min(found, key=lambda one: one.residual)
-        bent = isinstance(best.curve, Hinge) and best.weights[0] > _SEEN
-        if bent and best.residual < EXACT * clip.size:
+        hinge = best.curve
+        if isinstance(hinge, Hinge) and best.weights[0] > _SEEN and best.residual < EXACT * clip.size:
             kind = (best.times.linked, best.times.window > 0)
-            numbers = np.concatenate([best.curve, best.times.logs])
+            numbers = np.concatenate([np.array(hinge), best.times.logs])
             self._hinges.add(Outcome(point, kind, _scaled(numbers), best.weights))
         return best
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -22,13 +21,13 @@ class Outcome(NamedTuple):
 
     Args:
         point: params, (width,).
-        kind: of what was found; only vectors of one kind are compared.
+        kind: what was found; only vectors of one kind are compared.
         vector: its numbers.
         weights: how well each number is known, 0 to 1.
     """
 
     point: Floats
-    kind: Hashable
+    kind: Any
     vector: Floats
     weights: Floats
 
@@ -50,7 +49,7 @@ class Expected(NamedTuple):
 def _features(points: Floats) -> Floats:
     """Polynomials, (point, 1 + width * degree); scaled so that a ridge prefers low degrees."""
     angles = np.arccos(np.clip(2 * points[..., None] - 1, -1, 1)) * np.arange(1, _DEGREE + 1)
-    scaled = np.cos(angles) * 0.3 ** np.arange(_DEGREE)
+    scaled: Any = np.cos(angles) * 0.3 ** np.arange(_DEGREE)
     return np.concatenate([np.ones((len(points), 1)), scaled.reshape(len(points), -1)], axis=1)
 
 
@@ -89,17 +88,23 @@ class Memory:
             return None
         alike = [kept for kept in self._outcomes if kept.kind == near.kind]
         features = _features(np.stack([kept.point for kept in alike]))
-        weights, values = (np.stack(rows) for rows in zip(*((kept.weights, kept.vector) for kept in alike)))
-        for _ in range(2):
-            gram = features.T @ (weights.T[..., None] * features) + _RIDGE * np.eye(features.shape[1])
-            lines = np.linalg.solve(gram, (features.T @ (weights * values)).T[..., None])
-            off = np.abs(values - (features @ lines)[..., 0].T)
-            weights = weights / (1 + np.square(off / (3 * np.median(off, axis=0) + _RIDGE)))  # some were wrong
+        weights, values = (
+            np.stack(rows) for rows in zip(*((kept.weights, kept.vector) for kept in alike), strict=True)
+        )
+        lines = _regressed(features, values, weights)
+        off = np.abs(values - (features @ lines)[..., 0].T)
+        lines = _regressed(features, values, weights / (1 + np.square(off / (3 * np.median(off, axis=0) + _RIDGE))))
         known, here = (_features(np.stack([near.point, point])) @ lines)[..., 0].T
         vector = here + near.weights * (near.vector - known)
         constants = [_constant(row, sure) for row, sure in zip(values.T, weights.T > 1 - _SAME, strict=True)]
         free = np.array([one is None for one in constants])
         return Expected(near.kind, np.where(free, vector, np.array(constants, float)), free)
+
+
+def _regressed(features: Floats, values: Floats, weights: Floats) -> Floats:
+    """The coefficients of every number, (number, feature, 1), by weighted least squares with a ridge."""
+    gram: Any = features.T @ (weights.T[..., None] * features) + _RIDGE * np.eye(features.shape[1])
+    return np.linalg.solve(gram, (features.T @ (weights * values)).T[..., None])
 
 
 def _constant(values: Floats, sure: NDArray[np.bool_]) -> float | None:

@@ -60,6 +60,8 @@ def _shift(signal: Signal, taps: int) -> Signal:
 class _DryWet(Model):
     """Short filters of the dry and of the wet path, (lag,)."""
 
+    lasting = True
+
     def __init__(self, line: _Line, dry: Floats, wet: Floats) -> None:
         self.line, self.dry, self.wet = line, dry, wet
 
@@ -127,6 +129,7 @@ def _sines(
     basis = np.concatenate([np.ones((*angles.shape[:2], 1)), np.cos(angles), np.sin(angles)], axis=2)
     ridge = np.diag(np.append(1e-9, np.where(np.tile(order, 2) > 1, 1e-3, 1e-9))) * len(when)
     kept = np.broadcast_to(free, basis.shape[:2])
+    found, off = np.zeros((*basis.shape[::2], 1)), np.zeros(basis.shape[:2])
     for _ in range(4):
         chosen = (basis * kept[..., None]).swapaxes(1, 2)
         found = np.linalg.solve(chosen @ basis + ridge, chosen @ delays[:, None])
@@ -214,8 +217,8 @@ def _filters(line: _Line, u: Signal, ju: Signal, lags: range) -> tuple[float, Fl
     weights = np.linalg.solve(gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram)), wanted)
     power = float(np.vdot(ju, ju)) + 1e-30
     left = (power - 2 * weights @ wanted + weights @ gram @ weights) / power
-    audible = np.abs(weights) > _INAUDIBLE * np.abs(weights).max()
-    return float(left), *np.split(np.where(audible, weights, 0.0), 2)
+    heard = np.where(np.abs(weights) > _INAUDIBLE * np.abs(weights).max(), weights, 0.0)
+    return float(left), heard[: len(lags)], heard[len(lags) :]
 
 
 @final
@@ -237,7 +240,7 @@ class ModulatedDelay(Modelled):
 
     def __init__(self, curve: bool = False, size: float = SMALL) -> None:
         super().__init__()
-        self.curve, self.size, self.keeps = curve, size, not curve
+        self.curve, self.size = curve, size
         self._memory = Memory()
 
     def probes(self) -> tuple[Probe, ...]:

@@ -27,6 +27,8 @@ class _Moving(Model):
         weights: (part, time).
     """
 
+    lasting = True
+
     def __init__(self, parts: Signal, weights: Floats) -> None:
         self.weights = weights
         self._reach = parts.shape[2]
@@ -104,8 +106,6 @@ class MovingFilter(Modelled):
     responses next to each other; between neighbours in phase, responses are interpolated. `LocalSpectrum` must choose
     between resolution in time and in frequency, and loses both with fast and resonant phasers.
     """
-
-    keeps = True
 
     def probes(self) -> tuple[Probe, ...]:
         """Three trains of impulses."""

@@ -28,7 +28,7 @@ _LENGTH = 32768  # samples of these clips
 _SIZES = (7e-4, SMALL, 6e-3, 2e-2)
 _LARGE = 0.3  # size of probes for effects without a derivative
 _RANKING = 100  # seed of the probes that rank; those that certify have others
-_CERTIFYING = range(101, 107)
+_CERTIFYING = range(101, 109)
 _SEGMENT = 512
 _WEIGHTS = (100.0, 1.0)  # of noise and of swells
 _GOOD, _CLOSE = 0.995, 0.005
@@ -246,7 +246,8 @@ def _try_in_order(
             if any(scores.exact(rule, _FEW)) and np.mean(scores.exact(rule, len(doubt))) > _MOSTLY:
                 return rules[:done], True
         elif done > 1 and len(doubt) and _suffices(rule, scores, doubt):
-            return _leading(rules[:done], scores), False
+            akin = [other for other in rules[done:] if type(other) is type(rule)]  # it may do even better
+            return _leading([*rules[:done], *akin], scores), False
     return _leading(rules, scores), False
 
 
@@ -312,7 +313,9 @@ def _shortlist(
     # effects that do nothing at most settings look like a wire there, so a cheap rule must be as good at every setting
     close = [r for r in rules[1:] if np.all(np.max(able, axis=0) - scores[repr(r)] <= _SLACK + doubt)]
     best = (
-        min(close, key=lambda r: (cost([r], channels), r.identifies)) if close else max(rules, key=lambda r: mean([r]))
+        min(close, key=lambda r: (cost([r], channels), r.identifies, -round(mean([r]), 2)))
+        if close
+        else max(rules, key=lambda r: mean([r]))
     )
     # the wire costs nothing, but needs the probe that chooses
     several = [
