@@ -15,6 +15,7 @@ from blackbox_fx.estimators.audio_rules.pointwise import ratio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 
 _PATIENCE, _HOPEFUL = 12, 0.25  # searches from nothing, and the share that must succeed for more of them
+_CLOSE = 0.1  # of each parameter's range: nearer to a failure, there is no search from nothing
 _SEEN = 0.5  # weight of a threshold that is on both sides of the clip's level
 _GOOD = 3e-3  # of the output: with a smaller residual, there is no second stage
 
@@ -56,12 +57,12 @@ class _Seeker:
     """Looks for a level-dependent gain, from those that were found for the effect at other settings."""
 
     def __init__(self) -> None:
-        self._hinges, self._times = Memory(), Memory()
+        self._hinges, self._failures = Memory(), Memory()
         self._searches, self._successes = 0, 0
 
     def claim(self, *owner: object) -> None:
         """Forgets what was found for another effect."""
-        if self._hinges.claim(*owner) | self._times.claim(*owner):
+        if self._hinges.claim(*owner) | self._failures.claim(*owner):
             self._searches, self._successes = 0, 0
 
     def seek(self, clip: Clip, point: Signal | None) -> Found:
@@ -83,14 +84,17 @@ class _Seeker:
         return best
 
     def _anew(self, clip: Clip, point: Signal) -> Found:
-        """From nothing; where this never leads to equations, from the times at the nearest setting only."""
-        near = self._times.nearest(point)
-        if near is not None and self._searches >= _PATIENCE and self._successes < _HOPEFUL * self._searches:
+        """From nothing; where this leads to no equations, or has just failed, with the times of the nearest failure."""
+        near = self._failures.nearest(point)
+        hopeless = self._searches >= _PATIENCE and self._successes < _HOPEFUL * self._searches
+        if near is not None and (hopeless or np.abs(near.point - point).max() < _CLOSE):
             return clip.curve(near.kind)
         found = clip.anywhere()
+        exact = found.residual < EXACT * clip.size
         self._searches += 1
-        self._successes += found.residual < EXACT * clip.size
-        self._times.add(Outcome(point, found.times, np.zeros(0), np.zeros(0)))
+        self._successes += exact
+        if not exact:
+            self._failures.add(Outcome(point, found.times, np.zeros(0), np.zeros(0)))
         return found
 
 

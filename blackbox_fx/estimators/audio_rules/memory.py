@@ -12,6 +12,8 @@ from blackbox_fx.estimators.audio_rules.envelopes import Floats
 _MOST = 128  # outcomes that are kept; the regression over them takes 0.2 ms
 _DEGREE = 4  # of the polynomials in every column of params, in the regression
 _RIDGE = 1e-6
+_REFITS = 3
+_ROUNDING = 1e-4  # by which numbers that were found may be off
 _SAME, _NEARLY_ALL = 2e-3, 0.8
 _SETTLED = 8  # outcomes that agree on a number before it is taken for a constant of the effect
 
@@ -91,12 +93,16 @@ class Memory:
         weights, values = (
             np.stack(rows) for rows in zip(*((kept.weights, kept.vector) for kept in alike), strict=True)
         )
+        known_well = weights.T > 1 - _SAME
         lines = _regressed(features, values, weights)
-        off = np.abs(values - (features @ lines)[..., 0].T)
-        lines = _regressed(features, values, weights / (1 + np.square(off / (3 * np.median(off, axis=0) + _RIDGE))))
+        for _ in range(_REFITS):  # some were wrong
+            off = np.abs(values - (features @ lines)[..., 0].T)
+            weights = weights / (1 + np.square(off / (3 * np.median(off, axis=0) + _ROUNDING)))
+            lines = _regressed(features, values, weights)
         known, here = (_features(np.stack([near.point, point])) @ lines)[..., 0].T
-        vector = here + near.weights * (near.vector - known)
-        constants = [_constant(row, sure) for row, sure in zip(values.T, weights.T > 1 - _SAME, strict=True)]
+        trust = weights[next(k for k, kept in enumerate(alike) if kept is near)]
+        vector = here + trust * (near.vector - known)
+        constants = [_constant(row, sure) for row, sure in zip(values.T, known_well, strict=True)]
         free = np.array([one is None for one in constants])
         return Expected(near.kind, np.where(free, vector, np.array(constants, float)), free)
 
