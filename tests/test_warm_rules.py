@@ -70,8 +70,8 @@ def test_a_memory_belongs_to_one_effect_and_is_not_copied():
     assert memory.claim("effect", 48000) and memory.nearest(np.zeros(2)) is None
 
 
-@pytest.mark.parametrize("name", ["Compressor", "NoiseGate"])
-def test_dynamics_at_new_settings_need_no_search_from_nothing(name, monkeypatch):
+@pytest.mark.parametrize(("name", "most"), [("Compressor", 1), ("NoiseGate", 3)])
+def test_dynamics_at_new_settings_need_no_search_from_nothing(name, most, monkeypatch):
     effect, rng = load(f"pedalboard:{name}"), np.random.default_rng(1)
     rule = Dynamics()
     for k in range(6):
@@ -80,7 +80,7 @@ def test_dynamics_at_new_settings_need_no_search_from_nothing(name, monkeypatch)
     monkeypatch.setattr(Clip, "anywhere", lambda self: searches.append(self) or whole(self))
     call, g = call_at(effect, effect.space.sample(8, rng), seed=90, seconds=1.0)
     warm = rule.vjp(call, g)
-    assert len(searches) <= 2
+    assert len(searches) <= most
     cold = torch.cat([Dynamics().vjp(*call_item(call, g, k)) for k in range(8)])
     close = [distance(warm[k], cold[k]) < 0.01 for k in range(8)]
     assert sum(close) >= 7  # both are right, or the search from nothing was not

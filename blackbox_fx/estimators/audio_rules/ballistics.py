@@ -22,7 +22,7 @@ _STRETCHES = 2  # a second one is searched if the first one fails
 _STRETCH = 1.0  # seconds that are searched
 _SAMPLES = 1500  # drawn at random, on which a curve is fitted
 _FINALISTS = 2
-_STEPS = (6, 40)
+_STEPS = (6, 25)
 EXACT = 1e-4  # of the output: a smaller residual shows that the effect has these equations
 _SURE, _ENOUGH = 3e-5, 2e-4  # of the output: a smaller residual ends the search, or its slow part
 HOPELESS = 0.2  # of the output: with a larger residual, the effect is no gain that follows a level
@@ -399,6 +399,13 @@ class Clip:
 
     def _hinge(self, fit: Fit, like: Times) -> tuple[Found, Floats]:
         return self._judged(like.at(fit.numbers[4:]), Hinge(*fit.numbers[:4].tolist()), fit.weights)
+
+    def flat(self) -> Found:
+        """The same gain at every level."""
+        gain = float(np.vdot(self.x, self.y) / (np.vdot(self.x, self.x) + _SMALL))
+        times, hinge = Times(0.0, 1.0, linked=False, window=0.0), Hinge(0.0, np.log(max(gain, _SMALL)), 0.0, 0.0)
+        residual = _root(float(np.square(self.y - gain * self.x).mean()))
+        return Found(times, hinge, residual, np.zeros(len(hinge) + len(times.logs)))
 
     def curve(self, times: Times) -> Found:
         """A curve of many knots with these times."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import numpy as np
@@ -15,7 +16,7 @@ from blackbox_fx.estimators.audio_rules.pointwise import ratio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 
 _PATIENCE, _HOPEFUL = 12, 0.25  # searches from nothing, and the share that must succeed for more of them
-_CLOSE = 0.1  # of each parameter's range: nearer to a failure, there is no search from nothing
+_CLOSE = 0.1  # of each parameter's range: so near to a setting without a hinge, there is no search from nothing
 _SEEN = 0.5  # weight of a threshold that is on both sides of the clip's level
 _GOOD = 3e-3  # of the output: with a smaller residual, there is no second stage
 
@@ -57,45 +58,54 @@ class _Seeker:
     """Looks for a level-dependent gain, from those that were found for the effect at other settings."""
 
     def __init__(self) -> None:
-        self._hinges, self._failures = Memory(), Memory()
+        self._hinges, self._others = Memory(), Memory()
         self._searches, self._successes = 0, 0
 
     def claim(self, *owner: object) -> None:
         """Forgets what was found for another effect."""
-        if self._hinges.claim(*owner) | self._failures.claim(*owner):
+        if self._hinges.claim(*owner) | self._others.claim(*owner):
             self._searches, self._successes = 0, 0
 
     def seek(self, clip: Clip, point: Signal | None) -> Found:
         """The gain of a clip at a setting; if that is None, from nothing."""
+        best = clip.flat()  # as of an open gate, which says nothing of its threshold
         if point is None:
-            return clip.anywhere()
-        found = list[Found]()
-        expected = self._hinges.expected(point)
-        if expected is not None:
-            found.append(clip.near(_unscaled(expected.vector), Times(0.0, 0.0, *expected.kind), expected.free))
-        if not found or found[0].residual > EXACT * clip.size:
-            found.append(self._anew(clip, point))
-        best = min(found, key=lambda one: one.residual)
-        hinge = best.curve
-        if isinstance(hinge, Hinge) and best.weights[0] > _SEEN and best.residual < EXACT * clip.size:
-            kind = (best.times.linked, best.times.window > 0)
-            numbers = np.concatenate([np.array(hinge), best.times.logs])
-            self._hinges.add(Outcome(point, kind, _scaled(numbers), best.weights))
+            return best if _exact(best, clip) else clip.anywhere()
+        for attempt in self._attempts(clip, point):
+            if _exact(best, clip):
+                break
+            best = min(best, attempt(), key=lambda one: one.residual)
+        if isinstance(best.curve, Hinge) and best.weights[0] > _SEEN and _exact(best, clip):
+            kind, hinge = (best.times.linked, best.times.window > 0), np.array(best.curve)
+            self._hinges.add(Outcome(point, kind, _scaled(np.concatenate([hinge, best.times.logs])), best.weights))
         return best
 
-    def _anew(self, clip: Clip, point: Signal) -> Found:
-        """From nothing; where this leads to no equations, or has just failed, with the times of the nearest failure."""
-        near = self._failures.nearest(point)
+    def _attempts(self, clip: Clip, point: Signal) -> list[Callable[[], Found]]:
+        """From what was found at the nearest settings; and from nothing, unless that has failed near here, or often."""
+        attempts = list[tuple[float, Callable[[], Found]]]()
+        expected, hinge, other = self._hinges.expected(point), self._hinges.nearest(point), self._others.nearest(point)
+        if expected is not None and hinge is not None:
+            numbers, like, free = _unscaled(expected.vector), Times(0.0, 0.0, *expected.kind), expected.free
+            attempts.append((hinge.away(point), lambda: clip.near(numbers, like, free)))
         hopeless = self._searches >= _PATIENCE and self._successes < _HOPEFUL * self._searches
-        if near is not None and (hopeless or np.abs(near.point - point).max() < _CLOSE):
-            return clip.curve(near.kind)
+        known = other is not None and (hopeless or other.away(point) < _CLOSE)
+        if other is not None and known:
+            attempts.append((other.away(point), lambda: clip.curve(other.kind)))
+        nearest = [attempt for _, attempt in sorted(attempts, key=lambda pair: pair[0])]
+        return nearest if known else [*nearest, lambda: self._anew(clip, point)]
+
+    def _anew(self, clip: Clip, point: Signal) -> Found:
         found = clip.anywhere()
-        exact = found.residual < EXACT * clip.size
+        exact = _exact(found, clip)
         self._searches += 1
         self._successes += exact
-        if not exact:
-            self._failures.add(Outcome(point, found.times, np.zeros(0), np.zeros(0)))
+        if not exact or not isinstance(found.curve, Hinge) or found.weights[0] <= _SEEN:
+            self._others.add(Outcome(point, found.times, np.zeros(0), np.zeros(0)))
         return found
+
+
+def _exact(found: Found, clip: Clip) -> bool:
+    return found.residual < EXACT * clip.size
 
 
 def _scaled(numbers: Signal) -> Signal:

@@ -15,7 +15,7 @@ _RIDGE = 1e-6
 _REFITS = 3
 _ROUNDING = 1e-4  # by which numbers that were found may be off
 _SAME, _NEARLY_ALL = 2e-3, 0.8
-_SETTLED = 8  # outcomes that agree on a number before it is taken for a constant of the effect
+_SETTLED = 5  # outcomes that agree on a number before it is taken for a constant of the effect
 
 
 class Outcome(NamedTuple):
@@ -32,6 +32,10 @@ class Outcome(NamedTuple):
     kind: Any
     vector: Floats
     weights: Floats
+
+    def away(self, point: Floats) -> float:
+        """The largest distance of any parameter from another point's."""
+        return float(np.abs(self.point - point).max(initial=0.0))
 
 
 class Expected(NamedTuple):
