@@ -82,7 +82,7 @@ def test_dynamics_at_new_settings_need_no_search_from_nothing(name, most, monkey
     warm = rule.vjp(call, g)
     assert len(searches) <= most
     cold = torch.cat([Dynamics().vjp(*call_item(call, g, k)) for k in range(8)])
-    close = [distance(warm[k], cold[k]) < 0.01 for k in range(8)]
+    close = [distance(warm[k], cold[k]) < 0.05 for k in range(8)]
     assert sum(close) >= 7  # both are right, or the search from nothing was not
 
 

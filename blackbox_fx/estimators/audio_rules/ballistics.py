@@ -22,7 +22,7 @@ _STRETCHES = 2  # a second one is searched if the first one fails
 _STRETCH = 1.0  # seconds that are searched
 _SAMPLES = 1500  # drawn at random, on which a curve is fitted
 _FINALISTS = 2
-_STEPS = (6, 25)
+_STEPS = (6, 40)
 EXACT = 1e-4  # of the output: a smaller residual shows that the effect has these equations
 _SURE, _ENOUGH = 3e-5, 2e-4  # of the output: a smaller residual ends the search, or its slow part
 HOPELESS = 0.2  # of the output: with a larger residual, the effect is no gain that follows a level
@@ -164,7 +164,9 @@ def _spline(envelope: Floats, x: Floats, y: Floats) -> Curve:
     if wide < 1e-3:
         return _constant
     # where the level mostly is, and everywhere else too, but not on top of each other
-    both = np.sort(np.append(np.quantile(audible, spread), audible.min() + wide * spread))
+    both = np.sort(
+        np.append(np.quantile(audible[:: len(audible) // _SAMPLES + 1], spread), audible.min() + wide * spread)
+    )
     knots = both[np.append(True, np.diff(np.floor(both / wide * 500)) > 0)]
     count = len(knots)
     place = np.clip(np.searchsorted(knots, axis) - 1, 0, count - 2)
@@ -210,18 +212,19 @@ class _Search:
         x: the clip, (channel, time).
         y: the output.
         rate: in Hz.
-        off: what is off so far, (channel, time); half of the samples are drawn from where it is largest.
+        off: what is off so far, (channel, time); half of the samples are drawn by its size.
         start: of the stretch.
         length: of the stretch.
     """
 
     def __init__(self, x: Floats, y: Floats, rate: float, off: Floats, start: int, length: int) -> None:
-        before = max(0, start - length // 3)  # where a follower runs in
+        before = max(0, start - length)  # where a follower runs in, which takes some of its release times
         self.rate, self._x = rate, np.ascontiguousarray(x[:, before : start + length])
         drawn = _drawn(length)
         if len(drawn) < length:
-            worst = np.abs(off[:, start : start + length]).max(axis=0)
-            drawn = np.unique(np.append(drawn, np.argpartition(worst, -len(drawn))[-len(drawn) :]))
+            total = np.cumsum(np.abs(off[:, start : start + length]).max(axis=0))
+            even = np.searchsorted(total, np.linspace(0, total[-1], len(drawn)))
+            drawn = np.unique(np.append(drawn, np.minimum(even, length - 1)))
         self._at = start - before + drawn
         self.dry, self.wet = x[:, start + drawn].ravel(), y[:, start + drawn].ravel()
         self.size = self._loud(self.wet)
