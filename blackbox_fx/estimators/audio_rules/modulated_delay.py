@@ -22,7 +22,7 @@ _LAGS = range(-8, 25)  # of the filters beside dry and wet path
 _FASTEST = 0.0006  # cycles per sample
 _INAUDIBLE = 2e-3  # of the largest tap
 _REACH, _FINE = 0.2, 1e-4  # cycles in the clip: around an expected frequency, and of its precision
-_SURE = 1.0  # samples by which sightings may miss an expected oscillator
+_SURE, _DEEP = 0.03, 30.0  # share of an oscillator's depth in samples, at most, by which sightings may miss it
 _STEPS = (0.02, 0.004)  # between three feedbacks through which a parabola is laid
 _SMALL = 2e-3  # share of J u that may be left by an expected feedback
 _PART = 0.4  # seconds that filters and feedback are fitted to
@@ -115,6 +115,10 @@ class _Sine(NamedTuple):
         """At every sample."""
         return np.maximum(sine(self.frequency, self.weights, length), self.floor)
 
+    def sure(self, length: int) -> bool:
+        """Whether the sightings are so near that another frequency need not be looked for."""
+        return self.miss < _SURE * min(float(np.ptp(self.delay(length))), _DEEP)
+
 
 def _sines(
     when: Floats, delays: Floats, free: NDArray[np.bool_], floor: float, frequencies: Floats, harmonics: int
@@ -161,9 +165,9 @@ def _oscillator(when: Floats, delays: Floats, length: int, expected: float | Non
             reach /= 8
         return found
 
-    if expected is not None:
+    if expected is not None and expected < _FASTEST:
         found = nearby(expected, _REACH / length, 3)
-        if found.miss < _SURE:
+        if found.sure(length):
             return found
     step = 0.1 / length
     found = best(np.arange(step, _FASTEST, step), 1)
@@ -275,7 +279,7 @@ class ModulatedDelay(Modelled):
         return None if found is None else (float(found.vector[0]), float(found.vector[1]))
 
     def _keep(self, site: Site, found: _Sine, feedback: float) -> None:
-        if site.point is not None and found.miss < _SURE and np.ptp(found.delay(len(site.x[0]))) > 1:
+        if site.point is not None and found.sure(len(site.x[0])):
             vector = np.array([np.log(found.frequency), feedback])
             self._memory.add(Outcome(site.point, "sine", vector, np.ones(2)))
 
