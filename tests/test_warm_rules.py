@@ -9,9 +9,8 @@ import torch
 
 from blackbox_fx.effects import Rack, function, load
 from blackbox_fx.estimators import Call, Dynamics, ModulatedDelay, MovingFilter, Verified
-from blackbox_fx.estimators.audio_rules import trial
+from blackbox_fx.estimators.audio_rules import base, trial
 from blackbox_fx.estimators.audio_rules.ballistics import EXACT, Clip, Hinge, Times
-from blackbox_fx.estimators.audio_rules.base import visit
 from blackbox_fx.estimators.audio_rules.memory import Memory, Outcome
 from blackbox_fx.estimators.audio_rules.modulated_delay import _filters, _Line, _products, _shift
 from blackbox_fx.runtime import Inline
@@ -176,7 +175,7 @@ def test_the_trial_is_bounded_and_says_how_far_it_is(name):
     call, g = call_at(effect, effect.space.sample(4, 3), pool, seconds=1.0)
     trial.choose(*trial.make_trial(call, g, random=True), progress=lambda *step: steps.append(step))
     assert sum(len(job) for job in pool.jobs) <= 400
-    assert [done for done, _, _ in steps] == list(range(1, len(steps) + 1))
+    assert len(steps) > 3 and [done for done, _, _ in steps] == list(range(1, len(steps) + 1))
     assert all(total >= len(steps) and words for _, total, words in steps)
 
 
@@ -185,7 +184,24 @@ def test_an_item_with_a_failed_render_keeps_its_mark_among_the_recalled():
     points = np.stack([effect.space.encode({}), effect.space.encode({"rate_hz": 2})])
     for seed in range(2):
         rule.vjp(*call_at(effect, points[:1], seed=seed, seconds=1.0))
-    call, g = call_at(effect, points, seconds=1.0)
+    pool = RecordingPool()
+    call, g = call_at(effect, points, pool, seconds=1.0)
     call.failed[1] = True
     assert rule.vjp(call, g).shape == call.audio.shape and call.failed.tolist() == [False, True]
-    assert len(visit(call, ())) == 2
+    assert pool.jobs and all(job.failed.all() for job in pool.jobs)
+
+
+def test_renders_that_fail_beside_recalled_items_are_marked(monkeypatch):
+    effect, rule, whole = load("pedalboard:Chorus"), ModulatedDelay(), base.visit
+    points = np.stack([effect.space.encode({}), effect.space.encode({"rate_hz": 2})])
+    for seed in range(2):
+        rule.vjp(*call_at(effect, points[:1], seed=seed, seconds=1.0))
+    call, g = call_at(effect, points, seconds=1.0)
+
+    def failing(part, probes):
+        part.failed[:] = True
+        return whole(part, probes)
+
+    monkeypatch.setattr(base, "visit", failing)
+    rule.vjp(call, g)
+    assert call.failed.tolist() == [False, True]

@@ -105,7 +105,7 @@ def visit(call: Call, probes: Sequence[Probe]) -> list[Site]:
 
 
 def _part(call: Call, items: NDArray[np.int64]) -> Call:
-    """Some items of a call, which share its marks of failure."""
+    """Some items of a call, with their marks of failure."""
     if len(items) == len(call.audio):
         return call
     rows = torch.from_numpy(items)
@@ -173,7 +173,10 @@ class Modelled(AudioRule):
         models = self._kept.recall(call)
         new = np.flatnonzero([model is None for model in models])
         pulled = [np.zeros(0) if model is None else model.pull(v) for model, v in zip(models, cotangents, strict=True)]
-        for item, site in zip(new, visit(_part(call, new), self.probes()) if len(new) else (), strict=True):
+        part = _part(call, new)
+        sites = visit(part, self.probes()) if len(new) else []
+        call.failed[new] = part.failed
+        for item, site in zip(new, sites, strict=True):
             model = self.fit(site)
             pulled[item] = model.pull(cotangents[item])
             if model.lasting:
