@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
@@ -159,11 +159,7 @@ class BlackBox(nn.Module):
                 "Threads."
             )
         self._surrogates: tuple[Differentiable, ...] | None = None if surrogates is None else tuple(surrogates)
-        for surrogate in surrogates or ():
-            check_surrogate("A surrogate", surrogate)
-        for module in (*self.modules(), *(surrogates or ())):
-            if isinstance(module, ProxyLike):
-                module.require(effect)
+        _require_surrogates(effect, self.modules(), surrogates or ())
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -344,6 +340,15 @@ class BlackBox(nn.Module):
     def extra_repr(self) -> str:
         """The effect and its free parameters."""
         return f"{self.effect!r}, sample_rate={self.sample_rate:g}, pool={type(self.pool).__name__}"
+
+
+def _require_surrogates(effect: Effect, modules: Iterable[Any], surrogates: Sequence[Differentiable]) -> None:
+    """Raises ParameterError for a surrogate that cannot be used, or a proxy of other columns; warns of other effects."""
+    for surrogate in surrogates:
+        check_surrogate("A surrogate", surrogate)
+    for module in (*modules, *surrogates):
+        if isinstance(module, ProxyLike):
+            module.require(effect)
 
 
 def default_pool(effect: Effect) -> Pool:

@@ -5,28 +5,34 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blackbox_fx.core.lazy import scipy
-from blackbox_fx.estimators.audio_rules.envelopes import Floats, follow
+from blackbox_fx.estimators.audio_rules.envelopes import Floats, curves_left, follow, follow_many, follow_moved, smooth
 
 _ATTACKS_MS = (0.0, 0.05, 0.2, 1.0, 5.0, 20.0)
 _RELEASES_MS = (0.2, 1.0, 5.0, 20.0, 80.0, 300.0)
 _WINDOWS_MS = (2.0, 8.0, 32.0)  # of a mean square
-_KNOTS = 48
+_KNOTS, _FEW_KNOTS = 96, 48  # of the curves that rank times, and of the one that is returned
 _STRETCHES = 2  # a second one is searched if the first one fails
-_STRAY = 3e-4  # of the output: a smaller residual on the whole clip is accepted
 _STRETCH = 1.0  # seconds that are searched
-_SAMPLES = 3000  # on which a curve is fitted
+_SAMPLES = 1500  # drawn at random, on which a curve is fitted
 _FINALISTS = 2
-_STEPS = (5, 30)
-_EXACT, _ENOUGH = 3e-5, 2e-4  # of the output: a smaller residual ends the search, or its slow part
+_STEPS = (6, 40)
+EXACT = 1e-4  # of the output: a smaller residual shows that the effect has these equations
+_SURE, _ENOUGH = 3e-5, 2e-4  # of the output: a smaller residual ends the search, or its slow part
 HOPELESS = 0.2  # of the output: with a larger residual, the effect is no gain that follows a level
 _FLOOR = 1e-7
 _SMALL = 1e-12
+_BENDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)  # quantiles of the level
+_ROUNDS = 3  # of fits on the whole clip
+_FAR, _LITTLE = (3e-6, 2e-2), (1e-3, 5e-2)  # residuals of output and logarithm, and gains, that end a descent
+_VAGUE = 0.01  # doubt of a number that halves its weight
+_NONE = np.zeros(0)
 
 Curve = Callable[[Floats], tuple[Floats, Floats]]
 
@@ -81,6 +87,51 @@ class Times:
         """The envelope, and the coefficient of the follower at every sample."""
         return follow(level.level, keep(self.attack, rate), keep(self.release, rate))
 
+    @property
+    def logs(self) -> Floats:
+        """Logarithms of attack, release and, where there is one, window."""
+        return np.log([max(self.attack, 0.01), self.release, *([self.window] if self.window else [])])
+
+    def at(self, logs: Floats) -> Times:
+        """With the times that `logs` gives."""
+        times = np.exp(np.clip(logs, -7, 9)).tolist()
+        return Times(times[0], times[1], self.linked, times[2] if self.window else 0.0)
+
+
+class Hinge(NamedTuple):
+    """Two straight lines over the logarithm of the level, for the logarithm of the gain: a threshold and ratios."""
+
+    bend: float
+    height: float
+    low: float
+    high: float
+
+    def __call__(self, level: Floats) -> tuple[Floats, Floats]:
+        """The gain, and its derivative by the logarithm of the level."""
+        over = np.log(level) - self.bend
+        slopes = np.where(over < 0, self.low, self.high)
+        gain = np.exp(np.clip(self.height + slopes * over, -60, 20))
+        return gain, gain * slopes
+
+
+class Fit(NamedTuple):
+    """A hinge with its times.
+
+    Args:
+        residual: root mean square of what it leaves of the drawn samples, against the output.
+        numbers: of the hinge, and the logarithms of the times.
+        weights: how well each number is known, 0 to 1.
+    """
+
+    residual: float
+    numbers: Floats
+    weights: Floats
+
+    @classmethod
+    def guess(cls, numbers: Floats) -> Fit:
+        """One that is to be tried."""
+        return cls(np.inf, numbers, np.zeros(len(numbers)))
+
 
 @final
 @dataclasses.dataclass(frozen=True)
@@ -91,27 +142,31 @@ class Found:
         times: of the follower.
         curve: from the envelope to the gain, and to its derivative by the logarithm of the envelope.
         residual: root mean square of the output's residual.
+        weights: of a hinge, how well its four numbers and the logarithms of the times are known, 0 to 1.
     """
 
     times: Times
     curve: Curve
     residual: float
+    weights: Floats
 
 
 def _constant(level: Floats) -> tuple[Floats, Floats]:
     return np.ones_like(level), np.zeros_like(level)
 
 
-def _spline(envelope: Floats, x: Floats, y: Floats) -> tuple[Curve, float]:
-    """The curve by least squares, straight between knots over the logarithm of the envelope; and its residual."""
+def _spline(envelope: Floats, x: Floats, y: Floats) -> Curve:
+    """The curve by least squares, straight between knots over the logarithm of the envelope."""
     axis = np.log(envelope)
     audible = axis[np.abs(x) > 1e-6]
-    spread = np.linspace(0, 1, _KNOTS)
+    spread = np.linspace(0, 1, _FEW_KNOTS)
     wide = np.ptp(audible) if len(audible) else 0.0
     if wide < 1e-3:
-        return _constant, np.inf
+        return _constant
     # where the level mostly is, and everywhere else too, but not on top of each other
-    both = np.sort(np.append(np.quantile(audible, spread), audible.min() + wide * spread))
+    both = np.sort(
+        np.append(np.quantile(audible[:: len(audible) // _SAMPLES + 1], spread), audible.min() + wide * spread)
+    )
     knots = both[np.append(True, np.diff(np.floor(both / wide * 500)) > 0)]
     count = len(knots)
     place = np.clip(np.searchsorted(knots, axis) - 1, 0, count - 2)
@@ -124,7 +179,6 @@ def _spline(envelope: Floats, x: Floats, y: Floats) -> tuple[Curve, float]:
     bend = np.diff(np.eye(count), 2, axis=0)
     gram = np.diag(main) + np.diag(side, 1) + np.diag(side, -1) + 1e-6 * main.mean() * (bend.T @ bend)
     values = np.linalg.solve(gram + _SMALL * main.mean() * np.eye(count), wanted)
-    residual = y - x * (below * values[place] + above * values[place + 1])
 
     def curve(level: Floats) -> tuple[Floats, Floats]:
         at = np.log(level)
@@ -132,48 +186,7 @@ def _spline(envelope: Floats, x: Floats, y: Floats) -> tuple[Curve, float]:
         inside = (at >= knots[0]) & (at <= knots[-1])
         return np.interp(at, knots, values), inside * rises[np.clip(np.searchsorted(knots, at) - 1, 0, count - 2)]
 
-    return curve, float(np.sqrt(np.mean(np.square(residual))))
-
-
-class _Hinge(NamedTuple):
-    """Two straight lines over the logarithm of the level, for the logarithm of the gain: a threshold and ratios."""
-
-    bend: float
-    height: float
-    low: float
-    high: float
-
-    def __call__(self, level: Floats) -> tuple[Floats, Floats]:
-        over = np.log(level) - self.bend
-        line = self.height + self.low * np.minimum(over, 0) + self.high * np.maximum(over, 0)
-        gain = np.exp(np.clip(line, -60, 20))
-        return gain, gain * np.where(over < 0, self.low, self.high)
-
-    def fitted(self, envelope: Floats, x: Floats, y: Floats) -> _Hinge:
-        """The hinge that turns x into y best, from this one."""
-        few = np.random.default_rng(0).choice(x.size, min(x.size, 2 * _SAMPLES), replace=False)
-        envelope, x, y = (z.ravel()[few] for z in (envelope, x, y))
-        size = float(np.sqrt(np.mean(np.square(y)))) + _SMALL
-        ends = [
-            scipy.optimize.least_squares(
-                lambda z: (x * _Hinge(*z)(envelope)[0] - y) / size, start, x_scale="jac", max_nfev=20
-            )
-            for start in (self, *_hinges(envelope, x, y))
-        ]
-        return _Hinge(*min(ends, key=lambda ended: ended.cost).x.tolist())
-
-
-def _hinges(envelope: Floats, x: Floats, y: Floats) -> list[Floats]:
-    """Where to start looking for a hinge: (bend, height, low, high) for gates and for compressors."""
-    loud = np.log(envelope[np.abs(x) > 1e-3 * np.abs(x).max()])
-    bends = np.quantile(loud, (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95))
-    starts = []
-    for bend, slopes in itertools.product(bends, ((0.0, -0.7), (5.0, 0.0), (25.0, 0.0))):
-        gain = _Hinge(float(bend), 0.0, *slopes)(envelope)[0] * x
-        height = float(gain @ y) / (float(gain @ gain) + _SMALL)
-        if height > 0:
-            starts.append((float(np.square(y - height * gain).sum()), np.array([bend, np.log(height), *slopes])))
-    return [start for _, start in sorted(starts, key=lambda pair: pair[0])[:2]]
+    return curve
 
 
 def _busiest(off: Floats, length: int) -> int:
@@ -182,117 +195,275 @@ def _busiest(off: Floats, length: int) -> int:
     return int(np.argmax(total[length:] - total[: len(total) - length]))
 
 
+@functools.lru_cache(maxsize=8)
+def _drawn(length: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(0).choice(length, min(length, _SAMPLES), replace=False))
+
+
+def _root(squares: float) -> float:
+    return float(np.sqrt(max(squares, 0.0)))
+
+
 @final
 class _Search:
-    """Trials on samples drawn from the stretch of a clip that holds most of what is off."""
+    """Trials on samples drawn from a stretch of a clip.
 
-    def __init__(self, x: Floats, y: Floats, off: Floats, rate: float) -> None:
-        length = min(x.shape[1], int(_STRETCH * rate))
-        start = _busiest(off, length)
-        before = max(0, start - length // 3)  # where a follower runs in
-        self.rate, self._x = rate, x[:, before : start + length]
-        drawn = np.random.default_rng(0).choice(length, min(length, _SAMPLES), replace=False)
-        self._few = start - before + np.sort(drawn)
-        self.dry, self.wet = x[:, start + np.sort(drawn)].ravel(), y[:, start + np.sort(drawn)].ravel()
-        self.size = float(np.sqrt(np.mean(np.square(self.wet)))) + _SMALL
+    Args:
+        x: the clip, (channel, time).
+        y: the output.
+        rate: in Hz.
+        off: what is off so far, (channel, time); half of the samples are drawn by its size.
+        start: of the stretch.
+        length: of the stretch.
+    """
+
+    def __init__(self, x: Floats, y: Floats, rate: float, off: Floats, start: int, length: int) -> None:
+        before = max(0, start - length)  # where a follower runs in, which takes some of its release times
+        self.rate, self._x = rate, np.ascontiguousarray(x[:, before : start + length])
+        drawn = _drawn(length)
+        if len(drawn) < length:
+            total = np.cumsum(np.abs(off[:, start : start + length]).max(axis=0))
+            even = np.searchsorted(total, np.linspace(0, total[-1], len(drawn)))
+            drawn = np.unique(np.append(drawn, np.minimum(even, length - 1)))
+        self._at = start - before + drawn
+        self.dry, self.wet = x[:, start + drawn].ravel(), y[:, start + drawn].ravel()
+        self.size = self._loud(self.wet)
+        # the logarithm of the gain is straight on both sides of a bend, however steep, so it leads there from afar
+        heard = np.minimum(np.abs(self.dry) / self._loud(self.dry), 1.0)
+        self._trust: Floats = np.where(np.abs(self.wet) > _FLOOR, heard, 0.0)
+        self._logs = np.log((np.abs(self.wet) + _SMALL) / (np.abs(self.dry) + _SMALL))
         self._level = functools.lru_cache(maxsize=8)(lambda times: times.level(self._x, rate))
 
-    def envelope(self, times: Times) -> Floats:
-        """As long as `dry`."""
-        level = self._level(dataclasses.replace(times, attack=0.0, release=0.0))
-        followed = times.follow(level, self.rate)[0][:, self._few]
-        return np.broadcast_to(followed, (len(self._x), followed.shape[1])).ravel()
+    @staticmethod
+    def _loud(signal: Floats) -> float:
+        return _root(float(np.square(signal).mean())) + _SMALL
+
+    def _at_all(self, followed: Floats) -> Floats:
+        """Envelopes (..., channel, sample) as (..., sample of any channel)."""
+        shape = (*followed.shape[:-2], len(self._x), followed.shape[-1])
+        return np.broadcast_to(followed, shape).reshape(*shape[:-2], -1)
+
+    def _envelopes(self, like: Times, pairs: Sequence[tuple[float, float]]) -> Floats:
+        level = self._level(dataclasses.replace(like, attack=0.0, release=0.0)).level
+        attacks, releases = np.array([[keep(ms, self.rate) for ms in pair] for pair in pairs]).T.copy()
+        return self._at_all(follow_many(level, attacks, releases, self._at))
+
+    def _left(self, envelopes: Floats) -> Floats:
+        left = curves_left(np.log(envelopes), self.dry, self.wet, _KNOTS)
+        return np.sqrt(left / self.dry.size) / self.size
 
     def residual(self, times: Times) -> float:
         """What the best curve leaves of the output, 0 to 1."""
-        return _spline(self.envelope(times), self.dry, self.wet)[1] / self.size
+        return float(self._left(self._envelopes(times, [(times.attack, times.release)]))[0])
 
     def grid(self, windows: tuple[float, ...]) -> list[tuple[float, Times]]:
         """The best of a grid of times, and what they leave."""
-        links = (False, True)[: len(self._x)]
-        grid = (Times(*how) for how in itertools.product(_ATTACKS_MS, _RELEASES_MS, links, windows))
-        return sorted((self.residual(times), times) for times in grid)[:_FINALISTS]
+        pairs = list(itertools.product(_ATTACKS_MS, _RELEASES_MS))
+        found = list[tuple[float, Times]]()
+        for linked, window in itertools.product((False, True)[: len(self._x)], windows):
+            left = self._left(self._envelopes(Times(0.0, 0.0, linked, window), pairs))
+            found += [(value, Times(*pair, linked, window)) for value, pair in zip(left.tolist(), pairs, strict=True)]
+        return sorted(found)[:_FINALISTS]
 
     def refined(self, least: float, times: Times) -> tuple[float, Times]:
         """Better times nearby, by Nelder-Mead."""
-        start = _logs(times)
+        start = times.logs
         simplex = start + 0.7 * np.eye(len(start) + 1, len(start))
         options = {"initial_simplex": simplex, "maxfev": 24 * len(start), "xatol": 0.01, "fatol": 0}
         ended: Any = scipy.optimize.minimize(
-            lambda logs: self.residual(_at(logs, times)), start, method="Nelder-Mead", options=options
+            lambda logs: self.residual(times.at(logs)), start, method="Nelder-Mead", options=options
         )
-        return min((least, times), (float(ended.fun), _at(ended.x, times)))
+        return min((least, times), (float(ended.fun), times.at(ended.x)))
 
-    def hinge(self, least: float, times: Times) -> tuple[float, Times, Curve]:
+    def _slopes(self, numbers: Floats, like: Times, free: NDArray[np.bool_], logs: bool) -> tuple[Floats, Floats]:
+        """What a hinge with its times leaves, against the output or of the gain's logarithm; and the derivative."""
+        times = like.at(numbers[4:])
+        level, moves = self._moved(times, moved=bool(free[6:].any()))
+        followed = follow_moved(level, moves, keep(times.attack, self.rate), keep(times.release, self.rate), self._at)
+        envelope, *rises = self._at_all(followed)
+        over = np.log(envelope) - numbers[0]
+        slope = np.where(over < 0, numbers[2], numbers[3])
+        line = np.clip(numbers[1] + slope * over, -60, 20)
+        columns = [-slope, np.ones_like(over), np.minimum(over, 0), np.maximum(over, 0)]
+        columns += [slope * rise / envelope for rise in rises]
+        chosen = np.stack([column for column, one in zip(columns, free, strict=False) if one])
+        if logs:
+            trust = self._trust
+            return trust * (line - self._logs), trust * chosen
+        made = np.exp(line) * self.dry / self.size
+        return made - self.wet / self.size, made * chosen
+
+    def _moved(self, times: Times, moved: bool) -> tuple[Floats, Floats]:
+        """The level, and its derivative by the logarithm of the window where that is wanted."""
+        found = self._level(dataclasses.replace(times, attack=0.0, release=0.0))
+        if found.keeps is None or not moved:
+            return found.level, found.level
+        power, held = np.square(found.each - _FLOOR), -np.log(keep(times.window, self.rate))
+        moves = smooth((power - np.square(self._x)) * held / (1 - found.keeps), found.keeps) / (2 * found.each)
+        if times.linked:
+            moves = np.take_along_axis(moves, found.each.argmax(axis=0)[None], axis=0)
+        return found.level, moves
+
+    def fit(self, numbers: Floats, like: Times, steps: int, free: NDArray[np.bool_] | None = None) -> Fit:
+        """A hinge with its times that is near to given ones.
+
+        Args:
+            numbers: of the hinge, and the logarithms of the times.
+            like: whether channels are linked, and whether there is a window.
+            steps: at most.
+            free: the numbers that are fitted; all if not given.
+        """
+        free = np.ones(len(numbers), bool) if free is None else free
+        near = self._descend(numbers, like, steps, free, logs=True)
+        return self._descend(near.numbers, like, steps, free, logs=False)
+
+    def _descend(self, numbers: Floats, like: Times, steps: int, free: NDArray[np.bool_], logs: bool) -> Fit:
+        """By Levenberg and Marquardt."""
+        off, slopes = self._slopes(numbers, like, free, logs)
+        least, damping = float(off @ off), 1e-3
+        for _ in range(steps):
+            if least < _FAR[logs] ** 2 * off.size or damping > 1e3:
+                break
+            gram = slopes @ slopes.T
+            damped = gram + np.diag(damping * gram.diagonal() + 1e-9 * np.trace(gram) + 1e-30)
+            moved = numbers.copy()
+            moved[free] -= np.clip(np.linalg.solve(damped, slopes @ off), -1.5, 1.5)
+            off_there, slopes_there = self._slopes(moved, like, free, logs)
+            gain = 1 - float(off_there @ off_there) / least
+            if gain > 0:
+                numbers, off, slopes, least = moved, off_there, slopes_there, (1 - gain) * least
+            damping *= 0.2 if gain > 0 else 5.0
+            if 0 <= gain < _LITTLE[logs]:
+                break
+        residual, known = _root(least / off.size), np.zeros(len(numbers))
+        gram = slopes @ slopes.T / off.size
+        doubts = np.linalg.inv(gram + (1e-12 * np.trace(gram) + 1e-30) * np.eye(len(gram))).diagonal()
+        known[free] = 1 / (1 + np.maximum(doubts, 0) * (max(residual, _FAR[0]) / _VAGUE) ** 2)
+        return Fit(residual, numbers, known)
+
+    def starts(self, times: Times) -> list[Floats]:
+        """Numbers from which to look for a hinge with these times: the best lines on both sides of several bends."""
+        axis = np.log(self._envelopes(times, [(times.attack, times.release)])[0])
+        found = list[tuple[float, Floats]]()
+        loud = axis[np.abs(self.dry) > 1e-3 * np.abs(self.dry).max()]
+        for bend in np.quantile(loud, _BENDS) if len(loud) else ():
+            over = axis - bend
+            lines = self._trust * np.stack([np.ones_like(over), np.minimum(over, 0), np.maximum(over, 0)])
+            gram, wanted = lines @ lines.T, lines @ (self._trust * self._logs)
+            best = np.linalg.solve(gram + (1e-9 * np.trace(gram) + 1e-30) * np.eye(3), wanted)
+            found.append((float(-best @ wanted), np.concatenate([[bend], best, times.logs])))
+        return [numbers for _, numbers in sorted(found, key=lambda pair: pair[0])[:2]]
+
+    def hinge(self, least: float, times: Times) -> tuple[float, Times, Fit | None]:
         """A hinge fitted together with its times, from these; given up early where it stays far from `least`."""
-
-        def off(z: Floats) -> Floats:
-            envelope = self.envelope(_at(z[4:], times))
-            return (self.dry * _Hinge(*z[:4])(envelope)[0] - self.wet) / self.size
-
-        found = []
-        for start in _hinges(self.envelope(times), self.dry, self.wet):
-            z = np.concatenate([start, _logs(times)])
-            residual = np.inf
-            for steps in _STEPS:
-                ended = scipy.optimize.least_squares(off, z, x_scale="jac", max_nfev=steps)
-                z, residual = ended.x, float(np.sqrt(np.mean(np.square(ended.fun))))
-                if residual > 2 * least:
-                    break
-            found.append((residual, _at(z[4:], times), _Hinge(*z[:4].tolist())))
-        return min(found, key=lambda one: one[0], default=(np.inf, times, _constant))
+        found = list[Fit]()
+        for numbers in self.starts(times):
+            fit = self.fit(numbers, times, _STEPS[0])
+            found.append(fit if fit.residual > 2 * least else self.fit(fit.numbers, times, _STEPS[1]))
+        best = min(found, key=lambda fit: fit.residual, default=None)
+        return (best.residual if best else np.inf), times, best
 
 
-def _logs(times: Times) -> Floats:
-    return np.log([max(times.attack, 0.01), times.release, *([times.window] if times.window else [])])
-
-
-def _at(logs: Floats, like: Times) -> Times:
-    times = np.exp(np.clip(logs, -7, 9)).tolist()
-    return Times(times[0], times[1], like.linked, times[2] if like.window else 0.0)
-
-
-def _identify(search: _Search) -> tuple[Times, Curve | None]:
-    """Times and curve; None for one of many knots."""
+def _identify(search: _Search) -> tuple[Times, Fit | None]:
+    """Times, and a hinge; None for a curve of many knots."""
     tried = list[tuple[float, Times]]()
-    best: tuple[float, Times, Curve | None] = (np.inf, Times(0.0, 1.0, False, 0.0), _constant)
+    best: tuple[float, Times, Fit | None] = (np.inf, Times(0.0, 1.0, False, 0.0), None)
     for windows in ((0.0,), _WINDOWS_MS):
         grid = search.grid(windows)
         tried = sorted([*tried, *grid])
         for least, times in grid:
-            if best[0] < _EXACT or not least < HOPELESS:
+            if best[0] < _SURE or not least < HOPELESS:
                 break
             best = min(best, found := search.hinge(least, times), key=lambda one: one[0])
             if found[0] > least:
                 break
-    if best[0] > _ENOUGH and tried[0][0] < HOPELESS:
+    if best[0] > _ENOUGH and EXACT < tried[0][0] < HOPELESS:
         tried = sorted(search.refined(*one) for one in tried[:_FINALISTS])
         best = min(best, search.hinge(*tried[0]), key=lambda found: found[0])
     return (tried[0][1], None) if tried[0][0] < best[0] else best[1:]
 
 
-def identify(x: Floats, y: Floats, rate: float) -> Found:
-    """The gain that turns x into y as well as it can, both (channel, time).
+@final
+class Clip:
+    """A clip and the effect's output, both (channel, time), between which a gain is sought."""
 
-    Attack, release and window are found on a grid, with the best curve for each by least squares. From there, a hinge
-    is fitted together with the times: it finds a threshold with a ratio to 1e-6 of the output, and suits steep gates,
-    which bend too sharply for knots beside the threshold. If the effect has no such hinge, as with a soft knee,
-    Nelder-Mead continues from the grid. All this is done on a second of the clip, and on another one if the result is
-    wrong for the whole clip.
-    """
-    best: Found | None = None
-    off = y - x * float((x * y).sum() / ((x * x).sum() + _SMALL))
-    for _ in range(_STRETCHES):
-        times, curve = _identify(_Search(x, y, off, rate))
-        envelope = np.broadcast_to(times.follow(times.level(x, rate), rate)[0], x.shape)
-        if isinstance(curve, _Hinge):
-            curve = curve.fitted(envelope, x, y)  # a second may not show both sides of a threshold
-        curve = curve or _spline(envelope.ravel(), x.ravel(), y.ravel())[0]
-        off = y - x * curve(envelope)[0]
-        found = Found(times, curve, float(np.sqrt(np.mean(np.square(off)))))
-        best = found if best is None or found.residual < best.residual else best
-        strays = best.residual / (float(np.sqrt(np.mean(np.square(y)))) + _SMALL)
-        if not _STRAY < strays < HOPELESS or x.shape[1] <= _STRETCH * rate:
-            break
-    assert best is not None
-    return best
+    def __init__(self, x: Floats, y: Floats, rate: float) -> None:
+        self.x, self.y, self.rate = np.ascontiguousarray(x), y, rate
+        self.size = _root(float(np.square(y).mean())) + _SMALL
+
+    def _off(self, found: Found) -> Floats:
+        envelope, _ = found.times.follow(found.times.level(self.x, self.rate), self.rate)
+        return self.y - self.x * found.curve(envelope)[0]
+
+    def _judged(self, times: Times, curve: Curve, weights: Floats = _NONE) -> tuple[Found, Floats]:
+        found = Found(times, curve, np.inf, weights)
+        off = self._off(found)
+        return dataclasses.replace(found, residual=_root(float(np.square(off).mean()))), off
+
+    def _hinge(self, fit: Fit, like: Times) -> tuple[Found, Floats]:
+        return self._judged(like.at(fit.numbers[4:]), Hinge(*fit.numbers[:4].tolist()), fit.weights)
+
+    def flat(self) -> Found:
+        """The same gain at every level."""
+        gain = float(np.vdot(self.x, self.y) / (np.vdot(self.x, self.x) + _SMALL))
+        times, hinge = Times(0.0, 1.0, linked=False, window=0.0), Hinge(0.0, np.log(max(gain, _SMALL)), 0.0, 0.0)
+        residual = _root(float(np.square(self.y - gain * self.x).mean()))
+        return Found(times, hinge, residual, np.zeros(len(hinge) + len(times.logs)))
+
+    def curve(self, times: Times) -> Found:
+        """A curve of many knots with these times."""
+        envelope = np.broadcast_to(times.follow(times.level(self.x, self.rate), self.rate)[0], self.x.shape)
+        return self._judged(times, _spline(envelope.ravel(), self.x.ravel(), self.y.ravel()))[0]
+
+    def near(self, fit: Fit, like: Times, free: NDArray[np.bool_] | None = None, widely: bool = False) -> Found:
+        """A hinge with its times, from the numbers of one that was found elsewhere.
+
+        Args:
+            fit: from which to start.
+            like: whether channels are linked, and whether there is a window.
+            free: the numbers that are fitted; all if not given.
+            widely: whether to start at other bends too where this one leads nowhere.
+        """
+        best, off = self._hinge(fit, like)
+        for _ in range(_ROUNDS):
+            if best.residual < EXACT * self.size:
+                break
+            search = _Search(self.x, self.y, self.rate, off, 0, self.x.shape[1])
+            fit = search.fit(fit.numbers, like, _STEPS[1], free)
+            if fit.residual > 10 * EXACT:
+                others = search.starts(like.at(fit.numbers[4:])) if widely else []
+                fit = min((fit, *(search.fit(s, like, _STEPS[1]) for s in others)), key=lambda fit: fit.residual)
+            found, off = self._hinge(fit, like)
+            best = min(best, found, key=lambda found: found.residual)
+            if fit.residual > 10 * EXACT:
+                break
+        return best
+
+    def anywhere(self) -> Found:
+        """The gain that suits best, from nothing.
+
+        Attack, release and window are found on a grid, with the best curve for each by least squares. From there, a
+        hinge is fitted together with the times: it finds a threshold with a ratio to 1e-6 of the output, and suits
+        steep gates, which bend too sharply for knots beside the threshold. If the effect has no such hinge, as with a
+        soft knee, Nelder-Mead continues from the grid. All this is done on a second of the clip, and on another one if
+        the result is wrong for the whole clip.
+        """
+        x, y = self.x, self.y
+        length = min(x.shape[1], int(_STRETCH * self.rate))
+        best: Found | None = None
+        off = y - x * float((x * y).sum() / ((x * x).sum() + _SMALL))
+        for _ in range(_STRETCHES):
+            times, fit = _identify(_Search(x, y, self.rate, off, _busiest(off, length), length))
+            # a second may not show both sides of a threshold
+            found = self.curve(times) if fit is None else self.near(fit, times, widely=True)
+            best = found if best is None or found.residual < best.residual else best
+            if not EXACT < best.residual / self.size < HOPELESS or x.shape[1] <= _STRETCH * self.rate:
+                break
+            off = self._off(found)
+        assert best is not None
+        return best
+
+
+def identify(x: Floats, y: Floats, rate: float) -> Found:
+    """The gain that turns x into y as well as it can, both (channel, time)."""
+    return Clip(x, y, rate).anywhere()

@@ -13,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators.base import AudioRule, Call, to_numpy
 
 Signal = NDArray[np.float64]
+_SAME = 0.02  # distance of gradients that leaves their cosine at 0.9998
+_MOST = 32  # models that are kept, of about a megabyte
 
 
 class Model(abc.ABC):
@@ -23,9 +26,11 @@ class Model(abc.ABC):
 
     Attributes:
         exact: whether it comes from equations that reproduce the effect's output, so that no probe need confirm it.
+        lasting: whether it would be the same for another clip, so that it needs no probes where a setting comes again.
     """
 
     exact: bool = False
+    lasting: bool = False
 
     @abc.abstractmethod
     def push(self, u: Signal) -> Signal:
@@ -62,12 +67,16 @@ class Site:
         y: the effect's output, (channel, time).
         sample_rate: in Hz.
         responses: by probe.
+        effect: that was rendered; None if unknown.
+        point: its params, (width,); None if unknown.
     """
 
     x: Signal
     y: Signal
     sample_rate: float
     responses: Mapping[Probe, Any]
+    effect: Effect | None = None
+    point: Signal | None = None
 
     def __getitem__(self, probe: Probe) -> Any:
         return self.responses[probe]
@@ -90,9 +99,50 @@ def visit(call: Call, probes: Sequence[Probe]) -> list[Site]:
             x, y = audio[item].astype(np.float64), output[item].astype(np.float64)
             responses[item][probe] = probe.read(x, y, outputs.astype(np.float64))
     return [
-        Site(x.astype(np.float64), y.astype(np.float64), call.sample_rate, found)
-        for x, y, found in zip(audio, output, responses, strict=True)
+        Site(x.astype(np.float64), y.astype(np.float64), call.sample_rate, found, call.effect, point)
+        for x, y, found, point in zip(audio, output, responses, call.points, strict=True)
     ]
+
+
+def _part(call: Call, items: NDArray[np.int64]) -> Call:
+    """Some items of a call, with their marks of failure."""
+    if len(items) == len(call.audio):
+        return call
+    rows = torch.from_numpy(items)
+    audio, params, output = (x[rows.to(x.device)] for x in (call.audio, call.params, call.output))
+    part = Call(call.effect, call.pool, call.sample_rate, audio, params, output)
+    part.failed[:] = call.failed[items]
+    return part
+
+
+@final
+class _Kept:
+    """Models by their setting, each used once it has proved to be the same for two clips."""
+
+    def __init__(self) -> None:
+        self._effect: Effect | None = None
+        self._models: dict[Any, tuple[Model, bool]] = {}
+
+    def __reduce__(self) -> Any:
+        """A copy is empty: what is found must not depend on what was copied or saved when."""
+        return _Kept, ()
+
+    def recall(self, call: Call) -> list[Model | None]:
+        """For each item, the model that was proved at its setting."""
+        if call.effect is not self._effect:
+            self._effect, self._models = call.effect, {}
+        shape = tuple(call.audio.shape[1:])
+        found = (self._models.get((point.tobytes(), shape, call.sample_rate)) for point in call.points)
+        return [model if model and proved else None for model, proved in (one or (None, False) for one in found)]
+
+    def compare(self, site: Site, model: Model, gradient: Signal, cotangent: Signal) -> None:
+        """Keeps a model, and proves the one that was kept for another clip, if they give the same gradient."""
+        key = (b"" if site.point is None else site.point.tobytes(), site.x.shape, site.sample_rate)
+        other, _ = self._models.pop(key, (None, False))
+        off = np.inf if other is None else np.linalg.norm(other.pull(cotangent) - gradient)
+        self._models[key] = model, bool(off < _SAME * np.linalg.norm(gradient))
+        for old in list(self._models)[:-_MOST]:
+            del self._models[old]
 
 
 class Modelled(AudioRule):
@@ -103,6 +153,10 @@ class Modelled(AudioRule):
     """
 
     identifies: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = _Kept()
 
     @abc.abstractmethod
     def probes(self) -> tuple[Probe, ...]:
@@ -116,7 +170,17 @@ class Modelled(AudioRule):
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
         cotangents = to_numpy(cotangent).astype(np.float64)
-        pulled = [self.fit(site).pull(v) for site, v in zip(visit(call, self.probes()), cotangents, strict=True)]
+        models = self._kept.recall(call)
+        new = np.flatnonzero([model is None for model in models])
+        pulled = [np.zeros(0) if model is None else model.pull(v) for model, v in zip(models, cotangents, strict=True)]
+        part = _part(call, new)
+        sites = visit(part, self.probes()) if len(new) else []
+        call.failed[new] = part.failed
+        for item, site in zip(new, sites, strict=True):
+            model = self.fit(site)
+            pulled[item] = model.pull(cotangents[item])
+            if model.lasting:
+                self._kept.compare(site, model, pulled[item], cotangents[item])
         return torch.from_numpy(np.stack(pulled))
 
     @final

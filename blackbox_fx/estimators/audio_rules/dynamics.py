@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import numpy as np
 
-from blackbox_fx.estimators.audio_rules.ballistics import HOPELESS, Level, identify
+from blackbox_fx.estimators.audio_rules.ballistics import EXACT, HOPELESS, Clip, Fit, Found, Hinge, Level, Times
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.envelopes import smooth, smooth_back
+from blackbox_fx.estimators.audio_rules.memory import Memory, Outcome
 from blackbox_fx.estimators.audio_rules.operators import Gain, Series
 from blackbox_fx.estimators.audio_rules.pointwise import ratio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 
-_EXACT, _GOOD = 1e-4, 3e-3  # of the output: with a smaller residual, a stage needs no correction, or no second stage
+_PATIENCE, _HOPEFUL = 12, 0.25  # searches from nothing, and the share that must succeed for more of them
+_CLOSE = 0.1  # of each parameter's range: so near to a setting without a hinge, there is no search from nothing
+_SEEN = 0.5  # weight of a threshold that is on both sides of the clip's level
+_GOOD = 3e-3  # of the output: with a smaller residual, there is no second stage
 
 
 @final
@@ -48,9 +53,73 @@ class _Level(Model):
         return self.gain * v + self.drive * (power if self.squares is None else smooth_back(power, self.squares))
 
 
-def _stage(x: Signal, y: Signal, rate: float) -> tuple[_Level, Signal, float]:
-    """The level-dependent gain that turns x into y as well as it can: model, product and residual."""
-    found = identify(x, y, rate)
+@final
+class _Seeker:
+    """Looks for a level-dependent gain, from those that were found for the effect at other settings."""
+
+    def __init__(self) -> None:
+        self._hinges, self._others = Memory(), Memory()
+        self._searches, self._successes = 0, 0
+
+    def claim(self, *owner: object) -> None:
+        """Forgets what was found for another effect."""
+        if self._hinges.claim(*owner) | self._others.claim(*owner):
+            self._searches, self._successes = 0, 0
+
+    def seek(self, clip: Clip, point: Signal | None) -> Found:
+        """The gain of a clip at a setting; if that is None, from nothing."""
+        best = clip.flat()  # as of an open gate, which says nothing of its threshold
+        if point is None:
+            return best if _exact(best, clip) else clip.anywhere()
+        for attempt in self._attempts(clip, point):
+            if _exact(best, clip):
+                break
+            best = min(best, attempt(), key=lambda one: one.residual)
+        if isinstance(best.curve, Hinge) and best.weights[0] > _SEEN and _exact(best, clip):
+            kind, hinge = (best.times.linked, best.times.window > 0), np.array(best.curve)
+            self._hinges.add(Outcome(point, kind, _scaled(np.concatenate([hinge, best.times.logs])), best.weights))
+        return best
+
+    def _attempts(self, clip: Clip, point: Signal) -> list[Callable[[], Found]]:
+        """From what was found at the nearest settings; and from nothing, unless that has failed near here, or often."""
+        attempts = list[tuple[float, Callable[[], Found]]]()
+        expected, hinge, other = self._hinges.expected(point), self._hinges.nearest(point), self._others.nearest(point)
+        if expected is not None and hinge is not None:
+            numbers, like, free = _unscaled(expected.vector), Times(0.0, 0.0, *expected.kind), expected.free
+            attempts.append((hinge.away(point), lambda: clip.near(numbers, like, free)))
+        hopeless = self._searches >= _PATIENCE and self._successes < _HOPEFUL * self._searches
+        known = other is not None and (hopeless or other.away(point) < _CLOSE)
+        if other is not None and known:
+            attempts.append((other.away(point), lambda: clip.curve(other.kind)))
+        nearest = [attempt for _, attempt in sorted(attempts, key=lambda pair: pair[0])]
+        return nearest if known else [*nearest, lambda: self._anew(clip, point)]
+
+    def _anew(self, clip: Clip, point: Signal) -> Found:
+        found = clip.anywhere()
+        exact = _exact(found, clip)
+        self._searches += 1
+        self._successes += exact
+        if not exact or not isinstance(found.curve, Hinge) or found.weights[0] <= _SEEN:
+            self._others.add(Outcome(point, found.times, np.zeros(0), np.zeros(0)))
+        return found
+
+
+def _exact(found: Found, clip: Clip) -> bool:
+    return found.residual < EXACT * clip.size
+
+
+def _scaled(numbers: Signal) -> Signal:
+    """With slopes, which reach from 0 to 100, by their inverse sinh."""
+    return np.concatenate([numbers[:2], np.arcsinh(numbers[2:4]), numbers[4:]])
+
+
+def _unscaled(numbers: Signal) -> Fit:
+    return Fit.guess(np.concatenate([numbers[:2], np.sinh(np.clip(numbers[2:4], -7, 7)), numbers[4:]]))
+
+
+def _stage(clip: Clip, seeker: _Seeker, point: Signal | None) -> tuple[_Level, Signal, float]:
+    """The level-dependent gain that suits a clip best: model, product and residual."""
+    found, x, rate = seeker.seek(clip, point), clip.x, clip.rate
     level = found.times.level(x, rate)
     shared, keeps = found.times.follow(level, rate)
     envelope = np.broadcast_to(shared, x.shape)
@@ -62,7 +131,8 @@ def _stage(x: Signal, y: Signal, rate: float) -> tuple[_Level, Signal, float]:
 class Dynamics(Modelled):
     """For compressors, limiters, gates and expanders: a gain that follows the level, with an attack and a release.
 
-    Attack, release and the curve from level to gain are fitted to the clip and its output, which takes no renders. If
+    Attack, release and the curve from level to gain are fitted to the clip and its output, which takes no renders. The
+    search begins at what was found for the effect at other settings, whose regression soon says what to expect. If
     the residual is above 1e-4 of the output, one random probe corrects it by a slow factor. The response of a steep
     gate is out of proportion even for small probes, so only a fit to its output gives its derivative. Unlike
     `Pointwise`, this rule includes the influence of a sample on the gain of all later samples. This is small for noise,
@@ -77,6 +147,7 @@ class Dynamics(Modelled):
     def __init__(self, size: float = SMALL) -> None:
         super().__init__()
         self.size = size
+        self._seekers = _Seeker(), _Seeker()
 
     def probes(self) -> tuple[Probe, ...]:
         """Random signs."""
@@ -84,15 +155,17 @@ class Dynamics(Modelled):
 
     def fit(self, site: Site) -> Model:
         """One stage, or two in series if their residual is clearly smaller."""
-        x, y, rate = site.x, site.y, site.sample_rate
+        y, rate = site.y, site.sample_rate
+        for seeker in self._seekers:
+            seeker.claim(site.effect, rate)
         power = np.sqrt(np.mean(np.square(y)))
-        first, made, residual = _stage(x, y, rate)
-        if residual <= _EXACT * power:
+        first, made, residual = _stage(Clip(site.x, y, rate), self._seekers[0], site.point)
+        if residual <= EXACT * power:
             first.exact = True
             return first
         model: Model = first
         if _GOOD < residual / (power + 1e-30) < HOPELESS:
-            second, _, residual_of_two = _stage(made, y, rate)
+            second, _, residual_of_two = _stage(Clip(made, y, rate), self._seekers[1], site.point)
             model = Series((first, second)) if residual_of_two < 0.7 * residual else first
         u, ju = site[Noise(0, self.size)]
         predicted = model.push(u)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
+from blackbox_fx.estimators.audio_rules.envelopes import Floats
+from blackbox_fx.estimators.audio_rules.lines import delayed, delayed_back, sine
+from blackbox_fx.estimators.audio_rules.memory import Memory, Outcome
 from blackbox_fx.estimators.audio_rules.operators import Gain, Series, Wire
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Echoes, Noise, Train
 from blackbox_fx.estimators.audio_rules.two_stage import curve_gain
 
-Floats = NDArray[np.float64]
 _NEAR = 24  # samples after an impulse that belong to the dry path
 _ASTRAY = 6.0  # samples by which sightings may miss the oscillator on average, those of later echoes counted in
 _LAGS = range(-8, 25)  # of the filters beside dry and wet path
+_FASTEST = 0.0006  # cycles per sample
+_INAUDIBLE = 2e-3  # of the largest tap
+_REACH, _FINE = 0.2, 1e-4  # cycles in the clip: around an expected frequency, and of its precision
+_SURE, _DEEP = 0.03, 30.0  # share of an oscillator's depth in samples, at most, by which sightings may miss it
+_STEPS = (0.02, 0.004)  # between three feedbacks through which a parabola is laid
+_SMALL = 2e-3  # share of J u that may be left by an expected feedback
+_PART = 0.4  # seconds that filters and feedback are fitted to
 _TRAIN = Train()
 
 
@@ -31,31 +39,15 @@ class _Line(Model):
     """
 
     def __init__(self, delay: Floats, feedback: float) -> None:
-        length = len(delay)
-        position = np.arange(length) - np.maximum(delay, 1.0)
-        first = np.floor(position).astype(int)
-        rows = np.tile(np.arange(length), 2)
-        columns = np.concatenate([first, first + 1])
-        weights = np.concatenate([first + 1 - position, position - first])
-        inside, later = columns >= 0, columns >= 1
-        shape = (length, length)
-        self._read = scipy.sparse.csc_array((weights[inside], (rows[inside], columns[inside])), shape=shape)
-        loop = scipy.sparse.csc_array((weights[later], (rows[later], columns[later] - 1)), shape=shape)
-        matrix: Any = scipy.sparse.eye_array(length) - feedback * loop
-        # lower triangular, so that neither order nor pivots need a choice
-        self._solver: Any = (
-            scipy.sparse.linalg.splu(matrix.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0) if feedback else None
-        )
+        self._delay, self._feedback = np.maximum(delay, 1.0), feedback
 
     def push(self, u: Signal) -> Signal:
         """Forwards through the delay line."""
-        read = (self._read @ u.T).T
-        return read if self._solver is None else self._solver.solve(np.ascontiguousarray(read.T)).T
+        return delayed(np.ascontiguousarray(u), self._delay, self._feedback)
 
     def pull(self, v: Signal) -> Signal:
         """Backwards through the delay line."""
-        back = v if self._solver is None else self._solver.solve(np.ascontiguousarray(v.T), "T").T
-        return (self._read.T @ back.T).T
+        return delayed_back(np.ascontiguousarray(v), self._delay, self._feedback)
 
 
 def _shift(signal: Signal, taps: int) -> Signal:
@@ -68,12 +60,14 @@ def _shift(signal: Signal, taps: int) -> Signal:
 class _DryWet(Model):
     """Short filters of the dry and of the wet path, (lag,)."""
 
+    lasting = True
+
     def __init__(self, line: _Line, dry: Floats, wet: Floats) -> None:
         self.line, self.dry, self.wet = line, dry, wet
 
     def _filter(self, signal: Signal, taps: Floats, sign: int) -> Signal:
-        shifted = [tap * _shift(signal, sign * lag) for lag, tap in zip(_LAGS, taps, strict=True) if tap]
-        return np.sum([np.zeros_like(signal), *shifted], axis=0)
+        heard = [(tap, sign * lag) for lag, tap in zip(_LAGS, taps.tolist(), strict=True) if tap]
+        return sum((tap * _shift(signal, lag) for tap, lag in heard), np.zeros_like(signal))
 
     def push(self, u: Signal) -> Signal:
         """Both paths."""
@@ -102,53 +96,133 @@ def _sightings(echoes: Echoes) -> tuple[Floats, Floats]:
     return np.array(when)[strong], np.array(delays)[strong]
 
 
-def _waves(at: Floats, frequency: float, harmonics: int) -> Any:
-    angles = 2 * np.pi * frequency * np.outer(at, np.arange(1, harmonics + 1))
-    return np.concatenate([np.ones((len(at), 1)), np.cos(angles), np.sin(angles)], axis=1)
+class _Sine(NamedTuple):
+    """A sine and two weak overtones through sightings.
+
+    Args:
+        miss: by how many samples the sightings miss it on average, those of later echoes counted in.
+        frequency: cycles per sample.
+        weights: constant, cosines and sines.
+        floor: where it is cut off.
+    """
+
+    miss: float
+    frequency: float
+    weights: Floats
+    floor: float
+
+    def delay(self, length: int) -> Floats:
+        """At every sample."""
+        return np.maximum(sine(self.frequency, self.weights, length), self.floor)
+
+    def sure(self, length: int) -> bool:
+        """Whether the sightings are so near that another frequency need not be looked for."""
+        return self.miss < _SURE * min(float(np.ptp(self.delay(length))), _DEEP)
 
 
-def _oscillator(when: Floats, delays: Floats, length: int) -> Floats | None:
-    """The delay at every sample: a sine and two weak overtones through the sightings; None if they are not on one.
+def _sines(
+    when: Floats, delays: Floats, free: NDArray[np.bool_], floor: float, frequencies: Floats, harmonics: int
+) -> tuple[Floats, Floats]:
+    """Sines with weak overtones through sightings, for each of several frequencies.
+
+    Returns:
+        By how much they miss, (frequency,), and their weights, (frequency, 7): constant, cosines and sines.
+    """
+    order = np.arange(1, harmonics + 1)
+    angles = 2 * np.pi * frequencies[:, None, None] * when[:, None] * order
+    basis = np.concatenate([np.ones((*angles.shape[:2], 1)), np.cos(angles), np.sin(angles)], axis=2)
+    ridge = np.diag(np.append(1e-9, np.where(np.tile(order, 2) > 1, 1e-3, 1e-9))) * len(when)
+    kept = np.broadcast_to(free, basis.shape[:2])
+    found, off = np.zeros((*basis.shape[::2], 1)), np.zeros(basis.shape[:2])
+    for _ in range(4):
+        chosen = (basis * kept[..., None]).swapaxes(1, 2)
+        found = np.linalg.solve(chosen @ basis + ridge, chosen @ delays[:, None])
+        off = np.abs(np.maximum((basis @ found)[..., 0], floor) - delays)
+        kept = free & (off <= 3 * np.median(off[:, free], axis=1)[:, None] + 0.05)  # echoes of echoes are no sightings
+    weights = np.zeros((len(frequencies), 7))
+    weights[:, 0], weights[:, order], weights[:, 3 + order] = found[:, 0, 0], *np.split(found[:, 1:, 0], 2, axis=1)
+    return np.minimum(off, 20.0).mean(axis=1), weights
+
+
+def _oscillator(when: Floats, delays: Floats, length: int, expected: float | None) -> _Sine | None:
+    """The sine through the sightings, near an expected frequency or anywhere; None if they are not on one.
 
     Where many sightings share the least delay, the oscillator is cut off there.
     """
-    floor = delays.min() if np.sum(delays < delays.min() + 0.5) >= 5 else 0.0
+    floor = float(delays.min()) if np.sum(delays < delays.min() + 0.5) >= 5 else 0.0
     free = delays > floor + 0.5 if floor and np.sum(delays > floor + 0.5) >= 8 else np.ones(len(delays), bool)
 
-    def fit(frequency: float, harmonics: int) -> tuple[float, float, Floats]:
-        basis = _waves(when, frequency, harmonics)
-        order = np.tile(np.arange(1, harmonics + 1), 2)
-        ridge = np.diag(np.append(1e-9, np.where(order > 1, 1e-3, 1e-9))) * len(when)
-        kept, off, weights = free, delays, np.zeros(basis.shape[1])
-        for _ in range(4):
-            chosen = basis[kept]
-            weights = np.linalg.solve(chosen.T @ chosen + ridge, chosen.T @ delays[kept])
-            off = np.abs(np.maximum(basis @ weights, floor) - delays)
-            kept = free & (off <= 3 * np.median(off[free]) + 0.05)  # echoes of echoes are no sightings
-        return float(np.mean(np.minimum(off, 20.0))), frequency, weights
+    def best(frequencies: Any, harmonics: int) -> _Sine:
+        misses, weights = _sines(when, delays, free, floor, np.asarray(frequencies, np.float64), harmonics)
+        least = int(misses.argmin())
+        return _Sine(float(misses[least]), float(frequencies[least]), weights[least], floor)
 
+    def nearby(middle: float, reach: float, harmonics: int) -> _Sine:
+        found = best([middle], harmonics)
+        while reach > _FINE / length:
+            around = found.frequency + reach * np.linspace(-1, 1, 17)
+            found = min(found, best(around[around > 0], harmonics), key=lambda one: one.miss)
+            reach /= 8
+        return found
+
+    if expected is not None and expected < _FASTEST:
+        found = nearby(expected, _REACH / length, 3)
+        if found.sure(length):
+            return found
     step = 0.1 / length
-    best = min((fit(f, 1) for f in np.arange(step, 0.0006, step)), key=lambda found: found[0])
-    for harmonics, halvings in ((1, 8), (3, 16)):
-        step, best = 0.1 / length, fit(best[1], harmonics)
-        for _ in range(halvings):
-            step /= 2
-            nearby = (f for f in (best[1] - step, best[1] + step) if f > 0)
-            best = min(best, *(fit(f, harmonics) for f in nearby), key=lambda found: found[0])
-        if best[0] > _ASTRAY:  # at first the frequency is too coarse to say so of a deep oscillator
+    found = best(np.arange(step, _FASTEST, step), 1)
+    for harmonics in (1, 3):
+        found = nearby(found.frequency, step, harmonics)
+        if found.miss > _ASTRAY:
             return None
-    return np.maximum(_waves(np.arange(length, dtype=np.float64), best[1], 3) @ best[2], floor)
+    return found
+
+
+def _products(a: Floats, b: Floats, lags: range) -> Floats:
+    """Inner products of all shifts of one signal with all shifts of another, (lag, lag).
+
+    Args:
+        a: one signal, (channel, time), with silence on both sides, as long as the largest lag.
+        b: the other signal, likewise.
+        lags: of the shifts.
+    """
+    room = _room(lags)
+    length = a.shape[1] - 2 * room
+    out = np.empty((len(lags), len(lags)))
+    out[0], out[:, 0] = _shifts(b, a, lags, lags[0]), _shifts(a, b, lags, lags[0])
+    # one sample later, a sum gains what comes in at one end and loses what leaves at the other
+    starts = room - 1 - np.array(lags)
+    change = a[:, starts].T @ b[:, starts] - a[:, starts + length].T @ b[:, starts + length]
+    for n in range(1, len(lags)):
+        out[n, 1:] = out[n - 1, :-1] + change[n - 1, :-1]
+    return out
+
+
+def _room(lags: range) -> int:
+    return max(0, -lags[0], lags[-1]) + 1
+
+
+def _shifts(a: Floats, b: Floats, lags: range, lag: int) -> Floats:
+    """Inner products of all shifts of one signal with one shift of another; see `_products`."""
+    room = _room(lags)
+    length = a.shape[1] - 2 * room
+    rows = zip(a[:, room - lags[-1] : length + room - lags[0]], b[:, room - lag : length + room - lag], strict=True)
+    return np.sum([np.correlate(x, y, "valid") for x, y in rows], axis=0)[::-1]
 
 
 def _filters(line: _Line, u: Signal, ju: Signal, lags: range) -> tuple[float, Floats, Floats]:
     """Taps of the dry and of the wet path by least squares, and their residual as a share of J u, from 0 to 1."""
-    paths = [_shift(path, lag).ravel() for path in (u, line.push(u)) for lag in lags]
-    columns = np.stack(paths)
-    gram, wanted = columns @ columns.T, columns @ ju.ravel()
+    room = _room(lags)
+    dry, wet, goal = padded = np.zeros((3, len(u), u.shape[1] + 2 * room))
+    padded[..., room:-room] = u, line.push(u), ju
+    cross = _products(dry, wet, lags)
+    gram = np.block([[_products(dry, dry, lags), cross], [cross.T, _products(wet, wet, lags)]])
+    wanted = np.concatenate([_shifts(x, goal, lags, 0) for x in (dry, wet)])
     weights = np.linalg.solve(gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram)), wanted)
-    left = ju.ravel() - weights @ columns
-    dry, wet = np.split(weights, 2)
-    return float(left @ left / (ju.ravel() @ ju.ravel() + 1e-30)), dry, wet
+    power = float(np.vdot(ju, ju)) + 1e-30
+    left = (power - 2 * weights @ wanted + weights @ gram @ weights) / power
+    heard = np.where(np.abs(weights) > _INAUDIBLE * np.abs(weights).max(), weights, 0.0)
+    return float(left), heard[: len(lags)], heard[len(lags) :]
 
 
 @final
@@ -171,6 +245,7 @@ class ModulatedDelay(Modelled):
     def __init__(self, curve: bool = False, size: float = SMALL) -> None:
         super().__init__()
         self.curve, self.size = curve, size
+        self._memory = Memory()
 
     def probes(self) -> tuple[Probe, ...]:
         """Three trains of impulses, and random signs."""
@@ -179,35 +254,65 @@ class ModulatedDelay(Modelled):
     def fit(self, site: Site) -> Model:
         """The delay, then the feedback and the filters, then the curve, and feedback and filters again."""
         when, delays = _sightings(site[_TRAIN])
-        delay = _oscillator(when, delays, site.x.shape[1]) if len(when) >= 8 else None
-        if delay is None:
+        expected = self._expected(site)
+        found = None
+        if len(when) >= 8:
+            found = _oscillator(when, delays, site.x.shape[1], np.exp(expected[0]) if expected else None)
+        if found is None:
             return Wire()
         u, ju = site[Noise(0, self.size)]
-        part = min(u.shape[1], int(0.5 * site.sample_rate))
-        model = _line(delay, u, ju, part)
+        part = min(u.shape[1], int(_PART * site.sample_rate))
+        delay = found.delay(u.shape[1])
+        feedback = _feedback(delay[:part], u[:1, :part], ju[:1, :part], expected[1] if expected else None)
+        self._keep(site, found, feedback)
+        model = _line(delay, feedback, u, ju, part)
         if not self.curve:
             return model
         gain = curve_gain(site.x, u, model, ju)
-        return Series((Gain(gain), _line(delay, gain * u, ju, part)))
+        feedback = _feedback(delay[:part], (gain * u)[:1, :part], ju[:1, :part], feedback)
+        return Series((Gain(gain), _line(delay, feedback, gain * u, ju, part)))
+
+    def _expected(self, site: Site) -> tuple[float, float] | None:
+        """The logarithm of the frequency, and the feedback, as other settings make them likely."""
+        self._memory.claim(site.effect, site.sample_rate)
+        found = None if site.point is None else self._memory.expected(site.point)
+        return None if found is None else (float(found.vector[0]), float(found.vector[1]))
+
+    def _keep(self, site: Site, found: _Sine, feedback: float) -> None:
+        if site.point is not None and found.sure(len(site.x[0])):
+            vector = np.array([np.log(found.frequency), feedback])
+            self._memory.add(Outcome(site.point, "sine", vector, np.ones(2)))
 
     def extra_repr(self) -> str:
         """Whether there is a curve, and the probe's size."""
         return f"curve={self.curve}, size={self.size:g}"
 
 
-def _line(delay: Floats, u: Signal, ju: Signal, part: int) -> _DryWet:
-    """Feedback, from the first part of the clip, and filters."""
+def _feedback(delay: Floats, u: Signal, ju: Signal, expected: float | None) -> float:
+    """The feedback with which a dry and a wet path leave least; near the expected one, if that is good."""
 
     @functools.cache
     def left(feedback: float) -> float:
-        line = _Line(delay[:part], feedback)
-        return _filters(line, u[:1, :part], ju[:1, :part], range(0, 3))[0]
+        return _filters(_Line(delay, feedback), u, ju, range(0, 3))[0]
 
-    feedback = min(np.linspace(-0.9, 0.9, 7).tolist(), key=left)
-    step = 0.3
-    for _ in range(7):
-        step /= 2
-        feedback = min((feedback, feedback - step, feedback + step), key=left)
-    line = _Line(delay, feedback)
-    _, dry, wet = _filters(line, u, ju, _LAGS)
-    return _DryWet(line, dry, wet)
+    def nearby(feedback: float, step: float, least: float) -> float:
+        while step > least:
+            step /= 2
+            feedback = min((feedback, feedback - step, feedback + step), key=left)
+        return feedback
+
+    if expected is not None:
+        found = expected
+        for step in _STEPS:
+            lower, here, upper = (left(found + way * step) for way in (-1, 0, 1))
+            bend = max(lower + upper - 2 * here, 1e-30)  # of the parabola through three points
+            found = min(max(found + 0.5 * step * (lower - upper) / bend, expected - 0.1), expected + 0.1)
+        if left(found) < _SMALL:
+            return found
+    return nearby(min(np.linspace(-0.9, 0.9, 7).tolist(), key=left), 0.3, 0.001)
+
+
+def _line(delay: Floats, feedback: float, u: Signal, ju: Signal, part: int) -> _DryWet:
+    """With filters that are fitted to the first part of a clip."""
+    _, dry, wet = _filters(_Line(delay[:part], feedback), u[:, :part], ju[:, :part], _LAGS)
+    return _DryWet(_Line(delay, feedback), dry, wet)

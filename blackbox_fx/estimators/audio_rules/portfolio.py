@@ -8,7 +8,7 @@ from blackbox_fx.estimators.audio_rules.identity import Identity
 from blackbox_fx.estimators.audio_rules.modulated_delay import ModulatedDelay
 from blackbox_fx.estimators.audio_rules.moving_filter import MovingFilter
 from blackbox_fx.estimators.audio_rules.pointwise import Pointwise
-from blackbox_fx.estimators.audio_rules.probes import SMALL
+from blackbox_fx.estimators.audio_rules.probes import HIGH, SMALL
 from blackbox_fx.estimators.audio_rules.spectrum import LocalSpectrum
 from blackbox_fx.estimators.audio_rules.time_reversal import TimeReversal
 from blackbox_fx.estimators.audio_rules.two_stage import TwoStage
@@ -20,6 +20,7 @@ def portfolio(size: float = SMALL) -> list[Modelled]:
     return [
         Identity(),
         TimeReversal(),
+        TimeReversal(HIGH),
         Dynamics(size),
         Pointwise(1, size),
         Pointwise(32, size),

@@ -12,6 +12,8 @@ from blackbox_fx.estimators.audio_rules.base import Probe, Signal
 
 SMALL = 2e-3  # of the clip's root mean square: small enough for steep curves, large enough for float32
 
+LOW, HIGH = 1e-2, 0.5  # heights of impulses: for nearly linear effects, and as high as the music
+
 
 def _step(x: Signal, size: float) -> float:
     return size * max(float(np.sqrt(np.mean(np.square(x)))), 1e-4)
@@ -107,7 +109,7 @@ class Impulse(Probe):
         run_in: samples of silence before it.
     """
 
-    height: float = 1e-2
+    height: float = LOW
     run_in: int = 22050
 
     def renders(self, channels: int) -> int:
@@ -182,7 +184,8 @@ class Train(Probe):
         at, lengths = np.concatenate(starts), np.concatenate(ends) - np.concatenate(starts)
         answers = np.zeros((len(at), len(x), int(lengths.max())))
         rows = np.repeat(np.arange(self.trains), [len(s) for s in starts])
+        changes = (outputs - y) / _step(x, self.size)
         for n, (row, start, count) in enumerate(zip(rows, at, lengths, strict=True)):
-            answers[n, :, :count] = (outputs[row] - y)[:, start : start + count] / _step(x, self.size)
+            answers[n, :, :count] = changes[row, :, start : start + count]
         order = np.argsort(at, kind="stable")
         return Echoes(at[order], lengths[order], answers[order])
