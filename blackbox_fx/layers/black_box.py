@@ -343,7 +343,7 @@ class BlackBox(nn.Module):
 
 
 def _require_surrogates(effect: Effect, modules: Iterable[Any], surrogates: Sequence[Differentiable]) -> None:
-    """Raises ParameterError for a surrogate that cannot be used, or a proxy of other columns; warns of other effects."""
+    """Raises ParameterError for a surrogate that cannot be used, or of other columns; warns of other effects."""
     for surrogate in surrogates:
         check_surrogate("A surrogate", surrogate)
     for module in (*modules, *surrogates):
