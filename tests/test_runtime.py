@@ -20,7 +20,7 @@ from blackbox_fx.runtime import Inline, Job, Processes, Threads, base
 from blackbox_fx.runtime.process import WorkerProcess
 from blackbox_fx.space import Continuous, Integer, Space
 from tests.cases import EFFECTS, RATE, SPACE, mixed, music
-from tests.trouble import misbehave, odd
+from tests.trouble import misbehave, unruly
 
 SHARED = Path("/dev/shm")
 AUDIO = np.stack([music(0.2, seed=k) for k in range(3)])
@@ -335,6 +335,113 @@ class OddError(EffectError):
         super().__init__(f"{first} and {second}")
 
 
+def odd(audio, sample_rate):
+    raise OddError("one", "two")
+
+
+def test_errors_that_do_not_pickle_come_home_as_their_base():
+    with Processes(1) as pool, pytest.raises(EffectError, match="one and two"):
+        pool.map(Job(function(odd, Space()), AUDIO, np.zeros((1, 0)), np.zeros(1, int), RATE))
+
+
+def test_what_cannot_travel_is_named():
+    lock = threading.Lock()
+    effect = function(lambda x, sr: x * lock.locked(), Space(), name="locked")
+    with Processes(1) as pool, pytest.raises(EffectError, match="locked cannot travel"):
+        pool.map(Job(effect, AUDIO, np.zeros((1, 0)), np.zeros(1, int), RATE))
+
+
+def test_workers_do_not_import_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "signal.py").write_text("raise RuntimeError('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    with Processes(1) as pool:
+        assert np.array_equal(pool.map(bad_job(0)), Inline().map(bad_job(0)))
+
+
+def test_jobs_with_more_parameters_than_a_socket_holds():
+    effect = load("pedalboard:Compressor")
+    audio = AUDIO[:1, :1, :4].copy()
+    work = Job(effect, audio, effect.space.sample(3000, 0), np.zeros(3000, int), RATE)
+    with Processes(2) as pool:
+        assert np.array_equal(pool.map(work), Inline().map(work))
+
+
+def ahead_in(pool, renders=20):
+    """A layer's output whose gradient is being rendered ahead, and its parameters."""
+    import torch
+
+    import blackbox_fx as bfx
+
+    effect = function(
+        lambda x, sr, g: (__import__("time").sleep(0.02), x * g)[1], bfx.Space({"g": bfx.Continuous(0, 1, 0.5)})
+    )
+    layer = bfx.BlackBox(effect, bfx.FiniteDifference(), pool=pool)
+    params = torch.full((renders, 1), 0.3, requires_grad=True)
+    return layer(torch.ones(renders, 1, 50), params), params
+
+
+def test_closing_a_pool_ends_what_renders_ahead_and_the_gradient_comes_all_the_same():
+    with Processes(2) as pool:
+        wet, params = ahead_in(pool)
+    time.sleep(0.3)
+    assert not pool.worker_pids
+    wet.sum().backward()
+    assert np.allclose(params.grad, 50, rtol=1e-3)
+    pool.close()
+
+
+def test_a_fork_renders_anew_what_was_ahead_and_may_close_its_pool():
+    code = f"""
+    import os, sys, time
+    sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+    from blackbox_fx.runtime import Processes
+    from tests.test_runtime import ahead_in
+    pool = Processes(2)
+    wet, params = ahead_in(pool)
+    if os.fork() == 0:
+        wet.sum().backward()
+        ok = abs(params.grad - 50).max() < 0.1
+        pool.close()
+        os._exit(0 if ok else 3)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+    """
+    shown = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    assert shown.stdout.split() == ["0"], shown.stderr
+    assert "another worker takes over" not in shown.stderr  # nor at the end, with renders under way
+
+
+def test_an_effect_that_forks_does_not_answer_twice():
+    def forks(audio, sample_rate):
+        import os
+        import sys
+
+        if os.fork() == 0:
+            sys.exit(0)
+        return audio * 0.5
+
+    half = function(lambda x, sr: x * 0.25, Space())
+    with Processes(2) as pool:
+        for _ in range(3):
+            assert (pool.map(Job(function(forks, Space()), AUDIO, np.zeros((8, 0)), np.arange(8) % 3, RATE)) != 0).any()
+            work = Job(half, AUDIO, np.zeros((8, 0)), np.arange(8) % 3, RATE)
+            assert np.array_equal(pool.map(work), Inline().map(work))
+
+
+def test_as_many_renders_as_workers_go_to_one_each():
+    def waits(audio, sample_rate):
+        import os
+        import time
+
+        time.sleep(0.2)
+        return np.full_like(audio, os.getpid() % 65536)
+
+    audio = np.ones((2, 1, 8), np.float32)
+    work = Job(function(waits, Space()), audio, np.zeros((2, 0)), np.arange(2), RATE)
+    with Processes(2) as pool:
+        pool.map(work)  # workers that start take what they can
+        assert len(set(pool.map(work)[:, 0, 0])) == 2
+
+
 @pytest.fixture
 def orders(monkeypatch):
     """The orders that workers got, and how many renders their replies answered."""
@@ -351,10 +458,10 @@ def orders(monkeypatch):
     return given, answered
 
 
-def odd_job(mode, count, at=None, once=""):
-    """Short renders, with the odd one `at` a place."""
+def unruly_job(mode, count, at=None, once=""):
+    """Short renders, with trouble `at` a place."""
     space = Space({"mode": Integer(0, 5, mode), "at": Continuous(0, 1, 1)}, ["at"])
-    effect = function(functools.partial(odd, once=str(once)), space, name="odd")
+    effect = function(functools.partial(unruly, once=str(once)), space, name="unruly")
     points = np.linspace(0.6, 1, count)[:, None]
     if at is not None:
         points[at] = 0.5
@@ -362,7 +469,7 @@ def odd_job(mode, count, at=None, once=""):
 
 
 def right(work, but=()):
-    """The outputs of an odd job, where nothing happens; dry audio for some."""
+    """The outputs of an unruly job, where nothing happens; dry audio for some."""
     outputs = work.audio[work.items] * work.points[:, :, None]
     outputs[list(but)] = work.audio[work.items[list(but)]]
     return outputs.astype(np.float32)
@@ -372,7 +479,7 @@ def test_short_renders_travel_several_to_a_message_and_long_ones_alone(orders):
     given, _ = orders
     with Processes(2) as pool:
         for mode, count in ((5, 300), (4, 12)):
-            work = odd_job(mode, count)
+            work = unruly_job(mode, count)
             work.points[:] = 0.9
             pool.map(work.part(slice(0, 12)))
             given.clear()
@@ -386,7 +493,7 @@ def test_short_renders_travel_several_to_a_message_and_long_ones_alone(orders):
 def test_one_bad_render_of_a_message_costs_one_retry_and_no_other(mode, counter, orders, tmp_path):
     given, _ = orders
     with Processes(2, deadline=1.0) as pool:
-        work = odd_job(mode, 120, at=13, once=tmp_path / "once")
+        work = unruly_job(mode, 120, at=13, once=tmp_path / "once")
         pool.map(work.part(slice(60, None)))
         given.clear()
         assert np.allclose(pool.map(work), right(work), atol=1e-6)
@@ -398,7 +505,7 @@ def test_one_bad_render_of_a_message_costs_one_retry_and_no_other(mode, counter,
 @pytest.mark.parametrize(("mode", "counter"), [(0, "crashes"), (1, "hangs"), (2, "not_finite")])
 def test_a_render_of_a_message_that_fails_twice_is_the_one_given_up(mode, counter):
     with Processes(2, deadline=1.0, on_failure="skip") as pool:
-        work = odd_job(mode, 120, at=13)
+        work = unruly_job(mode, 120, at=13)
         pool.map(work.part(slice(60, None)))
         weight = np.ones_like(work.audio)
         found = pool.project(work, weight)
@@ -412,7 +519,7 @@ def test_a_render_of_a_message_that_fails_twice_is_the_one_given_up(mode, counte
 def test_the_deadline_is_for_each_render_of_a_message(orders):
     given, _ = orders
     with Processes(1, deadline=0.5) as pool:
-        work = odd_job(4, 100)  # quick, and then slow
+        work = unruly_job(4, 100)  # quick, and then slow
         pool.map(work.part(slice(0, 50)))
         given.clear()
         pool.map(work.part(slice(50, None)))
@@ -422,7 +529,7 @@ def test_the_deadline_is_for_each_render_of_a_message(orders):
 def test_a_worker_that_has_grown_leaves_the_rest_of_a_message_to_another(orders):
     given, answered = orders
     with Processes(1, memory_mb=60) as pool:
-        work = odd_job(3, 60)
+        work = unruly_job(3, 60)
         assert np.allclose(pool.map(work), right(work), atol=1e-6)
         assert pool.counters.recycled > 0 and pool.restarts == 0
         assert pool.counters.renders == 60 and sum(answered) == 60 < sum(map(len, given))

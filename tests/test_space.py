@@ -190,6 +190,18 @@ def test_many_parameters_decode_together_to_what_each_gives_alone(space, seed, s
     assert list(map(repr, together.items())) == list(map(repr, alone.items()))
 
 
+@pytest.mark.parametrize("p", [Continuous(0, 1, 0, step=0.1), Integer(0, 9, 1), Continuous(0, 1, 0)])
+def test_nan_decodes_among_many_parameters_as_it_does_alone(p):
+    row = np.full(40, 0.5)
+    row[30] = np.nan
+    many = Space({f"p{k}": p for k in range(40)})
+    if isinstance(p, Continuous) and not p.step:
+        assert np.isnan(many.decode(row)["p30"])
+    else:
+        with pytest.raises(ValueError, match="NaN"):
+            many.decode(row)
+
+
 @given(wide.map(lambda s: s.only(*s.free[::-2])), st.integers(0, 2**32))
 def test_a_completed_row_has_what_is_held_too(space, seed):
     row = np.random.default_rng(seed).random(space.width)

@@ -65,7 +65,7 @@ def fails_above(audio, sample_rate, gain):
 kept = []
 
 
-def odd(audio, sample_rate, mode, at, once=""):
+def unruly(audio, sample_rate, mode, at, once=""):
     """Gain by `at`, but at 0.5 trouble, the first time only with a path, and from 0.8 a leak or a pause."""
     if abs(at - 0.5) < 1e-9 and not (once and Path(once).exists()):
         if once:

@@ -119,7 +119,7 @@ class Space:
         """One row of columns in [0, 1], a float64 array (width,), to physical values of the free parameters."""
         if row.shape != (self.width,):
             raise ParameterError(f"params must have shape ({self.width},) or (n, {self.width}), got {row.shape}.")
-        if len(self.slices) < _MANY:
+        if len(self.slices) < _MANY or np.isnan(row).any():
             return {name: self.parameters[name].decode(row[s]) for name, s in self.slices.items()}
         decoders, order = self._decoders
         values = [value for decode in decoders for value in decode(row)]
