@@ -98,7 +98,9 @@ def test_an_interrupted_training_goes_on_as_if_it_had_never_stopped(songs, tmp_p
     log = fit(again, objective(songs), held_out, recipe, tmp_path / "parts")
     assert log.steps == 8 and torch.equal(weights(again), weights(whole))
     with pytest.raises(DataError, match="another recipe"):
-        fit(start(), objective(songs), held_out, dataclasses.replace(recipe, steps=9), tmp_path / "parts")
+        fit(start(), objective(songs), held_out, dataclasses.replace(recipe, seed=9), tmp_path / "parts")
+    longer = dataclasses.replace(recipe, steps=11)
+    assert fit(start(), objective(songs), held_out, longer, tmp_path / "parts").steps == 11
 
 
 def test_a_step_that_hangs_ends_the_training_with_what_it_has(songs, tmp_path):
@@ -211,7 +213,7 @@ def test_a_folder_is_looked_at_before_anything_is_measured(songs, tmp_path, monk
     (tmp_path / "file").touch()
     with Run(tmp_path / "busy"):
         for name, words in {
-            "begun": r"another recipe \(its minutes, seed differ\)",
+            "begun": r"another recipe \(its seed differ\)",
             "whole": "holds a trained proxy",
             "file": "Cannot write",
             "busy": "Another process uses",

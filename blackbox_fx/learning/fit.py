@@ -264,10 +264,15 @@ class _Run:
 
     @property
     def _should_evaluate(self) -> bool:
-        """Whether the next evaluation is due, and one more would take no more than its share of the time."""
+        """Whether the next evaluation is due, and one more would take no more than its share of the time.
+
+        Where the recipe counts steps, no time decides, so that the same training gives the same weights.
+        """
         count = len(self.evaluations)
+        if self.used * _EVALUATIONS < count + 1:
+            return False
         each = self.evaluating / max(count, 1)
-        return self.used * _EVALUATIONS >= count + 1 and self.evaluating + each <= _EVALUATING * self.seconds
+        return self.recipe.steps > 0 or self.evaluating + each <= _EVALUATING * self.seconds
 
     @torch.no_grad()
     def evaluate(self) -> None:
