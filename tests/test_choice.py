@@ -14,8 +14,8 @@ from blackbox_fx.effects import function
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.autodiff import surrogate_gradient, surrogate_vjp
 from blackbox_fx.estimators.base import Call
-from blackbox_fx.estimators.choice import Candidate, choose
 from blackbox_fx.estimators.comparison import compare
+from blackbox_fx.estimators.decision import Candidate, decide
 from blackbox_fx.space import Choice, Continuous, Space, Toggle
 from tests.cases import RATE, music
 
@@ -69,15 +69,15 @@ def test_an_exact_surrogate_is_chosen_and_its_gradient_used():
     exact = gradient(bfx.BlackBox(EQ.effect(), bfx.Autodiff(EQ)), audio, params)
     torch.testing.assert_close(found, exact)
     assert isinstance(layer.estimator.chosen, bfx.Autodiff)
-    assert layer.estimator.choice.best.error < 1e-3 and layer.estimator.choice.best.cosine > 0.999
+    assert layer.estimator.decision.best.error < 1e-3 and layer.estimator.decision.best.cosine > 0.999
 
 
 @pytest.mark.parametrize("surrogate", [wrong, flat, broken])
 def test_a_wrong_surrogate_is_not_used(surrogate):
     layer, audio = layer_of(EQ.effect(), [surrogate]), clips()
     gradient(layer, audio, settings(4, layer.width))
-    assert layer.estimator.choice.best.kind != "surrogate"
-    alone = next(one for one in layer.estimator.choice.candidates if one.kind == "surrogate")
+    assert layer.estimator.decision.best.kind != "surrogate"
+    alone = next(one for one in layer.estimator.decision.candidates if one.kind == "surrogate")
     assert alone.error > 0.9
 
 
@@ -88,6 +88,10 @@ def test_a_half_right_surrogate_is_corrected_by_renders_where_that_pays():
     layer, audio = layer_of(EQ.effect(), [half], choice="control variate"), clips()
     gradient(layer, audio, settings(4, layer.width))
     assert isinstance(layer.estimator.chosen, bfx.ControlVariate)
+    plain = layer_of(EQ.effect(), [half])
+    gradient(plain, audio, settings(4, layer.width))
+    spsa, alone, corrected = (one.error for one in plain.estimator.decision.candidates)
+    assert alone == pytest.approx(0.25, abs=0.02) and corrected == pytest.approx(spsa * alone, rel=0.1)
 
 
 @pytest.mark.parametrize(("surrogate", "expected"), [(EQ, 0.0), (flat, 1.0), (wrong, None)])
@@ -163,7 +167,7 @@ def test_a_surrogate_that_fails_later_is_left_out_for_that_call(caplog):
     sick[0] = True
     with caplog.at_level(logging.WARNING, logger="blackbox_fx"):
         assert bool(torch.isfinite(gradient(layer, audio, params)).all())
-    assert "SPSA takes this call" in caplog.text
+    assert "Renders alone are used for this call" in caplog.text
     fixed = layer_of(EQ.effect(), [moody], choice="surrogate")
     with pytest.raises(AudioError):
         sick[0] = False
@@ -177,9 +181,9 @@ def test_a_choice_can_be_fixed(choice, kind):
     layer, audio = layer_of(EQ.effect(), [wrong, EQ], choice=choice), clips()
     gradient(layer, audio, settings(4, layer.width))
     if kind == "renders":
-        assert layer.estimator.choice is None and not isinstance(layer.estimator.chosen, bfx.Autodiff)
+        assert layer.estimator.decision is None and not isinstance(layer.estimator.chosen, bfx.Autodiff)
     else:
-        assert layer.estimator.choice.best.kind == kind and layer.estimator.choice.best.name == "parametric_eq"
+        assert layer.estimator.decision.best.kind == kind and layer.estimator.decision.best.name == "parametric_eq"
 
 
 def test_a_resumed_run_goes_on_with_what_was_chosen():
@@ -189,19 +193,68 @@ def test_a_resumed_run_goes_on_with_what_was_chosen():
     gradient(layer, audio, params)
     other = layer_of(EQ.effect(), [EQ])
     other.load_state_dict(layer.state_dict())
-    assert other.estimator.choice == layer.estimator.choice
+    assert other.estimator.decision == layer.estimator.decision
     torch.testing.assert_close(gradient(other, audio, params), gradient(layer, audio, params))
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert twin.estimator.choice == layer.estimator.choice
+        assert twin.estimator.decision == layer.estimator.decision
+
+
+def test_a_run_that_goes_on_without_its_proxy_measures_again():
+    audio = clips()
+    layer = bfx.BlackBox(EQ.effect(), pool=bfx.Inline(), surrogates=[EQ])
+    params = settings(4, layer.width)
+
+    def both(layer):
+        x, p = audio.clone().requires_grad_(), params.clone().requires_grad_()
+        layer(x, p).square().sum().backward()
+        return x.grad, p.grad
+
+    exact = both(layer)
+    for surrogates in ((), (wrong,)):
+        other = bfx.BlackBox(EQ.effect(), pool=bfx.Inline(), surrogates=surrogates)
+        other.load_state_dict(layer.state_dict())
+        found = both(other)
+        assert torch.nn.functional.cosine_similarity(found[0].flatten(), exact[0].flatten(), dim=0) > 0.99
+        assert not other.audio_rule.certificate.surrogate and not isinstance(other.estimator.chosen, bfx.Autodiff)
+
+
+def test_a_surrogate_whose_audio_gradient_fails_later_is_replaced_by_rules(caplog):
+    sick = [False]
+
+    def moody(audio, params, sample_rate):
+        return EQ(audio, params, sample_rate) / (0.0 if sick[0] else 1.0)
+
+    layer, audio = verified(EQ.effect(), [moody]), clips(2)
+    params = settings(2, layer.width)
+    exact = audio_gradient(layer, audio, params)
+    sick[0] = True
+    with caplog.at_level(logging.WARNING, logger="blackbox_fx"):
+        found = audio_gradient(layer, audio, params)
+    assert "Rules take its place" in caplog.text
+    assert torch.nn.functional.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.99
+    with pytest.raises(AudioError):
+        sick[0] = False
+        fixed = verified(EQ.effect(), [moody], choice="surrogate")
+        audio_gradient(fixed, audio, params)
+        sick[0] = True
+        audio_gradient(fixed, audio, params)
+
+
+def test_a_fixed_choice_without_a_surrogate_is_said():
+    audio = clips(2, 0.05)
+    with pytest.raises(ParameterError, match="there is none"):
+        gradient(layer_of(EQ.effect(), (), choice="surrogate"), audio, settings(2, EQ.space.width))
+    with pytest.raises(ParameterError, match="there is none"):
+        audio_gradient(verified(EQ.effect(), (), choice="surrogate"), audio, settings(2, EQ.space.width))
 
 
 def test_comparisons_come_again_after_a_number_of_calls_that_follows_from_their_renders():
     layer, audio = layer_of(EQ.effect(), [EQ]), clips(2, 0.05)
     params, checked = settings(2, layer.width), []
     for k in range(70):
-        before = layer.estimator.choice
+        before = layer.estimator.decision
         gradient(layer, audio, params, seed=k)
-        if layer.estimator.choice is not before:
+        if layer.estimator.decision is not before:
             checked.append(k)
     assert checked == [0, 60]
 
@@ -220,12 +273,12 @@ def test_the_least_error_at_equal_time_wins_and_the_quicker_of_equals():
     slow = Candidate("slow", "surrogate", 0.0005, cosine=1.0, seconds=1.0)
     quick = Candidate("quick", "surrogate", 0.003, cosine=1.0, seconds=0.1)
     rough = Candidate("rough", "renders", 2.0, seconds=0.1)
-    assert choose([slow, quick, rough], 2.0, 1).best is quick
-    assert choose([slow, rough], 0.5, 1).best is slow
+    assert decide([slow, quick, rough], 2.0, 1).best is quick
+    assert decide([slow, rough], 0.5, 1).best is slow
     late = Candidate("late", "surrogate", 0.5, cosine=0.7, seconds=10.0)
-    assert choose([late, rough], 0.5, 1).best is rough
+    assert decide([late, rough], 0.5, 1).best is rough
     backwards = Candidate("backwards", "surrogate", 1.2, cosine=-0.2, seconds=0.1)
-    assert choose([backwards, rough], 0.5, 1).best is rough
+    assert decide([backwards, rough], 0.5, 1).best is rough
 
 
 def test_what_is_no_surrogate_is_said():

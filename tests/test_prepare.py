@@ -7,10 +7,13 @@ import torch
 
 import blackbox_fx as bfx
 from blackbox_fx.errors import ParameterError
+from blackbox_fx.lab.step import measure, ways
 from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.proxy.find import find_proxies
 from blackbox_fx.proxy.records import ParameterGradient
 from blackbox_fx.proxy.store import find_proxy, read_card
+from blackbox_fx.report.prepared import write_prepared_page
+from blackbox_fx.report.step import step_table
 from tests.cases import RATE, music
 
 NAME = "pedalboard-compressor"
@@ -49,13 +52,12 @@ def test_a_proxy_is_found_in_a_narrower_space_and_another_order():
     [
         lambda effect: bfx.load("pedalboard:Compressor"),
         lambda effect: bfx.load("pedalboard:Limiter"),
-        lambda effect: effect.only(),
     ],
 )
 def test_a_proxy_that_does_not_cover_an_effect_is_not_found(other):
     effect = other(bfx.load_proxy(NAME).effect())
     found = find_proxies(effect, RATE)
-    assert not found or not effect.space.width
+    assert not found
     assert not find_proxies(bfx.load_proxy(NAME).effect(), 48000)
 
 
@@ -98,6 +100,44 @@ def test_a_training_that_failed_is_a_sentence_and_is_refused():
             refuse(proxy)
     proxy.failure = ""
     bfx.Surrogate(proxy)
+
+
+def test_a_proxy_that_is_given_is_adapted():
+    proxy = bfx.load_proxy(NAME)
+    narrow = proxy.effect().only("ratio", "threshold_db")
+    layer = bfx.BlackBox(narrow, bfx.Auto(choice="surrogate"), surrogates=[proxy])
+    p = torch.full((2, 2), 0.5, requires_grad=True)
+    layer(torch.from_numpy(music(0.3, 1))[None].repeat(2, 1, 1), p).square().sum().backward()
+    assert layer.estimator.in_use == "pedalboard:Compressor" and bool((p.grad != 0).all())
+
+
+def test_a_prepared_effect_has_cheap_gradients_in_every_layer(tmp_path):
+    effect = bfx.load("pedalboard:PeakFilter").within(q=(0.5, 2))
+    found = bfx.prepare(effect, minutes=0.05)
+    assert not found.failure and found.card.scores.sound.esr < 0.05 and found.certificate.surrogate
+    trained = (found.folder / "weights.safetensors").read_bytes()
+    assert bfx.prepare(effect, minutes=0.05).card == found.card  # it is kept
+    (proxy,) = find_proxies(effect.fix(q=1).only("gain_db"), RATE)
+    assert proxy.name.startswith("prepared-")
+    layer = bfx.BlackBox(effect.fix(q=1), bfx.Auto(choice="surrogate"))
+    x, p = torch.randn(2, 1, 8000).requires_grad_(), torch.full((2, 2), 0.7, requires_grad=True)
+    layer(x, p).square().sum().backward()
+    assert "chosen" in layer.explain() and bool((p.grad != 0).all())
+    more = bfx.prepare(effect, minutes=0.08)
+    assert more.card.training.steps > found.card.training.steps
+    assert (more.folder / "weights.safetensors").read_bytes() != trained
+    write_prepared_page(tmp_path / "index.html", [more])
+    page = (tmp_path / "index.html").read_text()
+    assert "PeakFilter" in page and "times the forward" in page and more.certificate.what in page
+
+
+def test_a_step_is_timed_beside_the_accuracy_of_its_gradients():
+    found = {s.way: s for s in measure([*ways(["pedalboard:PeakFilter"]), ways(())[-1]], 2, 0.4)}
+    layer, twins = found["default"], found["autodiff"]
+    assert layer.audio_cosine > 0.99 and twins.params_cosine > 0.98 and twins.audio_cosine > 0.99
+    assert all(s.forward > 0 and s.both > 0 and s.first > 0 for s in found.values())
+    assert len(step_table([layer, twins])[1]) == len(step_table([])[0])
+    assert "params" in layer.by and not twins.by
 
 
 def test_an_effect_without_free_parameters_cannot_be_prepared():

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from blackbox_fx.core import checks
+from blackbox_fx.core.tables import align
 from blackbox_fx.errors import AudioError
 from blackbox_fx.estimators.autodiff import Autodiff
-from blackbox_fx.estimators.base import Call, Estimator, Plan, Probing, surrogate_name
-from blackbox_fx.estimators.choice import Candidate, Choice, choose
+from blackbox_fx.estimators.base import Call, Estimator, Plan, Probing, require_surrogates, surrogate_name
 from blackbox_fx.estimators.comparison import RENDERS, Comparison, compare
 from blackbox_fx.estimators.control_variate import ControlVariate
+from blackbox_fx.estimators.decision import Candidate, Decision, decide
 from blackbox_fx.estimators.finite_difference import FiniteDifference
 from blackbox_fx.estimators.moves import most_moves, reaches
 from blackbox_fx.estimators.multiplexed import MultiplexedSPSA
@@ -54,10 +55,11 @@ class Auto(Estimator):
     Attributes:
         chosen: the estimator that the last call used; None before the first.
         reason: why.
-        choice: what was measured; None before the first comparison, and for effects without proxies.
+        decision: what was measured and chosen; None before the first comparison, and for effects without proxies.
 
     Raises:
-        ParameterError: renders below 3, with which a pair and one on/off parameter cannot be had.
+        ParameterError: renders below 3, with which a pair and one on/off parameter cannot be had; a fixed choice that
+            needs a surrogate, for an effect without.
     """
 
     wants_surrogates = True
@@ -78,7 +80,7 @@ class Auto(Estimator):
         self._corrected: dict[str, ControlVariate] = {}
         self._calls = 0
         self._measured: Comparison | None = None
-        self.choice: Choice | None = None
+        self.decision: Decision | None = None
         self.reason = "nothing was rendered yet"
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -90,8 +92,23 @@ class Auto(Estimator):
         """The estimator that the last call used; None before the first."""
         return self._shown[0] if self._shown else None
 
+    @property
+    def in_use(self) -> str:
+        """The estimator or the proxy that the last call used."""
+        if self.decision is not None:
+            return self.decision.best.name
+        return type(self.chosen or self).__name__
+
+    def explain(self) -> str:
+        """The table of what was compared; see `Decision.rows`."""
+        if self.decision is None:
+            return self.extra_repr()
+        return f"{self.in_use}, compared on {self.decision.items} items\n{align(self.decision.rows())}"
+
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
+        if self.fixed not in (None, "renders"):
+            require_surrogates(call)
         if self._is_due(call):
             self._compare(call, cotangent)
         self._calls += 1
@@ -101,7 +118,7 @@ class Auto(Estimator):
         except AudioError as error:
             if isinstance(estimator, Probing) or self.fixed not in (None, "renders"):
                 raise
-            _log.warning("%s: %s SPSA takes this call.", call.effect.name, error)
+            _log.warning("%s: %s Renders alone are used for this call.", call.effect.name, error)
             estimator, reason = self._by_renders(call)
             grad = estimator.vjp(call, cotangent)
         self._show(call, estimator, reason)
@@ -128,7 +145,11 @@ class Auto(Estimator):
         if not call.surrogates or self.fixed == "renders" or not call.params.shape[1]:
             return False
         every = max(1, round(RENDERS / (_SHARE * self.renders)))
-        return self._measured is None or self._calls % every == 0
+        return self._measured is None or self._is_lost(call) or self._calls % every == 0
+
+    def _is_lost(self, call: Call) -> bool:
+        """Whether the proxy that was chosen is not among those of the call, as where a run goes on elsewhere."""
+        return self.decision is not None and self.decision.best.kind != "renders" and not self._by_decision(call)
 
     def _compare(self, call: Call, cotangent: Tensor) -> None:
         found = compare(call, cotangent, call.surrogates, self.generator)
@@ -137,7 +158,7 @@ class Auto(Estimator):
         self._measured = found.blended(self._measured)
         candidates = self._candidates(call, self._measured)
         allowed = [one for one in candidates if self.fixed in (None, one.kind)]
-        self.choice = choose(allowed, self.renders * self._measured.render, self._measured.items)
+        self.decision = decide(allowed, self.renders * self._measured.render, self._measured.items)
 
     def _candidates(self, call: Call, found: Comparison) -> list[Candidate]:
         space, power = call.effect.space, found.fine + found.coarse
@@ -152,7 +173,7 @@ class Auto(Estimator):
         listed = [_candidate(type(base).__name__, "renders", error, cost, cost * found.render)]
         for k, surrogate in enumerate(call.surrogates):
             # one pass serves audio too, where its gradient is wanted
-            name, seconds = surrogate_name(surrogate), float(found.pass_[k]) / (1 + call.pullbacks.audio)
+            name, seconds = surrogate_name(surrogate), float(found.seconds[k]) / (1 + call.pullbacks.audio)
             off = float(found.fine_off[k] + found.coarse_off[k]) / power
             size = float(found.size[k])
             cosine = float(found.product[k]) / np.sqrt(power * size) if 0 < size < np.inf else 0.0
@@ -166,17 +187,17 @@ class Auto(Estimator):
         return listed
 
     def _choose(self, call: Call) -> tuple[Estimator, str]:
-        found = self._by_choice(call)
+        found = self._by_decision(call)
         return found if found is not None else self._by_renders(call)
 
-    def _by_choice(self, call: Call) -> tuple[Estimator, str] | None:
+    def _by_decision(self, call: Call) -> tuple[Estimator, str] | None:
         """What the last comparison chose, where it is no estimate by renders alone."""
-        if self.choice is None or self.choice.best.kind == "renders":
+        if self.decision is None or self.decision.best.kind == "renders":
             return None
-        best = self.choice.best
+        best = self.decision.best
         for surrogate in call.surrogates:
             name = surrogate_name(surrogate)
-            why = f"its squared error is {best.error:.2g} of the gradient's, measured on {self.choice.items} items"
+            why = f"its squared error is {best.error:.2g} of the gradient's, measured on {self.decision.items} items"
             if best.kind == "surrogate" and best.name == name:
                 return Autodiff(surrogate), why
             if best.kind == "control variate" and best.name == f"ControlVariate(SPSA, {name})":
@@ -217,7 +238,7 @@ class Auto(Estimator):
         """What was measured and chosen, as the bytes of a JSON text: part of `state_dict`."""
         plain = {
             "calls": self._calls,
-            "choice": None if self.choice is None else self.choice.to_plain(),
+            "decision": None if self.decision is None else self.decision.to_plain(),
             "measured": None if self._measured is None else self._measured.to_plain(),
         }
         return torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)
@@ -226,7 +247,7 @@ class Auto(Estimator):
         """Restores what `get_extra_state` gave."""
         plain = json.loads(bytes(state.cpu().tolist()))
         self._calls = int(plain["calls"])
-        self.choice = None if plain["choice"] is None else Choice.from_plain(plain["choice"])
+        self.decision = None if plain["decision"] is None else Decision.from_plain(plain["decision"])
         self._measured = None if plain["measured"] is None else Comparison.from_plain(plain["measured"])
 
     def extra_repr(self) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import ParameterError
 from blackbox_fx.runtime.ahead import Ahead
 from blackbox_fx.runtime.base import Job, Pool, inner
 from blackbox_fx.space import Space
@@ -213,12 +214,30 @@ def surrogate_name(surrogate: Differentiable) -> str:
     return str(getattr(surrogate, "name", getattr(surrogate, "__name__", type(surrogate).__name__)))
 
 
+def require_surrogates(call: Call) -> None:
+    """Raises ParameterError if the effect of a call has no surrogate, where one was asked for."""
+    if not call.surrogates:
+        raise ParameterError(
+            f'choice="surrogate" needs a proxy that covers {call.effect.name}, and there is none; train one with '
+            "bfx.prepare, or give the layer surrogates=[...]."
+        )
+
+
 class _State(bytes):
     """The state of a random generator."""
 
 
 class _Replicable(nn.Module):
     """A module that can be copied for each of several effects, and pickled into any process."""
+
+    @property
+    def in_use(self) -> str:
+        """What gives the gradient at present, in a few words."""
+        return type(self).__name__
+
+    def explain(self) -> str:
+        """What gives the gradient and why; of one that compares several ways, the table."""
+        return self.in_use
 
     def __getstate__(self) -> dict[str, Any]:
         # torch pickles a generator as a tensor in shared memory, which a spawned process cannot read

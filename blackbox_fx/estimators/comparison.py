@@ -35,7 +35,7 @@ class Comparison:
         size: squared gradient of each surrogate.
         doubt: standard error of each surrogate's error over the gradient, over items.
         render: seconds for each render.
-        pass_: seconds for a gradient of each surrogate, for each item.
+        seconds: for a gradient of each surrogate, for each item.
         items: on which it was made.
     """
 
@@ -47,7 +47,7 @@ class Comparison:
     size: Rows
     doubt: Rows
     render: float
-    pass_: Rows
+    seconds: Rows
     items: int
 
     def to_plain(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def compare(
     chosen = chosen[torch.from_numpy(~call.failed[chosen.numpy()])]
     part = _part(call, chosen)
     cotangent = cotangent[chosen.to(cotangent.device)]
-    plan, moved, moves, owners = _probes(part, generator)
+    plan, moved, moves, owners, share = _probes(part, generator)
     began = time.perf_counter()
     scores = part.project(plan, cotangent)
     render = (time.perf_counter() - began) / max(1, len(plan.items))
@@ -105,7 +105,6 @@ def compare(
     jumps = np.array([m.weight * (s - here[k]) for m, k, s in zip(moves, owners, scores[2 * n :], strict=True)])
     jumps = np.where(ok[owners], jumps, 0.0)
     answers = [_answers(s, part, cotangent, moved, items, moves, owners) for s in surrogates]
-    share = _share(part, owners)
     power = _sums(np.square(true) / DIRECTIONS, items, len(ok)), _sums(share * jumps**2, owners, len(ok))
     total = float(power[0].sum() + power[1].sum())
     if not ok.any() or not total > 0 or not np.isfinite(total):
@@ -115,7 +114,7 @@ def compare(
     columns = np.array(offs, np.float64).reshape(len(surrogates), 5).T
     passes = np.array([answer[2] for answer in answers])
     return Comparison(
-        float(power[0].sum()), float(power[1].sum()), *columns, render=render, pass_=passes, items=int(ok.sum())
+        float(power[0].sum()), float(power[1].sum()), *columns, render=render, seconds=passes, items=int(ok.sum())
     )
 
 
@@ -135,8 +134,8 @@ def _part(call: Call, items: Tensor) -> Call:
     return dataclasses.replace(call, audio=audio, params=params, output=output)
 
 
-def _probes(call: Call, generator: torch.Generator) -> tuple[Plan, Rows, list[Move], Whole]:
-    """Both ends of random directions, the way between them, and random coarse moves with their items."""
+def _probes(call: Call, generator: torch.Generator) -> tuple[Plan, Rows, list[Move], Whole, Rows]:
+    """Both ends of random directions, the way between them; coarse moves, their items, and how many each stands for."""
     space, points = call.effect.space, call.points
     batch, width = points.shape
     reach = reaches(space, STEP)
@@ -145,24 +144,18 @@ def _probes(call: Call, generator: torch.Generator) -> tuple[Plan, Rows, list[Mo
     plus, minus, moved = pair(space, space.snap(points)[items], signs * reach)
     moves: list[Move] = []
     owners: list[int] = []
+    share: list[float] = []
     for item, point in enumerate(points):
         possible = coarse_moves(space, point, reach)
         drawn = torch.randperm(len(possible), generator=generator)[:DIRECTIONS].tolist()
         moves += [possible[k] for k in drawn]
         owners += [item] * len(drawn)
+        share += [len(possible) / max(1, len(drawn))] * len(drawn)
     ends = np.array([move.point for move in moves]).reshape(len(moves), width)
     at = np.array(owners, np.int64)
     nothing = np.zeros((batch, width))
     plan = Plan(np.concatenate([plus, minus, ends]), np.concatenate([items, items, at]), lambda scores, here: nothing)
-    return plan, moved, moves, at
-
-
-def _share(call: Call, owners: Whole) -> Rows:
-    """For each drawn move, how many possible ones it stands for."""
-    reach = reaches(call.effect.space, STEP)
-    possible = np.array([len(coarse_moves(call.effect.space, point, reach)) for point in call.points], np.float64)
-    drawn = np.bincount(owners, minlength=len(possible))
-    return possible[owners] / np.maximum(drawn[owners], 1)
+    return plan, moved, moves, at, np.array(share)
 
 
 def _answers(

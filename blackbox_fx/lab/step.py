@@ -38,6 +38,7 @@ SHIPPED = (
     "zam-comp-x2",
     "zam-eq2",
     "zam-multi-comp-x2",
+    "zam-tube",
 )
 
 
@@ -132,6 +133,8 @@ def measure(listed: Sequence[Way], items: int, seconds: float, progress: Progres
         items: clips, with a setting each.
         seconds: of each clip.
         progress: called with ways done, all ways, and the present one.
+
+    Everything renders in this process, so that times are those of the effect and of the gradient alone.
     """
     pool = Inline()
     for done, (way, effect, make) in enumerate(listed):
@@ -192,4 +195,6 @@ def _audio_cosine(grad: Tensor, held_out: HeldOutSet) -> float:
 def _by(module: nn.Module) -> str:
     """What gives the gradients of the layers in a module."""
     layers = [part for part in module.modules() if isinstance(part, BlackBox)]
-    return "; ".join(dict.fromkeys(layer.chosen for layer in layers))
+    return "; ".join(
+        dict.fromkeys(f"params {layer.estimator.in_use}, audio {layer.audio_rule.in_use}" for layer in layers)
+    )

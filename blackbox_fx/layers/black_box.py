@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
@@ -15,16 +15,16 @@ from torch.autograd.function import once_differentiable
 
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.core import checks, system
-from blackbox_fx.core.tables import align
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
-from blackbox_fx.estimators.audio_rules.certificate import Certificate
 from blackbox_fx.estimators.autodiff import check_surrogate
 from blackbox_fx.estimators.base import Differentiable, Pullbacks, carry_out, to_numpy
 from blackbox_fx.estimators.inputs import check_inputs
 from blackbox_fx.layers.eager import eager
+from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.proxy.find import find_proxies
+from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.runtime import Ahead, Inline, Job, Pool, shared_pool
 
 _MOST_AHEAD = 512 * 2**20  # bytes
@@ -158,8 +158,10 @@ class BlackBox(nn.Module):
                 f"lookahead needs a pool with workers of its own, got {type(self.pool).__name__}; use Processes or "
                 "Threads."
             )
-        self._surrogates: tuple[Differentiable, ...] | None = None if surrogates is None else tuple(surrogates)
-        _require_surrogates(effect, self.modules(), surrogates or ())
+        for module in self.modules():
+            if isinstance(module, ProxyLike):
+                module.require(effect)
+        self._surrogates = None if surrogates is None else tuple(_usable(given, effect) for given in surrogates)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -254,34 +256,12 @@ class BlackBox(nn.Module):
             return plan, None  # drawn once, whenever it is rendered
         return plan, Ahead(self.pool, job, part=2 * self.pool.workers)
 
-    @property
-    def chosen(self) -> str:
-        """What gives the gradients of params and of audio at present, in a few words."""
-        params = type(self.estimator).__name__
-        if isinstance(self.estimator, Auto) and self.estimator.chosen is not None:
-            best = self.estimator.choice.best.name if self.estimator.choice else type(self.estimator.chosen).__name__
-            params = best
-        found = getattr(self.audio_rule, "certificate", None)
-        audio = found.what if isinstance(found, Certificate) else type(self.audio_rule).__name__
-        return f"params {params}, audio {audio}"
-
     def explain(self) -> str:
-        """What gives its gradients and why: a table of the ways that were compared, for params and for audio.
+        """What gives the gradients of params and of audio, and why: the tables of what was compared.
 
         There is none before the first backward pass, and none for an estimator or rule that compares nothing.
         """
-        if not isinstance(self.estimator, Auto):
-            params = f"params: {type(self.estimator).__name__}"
-        elif self.estimator.choice is None:
-            params = f"params: {self.estimator.extra_repr()}"
-        else:
-            params = f"params, compared on {self.estimator.choice.items} items:\n{align(self.estimator.choice.rows())}"
-        found = getattr(self.audio_rule, "certificate", None)
-        if not isinstance(found, Certificate):
-            audio = f"audio: {self.audio_rule}"
-        else:
-            audio = f"audio: {found}\n{align(found.lines())}"
-        return f"{self.effect.name}\n{params}\n{audio}"
+        return f"{self.effect.name}\nparams: {self.estimator.explain()}\naudio: {self.audio_rule.explain()}"
 
     def get_extra_state(self) -> Tensor:
         """What the effect is, as the bytes of a JSON text: part of `state_dict`."""
@@ -342,13 +322,15 @@ class BlackBox(nn.Module):
         return f"{self.effect!r}, sample_rate={self.sample_rate:g}, pool={type(self.pool).__name__}"
 
 
-def _require_surrogates(effect: Effect, modules: Iterable[Any], surrogates: Sequence[Differentiable]) -> None:
-    """Raises ParameterError for a surrogate that cannot be used, or of other columns; warns of other effects."""
-    for surrogate in surrogates:
-        check_surrogate("A surrogate", surrogate)
-    for module in (*modules, *surrogates):
-        if isinstance(module, ProxyLike):
-            module.require(effect)
+def _usable(surrogate: Differentiable, effect: Effect) -> Differentiable:
+    """A surrogate for an effect; a proxy is adapted to its columns. Raises ParameterError if it cannot be used."""
+    check_surrogate("A surrogate", surrogate)
+    if isinstance(surrogate, Proxy) and surrogate.space != effect.space:
+        return AdaptedProxy(surrogate, effect.space)
+    made_for: object = surrogate
+    if isinstance(made_for, ProxyLike):
+        made_for.require(effect)
+    return surrogate
 
 
 def default_pool(effect: Effect) -> Pool:

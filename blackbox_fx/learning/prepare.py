@@ -21,7 +21,7 @@ from blackbox_fx.effects import Effect, load
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import Auto, Verified
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
-from blackbox_fx.estimators.choice import Choice
+from blackbox_fx.estimators.decision import Decision
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.learning.train import train_proxy
 from blackbox_fx.losses import MultiResolutionSTFT
@@ -48,7 +48,7 @@ class Prepared:
         profile: of the effect.
         card: of its proxy.
         certificate: of its audio gradient.
-        choice: of its parameter gradient; None where renders alone are exact within the budget.
+        decision: how its parameter gradient is obtained; None where renders are all there is.
         forward_ms: of a forward pass for each clip of 1.5 s, in ms.
         backward_ms: of a backward pass for params and audio.
         folder: of the proxy.
@@ -58,7 +58,7 @@ class Prepared:
     profile: Profile
     card: Card
     certificate: Certificate
-    choice: Choice | None
+    decision: Decision | None
     forward_ms: float
     backward_ms: float
     folder: Path
@@ -77,7 +77,7 @@ class Prepared:
         """What was found: names and values."""
         sound, parameters = self.card.scores.sound, self.card.scores.parameters
         cosine = "no gradient is known" if parameters.mean is None else f"{parameters.mean:.3f}"
-        chosen = "renders, which are exact" if self.choice is None else self.choice.best.name
+        chosen = "renders" if self.decision is None else self.decision.best.name
         return [
             ("proxy's error-to-signal ratio", f"{sound.esr:.2g}"),
             ("cosine of its parameter gradient", cosine),
@@ -139,7 +139,7 @@ def prepare(
     layer, forward, backward = _timed(effect, rate)
     assert isinstance(layer.audio_rule, Verified) and isinstance(layer.estimator, Auto)
     assert layer.audio_rule.certificate is not None
-    found = profile(effect), read_card(folder), layer.audio_rule.certificate, layer.estimator.choice
+    found = profile(effect), read_card(folder), layer.audio_rule.certificate, layer.estimator.decision
     return Prepared(effect.name, *found, 1e3 * forward, 1e3 * backward, folder)
 
 

@@ -19,16 +19,16 @@ def write_prepared_page(path: Path, done: Sequence[Prepared]) -> None:
 
 
 def _sections(found: Prepared) -> list[Section]:
-    choice = found.choice
-    chosen = -1 if choice is None else choice.chosen
+    decision = found.decision
+    chosen = -1 if decision is None else decision.chosen
     why = (
-        "Central or one-sided differences fit into the budget of renders, so nothing was compared."
-        if choice is None
-        else f"Compared with the effect on {choice.items} clips and settings; squared error over the squared gradient."
+        "There is no proxy to compare with renders."
+        if decision is None
+        else f"Compared on {decision.items} clips and settings; squared error over the squared gradient."
     )
     return [
         Section(found.effect, found.failure, table=[("what", "value"), *found.rows()]),
-        Section("Gradient of params", why, table=() if choice is None else choice.rows(), best=chosen),
+        Section("Gradient of params", why, table=() if decision is None else decision.rows(), best=chosen),
         Section("Gradient of audio", str(found.certificate), table=found.certificate.lines(), best=0),
         Section(
             "Proxy: sound",

@@ -38,7 +38,6 @@ def write_step_page(folder: Path, found: Sequence[Step]) -> Path:
         table=step_table(found),
     )
     chosen = Section("What the layers chose", table=choice_table(found))
-    write_page(
-        folder / "index.html", "What a training step costs", "Layers as they come.", [section, chosen], "blackbox_fx"
-    )
-    return folder / "index.html"
+    page = folder / "index.html"
+    write_page(page, "What a training step costs", "Default layers, in one process.", [section, chosen], "blackbox_fx")
+    return page

@@ -180,7 +180,7 @@ def step(
     seconds: Annotated[float, typer.Option(min=0.2, help="Length of a clip.")] = 1.5,
     out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page.")] = None,
 ) -> None:
-    """Time a training step through layers as they come: forward, backward for params and audio, and both cosines."""
+    """Time a training step through default layers, in one process, and measure how right its gradients are."""
     from blackbox_fx.cli.bench.gradients import make_folder
     from blackbox_fx.lab.step import Step, measure, ways
     from blackbox_fx.report.step import choice_table, step_table, write_step_page
@@ -191,8 +191,7 @@ def step(
         with show.bar("effects") as progress:
             found.extend(measure(ways(effects or ()), items, seconds, progress))
     except KeyboardInterrupt:
-        show.err.print("stopped; nothing was kept")
-        raise
+        show.err.print("stopped; this is what was measured so far")
     rows = step_table(found)
     show.table(f"{items} mono clips of {seconds:g} s; ms a clip (times the forward)", rows[0], rows[1:], numbers=7)
     chosen = choice_table(found)

@@ -22,8 +22,8 @@ from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise, Swell
 from blackbox_fx.estimators.base import Call, to_numpy
 
-# Measured by evidence/learning/trial_constants.py: the cosine, at settings that the trial has not seen, over single
-# effects and racks of two, with each constant changed. "The same" means a change of less than 0.003.
+# What changing each does to the cosine at settings that the trial has not seen, over single effects and racks of two.
+# "The same" means a change of less than 0.003.
 _SETTINGS = 6  # random, in addition to up to two of the call; 3 lose 0.05 on racks, 12 double the time
 _PEAK = 0.5  # of the clips; at 0.1 a limiter loses 0.01, at 1 it is the same
 _LENGTH = 32768  # samples of these clips; 16384 and 44100 are the same, but slow oscillators need length
@@ -337,10 +337,25 @@ def _shortlist(
 
 def certify(trial: Call, vs: list[Signal], rules: Sequence[Modelled], size: float) -> tuple[float, float]:
     """The cosine of the chosen gradient to the true one, from random directions, and its standard error."""
-    ranking, certifying = ranking_probe(size), [Noise(seed, size) for seed in _CERTIFYING]
+    ranking, certifying = ranking_probe(size), certifying_probes(size)
+    sites = visit(trial, (*union(rules), ranking, *certifying))
+    pairs = zip(sites, vs, strict=True)
+    gradients = [best([rule.fit(site) for rule in rules], site, ranking, v).pull(v) for site, v in pairs]
+    return agreement(sites, vs, gradients, size)
+
+
+def certifying_probes(size: float) -> list[Probe]:
+    """Random directions to which no rule is fitted, and by which none is chosen."""
+    return [Noise(seed, size) for seed in _CERTIFYING]
+
+
+def agreement(
+    sites: Sequence[Site], vs: Sequence[Signal], gradients: Sequence[Signal], size: float
+) -> tuple[float, float]:
+    """The cosine of gradients to the true ones, by the certifying probes that were made, and its standard error."""
+    certifying = certifying_probes(size)
     found, true = [], []
-    for site, v in zip(visit(trial, (*union(rules), ranking, *certifying)), vs, strict=True):
-        gradient = best([rule.fit(site) for rule in rules], site, ranking, v).pull(v)
+    for site, v, gradient in zip(sites, vs, gradients, strict=True):
         products = np.array([((v * site[p].ju).sum(), (gradient * site[p].u).sum()) for p in certifying])
         scale = np.linalg.norm(products[:, 0]) or 1.0
         true.append(products[:, 0] / scale)

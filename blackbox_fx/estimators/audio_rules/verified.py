@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from blackbox_fx.core import checks
-from blackbox_fx.errors import ParameterError
+from blackbox_fx.core.tables import align
+from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.audio_rules import certificate
 from blackbox_fx.estimators.audio_rules.base import Modelled, Signal, visit
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
 from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 from blackbox_fx.estimators.audio_rules.probes import SMALL
-from blackbox_fx.estimators.audio_rules.stand_in import certify_surrogates
+from blackbox_fx.estimators.audio_rules.standing import certify_surrogates
 from blackbox_fx.estimators.audio_rules.trial import (
     best,
     certify,
@@ -33,8 +34,15 @@ from blackbox_fx.estimators.audio_rules.trial import (
     union,
 )
 from blackbox_fx.estimators.autodiff import pull
-from blackbox_fx.estimators.base import AudioRule, Call, Differentiable, surrogate_name, to_numpy
-from blackbox_fx.estimators.choice import EXACT
+from blackbox_fx.estimators.base import (
+    AudioRule,
+    Call,
+    Differentiable,
+    require_surrogates,
+    surrogate_name,
+    to_numpy,
+)
+from blackbox_fx.estimators.decision import EXACT
 
 _log = logging.getLogger("blackbox_fx")
 _RIGHT = 0.98  # cosine of a surrogate for which no rule is tried
@@ -82,7 +90,7 @@ class Verified(AudioRule):
         certificate: the result, after the first backward pass; None before. It is part of `state_dict`.
 
     Raises:
-        ParameterError: a threshold outside [0, 1], or a negative recheck.
+        ParameterError: a threshold outside [0, 1], a negative recheck, or `choice="surrogate"` for an effect without.
     """
 
     wants_surrogates = True
@@ -101,17 +109,43 @@ class Verified(AudioRule):
         self._calls = 0
         self._chosen: list[Modelled] = []  # with what they have found so far
 
+    @property
+    def in_use(self) -> str:
+        """The rules or the surrogate that were chosen."""
+        return "Verified" if self.certificate is None else self.certificate.what
+
+    def explain(self) -> str:
+        """The certificate, and the scores of all that was tried."""
+        found = self.certificate
+        return self.extra_repr() if found is None else f"{found}\n{align(found.lines())}"
+
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
         if not len(call.audio):
             return torch.zeros_like(call.audio)
-        if self.certificate is None:
-            self._certify(call, cotangent, again=False)
+        if self.certificate is None or not (self._chosen or self._surrogate(call)):
+            self._certify(call, cotangent, again=False)  # nothing was chosen, or what was chosen is not there
         elif self.recheck and self._calls % self.recheck == 0:
             self._certify(call, cotangent, again=True)
         self._calls += 1
-        if (surrogate := self._surrogate(call)) is not None:
-            return self._pull(surrogate, call, cotangent)
+        pulled = self._by_surrogate(call, cotangent)
+        return self._by_rules(call, cotangent) if pulled is None else pulled
+
+    def _by_surrogate(self, call: Call, cotangent: Tensor) -> Tensor | None:
+        """What a surrogate gives if one was chosen; None where rules were, or take its place since it fails."""
+        surrogate = self._surrogate(call)
+        if surrogate is None:
+            return None
+        try:
+            return pull(surrogate, call, cotangent, audio=True)[0]
+        except AudioError as error:
+            if self.fixed == "surrogate":
+                raise
+            _log.warning("%s: %s Rules take its place.", call.effect.name, error)
+            self._certify(dataclasses.replace(call, surrogates=()), cotangent, again=False)
+            return None
+
+    def _by_rules(self, call: Call, cotangent: Tensor) -> Tensor:
         rules = self._chosen
         cotangents = to_numpy(cotangent).astype(np.float64)
         if len(rules) == 1:
@@ -135,17 +169,12 @@ class Verified(AudioRule):
         known = {surrogate_name(surrogate): surrogate for surrogate in call.surrogates}
         return known.get(self.certificate.surrogate)
 
-    def _pull(self, surrogate: Differentiable, call: Call, cotangent: Tensor) -> Tensor:
-        grad = pull(surrogate, call, cotangent, audio=True)[0]
-        assert grad is not None
-        return grad
-
     def _certify(self, call: Call, cotangent: Tensor, again: bool) -> None:
         if again and self.certificate is not None:
             trial, v = make_trial(call, cotangent, random=False)
             surrogate = self._surrogate(call)
             if surrogate is not None:
-                cosine, error, _ = certify_surrogates(trial, v, [surrogate])[0]
+                cosine, error, _ = certify_surrogates(trial, v, [surrogate], call.audio.device)[0]
             else:
                 cosine, error = certify(trial, v, self._chosen, self.certificate.size)
             if cosine >= self.certificate.cosine - 0.1 - error:
@@ -166,6 +195,8 @@ class Verified(AudioRule):
 
     def _found(self, call: Call, cotangent: Tensor, again: bool) -> Certificate:
         """The certificate of the best there is; from the cache unless it is wanted again."""
+        if self.fixed == "surrogate":
+            require_surrogates(call)
         key = _key(call, self.fixed)
         found = None if again or key is None else certificate.load(key)
         if found is not None and (chosen_rules(found) or found.surrogate):
@@ -188,7 +219,7 @@ class Verified(AudioRule):
         if not call.surrogates or self.fixed == "rules":
             return None
         names = [surrogate_name(surrogate) for surrogate in call.surrogates]
-        standings = certify_surrogates(trial, vs, call.surrogates)
+        standings = certify_surrogates(trial, vs, call.surrogates, call.audio.device)
         k = max(range(len(names)), key=lambda k: standings[k].cosine)
         scores = {name: standing.cosine for name, standing in zip(names, standings, strict=True)}
         times = {name: 1e3 * standing.seconds for name, standing in zip(names, standings, strict=True)}

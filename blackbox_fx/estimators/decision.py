@@ -1,4 +1,4 @@
-"""One choice between ways to a gradient: by squared error at equal time."""
+"""One decision between ways to a gradient: by squared error at equal time."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Candidate:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class Decision:
     """What was measured, and what was chosen.
 
     Args:
         candidates: all that there were.
         chosen: the index of the one that is used.
-        budget: seconds for each item that the choice allowed for.
+        budget: seconds for each item within which time does not count.
         items: clips and settings on which it was measured.
     """
 
@@ -92,14 +92,14 @@ class Choice:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_plain(cls, data: dict[str, Any]) -> Choice:
+    def from_plain(cls, data: dict[str, Any]) -> Decision:
         """What `to_plain` gave."""
         candidates = tuple(Candidate(**one) for one in data["candidates"])
         return cls(candidates, int(data["chosen"]), float(data["budget"]), int(data["items"]))
 
 
-def choose(candidates: Sequence[Candidate], budget: float, items: int) -> Choice:
+def decide(candidates: Sequence[Candidate], budget: float, items: int) -> Decision:
     """The candidate with the least error at equal time; the quicker one of equals."""
     order = range(len(candidates))
     chosen = min(order, key=lambda k: (candidates[k].score(budget), candidates[k].seconds))
-    return Choice(tuple(candidates), chosen, budget, items)
+    return Decision(tuple(candidates), chosen, budget, items)
