@@ -48,6 +48,17 @@ def test_audio_rules(name):
     assert_same(lambda: bfx.BlackBox(bfx.load("pedalboard:Compressor"), audio_rule=AUDIO_RULES[name]()))
 
 
+def test_a_proxy_pulls_back_on_the_device_of_the_audio():
+    effect = bfx.load_proxy("pedalboard-eq").effect()
+
+    def layer():
+        return bfx.BlackBox(
+            effect, bfx.Auto(choice="surrogate"), audio_rule=bfx.Verified(choice="surrogate"), pool=bfx.Inline()
+        )
+
+    assert_same(layer)
+
+
 def test_graphs():
     def graph():
         room = bfx.Mix({"dry": None, "room": bfx.load("pedalboard:Reverb").only("room_size")}, level_db=(-40, 0))
