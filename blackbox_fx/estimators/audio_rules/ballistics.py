@@ -229,8 +229,8 @@ class _Search:
         self.dry, self.wet = x[:, start + drawn].ravel(), y[:, start + drawn].ravel()
         self.size = self._loud(self.wet)
         # the logarithm of the gain is straight on both sides of a bend, however steep, so it leads there from afar
-        heard = np.minimum(np.abs(self.dry) / self._loud(self.dry), 1.0)
-        self._trust: Floats = np.where(np.abs(self.wet) > _FLOOR, heard, 0.0)
+        loudness = np.minimum(np.abs(self.dry) / self._loud(self.dry), 1.0)
+        self._trust: Floats = np.where(np.abs(self.wet) > _FLOOR, loudness, 0.0)
         self._logs = np.log((np.abs(self.wet) + _SMALL) / (np.abs(self.dry) + _SMALL))
         self._level = functools.lru_cache(maxsize=8)(lambda times: times.level(self._x, rate))
 

@@ -92,9 +92,9 @@ class _Seeker:
         if other is not None and known:
             attempts.append((other.away(point), lambda: clip.curve(other.kind)))
         nearest = [attempt for _, attempt in sorted(attempts, key=lambda pair: pair[0])]
-        return nearest if known else [*nearest, lambda: self._anew(clip, point)]
+        return nearest if known else [*nearest, lambda: self._from_nothing(clip, point)]
 
-    def _anew(self, clip: Clip, point: Signal) -> Found:
+    def _from_nothing(self, clip: Clip, point: Signal) -> Found:
         found = clip.anywhere()
         exact = _exact(found, clip)
         self._searches += 1

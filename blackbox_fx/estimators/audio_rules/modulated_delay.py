@@ -66,8 +66,8 @@ class _DryWet(Model):
         self.line, self.dry, self.wet = line, dry, wet
 
     def _filter(self, signal: Signal, taps: Floats, sign: int) -> Signal:
-        heard = [(tap, sign * lag) for lag, tap in zip(_LAGS, taps.tolist(), strict=True) if tap]
-        return sum((tap * _shift(signal, lag) for tap, lag in heard), np.zeros_like(signal))
+        audible = [(tap, sign * lag) for lag, tap in zip(_LAGS, taps.tolist(), strict=True) if tap]
+        return sum((tap * _shift(signal, lag) for tap, lag in audible), np.zeros_like(signal))
 
     def push(self, u: Signal) -> Signal:
         """Both paths."""
@@ -221,8 +221,8 @@ def _filters(line: _Line, u: Signal, ju: Signal, lags: range) -> tuple[float, Fl
     weights = np.linalg.solve(gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram)), wanted)
     power = float(np.vdot(ju, ju)) + 1e-30
     left = (power - 2 * weights @ wanted + weights @ gram @ weights) / power
-    heard = np.where(np.abs(weights) > _INAUDIBLE * np.abs(weights).max(), weights, 0.0)
-    return float(left), heard[: len(lags)], heard[len(lags) :]
+    audible = np.where(np.abs(weights) > _INAUDIBLE * np.abs(weights).max(), weights, 0.0)
+    return float(left), audible[: len(lags)], audible[len(lags) :]
 
 
 @final

@@ -15,7 +15,7 @@ from blackbox_fx.estimators.audio_rules.probes import Echoes, Train
 _TRAIN = Train(spacing=2048)  # impulses as dense as the responses are long lose least
 _FASTEST = 0.0006  # cycles per sample
 _FEW = 12  # parts by whose amounts kernels are compared
-_UNHEARD = 1e-4  # share of the kernels' power that may be left out
+_NEGLIGIBLE = 1e-4  # share of the kernels' power that may be left out
 
 
 @final
@@ -66,17 +66,17 @@ def _parts(kernels: Signal) -> tuple[Signal, Floats]:
     powers, vectors = np.linalg.eigh(flat @ flat.T)
     order = np.argsort(powers)[::-1]
     rest = 1 - np.cumsum(powers[order]) / (powers.sum() + 1e-30)
-    few = order[: int(np.argmax(rest < _UNHEARD)) + 1]
+    few = order[: int(np.argmax(rest < _NEGLIGIBLE)) + 1]
     sizes = np.sqrt(np.maximum(powers[few], 1e-30))
     parts = (vectors[:, few] / sizes).T @ flat
     return parts.reshape(len(few), *kernels.shape[1:]), vectors[:, few] * sizes
 
 
-def _heard(kernels: Signal) -> int:
+def _audible_lags(kernels: Signal) -> int:
     """The lags after which kernels are as good as silent."""
     power = np.square(kernels).sum(axis=(0, 1))
     rest = 1 - np.cumsum(power) / (power.sum() + 1e-30)
-    return int(np.argmax(rest < _UNHEARD)) + 1
+    return int(np.argmax(rest < _NEGLIGIBLE)) + 1
 
 
 def _frequency(starts: Floats, amounts: Floats, length: int) -> float:
@@ -120,7 +120,7 @@ class MovingFilter(Modelled):
         starts, kernels = echoes.starts[whole].astype(np.float64), echoes.answers[whole][..., :reach]
         if len(starts) < 4:
             starts, kernels = echoes.starts.astype(np.float64), echoes.answers
-        parts, amounts = _parts(kernels[..., : _heard(kernels)])
+        parts, amounts = _parts(kernels[..., : _audible_lags(kernels)])
         frequency = _frequency(starts, amounts, length)
         phases = starts * frequency % 1.0
         order = np.argsort(phases)
