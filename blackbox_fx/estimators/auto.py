@@ -93,6 +93,11 @@ class Auto(Estimator):
         return self._shown[0] if self._shown else None
 
     @property
+    def pulls(self) -> bool:
+        """Whether the last comparison has chosen a proxy, alone or as a control variate."""
+        return self.decision is not None and self.decision.best.kind != "renders"
+
+    @property
     def in_use(self) -> str:
         """The estimator or the proxy that the last call used."""
         if self.decision is not None:
@@ -149,7 +154,7 @@ class Auto(Estimator):
 
     def _is_lost(self, call: Call) -> bool:
         """Whether the proxy that was chosen is not among those of the call, as where a run goes on elsewhere."""
-        return self.decision is not None and self.decision.best.kind != "renders" and not self._by_decision(call)
+        return self.pulls and not self._by_decision(call)
 
     def _compare(self, call: Call, cotangent: Tensor) -> None:
         found = compare(call, cotangent, call.surrogates, self.generator)
@@ -172,8 +177,7 @@ class Auto(Estimator):
         cost = base.cost(space)
         listed = [_candidate(type(base).__name__, "renders", error, cost, cost * found.render)]
         for k, surrogate in enumerate(call.surrogates):
-            # one pass serves audio too, where its gradient is wanted
-            name, seconds = surrogate_name(surrogate), float(found.seconds[k]) / (1 + call.pullbacks.audio)
+            name, seconds = surrogate_name(surrogate), float(found.seconds[k])
             off = float(found.fine_off[k] + found.coarse_off[k]) / power
             size = float(found.size[k])
             cosine = float(found.product[k]) / np.sqrt(power * size) if 0 < size < np.inf else 0.0

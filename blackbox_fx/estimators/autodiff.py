@@ -178,6 +178,11 @@ class Autodiff(Estimator):
         check_surrogate("function", function)
         self.function = function
 
+    @property
+    def pulls(self) -> bool:
+        """True."""
+        return True
+
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
         if not call.params.shape[1]:

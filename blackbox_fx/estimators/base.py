@@ -66,8 +66,8 @@ class Pullbacks:
     """The gradients that surrogates gave at one backward pass, so that audio and params share one pass of each.
 
     Args:
-        audio: whether this backward pass asks for the gradient of audio.
-        params: whether it asks for that of params.
+        audio: whether this backward pass will ask a surrogate for the gradient of audio.
+        params: whether it will ask one for that of params.
     """
 
     def __init__(self, audio: bool = False, params: bool = False) -> None:
@@ -229,6 +229,11 @@ class _State(bytes):
 
 class _Replicable(nn.Module):
     """A module that can be copied for each of several effects, and pickled into any process."""
+
+    @property
+    def pulls(self) -> bool:
+        """Whether the next gradient comes from a surrogate, so that one pass of it may serve audio and params."""
+        return False
 
     @property
     def in_use(self) -> str:

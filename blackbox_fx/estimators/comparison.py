@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.estimators.autodiff import surrogate_scores, surrogate_vjp
-from blackbox_fx.estimators.base import Call, Differentiable, Plan, Rows
+from blackbox_fx.estimators.autodiff import pull, surrogate_scores, surrogate_vjp
+from blackbox_fx.estimators.base import Call, Differentiable, Plan, Pullbacks, Rows
 from blackbox_fx.estimators.moves import Move, coarse_moves, pair, reaches
 
 STEP = 1e-3
@@ -35,7 +35,7 @@ class Comparison:
         size: squared gradient of each surrogate.
         doubt: standard error of each surrogate's error over the gradient, over items.
         render: seconds for each render.
-        seconds: for a gradient of each surrogate, for each item.
+        seconds: that each surrogate's gradient adds for each item, where it is asked for that of audio or is not.
         items: on which it was made.
     """
 
@@ -92,7 +92,7 @@ def compare(
     chosen = torch.randperm(len(call.params), generator=generator)[:_ITEMS]
     chosen = chosen[torch.from_numpy(~call.failed[chosen.numpy()])]
     part = _part(call, chosen)
-    cotangent = cotangent[chosen.to(cotangent.device)]
+    kept, cotangent = cotangent, cotangent[chosen.to(cotangent.device)]
     plan, moved, moves, owners, share = _probes(part, generator)
     began = time.perf_counter()
     scores = part.project(plan, cotangent)
@@ -104,7 +104,11 @@ def compare(
     here = part.here(cotangent)
     jumps = np.array([m.weight * (s - here[k]) for m, k, s in zip(moves, owners, scores[2 * n :], strict=True)])
     jumps = np.where(ok[owners], jumps, 0.0)
-    answers = [_answers(s, part, cotangent, moved, items, moves, owners) for s in surrogates]
+    whole = call.audio, kept
+    answers = [
+        _answers(s, part, cotangent, moved, items, moves, owners, call.pullbacks.find((s, *whole)) is not None)
+        for s in surrogates
+    ]
     power = _sums(np.square(true) / DIRECTIONS, items, len(ok)), _sums(share * jumps**2, owners, len(ok))
     total = float(power[0].sum() + power[1].sum())
     if not ok.any() or not total > 0 or not np.isfinite(total):
@@ -166,14 +170,13 @@ def _answers(
     items: Whole,
     moves: list[Move],
     owners: Whole,
+    gives_audio: bool,
 ) -> Answer:
     """What a surrogate says to directions and moves; NaN where it fails."""
     try:
-        surrogate_vjp(surrogate, dataclasses.replace(call), cotangent)  # the first pass may compile something
-        began = time.perf_counter()
-        both = dataclasses.replace(call, pullbacks=type(call.pullbacks)(audio=True, params=True))
-        slopes = surrogate_vjp(surrogate, both, cotangent).double().cpu().numpy()
-        seconds = (time.perf_counter() - began) / max(1, len(call.params))
+        _seconds(surrogate, call, cotangent, gives_audio)  # the first pass may compile something
+        seconds = _seconds(surrogate, call, cotangent, gives_audio) / max(1, len(call.params))
+        slopes = surrogate_vjp(surrogate, call, cotangent).double().cpu().numpy()
         along = np.einsum("nw,nw->n", slopes[items], moved) / (2 * STEP)
         if not moves:
             return along, np.zeros(0), seconds
@@ -184,6 +187,17 @@ def _answers(
         return np.full(len(moved), np.nan), np.full(len(moves), np.nan), 0.0
     jumps = np.array([m.weight for m in moves]) * (there - here[owners])
     return along, jumps, seconds
+
+
+def _seconds(surrogate: Differentiable, call: Call, cotangent: Tensor, gives_audio: bool) -> float:
+    """Seconds that the gradient of params adds to a pass of a surrogate that gives that of audio, or takes alone."""
+    spent = []
+    for params in (False, True) if gives_audio else (True,):
+        fresh = dataclasses.replace(call, pullbacks=Pullbacks())
+        began = time.perf_counter()
+        pull(surrogate, fresh, cotangent, audio=gives_audio, params=params)
+        spent.append(time.perf_counter() - began)
+    return max(0.0, spent[-1] - spent[0]) if gives_audio else spent[0]
 
 
 def _off(

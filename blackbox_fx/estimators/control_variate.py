@@ -67,6 +67,11 @@ class ControlVariate(Estimator):
         both, own = self.products.tolist()
         return both / own if own > 0 else 1.0
 
+    @property
+    def pulls(self) -> bool:
+        """True."""
+        return True
+
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
         plan = self.base.plan(call)

@@ -69,7 +69,10 @@ class _Render(torch.autograd.Function):
         )
         if len(audio) and ctx.failed.all():
             return grad_audio, grad_params, None, None, None
-        pullbacks = Pullbacks(grad_audio is not None, grad_params is not None)
+        pullbacks = Pullbacks(
+            grad_audio is not None and layer.audio_rule.pulls,
+            grad_params is not None and ctx.ahead is None and layer.estimator.pulls,
+        )
         if grad_audio is not None:
             call = layer.call_at(audio, params, output, ctx.failed, pullbacks)
             grad_audio = call.without_failed(layer.audio_rule.vjp(call, cotangent)).to(audio)

@@ -33,6 +33,11 @@ class Surrogate(AudioRule):
         check_surrogate("function", function)
         self.function = function
 
+    @property
+    def pulls(self) -> bool:
+        """True."""
+        return True
+
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to audio; see `AudioRule.vjp`."""
         grad = pull(self.function, call, cotangent, audio=True)[0]

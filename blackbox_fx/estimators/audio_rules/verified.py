@@ -110,6 +110,11 @@ class Verified(AudioRule):
         self._chosen: list[Modelled] = []  # with what they have found so far
 
     @property
+    def pulls(self) -> bool:
+        """Whether a surrogate was chosen."""
+        return self.certificate is not None and bool(self.certificate.surrogate)
+
+    @property
     def in_use(self) -> str:
         """The rules or the surrogate that were chosen."""
         return "Verified" if self.certificate is None else self.certificate.what
