@@ -263,7 +263,7 @@ def test_reasons_are_named():
     pure = Hosted("vst3:a", fresh=0, aba=0, leak=1e-7, repeat=0, random=0, ratio=1.2, used=3, excluded=1)
     leaky = dataclasses.replace(pure, address="vst3:b", leak=0.1)
     random = dataclasses.replace(pure, address="lv2:c", random=0.2, aba=0.3)
-    failed = hosts.measure("ladspa:no_such_label", 30)
+    failed = hosts.measure("ladspa:no_such_label", threading.Event(), 30)
     assert pure.pure and not pure.reason and "loud audio" in leaky.reason and "fresh to fresh" in random.reason
     assert "No LADSPA plugin" in failed.failure and not failed.pure
     first, second, _, everything = hosts.summarise([pure, leaky, random, failed])

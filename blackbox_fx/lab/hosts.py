@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
+import threading
+from collections.abc import Sequence
 from typing import Any, final
 
 from blackbox_fx import isolation
@@ -99,12 +97,12 @@ def installed(names: Sequence[str]) -> list[str]:
     return [address for found in scanning.installed(names).values() for address in found]
 
 
-def measure(address: str, deadline: float) -> Hosted:
+def measure(address: str, stop: threading.Event, deadline: float) -> Hosted:
     """Measures one effect in a process of its own, which must report something every `deadline` seconds."""
     reported: dict[str, Any] = {}
     failure = ""
     try:
-        reported = isolation.call(_WORKER, {"address": address}, deadline, reported.update)
+        reported = isolation.call(_WORKER, {"address": address}, deadline, reported.update, stop)
     except isolation.Failed as error:
         failure = f"it {error}"
     except isolation.Refused as error:
@@ -118,54 +116,6 @@ def measure(address: str, deadline: float) -> Hosted:
         fields[ours] = reported.get(theirs, math.nan)
     fields |= {"random": reported.get("random_error", math.nan), "latency": reported.get("latency_measured", math.nan)}
     return Hosted(address, failure=failure, notes="; ".join(reported.get("notes", ())), **fields)
-
-
-def survey(
-    addresses: Sequence[str],
-    deadline: float,
-    log: Path | None,
-    progress: Callable[[int, int, str], None],
-    at_once: int = 2,
-) -> Iterator[Hosted]:
-    """Measures effects, a few at once, each in its own process; those in the log are not measured again.
-
-    Args:
-        addresses: of the effects.
-        deadline: seconds without a report after which an effect is given up.
-        log: file to which one JSON line is added for each effect as it is measured.
-        progress: called with effects done, all effects, and the last one's address.
-        at_once: processes.
-    """
-    known = {hosted.address: hosted for hosted in read_log(log)} if log else {}
-    done = 0
-    for address in addresses:
-        if address in known:
-            done += 1
-            yield known[address]
-    remaining = [address for address in addresses if address not in known]
-    executor = ThreadPoolExecutor(at_once)
-    try:
-        for future in as_completed(executor.submit(measure, address, deadline) for address in remaining):
-            hosted = future.result()
-            if log:
-                with log.open("a") as file:
-                    file.write(json.dumps(dataclasses.asdict(hosted)) + "\n")
-            done += 1
-            progress(done, len(addresses), hosted.address)
-            yield hosted
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def read_log(log: Path) -> list[Hosted]:
-    """Reads earlier measurements; damaged lines are ignored."""
-    found = []
-    for line in log.read_text().splitlines() if log.exists() else ():
-        try:
-            found.append(Hosted(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return found
 
 
 @final

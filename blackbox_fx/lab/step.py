@@ -93,7 +93,7 @@ Way = tuple[str, Effect, Callable[[Pool], nn.Module]]
 def ways(addresses: Sequence[str]) -> list[Way]:
     """What is compared: layers as they come for addresses, or for the shipped proxies' effects, chains and twins."""
     named = [load(address) for address in addresses] or [load_proxy(name).effect() for name in SHIPPED]
-    found = [(DEFAULT, effect, _layer(effect)) for effect in named]
+    found = [layer_way(effect) for effect in named]
     if addresses:
         return found
     eq, comp, reverb = (load_proxy(f"pedalboard-{name}").effect() for name in ("eq", "compressor", "reverb"))
@@ -109,6 +109,11 @@ def ways(addresses: Sequence[str]) -> list[Way]:
         ("autodiff", TWINS["compressor"].effect(), lambda pool: TwinLayer([TWINS["compressor"]])),
         ("autodiff", both, lambda pool: TwinLayer(twins)),
     ]
+
+
+def layer_way(effect: Effect) -> Way:
+    """A layer of an effect as it comes."""
+    return DEFAULT, effect, _layer(effect)
 
 
 def _layer(effect: Effect, plain: bool = False) -> Callable[[Pool], nn.Module]:

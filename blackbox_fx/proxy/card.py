@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from blackbox_fx.proxy.model import Proxy
 
 VERSION = 1
-DRY = "dry at the best gain"  # the baseline that a proxy must beat
+DRY = "dry"  # the baseline that a proxy must beat
 LIMIT = 2**22  # bytes of card.json
 _MADE_WITH = ("blackbox_fx", "pedalboard", "dawdreamer", "torch")
 _WIDEST = 100_000  # columns
@@ -157,8 +157,8 @@ class Card:
         dry, cosine = self.baselines.get(DRY), self.scores.parameters.mean
         if dry is not None and not self.scores.sound.esr < dry.esr:
             return (
-                f"The proxy of {self.original.name} is worse (ESR {self.scores.sound.esr:.2g}) than the dry audio at "
-                f"its best gain ({dry.esr:.2g}); train it for longer, or narrow the effect's parameters."
+                f"The proxy of {self.original.name} is worse (ESR {self.scores.sound.esr:.2g}) than the dry audio "
+                f"({dry.esr:.2g}); train it for longer, or narrow the effect's parameters."
             )
         if cosine is not None and cosine < LEAST_COSINE:
             return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -234,7 +235,8 @@ def hosts(
     """Measure every installed plugin: purity, latency, parameters, and what hosting it costs."""
     from blackbox_fx.cli.bench.gradients import make_folder
     from blackbox_fx.errors import DataError
-    from blackbox_fx.lab.hosts import Hosted, installed, survey, surveyed_hosts
+    from blackbox_fx.lab.hosts import Hosted, installed, measure, surveyed_hosts
+    from blackbox_fx.lab.survey import survey
     from blackbox_fx.report.hosts import reason_table, summary_table, write_hosts_page
 
     folder = make_folder(out)
@@ -244,7 +246,8 @@ def hosts(
     found: list[Hosted] = []
     try:
         with show.bar("plugins") as progress:
-            found.extend(survey(addresses, deadline, folder / "hosts.jsonl" if folder else None, progress))
+            log = folder / "hosts.jsonl" if folder else None
+            found.extend(survey(addresses, partial(measure, deadline=deadline), Hosted, log, progress))
     except KeyboardInterrupt:
         show.err.print("stopped; start it again with the same --out to go on")
         raise

@@ -105,8 +105,8 @@ def baselines(held_out: HeldOutSet) -> dict[str, Sound]:
     call = dataclasses.replace(held_out.call(), params=torch.from_numpy(nearest).float())
     looked_up = torch.from_numpy(call.respond(batch.audio.numpy(), np.arange(len(points))))
     found = {
-        "dry": batch.audio,
-        DRY: best_gain(batch.audio, batch.wet),
+        DRY: batch.audio,
+        "dry at the best gain": best_gain(batch.audio, batch.wet),
         f"nearest of {_STORED} stored settings": looked_up,
     }
     return {name: sound(wet, held_out) for name, wet in found.items()}
