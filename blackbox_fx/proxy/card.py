@@ -153,12 +153,12 @@ class Card:
 
     @property
     def failure(self) -> str:
-        """Why the training has failed, a sentence, or "": worse than the dry audio, or wrong gradients."""
+        """Why the training has failed, a sentence, or "": worse than the dry audio or silence, or wrong gradients."""
         dry, cosine = self.baselines.get(DRY), self.scores.parameters.mean
-        if dry is not None and not self.scores.sound.esr < dry.esr:
+        if dry is not None and not self.scores.sound.esr < min(dry.esr, 1.0):
             return (
-                f"The proxy of {self.original.name} is worse (ESR {self.scores.sound.esr:.2g}) than the dry audio "
-                f"({dry.esr:.2g}); train it for longer, or narrow the effect's parameters."
+                f"The proxy of {self.original.name} (ESR {self.scores.sound.esr:.2g}) is worse than the dry audio "
+                f"({dry.esr:.2g}) or silence (1); train it for longer, or narrow the effect's parameters."
             )
         if cosine is not None and cosine < LEAST_COSINE:
             return (
