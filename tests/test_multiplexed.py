@@ -11,6 +11,7 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators import SPSA, Call, FiniteDifference, MultiplexedSPSA
 from blackbox_fx.estimators.base import carry_out
 from blackbox_fx.estimators.blocks import automatable, block_plan, segments, windows
+from blackbox_fx.estimators.directions import at_items
 from blackbox_fx.estimators.moves import reaches
 from blackbox_fx.runtime import Inline
 from blackbox_fx.space import Continuous, Integer, Space, Toggle
@@ -37,6 +38,14 @@ class Gains(Effect):
         each = [sum(w * float(v) for w, v in zip(self.weights, b.values(), strict=True)) for b in blocks]
         gain = np.repeat(each, hop)[: audio.shape[1]]
         return audio * np.concatenate([np.full(self.late, gain[0]), gain])[: audio.shape[1]].astype(np.float32)
+
+
+class LateAtTheTop(Gains):
+    """Gains whose effect comes late above a setting of .8."""
+
+    def process(self, request):
+        self.late = 3 * 4096 * (float(request.blocks[0]["p0"]) > 0.8)
+        return super().process(request)
 
 
 def flat(effect, rows, time=8192):
@@ -143,27 +152,49 @@ def test_on_a_rack_its_error_is_an_eighth_of_spsas_and_its_bias_small():
     assert np.square(estimates.mean(axis=0) - truth).sum() < 4 * noise + 0.05**2 * energy
 
 
-def test_a_check_costs_what_it_says_comes_every_200th_call_and_is_remembered():
-    one, g = flat(Gains(WEIGHTS), np.full((2, 5), 0.5), time=4 * 4096)
+def test_a_check_costs_what_it_says_comes_every_400th_call_and_is_remembered():
+    one, g = flat(Gains(WEIGHTS), np.full((8, 5), 0.5), time=4 * 4096)
     pool = RecordingPool()
     one = dataclasses.replace(one, pool=pool)
     multiplexed = MultiplexedSPSA(generator=seeded())
     assert "nothing" in multiplexed.reason
     multiplexed.vjp(one, g)
     renders = sum(map(len, pool.jobs))
-    assert 4 < renders - 4 <= 48 + 2 * 5
+    assert 16 < renders - 16 <= 8 * (24 + 2 * 5)
     assert "blocks of 4096" in repr(multiplexed) and "relative squared error" in multiplexed.reason
     pool.jobs.clear()
     other = MultiplexedSPSA(generator=seeded(7))
     other.load_state_dict(multiplexed.state_dict())
     later = multiplexed.vjp(one, g)
-    assert [len(job) for job in pool.jobs] == [4]
+    assert [len(job) for job in pool.jobs] == [16]
     assert torch.equal(other.vjp(one, g), later) and other.chosen == multiplexed.chosen
-    for _ in range(198):
+    for _ in range(398):
         multiplexed.vjp(one, g)
-    assert {len(job) for job in pool.jobs} == {4}
+    assert {len(job) for job in pool.jobs} == {16}
     multiplexed.vjp(one, g)
-    assert len(pool.jobs[-1]) == 4 and len(pool.jobs[-2]) == 8
+    assert len(pool.jobs) == 400 - 1 + 5 + 1
+
+
+def test_a_check_stands_for_the_whole_batch():
+    """Blocks are right for five quiet items of eight, and miss most of the gradient of three loud ones."""
+    one, g = flat(LateAtTheTop(WEIGHTS), np.repeat([[0.5] * 5, [0.9] * 5], [5, 3], axis=0), time=8 * 4096)
+    g[:5] *= 1e-3
+    for seed in range(4):
+        loud, quiet = MultiplexedSPSA(generator=seeded(seed)), MultiplexedSPSA(generator=seeded(seed))
+        loud.vjp(one, g)
+        quiet.vjp(*at_items(one, g, torch.arange(5)))
+        assert loud.chosen == "SPSA" and quiet.chosen.startswith("blocks")
+
+
+def test_small_batches_are_checked_more_rarely():
+    one, g = flat(Gains(WEIGHTS), np.full((1, 5), 0.5), time=4 * 4096)
+    multiplexed = MultiplexedSPSA(generator=seeded())
+    multiplexed.vjp(one, g)
+    assert multiplexed.ahead(one) is not None
+    multiplexed.recall(np.concatenate([[400], multiplexed.memory()[1:]]))
+    assert multiplexed.ahead(one) is not None
+    multiplexed.recall(np.concatenate([[3200], multiplexed.memory()[1:]]))
+    assert multiplexed.ahead(one) is None
 
 
 def test_what_comes_too_late_for_blocks_is_left_to_spsa():

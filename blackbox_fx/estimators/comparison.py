@@ -14,11 +14,17 @@ from torch import Tensor
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.autodiff import pull, surrogate_scores, surrogate_vjp
 from blackbox_fx.estimators.base import Call, Differentiable, Plan, Pullbacks, Rows
-from blackbox_fx.estimators.moves import Move, coarse_moves, pair, reaches
-
-STEP = 1e-3
-DIRECTIONS = 4  # for each item, and as many coarse moves
-_ITEMS = 8
+from blackbox_fx.estimators.directions import (
+    DIRECTIONS,
+    STEP,
+    Directions,
+    Whole,
+    draw_directions,
+    slopes,
+    slopes_of,
+    some_items,
+)
+from blackbox_fx.estimators.moves import Move, coarse_moves, reaches
 
 
 @final
@@ -89,25 +95,22 @@ def compare(
         surrogates: of the effect.
         generator: draws items, directions and moves.
     """
-    chosen = torch.randperm(len(call.params), generator=generator)[:_ITEMS]
-    chosen = chosen[torch.from_numpy(~call.failed[chosen.numpy()])]
-    part = _part(call, chosen)
-    kept, cotangent = cotangent, cotangent[chosen.to(cotangent.device)]
-    plan, moved, moves, owners, share = _probes(part, generator)
+    part, own = some_items(call, cotangent, generator)
+    directions = draw_directions(part, generator)
+    plan, moves, owners, share = _probes(part, directions, generator)
     began = time.perf_counter()
-    scores = part.project(plan, cotangent)
+    scores = part.project(plan, own)
     render = (time.perf_counter() - began) / max(1, len(plan.items))
-    n = len(moved)
-    ok = ~part.failed
-    items = plan.items[:n]
-    true = np.where(ok[items], scores[:n] - scores[n : 2 * n], 0.0) / (2 * STEP)
-    here = part.here(cotangent)
-    jumps = np.array([m.weight * (s - here[k]) for m, k, s in zip(moves, owners, scores[2 * n :], strict=True)])
+    ok, items = ~part.failed, directions.items
+    true = slopes(scores, directions, part.failed)
+    here = part.here(own)
+    ends = scores[2 * len(items) :]
+    jumps = np.array([m.weight * (s - here[k]) for m, k, s in zip(moves, owners, ends, strict=True)])
     jumps = np.where(ok[owners], jumps, 0.0)
-    whole = call.audio, kept
+    gives_audio = [call.pullbacks.find((s, call.audio, cotangent)) is not None for s in surrogates]
     answers = [
-        _answers(s, part, cotangent, moved, items, moves, owners, call.pullbacks.find((s, *whole)) is not None)
-        for s in surrogates
+        _answers(s, part, own, directions, moves, owners, gives)
+        for s, gives in zip(surrogates, gives_audio, strict=True)
     ]
     power = _sums(np.square(true) / DIRECTIONS, items, len(ok)), _sums(share * jumps**2, owners, len(ok))
     total = float(power[0].sum() + power[1].sum())
@@ -122,7 +125,6 @@ def compare(
     )
 
 
-Whole = NDArray[np.int64]
 Answer = tuple[Rows, Rows, float]  # along directions, at moves, and seconds for each item
 
 
@@ -133,19 +135,11 @@ def _sums(values: Rows, owners: Whole, count: int) -> Rows:
     return total
 
 
-def _part(call: Call, items: Tensor) -> Call:
-    audio, params, output = (x[items.to(x.device)] for x in (call.audio, call.params, call.output))
-    return dataclasses.replace(call, audio=audio, params=params, output=output)
-
-
-def _probes(call: Call, generator: torch.Generator) -> tuple[Plan, Rows, list[Move], Whole, Rows]:
-    """Both ends of random directions, the way between them; coarse moves, their items, and how many each stands for."""
+def _probes(call: Call, along: Directions, generator: torch.Generator) -> tuple[Plan, list[Move], Whole, Rows]:
+    """The renders of both ends of directions and of coarse moves; the moves, their items, how many each stands for."""
     space, points = call.effect.space, call.points
     batch, width = points.shape
     reach = reaches(space, STEP)
-    items = np.repeat(np.arange(batch), DIRECTIONS if reach.any() else 0)
-    signs = torch.randint(2, (len(items), width), generator=generator).numpy() * 2.0 - 1
-    plus, minus, moved = pair(space, space.snap(points)[items], signs * reach)
     moves: list[Move] = []
     owners: list[int] = []
     share: list[float] = []
@@ -158,16 +152,16 @@ def _probes(call: Call, generator: torch.Generator) -> tuple[Plan, Rows, list[Mo
     ends = np.array([move.point for move in moves]).reshape(len(moves), width)
     at = np.array(owners, np.int64)
     nothing = np.zeros((batch, width))
-    plan = Plan(np.concatenate([plus, minus, ends]), np.concatenate([items, items, at]), lambda scores, here: nothing)
-    return plan, moved, moves, at, np.array(share)
+    rows = np.concatenate([along.plus, along.minus, ends])
+    plan = Plan(rows, np.concatenate([along.items, along.items, at]), lambda scores, here: nothing)
+    return plan, moves, at, np.array(share)
 
 
 def _answers(
     surrogate: Differentiable,
     call: Call,
     cotangent: Tensor,
-    moved: Rows,
-    items: Whole,
+    directions: Directions,
     moves: list[Move],
     owners: Whole,
     gives_audio: bool,
@@ -176,15 +170,15 @@ def _answers(
     try:
         _seconds(surrogate, call, cotangent, gives_audio)  # the first pass may compile something
         seconds = _seconds(surrogate, call, cotangent, gives_audio) / max(1, len(call.params))
-        slopes = surrogate_vjp(surrogate, call, cotangent).double().cpu().numpy()
-        along = np.einsum("nw,nw->n", slopes[items], moved) / (2 * STEP)
+        gradient = surrogate_vjp(surrogate, call, cotangent).double().cpu().numpy()
+        along = slopes_of(gradient, directions, call.failed)
         if not moves:
             return along, np.zeros(0), seconds
         ends = np.stack([move.point for move in moves])
         there = surrogate_scores(surrogate, call, cotangent, ends, owners)
         here = surrogate_scores(surrogate, call, cotangent, call.points, np.arange(len(call.points)))
     except (AudioError, ParameterError):
-        return np.full(len(moved), np.nan), np.full(len(moves), np.nan), 0.0
+        return np.full(len(directions.items), np.nan), np.full(len(moves), np.nan), 0.0
     jumps = np.array([m.weight for m in moves]) * (there - here[owners])
     return along, jumps, seconds
 

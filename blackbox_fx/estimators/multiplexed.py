@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple, final
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from blackbox_fx.core import checks
 from blackbox_fx.estimators.base import Call, Plan, carry_out
 from blackbox_fx.estimators.blocks import automatable, block_plan, segments, sum_segments
+from blackbox_fx.estimators.directions import ITEMS, at_items, some_items
 from blackbox_fx.estimators.finite_difference import FiniteDifference
 from blackbox_fx.estimators.moves import Move, check_step, coarse_moves, most_moves, plan, reaches
 from blackbox_fx.estimators.spsa import SPSA, draw
@@ -20,8 +21,9 @@ from blackbox_fx.estimators.stochastic import Stochastic
 from blackbox_fx.space import Space
 
 _SHORTEST = 4096  # samples; shorter blocks than this were never best
-_DRAWS = 4  # of each candidate in a check
-_EVERY = 200  # calls from one check to the next
+_DRAWS = 8  # least in a check
+_COLUMNS = 128  # most in a check of more items
+_EVERY = 400  # calls from one check to the next, for batches that need not repeat an item in one
 _KEPT = 0.5  # least part of the gradient in the mean of a candidate's estimates
 _MARGIN = 0.7  # largest error of a candidate, over that of plain SPSA
 
@@ -52,15 +54,17 @@ class MultiplexedSPSA(Stochastic):
     passages.
 
     Blocks must be much longer than the effect's memory and the loss's longest window, and much shorter than the clip,
-    so their length is chosen by measurement. The first backward pass, and every 200th after it, takes one random item
-    and measures the relative squared error of each candidate against central differences, over 4 draws. Candidates are
-    up to four lengths from max(4096, window) upwards of which four blocks fit into the clip, and one-sided differences
-    for the best of them. The candidate with the least average error over checks is chosen; each check halves the weight
-    of earlier ones. Plain SPSA is chosen if no candidate has at most 0.7 of its error, which is measured too, or
-    computed for a linear function if that is less. Candidates whose mean has less than half of the gradient are
-    rejected, since an estimate of zero has an error of one, far below that of SPSA. A check costs up to 48 * pairs + 2
-    * columns renders; `chosen` and `reason` report its result. (A length derived from the effect's memory alone was no
-    better than a fixed 8192.)
+    so their length is chosen by measurement. The first backward pass, and every 400th after it (more rarely for batches
+    of less than 8), takes 8 random items, or as few as 4 of a wide space, and measures the relative squared error of
+    each candidate against central differences, over 2 draws. Candidates are up to four lengths from max(4096,
+    window) upwards of which four blocks fit into the clip, and one-sided differences for the best of them. The
+    candidate with the least average error over checks is chosen; each check halves the weight of earlier ones. Plain
+    SPSA is chosen if no candidate has at most 0.7 of its error, which is measured too, or computed for a linear
+    function if that is less. Candidates that keep less than half of the gradient are rejected, since an estimate of
+    zero has an error of one, far below that of SPSA. A check costs up to 24 * pairs + 2 * columns
+    renders for each of its items;
+    `chosen` and `reason` report its result. (A length derived from the effect's memory alone was no better than a fixed
+    8192.)
 
     An effect that cannot change during a clip is rendered in segments instead, which are then items of a batch for
     SPSA, each with a quarter of itself before it to run in: a quarter more audio, central differences only.
@@ -127,7 +131,7 @@ class MultiplexedSPSA(Stochastic):
         """The gradient with respect to params; see `Estimator.vjp`. Checks its own way first where that is due."""
         generator = self.draws()
         if self.fits(call):
-            if self._calls % _EVERY == 0:
+            if self._is_due(call):
                 self._check(call, cotangent, generator)
             self._calls += 1
         way, moves = self._best(call), self._moves(call, generator)
@@ -154,10 +158,13 @@ class MultiplexedSPSA(Stochastic):
     def ahead(self, call: Call) -> Plan | None:
         """The plan; None where a check is due, or segments are rendered."""
         if self.fits(call):
-            if self._calls % _EVERY == 0 or not automatable(call.effect):
+            if self._is_due(call) or not automatable(call.effect):
                 return None
             self._calls += 1
         return self.plan(call)
+
+    def _is_due(self, call: Call) -> bool:
+        return self._calls % (_EVERY * -(-_DRAWS // max(1, len(call.params)))) == 0
 
     def _fitting(self, call: Call) -> list[int]:
         most = call.audio.shape[-1] // 4
@@ -184,47 +191,43 @@ class MultiplexedSPSA(Stochastic):
         return way
 
     def _check(self, call: Call, cotangent: Tensor, generator: torch.Generator) -> None:
-        item = int(torch.randint(len(call.params), (), generator=generator))
-
-        def repeat(n: int) -> tuple[Call, Tensor]:
-            audio, params, output, repeated = (
-                x[item : item + 1].expand(n, *x.shape[1:]) for x in (call.audio, call.params, call.output, cotangent)
-            )
-            return dataclasses.replace(call, audio=audio, params=params, output=output), repeated
-
-        one, own = repeat(1)
-        truth = carry_out(FiniteDifference(self.step / 8).fine(one), one, own)
-        energy = float(truth.square().sum())
-        if not energy:
+        most = min(ITEMS, max(4, _COLUMNS // max(1, call.params.shape[1])))
+        part, own = some_items(call, cotangent, generator, most)
+        truth = carry_out(FiniteDifference(self.step / 8).fine(part), part, own)
+        draws = max(2, _DRAWS // max(1, len(truth)))
+        (part, own), truth = at_items(part, own, torch.arange(len(truth)).repeat(draws)), truth.repeat(draws, 1)
+        if not truth.any():
             return
-        draws, repeated = repeat(_DRAWS)
 
-        def error(estimates: Tensor) -> float:
-            return float((estimates - truth).square().sum(dim=1).mean()) / energy
+        def measure(estimate: Callable[[], Tensor]) -> tuple[float, float]:
+            """The squared error of an estimate, and what it keeps of the gradient; both over the squared gradient."""
+            known = part.failed.copy()
+            found = estimate()
+            there = torch.from_numpy(~part.failed)
+            part.failed[:] = known
+            energy = float(truth[there].square().sum()) or np.nan
+            off, kept = (found - truth)[there].square().sum(), (found * truth)[there].sum()
+            return float(off) / energy, float(kept) / energy
 
-        def measure(k: int) -> None:
-            draws.failed[:] = False
-            estimates = self._once(draws, repeated, self._ways[k], generator)[torch.from_numpy(~draws.failed)]
-            if not len(estimates):
-                return
-            kept = float((estimates @ truth[0]).mean()) / energy
-            self._errors[k] = _blend(self._errors[k], error(estimates) if kept > _KEPT else np.inf)
+        def enter(k: int) -> None:
+            error, kept = measure(lambda: self._once(part, own, self._ways[k], generator))
+            if np.isfinite(error):
+                self._errors[k] = _blend(self._errors[k], error if kept > _KEPT else np.inf)
 
         fitting = self._fitting(call)
         central = [k for k in fitting if self._ways[k].central]
         for k in central:
-            measure(k)
+            enter(k)
         best = self._ways[min(central, key=lambda k: self._errors[k])]
         for k in set(fitting) - set(central):
             if self._ways[k].length == best.length:
-                measure(k)
+                enter(k)
             else:
                 self._errors[k] = np.nan  # of other settings: what is not measured along would stay for ever
         linear = self._plain.error(int(np.count_nonzero(reaches(call.effect.space, self.step))))
-        draws.failed[:] = False
-        estimates = carry_out(self._plain.joint(draws, generator), draws, repeated)[torch.from_numpy(~draws.failed)]
-        if len(estimates):
-            self._plain_error = _blend(self._plain_error, min(linear, error(estimates)))
+        plain, _ = measure(lambda: carry_out(self._plain.joint(part, generator), part, own))
+        if np.isfinite(plain):
+            self._plain_error = _blend(self._plain_error, min(linear, plain))
 
     def _once(self, call: Call, cotangent: Tensor, way: Way, generator: torch.Generator) -> Tensor:
         if not automatable(call.effect):
