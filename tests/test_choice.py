@@ -281,6 +281,58 @@ def test_the_least_error_at_equal_time_wins_and_the_quicker_of_equals():
     assert decide([backwards, rough], 0.5, 1).best is rough
 
 
+def test_without_times_the_least_error_wins_and_of_equals_the_least_renders():
+    renders = Candidate("renders", "renders", 0.0, renders=4, seconds=0.1)
+    close = Candidate("close", "surrogate", 0.003, cosine=1.0, seconds=10.0)
+    astray = Candidate("astray", "surrogate", 0.2, cosine=0.9, seconds=0.01)
+    assert decide([renders, close, astray], 0.5, 1, timed=False).best is close
+    assert decide([renders, astray], 0.5, 1, timed=False).best is renders
+
+
+class Improves:
+    """A surrogate that is wrong at first."""
+
+    name = "improves"
+
+    def __init__(self):
+        self.right = False
+
+    def __call__(self, audio, params, sample_rate):
+        return EQ(audio, params if self.right else 1 - params, sample_rate)
+
+
+def training(steps, state=None, since=0):
+    """A run whose surrogate gets right at step 30; what was used at each step, its gradients, and its state there."""
+    surrogate, audio = Improves(), clips()
+    layer = bfx.BlackBox(
+        EQ.effect(),
+        bfx.Auto(choice="error", generator=torch.Generator().manual_seed(3)),
+        audio_rule=bfx.Verified(recheck=50, choice="error"),
+        pool=bfx.Inline(),
+        surrogates=[surrogate],
+    )
+    if state is not None:
+        layer.load_state_dict(state)
+    used, grads = [], []
+    for k in range(since, since + steps):
+        surrogate.right = k >= 30
+        x = audio.clone().requires_grad_()
+        p = settings(4, layer.width, seed=k).requires_grad_()
+        layer(x, p).square().sum().backward()
+        used.append((layer.estimator.in_use, layer.audio_rule.in_use))
+        grads.append(p.grad)
+    return used, grads, {name: value.clone() for name, value in layer.state_dict().items()}
+
+
+def test_a_surrogate_that_gets_right_takes_over_at_the_same_step_in_a_resumed_run():
+    used, grads, _ = training(64)
+    assert [params for params, _ in used].index("improves") == 60
+    assert [audio for _, audio in used].index("Surrogate(improves)") == 50
+    _, _, state = training(56)
+    again, resumed, _ = training(8, state, since=56)
+    assert again == used[56:] and all(map(torch.equal, resumed[:4], grads[56:60]))
+
+
 def test_what_is_no_surrogate_is_said():
     with pytest.raises(ParameterError, match="function of"):
         bfx.BlackBox(EQ.effect(), surrogates=[3])

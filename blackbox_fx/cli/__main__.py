@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from blackbox_fx.cli import effects, prepare, presets, profile, proxy
-from blackbox_fx.cli.bench import coverage, faults, gradients, timing
+from blackbox_fx.cli.bench import choice, coverage, faults, gradients, timing
 from blackbox_fx.errors import BlackBoxError
 from blackbox_fx.report import terminal as show
 from blackbox_fx.tasks.mixing import commands as mix
@@ -46,6 +46,7 @@ for command in (
     timing.step,
     timing.hosts,
     coverage.coverage,
+    choice.choice,
     gradients.gradients,
     gradients.chain,
     gradients.multiplexed,

@@ -28,6 +28,7 @@ from blackbox_fx.space import Space
 
 _log = logging.getLogger("blackbox_fx")
 _SHARE = 0.05  # of the renders of a run, for checks
+_NEED_SURROGATES = ("surrogate", "control variate")  # choices
 
 
 @final
@@ -49,8 +50,8 @@ class Auto(Estimator):
         renders: the most renders for each item of the batch.
         generator: draws for whichever is chosen, see `SPSA`; its state, what checks found and what was chosen are part
             of `state_dict`.
-        choice: "renders", "surrogate" or "control variate" fixes the choice, so that no measured time decides; None
-            measures.
+        choice: "renders", "surrogate" or "control variate" fixes the choice; "error" goes by measured errors alone, so
+            that it follows from the seed and the data, and a resumed run is the same run; None goes by error and time.
 
     Attributes:
         chosen: the estimator that the last call used; None before the first.
@@ -68,11 +69,11 @@ class Auto(Estimator):
         self,
         renders: int = 4,
         generator: torch.Generator | None = None,
-        choice: Literal["renders", "surrogate", "control variate"] | None = None,
+        choice: Literal["renders", "surrogate", "control variate", "error"] | None = None,
     ) -> None:
         super().__init__()
         self.renders = checks.whole("renders", renders, 3)
-        self.fixed = checks.one_of("choice", choice, (None, "renders", "surrogate", "control variate"))
+        self.fixed = checks.one_of("choice", choice, (None, "renders", "surrogate", "control variate", "error"))
         self.generator = make_generator(generator)
         # kept here as a module, so that what it measures is part of the state; the others remember nothing
         self.multiplexed = MultiplexedSPSA(generator=self.generator)
@@ -112,7 +113,7 @@ class Auto(Estimator):
 
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
-        if self.fixed not in (None, "renders"):
+        if self.fixed in _NEED_SURROGATES:
             require_surrogates(call)
         if self._is_due(call):
             self._compare(call, cotangent)
@@ -121,7 +122,7 @@ class Auto(Estimator):
         try:
             grad = estimator.vjp(call, cotangent)
         except AudioError as error:
-            if isinstance(estimator, Probing) or self.fixed not in (None, "renders"):
+            if isinstance(estimator, Probing) or self.fixed in _NEED_SURROGATES:
                 raise
             _log.warning("%s: %s Renders alone are used for this call.", call.effect.name, error)
             estimator, reason = self._by_renders(call)
@@ -162,8 +163,9 @@ class Auto(Estimator):
             return
         self._measured = found.blended(self._measured)
         candidates = self._candidates(call, self._measured)
-        allowed = [one for one in candidates if self.fixed in (None, one.kind)]
-        self.decision = decide(allowed, self.renders * self._measured.render, self._measured.items)
+        allowed = [one for one in candidates if self.fixed in (None, "error", one.kind)]
+        budget = self.renders * self._measured.render
+        self.decision = decide(allowed, budget, self._measured.items, timed=self.fixed != "error")
 
     def _candidates(self, call: Call, found: Comparison) -> list[Candidate]:
         space, power = call.effect.space, found.fine + found.coarse

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.autodiff import pull, surrogate_scores, surrogate_vjp
-from blackbox_fx.estimators.base import Call, Differentiable, Plan, Pullbacks, Rows
+from blackbox_fx.estimators.base import Call, Differentiable, Plan, Pullbacks, Rows, surrogate_name
 from blackbox_fx.estimators.directions import (
     DIRECTIONS,
     STEP,
@@ -33,6 +33,7 @@ class Comparison:
     """What a check found, as sums over directions and moves; shapes (surrogate,) or (), in units of the gradient.
 
     Args:
+        names: of the surrogates.
         fine: squared gradient of the columns that move by small steps.
         coarse: squared gradient of the others.
         fine_off: squared error of each surrogate in the former; infinite where it failed.
@@ -45,6 +46,7 @@ class Comparison:
         items: on which it was made.
     """
 
+    names: tuple[str, ...]
     fine: float
     coarse: float
     fine_off: Rows
@@ -67,11 +69,12 @@ class Comparison:
         fields: dict[str, Any] = {
             name: np.array(value) if isinstance(value, list) else value for name, value in plain.items()
         }
+        fields["names"] = tuple(plain["names"])
         return cls(**fields)
 
     def blended(self, old: Comparison | None) -> Comparison:
-        """With what an earlier check found, at half the weight."""
-        if old is None or old.fine_off.shape != self.fine_off.shape:
+        """With what an earlier check of the same surrogates found, at half the weight."""
+        if old is None or old.names != self.names:
             return self
         names = ("fine", "coarse", "fine_off", "coarse_off", "product", "size")
         sums = {name: getattr(self, name) + 0.5 * getattr(old, name) for name in names}
@@ -120,9 +123,9 @@ def compare(
     offs = [(a.sum(), b.sum(), p, s, _doubt(a + b, power[0] + power[1])) for a, b, p, s in found]
     columns = np.array(offs, np.float64).reshape(len(surrogates), 5).T
     passes = np.array([answer[2] for answer in answers])
-    return Comparison(
-        float(power[0].sum()), float(power[1].sum()), *columns, render=render, seconds=passes, items=int(ok.sum())
-    )
+    names = tuple(map(surrogate_name, surrogates))
+    sums = float(power[0].sum()), float(power[1].sum())
+    return Comparison(names, *sums, *columns, render=render, seconds=passes, items=int(ok.sum()))
 
 
 Answer = tuple[Rows, Rows, float]  # along directions, at moves, and seconds for each item

@@ -98,8 +98,18 @@ class Decision:
         return cls(candidates, int(data["chosen"]), float(data["budget"]), int(data["items"]))
 
 
-def decide(candidates: Sequence[Candidate], budget: float, items: int) -> Decision:
-    """The candidate with the least error at equal time; the quicker one of equals."""
-    order = range(len(candidates))
-    chosen = min(order, key=lambda k: (candidates[k].score(budget), candidates[k].seconds))
-    return Decision(tuple(candidates), chosen, budget, items)
+def decide(candidates: Sequence[Candidate], budget: float, items: int, timed: bool = True) -> Decision:
+    """The candidate with the least error at equal time; the quicker one of equals.
+
+    Args:
+        candidates: all that there are.
+        budget: seconds for each item within which time does not count.
+        items: on which they were measured.
+        timed: whether measured times count; else the least error, and of equals the one with the least renders.
+    """
+
+    def rank(k: int) -> tuple[float, float]:
+        one = candidates[k]
+        return (one.score(budget), one.seconds) if timed else (one.score(float("inf")), one.renders)
+
+    return Decision(tuple(candidates), min(range(len(candidates)), key=rank), budget, items)

@@ -72,7 +72,8 @@ class Verified(AudioRule):
 
     Where the best rule changes with the settings, up to three rules share one set of probes. Every call then chooses
     between them and a plain wire, by a probe that none was fitted to. Every `recheck` calls, the winner is certified
-    again at the settings that training visits; if it has become worse, all rules are tried again.
+    again at the settings that training visits; if it has become worse, all rules are tried again. Rules give way there
+    to a proxy that has got right in the meantime, see `Refresh`.
 
     The response of some effects to small changes is not proportional to them: bit crushers, pitch shifters and codecs
     have no derivative. This is distinguished from a lack of rules. The rules are then fitted to larger changes, which
@@ -84,7 +85,8 @@ class Verified(AudioRule):
     Args:
         threshold: a certified cosine below this causes one warning.
         recheck: calls between certifications; 0 for none.
-        choice: "surrogate" or "rules" fixes the choice, so that no measured time decides; None measures.
+        choice: "surrogate" or "rules" fixes the choice; "error" goes by measured cosines alone, so that no measured
+            time decides; None goes by both.
 
     Attributes:
         certificate: the result, after the first backward pass; None before. It is part of `state_dict`.
@@ -96,10 +98,10 @@ class Verified(AudioRule):
     wants_surrogates = True
 
     def __init__(
-        self, threshold: float = 0.9, recheck: int = 500, choice: Literal["surrogate", "rules"] | None = None
+        self, threshold: float = 0.9, recheck: int = 500, choice: Literal["surrogate", "rules", "error"] | None = None
     ) -> None:
         super().__init__()
-        self.fixed = checks.one_of("choice", choice, (None, "surrogate", "rules"))
+        self.fixed = checks.one_of("choice", choice, (None, "surrogate", "rules", "error"))
         if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
             raise ParameterError(f"threshold must be a cosine in [0, 1], got {threshold!r}.")
         if not isinstance(recheck, int) or recheck < 0:
@@ -181,6 +183,11 @@ class Verified(AudioRule):
             if surrogate is not None:
                 cosine, error, _ = certify_surrogates(trial, v, [surrogate], call.audio.device)[0]
             else:
+                better = self._best_surrogate(call, trial, v)
+                if better is not None and better.cosine >= _RIGHT:
+                    self._take(better)
+                    _log.info("Audio rule of %s: %s", call.effect.name, better)
+                    return
                 cosine, error = certify(trial, v, self._chosen, self.certificate.size)
             if cosine >= self.certificate.cosine - 0.1 - error:
                 return
@@ -243,7 +250,8 @@ class Verified(AudioRule):
         budget = _FORWARDS * 1e3 * (time.perf_counter() - began) / len(vs)
 
         def score(found: Certificate, ms: float) -> float:
-            return max(1 - found.cosine**2, EXACT) * max(1.0, ms / budget)
+            late = 1.0 if self.fixed == "error" else max(1.0, ms / budget)
+            return max(1 - found.cosine**2, EXACT) * late
 
         quicker = score(other, other.milliseconds[other.surrogate]) < score(rules, spent)
         both = dict(scores=rules.scores | other.scores, milliseconds={rules.what: spent} | other.milliseconds)

@@ -1,0 +1,134 @@
+"""Whether `Auto` is at least as good as `SPSA`: squared error of the gradient of params, at equal time."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.effects import Effect, load
+from blackbox_fx.estimators import SPSA, Auto, Estimator, Identity
+from blackbox_fx.lab.step import RATE, SHIPPED
+from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.learning.scoring.held_out import HeldOutSet
+from blackbox_fx.learning.scoring.scores import render_held_out
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.proxy.store import load_proxy
+from blackbox_fx.runtime import Inline
+
+_PAIRS = 2
+_ITEMS, _SECONDS = 8, 1.5
+_PEDALBOARD = (
+    "Chorus",
+    "Clipping",
+    "Compressor",
+    "Delay",
+    "Distortion",
+    "Gain",
+    "HighShelfFilter",
+    "HighpassFilter",
+    "LadderFilter",
+    "Limiter",
+    "NoiseGate",
+    "PeakFilter",
+    "Phaser",
+    "Reverb",
+)
+_ZAM = ("ZaMaximX2", "ZamAutoSat", "ZamComp", "ZamCompX2", "ZamDelay", "ZamEQ2", "ZamGEQ31", "ZamGate")
+
+
+def _waveform(wet: Tensor, target: Tensor) -> Tensor:
+    return (wet - target).square().mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"spectral": MultiResolutionSTFT(), "waveform": _waveform}
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """`Auto` beside `SPSA` with as many renders, on one effect and loss, over 8 clips and settings.
+
+    Args:
+        effect: its name.
+        loss: its name.
+        spsa, auto: squared error over the squared gradient, mean over draws.
+        doubt: standard error of the ratio of both.
+        spsa_ms, auto_ms: of a gradient, for each clip.
+        by: what `Auto` chose.
+    """
+
+    effect: str
+    loss: str
+    spsa: float
+    auto: float
+    doubt: float
+    spsa_ms: float
+    auto_ms: float
+    by: str
+
+    @property
+    def ratio(self) -> float:
+        """Error of `Auto` over that of `SPSA` at equal time: an error counts more as it takes longer, never less."""
+        return self.auto / self.spsa * max(1.0, self.auto_ms / self.spsa_ms)
+
+
+def compared_effects(addresses: Sequence[str]) -> list[Effect]:
+    """The effects of addresses; those of the shipped proxies, and 22 over their whole ranges, if there is none."""
+    if addresses:
+        return [load(address) for address in addresses]
+    listed = [*(f"pedalboard:{name}" for name in _PEDALBOARD), *(f"vst3:{name}" for name in _ZAM)]
+    return [*(load_proxy(name).effect() for name in SHIPPED), *map(load, listed)]
+
+
+def compare(effects: Sequence[Effect], draws: int, seed: int, progress: Progress = quiet) -> Iterator[Compared]:
+    """Compares both on each effect and loss; those without a known gradient are left out.
+
+    Args:
+        effects: with free parameters.
+        draws: gradients from each estimator.
+        seed: of the estimators.
+        progress: called with comparisons done, all, and the present one.
+    """
+    with Inline() as pool:
+        for done, (effect, loss) in enumerate((e, name) for e in effects for name in LOSSES):
+            progress(done, len(effects) * len(LOSSES), f"{effect.name}, {loss}")
+            held_out = render_held_out(effect, pool, RATE, _SECONDS, _ITEMS, LOSSES[loss])
+            if held_out.active.any():
+                yield _compare(held_out, loss, draws, seed)
+
+
+def _compare(held_out: HeldOutSet, loss: str, draws: int, seed: int) -> Compared:
+    effect, seeds = held_out.stream.effect, [torch.Generator().manual_seed(seed) for _ in range(2)]
+    spsa, spsa_ms = _errors(SPSA(_PAIRS, generator=seeds[0]), held_out, draws)
+    chosen = Auto(2 * _PAIRS, generator=seeds[1])
+    auto, auto_ms = _errors(chosen, held_out, draws)
+    ratio = auto.mean() / spsa.mean()
+    parts = [np.std(errors) / errors.mean() for errors in (spsa, auto)]
+    doubt = float(ratio * np.hypot(*parts) / np.sqrt(draws))
+    return Compared(effect.name, loss, float(spsa.mean()), float(auto.mean()), doubt, spsa_ms, auto_ms, chosen.in_use)
+
+
+def _errors(estimator: Estimator, held_out: HeldOutSet, draws: int) -> tuple[NDArray[np.float64], float]:
+    """Squared errors over the squared gradient, (draws,), and milliseconds for each clip; after a first gradient."""
+    layer = BlackBox(held_out.stream.effect, estimator, audio_rule=Identity(), pool=Inline(), sample_rate=RATE)
+    true, there = held_out.gradients, held_out.active
+    errors, spent = [], []
+    for _ in range(draws + 1):
+        params = held_out.batch.params.clone().requires_grad_()
+        wet = layer(held_out.batch.audio, params)
+        began = time.perf_counter()
+        wet.backward(held_out.cotangents)
+        spent.append(time.perf_counter() - began)
+        assert params.grad is not None
+        off = params.grad.double().numpy() - true
+        errors.append(np.square(off[there]).sum() / np.square(true[there]).sum())
+    return np.array(errors[1:]), 1e3 * statistics.median(spent[1:]) / len(true)
