@@ -103,7 +103,10 @@ class Auto(Estimator):
         """The estimator or the proxy that the last call used."""
         if self.decision is not None:
             return self.decision.best.name
-        return type(self.chosen or self).__name__
+        chosen = self.chosen
+        if isinstance(chosen, MultiplexedSPSA):
+            return "SPSA" if chosen.chosen == "SPSA" else f"MultiplexedSPSA, {chosen.chosen}"
+        return type(chosen or self).__name__
 
     def explain(self) -> str:
         """The table of what was compared; see `Decision.rows`."""

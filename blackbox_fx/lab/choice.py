@@ -15,7 +15,7 @@ from torch import Tensor
 
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.effects import Effect, load
-from blackbox_fx.estimators import SPSA, Auto, Estimator, Identity
+from blackbox_fx.estimators import SPSA, Auto, Estimator, FiniteDifference, Identity
 from blackbox_fx.lab.step import RATE, SHIPPED
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.learning.scoring.held_out import HeldOutSet
@@ -24,7 +24,8 @@ from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.proxy.store import load_proxy
 from blackbox_fx.runtime import Inline
 
-_PAIRS = 2
+_RENDERS = 4
+_FINER = 0.00125  # step of other central differences, on the [0, 1] axis
 _ITEMS, _SECONDS = 8, 1.5
 _PEDALBOARD = (
     "Chorus",
@@ -61,6 +62,7 @@ class Compared:
         effect: its name.
         loss: its name.
         spsa, auto: squared error over the squared gradient, mean over draws.
+        known: the same of central differences with two steps: below this, the truth is not known.
         doubt: standard error of the ratio of both.
         spsa_ms, auto_ms: of a gradient, for each clip.
         by: what `Auto` chose.
@@ -70,6 +72,7 @@ class Compared:
     loss: str
     spsa: float
     auto: float
+    known: float
     doubt: float
     spsa_ms: float
     auto_ms: float
@@ -77,8 +80,13 @@ class Compared:
 
     @property
     def ratio(self) -> float:
-        """Error of `Auto` over that of `SPSA` at equal time: an error counts more as it takes longer, never less."""
-        return self.auto / self.spsa * max(1.0, self.auto_ms / self.spsa_ms)
+        """Error of `Auto` over the one that `SPSA` would have in its time, which falls as the inverse of time."""
+        return max(self.auto, self.known) / max(self.spsa * self.spsa_ms / self.auto_ms, self.known)
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is worse by more than 10 %, beyond two standard errors."""
+        return self.ratio - 2 * self.doubt > 1.1
 
 
 def compared_effects(addresses: Sequence[str]) -> list[Effect]:
@@ -108,19 +116,22 @@ def compare(effects: Sequence[Effect], draws: int, seed: int, progress: Progress
 
 def _compare(held_out: HeldOutSet, loss: str, draws: int, seed: int) -> Compared:
     effect, seeds = held_out.stream.effect, [torch.Generator().manual_seed(seed) for _ in range(2)]
-    spsa, spsa_ms = _errors(SPSA(_PAIRS, generator=seeds[0]), held_out, draws)
-    chosen = Auto(2 * _PAIRS, generator=seeds[1])
+    pairs = max(n for n in range(1, _RENDERS // 2 + 1) if n == 1 or SPSA(n).cost(effect.space) <= _RENDERS)
+    spsa, spsa_ms = _errors(SPSA(pairs, generator=seeds[0]), held_out, draws)
+    chosen = Auto(_RENDERS, generator=seeds[1])
     auto, auto_ms = _errors(chosen, held_out, draws)
-    ratio = auto.mean() / spsa.mean()
+    finer = FiniteDifference(_FINER).vjp(held_out.call(), held_out.cotangents).double().numpy()
+    known = _error(finer, held_out)
     parts = [np.std(errors) / errors.mean() for errors in (spsa, auto)]
-    doubt = float(ratio * np.hypot(*parts) / np.sqrt(draws))
-    return Compared(effect.name, loss, float(spsa.mean()), float(auto.mean()), doubt, spsa_ms, auto_ms, chosen.in_use)
+    found = Compared(
+        effect.name, loss, float(spsa.mean()), float(auto.mean()), known, 0.0, spsa_ms, auto_ms, chosen.in_use
+    )
+    return dataclasses.replace(found, doubt=float(found.ratio * np.hypot(*parts) / np.sqrt(draws)))
 
 
 def _errors(estimator: Estimator, held_out: HeldOutSet, draws: int) -> tuple[NDArray[np.float64], float]:
     """Squared errors over the squared gradient, (draws,), and milliseconds for each clip; after a first gradient."""
     layer = BlackBox(held_out.stream.effect, estimator, audio_rule=Identity(), pool=Inline(), sample_rate=RATE)
-    true, there = held_out.gradients, held_out.active
     errors, spent = [], []
     for _ in range(draws + 1):
         params = held_out.batch.params.clone().requires_grad_()
@@ -129,6 +140,11 @@ def _errors(estimator: Estimator, held_out: HeldOutSet, draws: int) -> tuple[NDA
         wet.backward(held_out.cotangents)
         spent.append(time.perf_counter() - began)
         assert params.grad is not None
-        off = params.grad.double().numpy() - true
-        errors.append(np.square(off[there]).sum() / np.square(true[there]).sum())
-    return np.array(errors[1:]), 1e3 * statistics.median(spent[1:]) / len(true)
+        errors.append(_error(params.grad.double().numpy(), held_out))
+    return np.array(errors[1:]), 1e3 * statistics.median(spent[1:]) / len(held_out.gradients)
+
+
+def _error(gradient: NDArray[np.float64], held_out: HeldOutSet) -> float:
+    """The squared error over the squared gradient, where that is known."""
+    true, there = held_out.gradients, held_out.active
+    return float(np.square((gradient - true)[there]).sum() / np.square(true[there]).sum())

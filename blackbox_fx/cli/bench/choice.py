@@ -38,17 +38,19 @@ def choice(
             f"{c.spsa:.3g}",
             f"{c.auto:.3g}",
             f"{c.auto_ms / c.spsa_ms:.2f}",
-            f"{c.ratio:.2f} +- {c.doubt:.1g}",
+            f"{c.ratio:.2g} +- {c.doubt:.1g}",
         )
         for c in found
     ]
     show.table(
         f"Squared error over the squared gradient, 8 clips and settings, {draws} draws",
-        ("effect, loss", "Auto chose", "SPSA(2)", "Auto(4)", "time / SPSA's", "error at equal time / SPSA's"),
+        ("effect, loss", "Auto chose", "SPSA", "Auto(4)", "time / SPSA's", "error at equal time / SPSA's"),
         rows,
         numbers=4,
     )
-    worse = sum(c.ratio > 1.1 for c in found)
-    show.out.print(f"{worse} of {len(found)} are worse than SPSA by more than 10 %.", highlight=False)
+    worse = sum(c.is_worse for c in found)
+    show.out.print(
+        f"{worse} of {len(found)} are worse than SPSA by more than 10 %, beyond two standard errors.", highlight=False
+    )
     if folder is not None:
         write_csv(folder / "choice.csv", [dataclasses.asdict(c) | {"ratio": c.ratio} for c in found])
