@@ -1,6 +1,7 @@
 """A layer chooses between renders and proxies, by what it measures of both."""
 
 import copy
+import dataclasses
 import logging
 import pickle
 
@@ -16,6 +17,7 @@ from blackbox_fx.estimators.autodiff import surrogate_gradient, surrogate_vjp
 from blackbox_fx.estimators.base import Call
 from blackbox_fx.estimators.comparison import compare
 from blackbox_fx.estimators.decision import Candidate, decide
+from blackbox_fx.lab import choice as lab
 from blackbox_fx.space import Choice, Continuous, Space, Toggle
 from tests.cases import RATE, music
 
@@ -407,3 +409,13 @@ def test_members_of_a_chain_find_their_own_proxies():
     TWINS["compressor"](EQ(x, a, RATE), b, RATE).square().sum().backward()
     assert torch.nn.functional.cosine_similarity(audio.grad.flatten(), x.grad.flatten(), dim=0) > 0.999
     assert torch.nn.functional.cosine_similarity(params.grad.flatten(), p.grad.flatten(), dim=0) > 0.999
+
+
+def test_auto_is_compared_with_spsa_at_equal_time():
+    found = list(lab.compare([bfx.load("pedalboard:PeakFilter").fix(q=1)], 3, 0))
+    assert [c.loss for c in found] == ["spectral", "waveform"] and all(c.by == "FiniteDifference" for c in found)
+    assert all(c.auto < 0.1 < c.spsa and c.ratio < 0.5 and not c.is_worse for c in found)
+    even = dataclasses.replace(found[0], spsa=2.0, auto=2.0, known=0.01, doubt=0.01, spsa_ms=1.0, auto_ms=1.0)
+    assert even.ratio == 1 and dataclasses.replace(even, auto_ms=2.0).is_worse
+    assert not dataclasses.replace(even, auto_ms=2.0, by="SPSA").is_worse
+    assert not dataclasses.replace(even, auto=0.005, spsa=0.001).is_worse

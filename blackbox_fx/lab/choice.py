@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import final
@@ -85,8 +84,8 @@ class Compared:
 
     @property
     def is_worse(self) -> bool:
-        """Whether it is worse by more than 10 %, beyond two standard errors."""
-        return self.ratio - 2 * self.doubt > 1.1
+        """Whether it is worse by more than 10 %, beyond two standard errors, and not `SPSA` itself."""
+        return self.by != "SPSA" and self.ratio - 2 * self.doubt > 1.1
 
 
 def compared_effects(addresses: Sequence[str]) -> list[Effect]:
@@ -117,9 +116,8 @@ def compare(effects: Sequence[Effect], draws: int, seed: int, progress: Progress
 def _compare(held_out: HeldOutSet, loss: str, draws: int, seed: int) -> Compared:
     effect, seeds = held_out.stream.effect, [torch.Generator().manual_seed(seed) for _ in range(2)]
     pairs = max(n for n in range(1, _RENDERS // 2 + 1) if n == 1 or SPSA(n).cost(effect.space) <= _RENDERS)
-    spsa, spsa_ms = _errors(SPSA(pairs, generator=seeds[0]), held_out, draws)
-    chosen = Auto(_RENDERS, generator=seeds[1])
-    auto, auto_ms = _errors(chosen, held_out, draws)
+    plain, chosen = SPSA(pairs, generator=seeds[0]), Auto(_RENDERS, generator=seeds[1])
+    (spsa, spsa_ms), (auto, auto_ms) = _errors((plain, chosen), held_out, draws)
     finer = FiniteDifference(_FINER).vjp(held_out.call(), held_out.cotangents).double().numpy()
     known = _error(finer, held_out)
     parts = [np.std(errors) / errors.mean() for errors in (spsa, auto)]
@@ -129,19 +127,26 @@ def _compare(held_out: HeldOutSet, loss: str, draws: int, seed: int) -> Compared
     return dataclasses.replace(found, doubt=float(found.ratio * np.hypot(*parts) / np.sqrt(draws)))
 
 
-def _errors(estimator: Estimator, held_out: HeldOutSet, draws: int) -> tuple[NDArray[np.float64], float]:
-    """Squared errors over the squared gradient, (draws,), and milliseconds for each clip; after a first gradient."""
-    layer = BlackBox(held_out.stream.effect, estimator, audio_rule=Identity(), pool=Inline(), sample_rate=RATE)
-    errors, spent = [], []
-    for _ in range(draws + 1):
-        params = held_out.batch.params.clone().requires_grad_()
-        wet = layer(held_out.batch.audio, params)
-        began = time.perf_counter()
-        wet.backward(held_out.cotangents)
-        spent.append(time.perf_counter() - began)
-        assert params.grad is not None
-        errors.append(_error(params.grad.double().numpy(), held_out))
-    return np.array(errors[1:]), 1e3 * statistics.median(spent[1:]) / len(held_out.gradients)
+def _errors(
+    estimators: Sequence[Estimator], held_out: HeldOutSet, draws: int
+) -> list[tuple[NDArray[np.float64], float]]:
+    """For each estimator, in turns: squared errors over the squared gradient, (draws,), and milliseconds a clip."""
+    layers = [
+        BlackBox(held_out.stream.effect, one, audio_rule=Identity(), pool=Inline(), sample_rate=RATE)
+        for one in estimators
+    ]
+    errors, spent = np.zeros((2, len(layers), draws + 1))
+    for draw in range(draws + 1):  # the first may measure the effect
+        for k, layer in enumerate(layers):
+            params = held_out.batch.params.clone().requires_grad_()
+            wet = layer(held_out.batch.audio, params)
+            began = time.perf_counter()
+            wet.backward(held_out.cotangents)
+            spent[k, draw] = time.perf_counter() - began
+            assert params.grad is not None
+            errors[k, draw] = _error(params.grad.double().numpy(), held_out)
+    ms = 1e3 * np.median(spent[:, 1:], axis=1) / len(held_out.gradients)
+    return [(own[1:], float(each)) for own, each in zip(errors, ms, strict=True)]
 
 
 def _error(gradient: NDArray[np.float64], held_out: HeldOutSet) -> float:
