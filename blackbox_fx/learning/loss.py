@@ -13,6 +13,7 @@ from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.losses import MultiResolutionSTFT
 
 STFT = 0.5  # its weight beside the error-to-signal ratio
+_SOFT = 1e-4  # power of an output, relative to the input, below which errors count less
 _STILL = 1e-3  # mean squared change of a log spectrum that counts as one
 _FLOOR = 1e-3  # of magnitudes in it
 
@@ -34,7 +35,8 @@ class Loss(nn.Module):
     def forward(self, wet: Tensor, batch: Batch, draw: np.random.Generator) -> Tensor:
         """A scalar, for wet (batch, 1, time)."""
         scale = int(draw.integers(len(self.stft.windows)))
-        loss = esr(wet, batch.wet).mean() + STFT * self.stft(wet, batch.wet, scale)
+        least = _SOFT * batch.audio.square().mean(dim=(1, 2))
+        loss = esr(wet, batch.wet, least).mean() + STFT * self.stft(wet, batch.wet, scale)
         if not self.slopes:
             return loss
         window = self.stft.windows[scale]
