@@ -14,9 +14,9 @@ from blackbox_fx.learning.levels import level_distance
 from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.proxy.nets import ProxyNet, make_net
 
-_ROUNDS = (120, 200)  # steps; the better half takes part in the next round
+_ROUNDS = (100, 120, 200)  # steps; the better half takes part in the next round
 _RATE = 1e-2
-_TESTED = 4  # batches on which nets are compared
+_TESTED = 3  # batches of bursts, and as many of clips, on which nets are compared
 _SOFTER = 0.1
 _SOFT = 1e-4  # power of an output, relative to the input, below which errors count less
 _LEAST = 1e-6  # ratio that counts
@@ -30,12 +30,12 @@ def follows_level(stream: ClipStream) -> bool:
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
     loud = stream.bursts(0)
-    soft = stream.render(_SOFTER * loud.audio.numpy(), loud.params.double().numpy())
+    soft = stream.render((_SOFTER * loud.audio).numpy(), loud.params.double().numpy())
     return len(soft.wet) != len(loud.wet) or bool((esr(soft.wet / _SOFTER, loud.wet) > _LINEAR**2).any())
 
 
 def audition(stream: ClipStream, nets: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The net that learns an effect best in a few steps on bursts, by its error-to-signal ratio on others.
+    """The net that learns an effect best in a few steps on bursts, by its error-to-signal ratio on others and on clips.
 
     Args:
         stream: clips of the effect.
@@ -44,7 +44,8 @@ def audition(stream: ClipStream, nets: Sequence[Mapping[str, Any]]) -> Mapping[s
     Raises:
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
-    tests = [stream.bursts(sum(_ROUNDS) + number) for number in range(_TESTED)]
+    later = range(sum(_ROUNDS), sum(_ROUNDS) + _TESTED)
+    tests = [draw(number) for draw in (stream.bursts, stream.batch) for number in later]
     with torch.random.fork_rng(devices=[]), flushed():
         torch.manual_seed(stream.seed)
         tried = [_Candidate(config, stream) for config in nets]
@@ -55,7 +56,7 @@ def audition(stream: ClipStream, nets: Sequence[Mapping[str, Any]]) -> Mapping[s
                 for one in tried:
                     one.learn(batch)
             done += steps
-            tried = sorted(tried, key=lambda one: one.distance(tests))[: max(1, len(tried) // 2)]
+            tried = sorted(tried, key=lambda one: one.distance(tests))[: -(-len(tried) // 2)]
     return tried[0].config
 
 

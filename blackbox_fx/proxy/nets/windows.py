@@ -59,7 +59,7 @@ def _coming_max(x: Floats, ahead: int) -> NDArray[np.int64]:
 class _ComingMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, ahead: int) -> Tensor:
-        found = torch.from_numpy(_coming_max(*arrays(x), ahead))
+        found = torch.from_numpy(_coming_max(arrays(x)[0], ahead))
         ctx.save_for_backward(found)
         return x.gather(1, found)
 
