@@ -14,7 +14,7 @@ from blackbox_fx.learning.levels import level_distance
 from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.proxy.nets import ProxyNet, make_net
 
-_ROUNDS = (100, 120, 200)  # steps; the better half takes part in the next round
+_ROUNDS = (100, 120, 200)
 _RATE = 1e-2
 _TESTED = 3  # batches of bursts, and as many of clips, on which nets are compared
 _SOFTER = 0.1
@@ -34,23 +34,26 @@ def follows_level(stream: ClipStream) -> bool:
     return len(soft.wet) != len(loud.wet) or bool((esr(soft.wet / _SOFTER, loud.wet) > _LINEAR**2).any())
 
 
-def audition(stream: ClipStream, nets: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def audition(
+    stream: ClipStream, nets: Sequence[Mapping[str, Any]], rounds: Sequence[int] = _ROUNDS
+) -> Mapping[str, Any]:
     """The net that learns an effect best in a few steps on bursts, by its error-to-signal ratio on others and on clips.
 
     Args:
         stream: clips of the effect.
         nets: kind and arguments of each.
+        rounds: steps of each; the better half takes part in the next one.
 
     Raises:
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
-    later = range(sum(_ROUNDS), sum(_ROUNDS) + _TESTED)
+    later = range(sum(rounds), sum(rounds) + _TESTED)
     tests = [draw(number) for draw in (stream.bursts, stream.batch) for number in later]
     with torch.random.fork_rng(devices=[]), flushed():
         torch.manual_seed(stream.seed)
         tried = [_Candidate(config, stream) for config in nets]
         done = 0
-        for steps in _ROUNDS:
+        for steps in rounds:
             for number in range(done, done + steps):
                 batch = stream.bursts(number)
                 for one in tried:

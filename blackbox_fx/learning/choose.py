@@ -17,13 +17,14 @@ from blackbox_fx.proxy.recipe import ProxyRecipe
 _EXACT = 1e-3  # relative error below which an effect is linear, or memoryless
 _SHORT_S = 0.09  # the impulse response of a filter
 _LONGEST_S = 2.0
+_MOST_AHEAD = 2048  # samples
+_LIMITERS: list[dict[str, Any]] = [{}, {"detector": "power"}, {"clip": True}]
 _DYNAMICS: list[dict[str, Any]] = [
-    {"detector": "peak"},
     {"detector": "power"},
     {"detector": "window"},
     {"stages": 2, "clip": True},
     {"detector": "window", "gate": True},
-    {"detector": "peak", "gate": True, "hold": True},
+    {"gate": True, "hold": True},
 ]
 
 
@@ -56,7 +57,9 @@ def choose_among(profile: Profile, usual: Mapping[str, Any], stream: ClipStream)
     """
     if profile.memoryless < _EXACT or "tail_seconds" in usual or not follows_level(stream):
         return usual
-    return audition(stream, [usual, *({"kind": "dynamics", **one} for one in _DYNAMICS)])
+    ahead = min(profile.latency_reported, _MOST_AHEAD)
+    listed = [{"ahead": ahead, **one} for one in _LIMITERS] if ahead > 0 else _DYNAMICS
+    return audition(stream, [usual, *({"kind": "dynamics", **one} for one in listed)])
 
 
 def choose_objective(recipe: ProxyRecipe, profile: Profile, net: ProxyNet, stream: ClipStream) -> Objective[Any]:

@@ -21,6 +21,7 @@ _LEAST = 0.003  # is added to a place on a parameter's axis before its logarithm
 _SOFTEST, _HARDEST = 2.0, 0.005  # of a knee, in units of 20 dB
 _MOST_STAGES = 4
 _MOST_AHEAD = 4096  # samples
+_QUICK = 4.0  # a few numbers of their own keep up with the many of an MLP
 DETECTORS = ("peak", "power", "window")
 
 
@@ -90,18 +91,18 @@ class Level(nn.Module):
     def __init__(self, sample_rate: float, detector: str) -> None:
         super().__init__()
         self.sample_rate = sample_rate
-        # seconds in which the power falls and rises, or of the window
-        start = {"peak": [], "power": [0.01, 0.003], "window": [0.005]}[detector]
-        self.times = nn.Parameter(torch.tensor(start).log()) if start else None
+        # quarters of the logarithms of seconds in which the power falls and rises, or of the window
+        start = {"peak": [], "power": [0.005, 0.001], "window": [0.005]}[detector]
+        self.times = nn.Parameter(torch.tensor(start).log() / _QUICK) if start else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Of x (items, time)."""
         if self.times is None:
             return x.abs().clamp_min(SILENCE)
         if len(self.times) == 1:
-            power = moving_mean(x.square(), (self.times[0].exp() * self.sample_rate).clamp(1, x.shape[1]))
+            power = moving_mean(x.square(), ((_QUICK * self.times[0]).exp() * self.sample_rate).clamp(1, x.shape[1]))
         else:
-            fall, rise = coefficients(self.times.exp(), self.sample_rate).expand(len(x), 2).unbind(1)
+            fall, rise = coefficients((_QUICK * self.times).exp(), self.sample_rate).expand(len(x), 2).unbind(1)
             power = follow(x.square(), torch.zeros_like(fall), fall, rise)
         return power.clamp_min(SILENCE**2).sqrt()
 
