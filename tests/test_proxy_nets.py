@@ -23,6 +23,7 @@ from tests.cases import music
 RATE = 44100
 SMALL = {
     "structured": {"bands": 2, "capacitor": True, "tail_seconds": 0.05},
+    "dynamics": {"stages": 2, "gate": True},
     "tcn": {"channels": 4, "blocks": 2},
     "recurrent": {"hidden": 4},
 }

@@ -34,74 +34,86 @@ def ramp(level: Tensor, numbers: Tensor, latched: bool) -> Tensor:
 
 
 @compiled
-def _ramp(latched: bool, level: Floats, numbers: Floats) -> tuple[Floats, NDArray[np.int8]]:
-    """How far it is open; and 1 while it opens, 0 while it closes, 2 at the sample at which a hold ended."""
-    out, state = np.empty_like(level), np.empty(level.shape, np.int8)
+def _ramp(latched: bool, level: Floats, numbers: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """How far it is open, and whether it opens or stays open."""
+    out, opening = np.empty_like(level), np.empty(level.shape, np.bool_)
     for item in range(level.shape[0]):
         opens, closes, hold, up, down, g = numbers[item]
         on, left = g >= 1, np.float32(0)
         for t in range(level.shape[1]):
-            now, held = level[item, t], False
-            if now > (closes if on else opens):
+            if level[item, t] > (closes if on else opens):
                 on = True
-            elif on and not (latched and g < 1) and left <= 0:
-                on, held = False, hold >= 1 and t > 0 and level[item, t - 1] <= closes
+            elif not (latched and g < 1) and left <= 0:
+                on = False
             if on and g >= 1:
                 left -= 1
             g = min(g + up, np.float32(1)) if on else max(g - down, np.float32(0))
             if g < 1:
                 left = hold
-            out[item, t], state[item, t] = g, 2 if held else 1 if on else 0
-    return out, state
+            out[item, t], opening[item, t] = g, on
+    return out, opening
+
+
+@compiled
+def _delays(near: float, most: int, level: Floats, numbers: Floats, opening: NDArray[np.bool_]) -> Floats:
+    """Samples by which each turn moves for a unit of its threshold; -1 where a hold ended, 0 where nothing turns."""
+    out = np.zeros_like(level)
+    for item in range(level.shape[0]):
+        own, hold, closes, was = level[item], numbers[item, 2], numbers[item, 1], numbers[item, 5] >= 1
+        for t in range(level.shape[1]):
+            on, before = opening[item, t], was
+            was = on
+            if on == before:
+                continue
+            if before and hold >= 1 and t > 0 and own[t - 1] <= closes:
+                out[item, t] = -1
+                continue
+            edge, sign, first, last = numbers[item, int(before)], 1 - 2 * int(before), t, t
+            while first > max(0, t - most) and sign * (own[first - 1] - edge) > -near:
+                first -= 1
+            while last < min(len(own), t + most) and sign * (own[last] - edge) < near:
+                last += 1
+            out[item, t] = (last - first) / (2 * near)
+    return out
 
 
 @compiled
 def _ramp_back(
     latched: bool,
     near: float,
-    most: int,
-    state: NDArray[np.int8],
+    opening: NDArray[np.bool_],
     grad: Floats,
     level: Floats,
     numbers: Floats,
     out: Floats,
+    delays: Floats,
 ) -> tuple[Floats, Floats]:
     to_level, to_numbers = np.zeros_like(level), np.zeros(numbers.shape)
     for item in range(level.shape[0]):
-        hold, up, down, start = numbers[item, 2], numbers[item, 3], numbers[item, 4], numbers[item, 5]
-        free = hold < 1 and not latched and abs(numbers[item, 0] - numbers[item, 1]) < near
+        up, down, start = numbers[item, 3], numbers[item, 4], numbers[item, 5]
+        free = numbers[item, 2] < 1 and not latched and abs(numbers[item, 0] - numbers[item, 1]) < near
         carried, later = 0.0, 0.0  # later: what a later opening does at the end of its hold
         for t in range(level.shape[1] - 1, -1, -1):
             carried += grad[item, t]
             before = out[item, t - 1] if t > 0 else start
-            rises, rose = state[item, t] == 1, state[item, t - 1] == 1 if t > 0 else start >= 1
-            side = 1 if rose else 0
-            own, edge = level[item], numbers[item, side]
+            on, was = opening[item, t], opening[item, t - 1] if t > 0 else start >= 1
             step = carried * (min(before + up, np.float32(1)) - max(before - down, np.float32(0)))
             moved = 0.0
-            if state[item, t] == 2:
+            if free:
+                moved = -step / (2 * near) * (abs(level[item, t] - numbers[item, int(was)]) < near)
+            elif delays[item, t] < 0:
                 to_numbers[item, 2] += step
                 later += step
-            elif free and abs(own[t] - edge) < near:
-                moved = -step / (2 * near)
-            elif rises != rose and not free:
-                sign, first, last = 1.0 if rises else -1.0, t, t
-                while first > 0 and t - first < most and sign * (own[first - 1] - edge) > -near:
-                    first -= 1
-                while (
-                    last < len(level[item])
-                    and last - t < most
-                    and sign * (level[item, last] - numbers[item, side]) < near
-                ):
-                    last += 1
-                moved = (last - first) / (2 * near) * (later - step if rises else -step)
-                if rises:
-                    to_numbers[item, 3] -= later * (1 - before) / (up * up)
-                    later = 0.0
-            to_numbers[item, side] += moved
+            elif on and not was:
+                moved = delays[item, t] * (later - step)
+                to_numbers[item, 3] -= later * (1 - before) / (up * up)
+                later = 0.0
+            else:
+                moved = -delays[item, t] * step
+            to_numbers[item, int(was)] += moved
             to_level[item, t] = -moved
             if 0 < out[item, t] < 1:
-                to_numbers[item, 3 if rises else 4] += carried if rises else -carried
+                to_numbers[item, 4 - int(on)] += carried * (2 * int(on) - 1)
             else:
                 carried = 0.0
         to_numbers[item, 5] = carried
@@ -112,17 +124,16 @@ def _ramp_back(
 class _Ramp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, level: Tensor, numbers: Tensor, latched: bool) -> Tensor:
-        inputs = arrays(level.cpu(), numbers.cpu())
-        out, state = (torch.from_numpy(x) for x in _ramp(latched, *inputs))
-        ctx.save_for_backward(level, numbers, out, state)
+        out, opening = (torch.from_numpy(x) for x in _ramp(latched, *arrays(level.cpu(), numbers.cpu())))
+        ctx.save_for_backward(level, numbers, out, opening)
         ctx.latched = latched
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        level, numbers, out, state = ctx.saved_tensors
-        found = _ramp_back(
-            ctx.latched, _NEAR, _SEARCHED, state.numpy(), *arrays(grads[0].cpu(), level.cpu(), numbers.cpu(), out)
-        )
+        level, numbers, kept, opening = ctx.saved_tensors
+        grad, own, numbers, out = arrays(grads[0].cpu(), level.cpu(), numbers.cpu(), kept)
+        delays = _delays(_NEAR, _SEARCHED, own, numbers, opening.numpy())
+        found = _ramp_back(ctx.latched, _NEAR, opening.numpy(), grad, own, numbers, out, delays)
         return *(torch.from_numpy(x).to(level) for x in found), None
