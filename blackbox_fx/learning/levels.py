@@ -38,7 +38,7 @@ class LevelObjective(Objective[Batch]):
 
     def __init__(self, stream: ClipStream, slopes: float = 0.0) -> None:
         super().__init__(stream)
-        self._loss = Loss(slopes)
+        self._loss = Loss(slopes, robust=True)
 
     def batch(self, number: int) -> Batch:
         """Bursts or clips."""

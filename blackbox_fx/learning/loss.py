@@ -25,18 +25,23 @@ class Loss(nn.Module):
     Args:
         slopes: weight of the error in changes of the log spectrum from the first half of a batch to the second,
             relative to the effect's changes.
+        robust: whether distances above 1 count by their logarithm, for effects that are often silent.
     """
 
-    def __init__(self, slopes: float) -> None:
+    def __init__(self, slopes: float, robust: bool = False) -> None:
         super().__init__()
+        self.robust = robust
         self.stft = MultiResolutionSTFT(overlap=2)
         self.slopes = slopes
 
     def forward(self, wet: Tensor, batch: Batch, draw: np.random.Generator) -> Tensor:
         """A scalar, for wet (batch, 1, time)."""
         scale = int(draw.integers(len(self.stft.windows)))
-        least = _SOFT * batch.audio.square().mean(dim=(1, 2))
-        loss = esr(wet, batch.wet, least).mean() + STFT * self.stft(wet, batch.wet, scale)
+        ratios = esr(wet, batch.wet, _SOFT * batch.audio.square().mean(dim=(1, 2)))
+        spectra = self.stft(wet, batch.wet, scale)
+        if self.robust:
+            ratios, spectra = ratios.log1p(), spectra.log1p()
+        loss = ratios.mean() + STFT * spectra
         if not self.slopes:
             return loss
         window = self.stft.windows[scale]

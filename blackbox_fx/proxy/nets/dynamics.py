@@ -188,20 +188,17 @@ class Gate(nn.Module):
         super().__init__()
         self.sample_rate, self.hold = sample_rate, hold
         self.level = Level(sample_rate, detector)
-        # the level is followed falling and rising; seconds in which the gate opens and closes, and of its hold
-        self.times = Times(width, torch.tensor([1e-2, 1e-4, 2e-2, 1e-1, 1e-3]))
+        # seconds in which it opens and closes, and of its hold
+        self.times = Times(width, torch.tensor([2e-2, 1e-1, 1e-3]))
         # threshold, hysteresis, makeup, range; above 0 as far as it does the opposite
         self.curve = Steer(width, torch.tensor([-1.5, 0.0, 0.0, 2.0, 0.0]))
         self.first = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """Applies the gate to x (items, time), as p (items, width) says."""
-        times = self.times(p)
-        fall, rise = coefficients(times[:, :2], self.sample_rate).unbind(1)
-        opens, closes, stays = (times[:, 2:] * self.sample_rate).unbind(1)
+        opens, closes, stays = (self.times(p) * self.sample_rate).unbind(1)
         stays = stays if self.hold else torch.zeros_like(stays)
         threshold, gap, makeup, below, turned = self.curve(p).unbind(1)
-        smooth = follow(self.level(x), torch.full_like(fall, SILENCE), fall, rise)
         first = self.first.sigmoid().expand_as(gap)
         numbers = [
             threshold,
@@ -211,7 +208,7 @@ class Gate(nn.Module):
             1 / closes.clamp_min(1),
             first,
         ]
-        opened = ramp(smooth.log10(), torch.stack(numbers, 1), self.hold)
+        opened = ramp(self.level(x).log10(), torch.stack(numbers, 1), self.hold)
         turned = (turned + (turned.clamp(0, 1) - turned).detach())[:, None]
         opened = turned + (1 - 2 * turned) * opened
         floor = 10 ** -below.clamp_min(0)[:, None]
