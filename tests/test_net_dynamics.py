@@ -11,8 +11,9 @@ from blackbox_fx.effects import load
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.learning.audition import audition, follows_level
 from blackbox_fx.learning.choose import choose_among, choose_objective
-from blackbox_fx.learning.clips import ClipStream
+from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.learning.levels import Bursts, LevelObjective, level_distance
+from blackbox_fx.learning.loss import Loss
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.nets.dynamics import Dynamics, Gate, Knee
@@ -193,3 +194,23 @@ def test_linear_and_memoryless_effects_keep_their_usual_nets():
 def test_a_net_of_dynamics_has_the_stages_of_its_recipe():
     net = make_net({"kind": "dynamics", "stages": 3, "gate": True, "clip": True}, 2, RATE)
     assert isinstance(net, Dynamics) and len(net.gains) == 2 and net.gate is not None and net.ceiling is not None
+
+
+def test_limiters_with_latency_look_ahead(monkeypatch):
+    monkeypatch.setattr("blackbox_fx.learning.choose.audition", lambda stream, nets: nets[-1])
+    some, usual = stream(load("pedalboard:Limiter")), {"kind": "structured"}
+    profile = Profile("x", linear=1.0, memoryless=1.0, latency_reported=220)
+    assert choose_among(profile, usual, some)["ahead"] == 220
+    assert "ahead" not in choose_among(Profile("x", linear=1.0, memoryless=1.0), usual, some)
+    assert choose_among(profile, usual | {"tail_seconds": 1.0}, some) == usual | {"tail_seconds": 1.0}
+
+
+def test_silent_outputs_do_not_outweigh_others_in_a_robust_loss():
+    audio = mono(8000)[:, None]
+    silent, near = (Batch(audio, torch.zeros(2, 1), wet) for wet in (1e-4 * audio, 1.02 * audio))
+
+    def distance(batch, robust):
+        return float(Loss(0.0, robust)(audio, batch, np.random.default_rng(0)))
+
+    assert distance(silent, True) < 0.05 * distance(silent, False)
+    assert distance(near, True) == pytest.approx(distance(near, False), rel=0.1)

@@ -139,7 +139,7 @@ class Knee(nn.Module):
         detector, ahead: see `Dynamics`.
 
     References:
-        "Smoothing of the control signal without clipped output in digital peak limiters" (Haemaelaeinen, 2002).
+        "Smoothing of the control signal without clipped output in digital peak limiters" (Hämäläinen, 2002).
     """
 
     def __init__(self, width: int, sample_rate: float, detector: str, ahead: int) -> None:
