@@ -114,7 +114,7 @@ def test_a_gate_is_zam_gate_at_its_numbers(address: str):
     settings = {"attack_ms": attack, "release_ms": release, "threshold_db": threshold, "max_gate_close_db": closed}
     stage, span = Gate(1, RATE, "window", False), 1 - 10 ** (closed / 20)
     times = np.array([span * attack / 1000, span * release / 1000, 1e-3])
-    settle(stage, curve=[threshold / 20, 0.0, 0.0, -closed / 20, 0.0], times=times)
+    settle(stage, curve=[threshold / 20, 0.0, 0.0, -closed / 20, -1.0], times=times)
     assert stage.level.times is not None
     with torch.no_grad():
         stage.level.times.fill_(math.log(400 / RATE) / 4)

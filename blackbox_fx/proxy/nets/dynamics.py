@@ -190,7 +190,7 @@ class Gate(nn.Module):
         self.level = Level(sample_rate, detector)
         # seconds in which it opens and closes, and of its hold
         self.times = Times(width, torch.tensor([2e-2, 1e-1, 1e-3]))
-        # threshold, hysteresis, makeup, range; above 0 as far as it does the opposite
+        # threshold, hysteresis, makeup, range; how far it does the opposite, from 0 to 1
         self.curve = Steer(width, torch.tensor([-1.5, 0.0, 0.0, 2.0, 0.0]))
         self.first = nn.Parameter(torch.zeros(()))
 
@@ -209,7 +209,7 @@ class Gate(nn.Module):
             first,
         ]
         opened = ramp(self.level(x).log10(), torch.stack(numbers, 1), self.hold)
-        turned = (turned + (turned.clamp(0, 1) - turned).detach())[:, None]
+        turned = (8 * turned - 4).sigmoid()[:, None]
         opened = turned + (1 - 2 * turned) * opened
         floor = 10 ** -below.clamp_min(0)[:, None]
         return x * 10 ** makeup[:, None] * (floor + (1 - floor) * opened)
