@@ -14,13 +14,16 @@ from blackbox_fx.errors import ParameterError
 from blackbox_fx.learning.choose import choose_net
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.nets import NETS, make_net
-from blackbox_fx.proxy.nets.stages import Capacitor, Curve, Filter, Gain, Tail
+from blackbox_fx.proxy.nets.gains import Gain
+from blackbox_fx.proxy.nets.stages import Capacitor, Curve, Filter
 from blackbox_fx.proxy.nets.structured import Split
+from blackbox_fx.proxy.nets.tails import Tail
 from tests.cases import music
 
 RATE = 44100
 SMALL = {
     "structured": {"bands": 2, "capacitor": True, "tail_seconds": 0.05},
+    "dynamics": {"stages": 2, "gate": True},
     "tcn": {"channels": 4, "blocks": 2},
     "recurrent": {"hidden": 4},
 }

@@ -33,6 +33,7 @@ class Net(enum.StrEnum):
 
     AUTO = "auto"
     STRUCTURED = "structured"
+    DYNAMICS = "dynamics"
     TCN = "tcn"
     RECURRENT = "recurrent"
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+from blackbox_fx.learning.audition import audition, follows_level
 from blackbox_fx.learning.clips import ClipStream
+from blackbox_fx.learning.levels import LevelObjective
 from blackbox_fx.learning.objectives import ClipObjective, Objective, ResponseObjective
 from blackbox_fx.profiling import Profile
-from blackbox_fx.proxy.nets import ProxyNet, Structured
+from blackbox_fx.proxy.nets import Dynamics, ProxyNet, Structured
 from blackbox_fx.proxy.recipe import ProxyRecipe
 
 _EXACT = 1e-3  # relative error below which an effect is linear, or memoryless
 _SHORT_S = 0.09  # the impulse response of a filter
 _LONGEST_S = 2.0
+_MOST_AHEAD = 2048  # samples
+_LIMITERS: list[dict[str, Any]] = [{}, {"detector": "power"}, {"clip": True}]
+_DYNAMICS: list[dict[str, Any]] = [
+    {"detector": "power"},
+    {"detector": "window"},
+    {"stages": 2, "clip": True},
+    {"detector": "window", "gate": True},
+    {"gate": True, "hold": True},
+]
 
 
 def choose_net(profile: Profile) -> dict[str, Any]:
@@ -32,9 +44,29 @@ def choose_net(profile: Profile) -> dict[str, Any]:
     return net
 
 
+def choose_among(profile: Profile, usual: Mapping[str, Any], stream: ClipStream) -> Mapping[str, Any]:
+    """The usual net, or one of those for dynamics if the effect may be of that kind and that one learns it better.
+
+    Args:
+        profile: of the effect.
+        usual: what `choose_net` gave.
+        stream: clips of the effect.
+
+    Raises:
+        EffectError, WorkerDied, RenderTimeout: the effect failed.
+    """
+    if profile.memoryless < _EXACT or "tail_seconds" in usual or not follows_level(stream):
+        return usual
+    ahead = min(profile.latency_reported, _MOST_AHEAD)
+    listed = [{"ahead": ahead, **one} for one in _LIMITERS] if ahead > 0 else _DYNAMICS
+    return audition(stream, [usual, *({"kind": "dynamics", **one} for one in listed)])
+
+
 def choose_objective(recipe: ProxyRecipe, profile: Profile, net: ProxyNet, stream: ClipStream) -> Objective[Any]:
-    """Impulse responses if they describe the effect completely and the net is a filter; clips otherwise."""
+    """Impulse responses if they describe the effect completely and the net is a filter; else clips, or also bursts."""
     linear = profile.linear < _EXACT and profile.time_invariant < _EXACT
     if recipe.impulses and linear and isinstance(net, Structured) and net.is_filter:
         return ResponseObjective(stream)
+    if isinstance(net, Dynamics):
+        return LevelObjective(stream, recipe.slopes)
     return ClipObjective(stream, recipe.slopes)

@@ -20,6 +20,8 @@ _PEAK_DB = (-24.0, 0.0)  # of clips
 _EDGE = 0.06  # settings are drawn this far beyond either end of the range and clipped, so that ends are more frequent
 _NEARBY = 0.08  # on the [0, 1] axis
 _IMPULSE = 0.25  # its height
+_TONES_HZ, _NOISE = (150.0, 5000.0), 0.3  # of bursts; the noise's deviation
+_BURST_S, _BURST_DB = (0.02, 0.4), (-80.0, 0.0)  # lengths and levels of bursts
 
 
 class Batch(NamedTuple):
@@ -34,6 +36,19 @@ class Batch(NamedTuple):
     audio: Tensor
     params: Tensor
     wet: Tensor
+
+
+def _bursts(length: int, sample_rate: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Noise or a tone, (time,), with a level that jumps."""
+    hz = np.exp(rng.uniform(*np.log(_TONES_HZ)))
+    tone = np.sin(2 * np.pi * hz / sample_rate * np.arange(length))
+    carrier = tone if rng.random() < 0.5 else _NOISE * rng.standard_normal(length)
+    level, t = np.empty(length), 0
+    while t < length:
+        until = t + int(sample_rate * np.exp(rng.uniform(*np.log(_BURST_S))))
+        level[t:until] = 10 ** (rng.uniform(*_BURST_DB) / 20)
+        t = until
+    return (carrier * level).astype(np.float32)
 
 
 @final
@@ -83,6 +98,29 @@ class ClipStream:
         if half:
             audio[half : 2 * half] = audio[:half]
             points[half : 2 * half] = self._nearby(points[:half], rng)
+        return self.render(audio, points, half)
+
+    def bursts(self, number: int) -> Batch:
+        """Noise and tones whose level jumps, as many as there are clips in a batch, at random settings.
+
+        Raises:
+            EffectError, WorkerDied, RenderTimeout: the effect failed.
+        """
+        rng = np.random.default_rng([self.seed, number, 2])
+        audio = np.stack([_bursts(self.clips.length, self.clips.sample_rate, rng) for _ in range(self.size)])
+        return self.render(audio[:, None], self.settings(self.size, rng))
+
+    def render(self, audio: NDArray[np.float32], points: NDArray[np.float64], half: int = 0) -> Batch:
+        """Renders audio at points, both as many as there are clips in a batch; failures are missing.
+
+        Args:
+            audio: (batch, 1, time).
+            points: (batch, width).
+            half: items of which the one so many later is missing too.
+
+        Raises:
+            EffectError, WorkerDied, RenderTimeout: the effect failed.
+        """
         job = Job(self.effect, audio, points, np.arange(self.size), self.clips.sample_rate)
         wet = self.pool.map(job)
         ok = ~job.failed

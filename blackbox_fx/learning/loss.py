@@ -13,6 +13,7 @@ from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.losses import MultiResolutionSTFT
 
 STFT = 0.5  # its weight beside the error-to-signal ratio
+_SOFT = 1e-4  # power of an output, relative to the input, below which errors count less
 _STILL = 1e-3  # mean squared change of a log spectrum that counts as one
 _FLOOR = 1e-3  # of magnitudes in it
 
@@ -24,17 +25,23 @@ class Loss(nn.Module):
     Args:
         slopes: weight of the error in changes of the log spectrum from the first half of a batch to the second,
             relative to the effect's changes.
+        robust: whether distances above 1 count by their logarithm, for effects that are often silent.
     """
 
-    def __init__(self, slopes: float) -> None:
+    def __init__(self, slopes: float, robust: bool = False) -> None:
         super().__init__()
+        self.robust = robust
         self.stft = MultiResolutionSTFT(overlap=2)
         self.slopes = slopes
 
     def forward(self, wet: Tensor, batch: Batch, draw: np.random.Generator) -> Tensor:
         """A scalar, for wet (batch, 1, time)."""
         scale = int(draw.integers(len(self.stft.windows)))
-        loss = esr(wet, batch.wet).mean() + STFT * self.stft(wet, batch.wet, scale)
+        ratios = esr(wet, batch.wet, _SOFT * batch.audio.square().mean(dim=(1, 2)))
+        spectra = self.stft(wet, batch.wet, scale)
+        if self.robust:
+            ratios, spectra = ratios.log1p(), spectra.log1p()
+        loss = ratios.mean() + STFT * spectra
         if not self.slopes:
             return loss
         window = self.stft.windows[scale]

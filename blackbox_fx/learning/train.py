@@ -19,7 +19,7 @@ from blackbox_fx.data.clips import Source
 from blackbox_fx.data.composer import compose
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import DataError, ParameterError
-from blackbox_fx.learning.choose import choose_net, choose_objective
+from blackbox_fx.learning.choose import choose_among, choose_net, choose_objective
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.fit import BUDGET, TrainingLog, fit, flushed
 from blackbox_fx.learning.scoring.scores import baselines, measure, render_held_out
@@ -35,6 +35,8 @@ from blackbox_fx.training.run import Run
 
 _SONGS, _SONG_S = 64, 6.0
 _RINGING_S = 2.0
+_TRIED_S = 0.375  # of clips on which nets are tried
+_AUDITION_MINUTES = 1.0  # of a training for which nets are tried
 _EVALUATED = 32  # held-out renders that decide which weights are best
 _EVALUATED_SEED = 1_000_000_000
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # these errors name no file
@@ -105,6 +107,8 @@ def train_proxy(
             )
     with _held(Path(out)) as run:
         _require_same_training(run, recipe)
+        if run.state is not None and not recipe.net:
+            recipe = dataclasses.replace(recipe, net=tomllib.loads(run.state["recipe"]).get("net", {}))
         return _train(recipe, effect, run.folder, songs, progress, scored)
 
 
@@ -153,10 +157,6 @@ def _train(
     progress(0, 1, f"measuring {effect.name}")
     found = profile(effect)
     net_config = dict(recipe.net) or choose_net(found)
-    recipe = dataclasses.replace(recipe, net=net_config)
-    with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
-        torch.manual_seed(recipe.seed)
-        net = make_net(net_config, effect.space.width, rate)
     if songs is None:
         songs = []
         for k in range(_SONGS):
@@ -166,6 +166,14 @@ def _train(
     with Processes(1, on_failure="skip") if effect.native else Inline() as pool:
         arguments = effect, songs[:-count] or songs, pool, recipe.seconds, recipe.batch, recipe.seed
         stream = ClipStream(*arguments, paired=recipe.slopes > 0)
+        if not recipe.net and recipe.minutes >= _AUDITION_MINUTES and not recipe.steps:
+            progress(0, 1, "trying nets")
+            briefly = ClipStream(effect, songs, pool, _TRIED_S, recipe.batch, recipe.seed)
+            net_config = dict(choose_among(found, net_config, briefly))
+        recipe = dataclasses.replace(recipe, net=net_config)
+        with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
+            torch.manual_seed(recipe.seed)
+            net = make_net(net_config, effect.space.width, rate)
         net.init_from_response(stream.ringing(_RINGING_S))
         evaluated = ClipStream(effect, songs[-count:], pool, recipe.seconds, _EVALUATED, _EVALUATED_SEED).batch(0)
         log = fit(net, choose_objective(recipe, found, net, stream), evaluated, recipe, out, progress)

@@ -17,6 +17,7 @@ from blackbox_fx.estimators.base import Differentiable
 from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.losses import MultiResolutionSTFT
 
+_SILENCE = 1e-9  # power, -90 dB
 _ACTIVE = 0.02  # of the median length of known gradients; below, the effect does nothing at that setting
 _STEPS = (0.02, 0.005, 0.00125)  # of the central differences, on the [0, 1] axis
 # least cosine and ratio of lengths of the gradients at neighbouring steps; at a kink the cosine is less, at a jump a
@@ -24,10 +25,16 @@ _STEPS = (0.02, 0.005, 0.00125)  # of the central differences, on the [0, 1] axi
 _KNOWN, _AS_LONG = 0.9, 0.5
 
 
-def esr(wet: Tensor, target: Tensor) -> Tensor:
-    """Error-to-signal ratio of every item, (batch,): power of the difference over that of the target."""
-    error, power = (x.square().sum(dim=(1, 2)) for x in (wet - target, target))
-    return error / power.clamp_min(1e-9)
+def esr(wet: Tensor, target: Tensor, least: Tensor | float = _SILENCE) -> Tensor:
+    """Error-to-signal ratio of every item, (batch,): power of the difference over that of the target.
+
+    Args:
+        wet: (batch, channel, time).
+        target: the same.
+        least: power, (batch,), that a softer target counts as; -90 dB if not given.
+    """
+    error, power = (x.square().mean(dim=(1, 2)) for x in (wet - target, target))
+    return error / torch.maximum(power, torch.as_tensor(least))
 
 
 def best_gain(audio: Tensor, target: Tensor) -> Tensor:

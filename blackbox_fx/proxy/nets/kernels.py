@@ -14,6 +14,12 @@ from blackbox_fx.dsp import kernels
 from blackbox_fx.estimators.audio_rules.envelopes import compiled
 
 Floats = NDArray[np.float32]
+SILENCE = 1e-7  # the lowest level, and the one before the clip
+_FROM, _TO, _SHIFT = -24, 6, 15  # octaves of a table, and bits of a float32 between its knots: 256 an octave
+_FIRST = (127 + _FROM) << 23  # the bits of the first knot
+KNOTS = ((_TO - _FROM) << (23 - _SHIFT)) + 1
+LEVELS = ((np.arange(KNOTS, dtype=np.int64) << _SHIFT) + _FIRST).astype(np.int32).view(np.float32)
+_PER_LEVEL = (1 / np.diff(LEVELS.astype(np.float64))).astype(np.float32)
 
 
 def follow(x: Tensor, start: Tensor, fall: Tensor, rise: Tensor) -> Tensor:
@@ -21,34 +27,53 @@ def follow(x: Tensor, start: Tensor, fall: Tensor, rise: Tensor) -> Tensor:
 
     float32 on the CPU; elsewhere it is that of `dsp`, which also has second derivatives.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32:
+    if not is_compiled(x):
         return kernels.follow(x, start, fall, rise)
     return _Follow.apply(x, start, fall, rise)
 
 
-def interpolate(place: Tensor, table: Tensor) -> Tensor:
-    """Values between the knots of tables.
+def coefficients(seconds: Tensor, rate: float) -> Tensor:
+    """Of one-pole filters with these time constants."""
+    return -torch.expm1(-1 / (rate * seconds.clamp_min(1e-6)))
+
+
+def look_up(level: Tensor, table: Tensor) -> Tensor:
+    """A function of the level, straight between knots.
 
     Args:
-        place: (items, time), in knots from 0 on; beyond the ends, the table goes on straight.
-        table: (items, knots).
+        level: (items, time), at least 0; beyond the first and the last knot, the function is constant.
+        table: (items, KNOTS), the function at `LEVELS`: a knot in each 0.02 dB.
     """
-    if place.device.type == "cpu" and place.dtype == torch.float32:
-        return _Interpolate.apply(place, table)
-    low = place.detach().floor().clamp(0, table.shape[1] - 2).long()
+    if is_compiled(level):
+        return _LookUp.apply(level, table)
+    levels = torch.from_numpy(LEVELS).to(level)
+    level = level.clamp(levels[0], levels[-1])
+    low = ((level.detach().float().view(torch.int32) - _FIRST) >> _SHIFT).clamp(0, KNOTS - 2).long()
     below, above = table.gather(1, low), table.gather(1, low + 1)
-    return below + (above - below) * (place - low)
+    return below + (above - below) * (level - levels[low]) * torch.from_numpy(_PER_LEVEL).to(level)[low]
+
+
+def is_compiled(x: Tensor) -> bool:
+    """Whether there are kernels for it."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 @compiled
 def _follow(x: Floats, start: Floats, fall: Floats, rise: Floats) -> Floats:
     out = np.empty_like(x)
     for item in range(x.shape[0]):
-        e = np.float64(start[item])
-        for t in range(x.shape[1]):
-            off = x[item, t] - e
-            e += (fall[item] if off < 0 else rise[item]) * off
-            out[item, t] = e
+        e, down, up = np.float64(start[item]), np.float64(fall[item]), np.float64(rise[item])
+        # a larger step upwards is the larger of both results, so that nothing has to be predicted
+        if up >= down:
+            for t in range(x.shape[1]):
+                now = np.float64(x[item, t])
+                e = max(e * (1 - down) + now * down, e * (1 - up) + now * up)
+                out[item, t] = e
+        else:
+            for t in range(x.shape[1]):
+                now = np.float64(x[item, t])
+                e = min(e * (1 - down) + now * down, e * (1 - up) + now * up)
+                out[item, t] = e
     return out
 
 
@@ -59,50 +84,64 @@ def _follow_back(
     to_x, to_start = np.empty_like(x), np.empty_like(start)
     to_fall, to_rise = np.zeros_like(start), np.zeros_like(start)
     for item in range(x.shape[0]):
+        down, up = np.float64(fall[item]), np.float64(rise[item])
         carried, falling, rising = 0.0, 0.0, 0.0
         for t in range(x.shape[1] - 1, -1, -1):
             carried += grad[item, t]
-            off = x[item, t] - (out[item, t - 1] if t > 0 else start[item])
-            if off < 0:
-                falling += carried * off
-                c = fall[item]
-            else:
-                rising += carried * off
-                c = rise[item]
-            to_x[item, t] = c * carried
-            carried *= 1.0 - c
+            off = np.float64(x[item, t]) - (out[item, t - 1] if t > 0 else start[item])
+            below = min(off, 0.0)
+            falling += carried * below
+            rising += carried * (off - below)
+            moved = (down if off < 0 else up) * carried
+            to_x[item, t] = moved
+            carried -= moved
         to_start[item], to_fall[item], to_rise[item] = carried, falling, rising
     return to_x, to_start, to_fall, to_rise
 
 
 @compiled
-def _interpolate(place: Floats, table: Floats) -> Floats:
-    out = np.empty_like(place)
+def _look_up(levels: Floats, per_level: Floats, first: int, shift: int, level: Floats, table: Floats) -> Floats:
+    out = np.empty_like(level)
+    bits = level.view(np.int32)
     last = table.shape[1] - 2
-    for item in range(place.shape[0]):
-        for t in range(place.shape[1]):
-            at = place[item, t]
-            low = min(max(int(at), 0), last)
-            out[item, t] = table[item, low] + (table[item, low + 1] - table[item, low]) * (at - low)
+    for item in range(level.shape[0]):
+        for t in range(level.shape[1]):
+            k = min(max((bits[item, t] - first) >> shift, 0), last)
+            at = min(max((level[item, t] - levels[k]) * per_level[k], np.float32(0)), np.float32(1))
+            out[item, t] = table[item, k] + (table[item, k + 1] - table[item, k]) * at
     return out
 
 
 @compiled
-def _interpolate_back(grad: Floats, place: Floats, table: Floats) -> tuple[Floats, Floats]:
-    to_place, to_table = np.empty_like(place), np.zeros_like(table)
+def _look_up_back(
+    levels: Floats, per_level: Floats, first: int, shift: int, grad: Floats, level: Floats, table: Floats
+) -> tuple[Floats, Floats]:
+    to_level, to_table = np.empty_like(level), np.zeros_like(table)
+    bits = level.view(np.int32)
     last = table.shape[1] - 2
-    for item in range(place.shape[0]):
-        for t in range(place.shape[1]):
-            at = place[item, t]
-            low = min(max(int(at), 0), last)
+    for item in range(level.shape[0]):
+        slopes = (table[item, 1:] - table[item, :-1]) * per_level
+        sums = np.zeros(table.shape[1])
+        for t in range(level.shape[1]):
+            k = (bits[item, t] - first) >> shift
             g = grad[item, t]
-            to_place[item, t] = g * (table[item, low + 1] - table[item, low])
-            to_table[item, low] += g * (1 - (at - low))
-            to_table[item, low + 1] += g * (at - low)
-    return to_place, to_table
+            if k < 0:
+                to_level[item, t] = 0
+                sums[0] += g
+            elif k > last:
+                to_level[item, t] = 0
+                sums[last + 1] += g
+            else:
+                to_level[item, t] = g * slopes[k]
+                above = g * (level[item, t] - levels[k]) * per_level[k]
+                sums[k] += g - above
+                sums[k + 1] += above
+        to_table[item] = sums
+    return to_level, to_table
 
 
-def _arrays(*tensors: Tensor) -> list[Floats]:
+def arrays(*tensors: Tensor) -> list[Floats]:
+    """Tensors as the kernels take them."""
     return [x.detach().to(torch.float32).contiguous().numpy() for x in tensors]
 
 
@@ -110,7 +149,7 @@ def _arrays(*tensors: Tensor) -> list[Floats]:
 class _Follow(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, start: Tensor, fall: Tensor, rise: Tensor) -> Tensor:
-        return torch.from_numpy(_follow(*_arrays(x, start, fall, rise)))
+        return torch.from_numpy(_follow(*arrays(x, start, fall, rise)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -120,15 +159,15 @@ class _Follow(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        found = _follow_back(*_arrays(grads[0], *ctx.saved_tensors))
+        found = _follow_back(*arrays(grads[0], *ctx.saved_tensors))
         return tuple(map(torch.from_numpy, found))
 
 
 @final
-class _Interpolate(torch.autograd.Function):
+class _LookUp(torch.autograd.Function):
     @staticmethod
-    def forward(place: Tensor, table: Tensor) -> Tensor:
-        return torch.from_numpy(_interpolate(*_arrays(place, table)))
+    def forward(level: Tensor, table: Tensor) -> Tensor:
+        return torch.from_numpy(_look_up(LEVELS, _PER_LEVEL, _FIRST, _SHIFT, *arrays(level, table)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -137,5 +176,5 @@ class _Interpolate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        found = _interpolate_back(*_arrays(grads[0], *ctx.saved_tensors))
+        found = _look_up_back(LEVELS, _PER_LEVEL, _FIRST, _SHIFT, *arrays(grads[0], *ctx.saved_tensors))
         return tuple(map(torch.from_numpy, found))

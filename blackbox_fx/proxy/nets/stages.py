@@ -7,31 +7,14 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from blackbox_fx.proxy.nets.base import mlp, start_at
-from blackbox_fx.proxy.nets.kernels import follow, interpolate
+from blackbox_fx.proxy.nets.convolution import convolve
+from blackbox_fx.proxy.nets.kernels import coefficients, follow, is_compiled
+from blackbox_fx.proxy.nets.splines import MAGNITUDES, spline
 
-_LN10_20 = math.log(10) / 20
 _LOWEST_HZ = 20.0
 RESPONSE = 8192  # samples, of a filter
-_SILENCE = 1e-7  # of levels, before the clip
-_QUIETEST, _LOUDEST, _KNOTS = -7.0, 1.0, 8192  # of tables over the level, logarithms: a knot in each .02 dB
-_LEAST = 0.003  # is added to a place on a parameter's axis before its logarithm
-_BLOCK = 256  # samples
-SMOOTHS = {"level": 1.0, "gain": -1.0, "either": 0.0}  # what a gain may smooth: order
-_DECIDES = 2.0  # how fast a gain decides what it smooths
-
-
-def fast_length(n: int) -> int:
-    """The next length of 2^k, 3 2^k or 5 2^k, for fast transforms."""
-    return min(m << max(0, math.ceil(math.log2(n / m))) for m in (1, 3, 5))
-
-
-def convolve(x: Tensor, response: Tensor) -> Tensor:
-    """Causal convolution of (items, time) with (items, taps), by FFT; as long as x."""
-    n = fast_length(x.shape[-1] + response.shape[-1] - 1)
-    return torch.fft.irfft(torch.fft.rfft(x, n) * torch.fft.rfft(response, n), n)[..., : x.shape[-1]]
 
 
 def log_grid(bins: int, knots: int, sample_rate: float) -> Tensor:
@@ -132,95 +115,6 @@ class Filter(nn.Module):
 
 
 @final
-class Gain(nn.Module):
-    """A gain that follows the level, as compressors, gates and expanders have it.
-
-    A curve of dB over dB with a few bends and jumps makes a gain of the level. Effects smooth the level before it, or
-    the gain after it, with one time constant for rising and one for falling. At first half of each is done; how much it
-    should be is learned, and what is not needed is not computed. Before the clip is silence. Times and curve are
-    predicted from the parameters.
-
-    Args:
-        width: of the parameters.
-        sample_rate: in Hz.
-        bends: of the curve.
-        smooths: "level" or "gain" if it is known, or "either".
-
-    References:
-        "Digital dynamic range compressor design, a tutorial and analysis" (Giannoulis, Massberg and Reiss, 2012).
-    """
-
-    order: Tensor
-
-    def __init__(self, width: int, sample_rate: float, bends: int = 2, smooths: str = "either") -> None:
-        super().__init__()
-        self.sample_rate, self.bends = sample_rate, bends
-        # seconds in which the level rises and falls, and the gain
-        self.times = Steer(width, torch.log(torch.tensor([1e-3, 2e-2, 1e-2, 1e-2])))
-        # a time in ms is often on a linear axis with the shortest all at its low end: there it is a power of its place
-        self.power = nn.Linear(width, 4, bias=False)
-        nn.init.zeros_(self.power.weight)
-        # where the curve bends, how much, how far it jumps there and how softly it does both; its gain
-        places = torch.linspace(-40, -10, bends) / 20
-        self.curve = Steer(width, torch.cat([places, torch.zeros(3 * bends + 1)]))
-        if smooths == "either":
-            self.order = nn.Parameter(torch.zeros(()))
-        else:
-            self.register_buffer("order", torch.tensor(SMOOTHS[smooths]), persistent=False)
-
-    @property
-    def before(self) -> Tensor:
-        """How much of the smoothing is done before the curve, in [0, 1]; an end that is reached is left no more."""
-        return (0.5 + _DECIDES * self.order).clamp(0, 1)
-
-    def decibels(self, x: Tensor, p: Tensor) -> Tensor:
-        """The gain of every sample of x (items, time), in dB."""
-        place = torch.log((1 + p.clamp_min(-1)) / 2 + _LEAST)
-        rise, fall, up, down = (self.times(p) + self.power(place)).exp().unbind(1)
-        *bends, makeup = self.curve(p).split([*[self.bends] * 4, 1], dim=1)
-        knots = torch.linspace(0, 1, _KNOTS, device=x.device) * (_LOUDEST - _QUIETEST) + _QUIETEST
-        table = bent(10 ** knots[None], torch.stack(bends, 1)[..., None]) + 20 * makeup
-        level, before = x.abs().clamp_min(_SILENCE), self.before
-        gain = torch.zeros_like(x)
-        if before > 0:
-            smooth = ballistics(level, x.new_full((len(x),), _SILENCE), rise, fall, self.sample_rate)
-            gain = gain + before * _looked_up(smooth, table)
-        if before < 1:
-            sharp = _looked_up(level, table)
-            gain = gain + (1 - before) * ballistics(sharp, table[:, 0], up, down, self.sample_rate)
-        return gain
-
-    def forward(self, x: Tensor, p: Tensor) -> Tensor:
-        """Applies the gain to x (items, time), as p (items, width) says."""
-        return x * torch.exp(_LN10_20 * self.decibels(x, p))
-
-
-def _looked_up(level: Tensor, table: Tensor) -> Tensor:
-    """A function of the level (items, time), from its values at `_KNOTS` levels (items, knots)."""
-    return interpolate((torch.log10(level) - _QUIETEST) * ((_KNOTS - 1) / (_LOUDEST - _QUIETEST)), table)
-
-
-def bent(level: Tensor, numbers: Tensor) -> Tensor:
-    """A gain in dB that falls with the level (items, time), for numbers (items, 4, bends, 1).
-
-    They are, for each bend, where it is on a logarithmic axis, the slope and the jump that it adds, and how soft it is.
-    """
-    level, gain = torch.log10(level), torch.zeros_like(level)
-    for bend in numbers.unbind(2):
-        place, slope, jump, width = bend.unbind(1)
-        soft = 0.1 * width.exp()
-        over = (level - place) / soft
-        gain = gain - F.softplus(over) * soft * slope - torch.sigmoid(over) * jump
-    return 20 * gain
-
-
-def ballistics(x: Tensor, start: Tensor, rise: Tensor, fall: Tensor, rate: float) -> Tensor:
-    """Follows x (items, time) from start (items,), with time constants in seconds (items,) for rising and falling."""
-    fast, slow = (-torch.expm1(-1 / (rate * seconds.clamp_min(1e-6))) for seconds in (rise, fall))
-    return follow(x, start, slow, fast)
-
-
-@final
 class Curve(nn.Module):
     """A memoryless curve, a x + sum of w tanh(s x + b), whose numbers are predicted from the parameters.
 
@@ -238,11 +132,21 @@ class Curve(nn.Module):
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """The curve of p (items, width), applied to x (items, time); 0 stays 0."""
-        a, w, s, b = self.predict(p).split([1, *[self.steps] * 3], dim=1)
-        y = a * x
-        for w_k, s_k, b_k in zip(w.T, s.exp().T, b.T, strict=True):
-            y = y + w_k[:, None] * (torch.tanh(s_k[:, None] * x + b_k[:, None]) - torch.tanh(b_k)[:, None])
-        return y
+        numbers = self.predict(p)
+        if not is_compiled(x):
+            return _curve(x, numbers, self.steps)[0]
+        knots = torch.from_numpy(MAGNITUDES)
+        values, slopes = _curve(torch.cat([knots, -knots]).expand(len(x), -1), numbers, self.steps)
+        return spline(x, values.unflatten(1, (2, -1)), slopes.unflatten(1, (2, -1)))
+
+
+def _curve(x: Tensor, numbers: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """The values of curves at x (items, time) and their slopes, for numbers (items, 1 + 3 steps)."""
+    a, w, s, b = numbers[..., None].split([1, *[steps] * 3], dim=1)
+    s = s.exp()
+    bent = torch.tanh(s * x[:, None] + b)
+    values = a[:, 0] * x + (w * (bent - torch.tanh(b))).sum(1)
+    return values, a[:, 0] + (w * s * (1 - bent.square())).sum(1)
 
 
 @final
@@ -265,45 +169,5 @@ class Capacitor(nn.Module):
         """Takes from x (items, time) what the capacitor holds, which is nothing at first."""
         seconds, constant = self.predict(p).unbind(1)
         x = x + constant[:, None]
-        seconds = seconds.exp()
-        return x - ballistics(x, torch.zeros_like(constant), seconds, seconds, self.sample_rate)
-
-
-@final
-class Tail(nn.Module):
-    """A late reverberation: one learned response, whose frequency bands have predicted levels and decay times.
-
-    Args:
-        width: of the parameters.
-        sample_rate: in Hz.
-        seconds: length of the response.
-        bands: octaves and so on, equally wide on a logarithmic axis.
-    """
-
-    masks: Tensor
-
-    def __init__(self, width: int, sample_rate: float, seconds: float, bands: int = 6) -> None:
-        super().__init__()
-        self.length, self.sample_rate = round(seconds * sample_rate), sample_rate
-        self.size = fast_length(self.length)
-        self.register_buffer("masks", log_grid(self.size // 2 + 1, bands, sample_rate), persistent=False)
-        self.carrier = nn.Parameter(torch.randn(self.length) / math.sqrt(self.length))
-        self.predict = Steer(width, torch.zeros(2 * bands + 1))
-
-    def response(self, p: Tensor) -> Tensor:
-        """The impulse response, (items, length), without the direct sound."""
-        loud, fade, _ = self.predict(p).split([len(self.masks), len(self.masks), 1], dim=1)
-        carriers = torch.fft.irfft(torch.fft.rfft(self.carrier, self.size) * self.masks, self.size)[:, : self.length]
-        # an exponential is a product of one over blocks and one within them, which is far less to compute
-        blocks = -(-self.length // _BLOCK)
-        carriers = F.pad(carriers, (0, blocks * _BLOCK - self.length)).reshape(-1, blocks, _BLOCK)
-        time = torch.arange(_BLOCK, device=p.device) / self.sample_rate
-        within = torch.exp(-5 * fade[:, :, None] * time)
-        starts = torch.arange(blocks, device=p.device) * (_BLOCK / self.sample_rate)
-        over = torch.exp(-5 * fade[:, :, None] * starts + loud[:, :, None].clamp(-12, 6))
-        return torch.einsum("bkr,ibk,ibr->ikr", carriers, over, within).flatten(1)[:, : self.length]
-
-    def forward(self, x: Tensor, p: Tensor) -> Tensor:
-        """The direct sound of x (items, time) at its predicted level, plus its reverberation."""
-        direct = 1 + self.predict(p)[:, -1:]
-        return direct * x + convolve(x, self.response(p))
+        pole = coefficients(seconds.exp(), self.sample_rate)
+        return x - follow(x, torch.zeros_like(constant), pole, pole)

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.proxy.nets.base import ProxyNet, centred
-from blackbox_fx.proxy.nets.stages import SMOOTHS, Capacitor, Curve, Filter, Gain, Steer, Tail, fast_length
+from blackbox_fx.proxy.nets.convolution import fast_length
+from blackbox_fx.proxy.nets.gains import SMOOTHS, Gain
+from blackbox_fx.proxy.nets.stages import Capacitor, Curve, Filter, Steer
+from blackbox_fx.proxy.nets.tails import Tail
 
 _LOWEST_HZ = 20.0
 _RINGING = 8192  # samples after which a crossover is quiet
