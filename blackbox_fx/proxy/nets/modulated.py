@@ -64,7 +64,8 @@ class Modulated(ProxyNet):
 
     def process(self, x: Tensor, p: Tensor) -> Tensor:
         """The output; see `ProxyNet.process`."""
-        dry, wet, *loop = self.laws(p)[:, :4].to(x).T[..., None]
+        numbers = self.laws(p)
+        dry, wet, *loop = numbers[:, :4].to(x).T[..., None]
         loop = torch.cat(loop, 1).clamp(-_LOOP, _LOOP)
         moving = self.laws(p.detach())[:, 4:]
         sine = self.sine(moving, x.shape[1]) if self.moves else None
@@ -72,6 +73,15 @@ class Modulated(ProxyNet):
         if p.requires_grad and torch.is_grad_enabled():
             path = _Stepped.apply(path, p, _Steps(self, x.detach(), loop.detach(), moving.detach(), sine))
         return dry * x + wet * path
+
+    @torch.no_grad()
+    def render(self, x: Tensor, numbers: Tensor) -> Tensor:
+        """The output for x (items, time) at given `NUMBERS`, (items, 10), whatever the laws are."""
+        dry, wet, *loop = numbers[:, :4].to(x).T[..., None]
+        moving, time = numbers[:, 4:].double(), x.shape[1]
+        sine = self.sine(moving, time) if self.moves else None
+        loop = torch.cat(loop, 1).clamp(-_LOOP, _LOOP)
+        return dry * x + wet * self.path(x, loop, self.place(moving, sine, time))
 
     def sine(self, moving: Tensor, time: int) -> Tensor:
         """The oscillator, (items, time / hold)."""
