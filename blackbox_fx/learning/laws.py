@@ -133,7 +133,7 @@ def find_law(points: Floats, values: Floats, errors: Floats) -> Law:
         error = float(np.median(np.nan_to_num(off, nan=np.inf))) / max(span, float(np.abs(values).mean()))
         found.append(law._replace(error=error))
     best = min(law.error for law in found)
-    return next(law for law in found if law.error <= 2 * best + 1e-6)
+    return next(law for law in found if law.error <= 2 * best + 1e-5)
 
 
 def in_units(law: Law, space: Space, scales: list[float]) -> Law:
