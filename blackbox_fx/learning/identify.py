@@ -14,24 +14,27 @@ from blackbox_fx.estimators.audio_rules.modulated_delay import oscillator, sight
 from blackbox_fx.estimators.audio_rules.moving_filter import cycle
 from blackbox_fx.estimators.audio_rules.probes import Echoes, Train
 from blackbox_fx.learning.clips import ClipStream
-from blackbox_fx.learning.laws import Law, find_law, in_units
+from blackbox_fx.learning.laws import find_law, in_units
 from blackbox_fx.learning.numbers import BACK, CENTRE, DEPTH, HIGH, LOW, POLE, RATE, START, Fit, coarse_to_fine, fit_numbers
 from blackbox_fx.profiling import Profile
+from blackbox_fx.proxy.nets.laws import Law
 from blackbox_fx.proxy.nets.modulated import NUMBERS, Modulated
 from blackbox_fx.runtime import Job
 
 Floats = NDArray[np.float64]
 _TRAIN = Train()
 _SIZE = 0.25  # of impulses and noise
-_FIRST, _SETTINGS = 16, 48  # settings that are searched, and all
+_FIRST, _SETTINGS = 20, 36  # settings that are searched, and all
 _SECONDS, _LISTENED_S = 1.5, 2.5  # of noise, and of an impulse response
+_SEARCHED_S = 0.5  # of noise to which guesses are fitted
 _LINEAR = 0.02  # largest error of superposition
 _STILL = 1e-3  # error of a shift below which nothing moves
 _GOOD = 0.01  # error-to-signal ratio of a fit that is near the truth
 _USABLE = 0.15  # median of a net that is worth starting from
 _NEAR = 24  # samples after an impulse that belong to the dry path
 _TELLING = 0.01  # power of the path against that of the output
-_FEW = 6  # settings by which variants are compared
+_HOPELESS = -1.5  # mean logarithm of the error-to-signal ratio at a few settings
+_FEW = 4  # settings by which variants are compared
 
 
 class Probed(NamedTuple):
@@ -192,63 +195,65 @@ class _Search:
         return Modulated(self.space.width, self.rate, **config)
 
     def run(self) -> Identified | None:
+        """The net and its laws; None if the family is another."""
+        fits = self.first()
+        laws = self.laws(fits)
+        if laws is None:
+            return None
+        for _ in range(2):
+            self.choose_variants(laws)
+            fits = self.refitted(laws, fits)
+            laws = self.laws(fits) or laws
+        self.choose_variants(laws)
+        residual = float(np.median(self.residuals(self.config, laws)))
+        print(type(self.family).__name__, self.config, residual, [f"{f.residual:.1e}" for f in fits])
+        for name, law in zip(NUMBERS, laws): print("  ", name, "%.1e" % law.spread, np.round(law.base, 5), law.power, np.round(law.exponent, 5))
+        return Identified({"kind": "modulated", **self.config}, tuple(laws), residual)
+
+    def first(self) -> list[Fit]:
+        """Fits at some settings, with the best of the family's nets."""
+        few = self.probed[:_FEW]
         tried = []
         for config in self.family.configs:
             self.config = dict(config)
-            fits = [self.searched(probed) for probed in self.probed[:_FEW]]
+            fits = [self.searched(probed) for probed in few]
             tried.append((float(np.mean([np.log(fit.residual + 1e-6) for fit in fits])), fits, self.config))
             print(config, tried[-1][0])
-        _, fits, self.config = min(tried, key=lambda each: each[0])
-        fits += [self.searched(probed) for probed in self.probed[_FEW:_FIRST]]
-        print([f"{f.residual:.1e}" for f in fits], self.config)
-        for _ in range(2):
-            for name, values in self.family.variants.items():
-                fits = self.improved(fits, name, values)
-            laws = self.laws(fits)
-            if laws is None:
-                return None
-            fits = self.refitted(laws, fits)
-        laws = self.laws(fits) or laws
-        net = self.net(self.config)
-        starts = self.at(laws)
-        residual = float(np.median([fit_numbers(net, self.noise, one.noise, start, []).residual for one, start in zip(self.probed, starts)]))
-        print(type(self.family).__name__, self.config, residual, [f"{f.residual:.1e}" for f in fits])
-        for name, law in zip(NUMBERS, laws): print("  ", name, "%.1e" % law.error, np.round(law.base, 5), law.power, np.round(law.exponent, 5))
-        return Identified({"kind": "modulated", **self.config}, tuple(laws), residual)
+        score, fits, self.config = min(tried, key=lambda each: each[0])
+        if score > _HOPELESS:
+            return []
+        return fits + [self.searched(probed) for probed in self.probed[_FEW:_FIRST]]
+
+    def residuals(self, config: dict[str, Any], laws: list[Law]) -> Floats:
+        """Error-to-signal ratios at all settings, of a net with these laws."""
+        net = self.net(config)
+        pairs = zip(self.probed, self.at(laws), strict=True)
+        return np.array([fit_numbers(net, self.noise, one.noise, start, []).residual for one, start in pairs])
+
+    def choose_variants(self, laws: list[Law]) -> None:
+        """Keeps those variants with which laws that are the same for all do best."""
+        def worth(config: dict[str, Any]) -> float:
+            return float(np.median(np.log(self.residuals(config, laws) + 1e-12)))
+
+        for name, values in self.family.variants.items():
+            configs = [self.config | {name: value} for value in values]
+            self.config = min(configs, key=worth)
+            print([worth(c) for c in configs], self.config)
 
     def searched(self, probed: Probed) -> Fit:
         """The best of the fits from all guesses at a setting."""
-        net, best = self.net(self.config), Fit(np.zeros(len(NUMBERS)), np.full(len(NUMBERS), np.inf), np.inf)
-        fit = coarse_to_fine if self.family.smooth else fit_numbers
-        for guess in self.family.guesses(probed, self.rate):
-            found = fit(net, self.noise, probed.noise, guess, self.family.free)
-            best = min(best, found, key=lambda each: each.residual)
-            if best.residual < 1e-3:
-                break
-        return best
-
-    def improved(self, fits: list[Fit], name: str, values: tuple[Any, ...]) -> list[Fit]:
-        """The fits with the best variant of an option, which is kept."""
-        order = [k for k, fit in enumerate(fits[:_FIRST]) if 1e-12 < fit.residual < 0.5]
-        if not order: return fits
-
-        def worth(config: dict[str, Any]) -> float:
-            net = self.net(config)
-            return float(np.mean([np.log(self.again(net, k, fits[k]).residual + 1e-9) for k in order]))
-
-        least = worth(self.config)
-        for value in values:
-            config = self.config | {name: value}
-            now = worth(config)
-            print("variant", config, now, least)
-            if now < least - 0.2:
-                least, self.config = now, config
         net = self.net(self.config)
-        fits[:] = [self.again(net, k, fit) for k, fit in enumerate(fits)]
-        return fits
-
-    def again(self, net: Modulated, k: int, fit: Fit) -> Fit:
-        return fit_numbers(net, self.noise, self.probed[k].noise, fit.numbers, self.family.free)
+        guesses = list(self.family.guesses(probed, self.rate))
+        if not guesses:
+            return Fit(np.zeros(len(NUMBERS)), np.full(len(NUMBERS), np.inf), np.inf)
+        if self.family.smooth:
+            fits = [coarse_to_fine(net, self.noise, probed.noise, guess, self.family.free) for guess in guesses]
+            return min(fits, key=lambda each: each.residual)
+        part = slice(0, round(_SEARCHED_S * self.rate))
+        fits = [fit_numbers(net, self.noise[part], probed.noise[part], guess, self.family.free, 4) for guess in guesses]
+        fits = sorted(fits, key=lambda each: each.residual)[:3]
+        fits = [fit_numbers(net, self.noise, probed.noise, fit.numbers, self.family.free) for fit in fits]
+        return min(fits, key=lambda each: each.residual)
 
     def at(self, laws: list[Law]) -> Floats:
         points = np.array([each.point for each in self.probed])
@@ -263,7 +268,7 @@ class _Search:
     def laws(self, fits: list[Fit]) -> list[Law] | None:
         order = np.argsort([fit.residual for fit in fits])
         good = [k for n, k in enumerate(order) if fits[k].residual < (_GOOD if n > self.space.width + 3 else _USABLE)]
-        if len(good) < self.space.width + 2:
+        if len(good) < _FEW:
             return None
         points = np.array([self.probed[k].point for k in good])
         numbers = np.array([fits[k].numbers for k in good])
@@ -278,9 +283,8 @@ class _Search:
 
     def law(self, points: Floats, values: Floats, errors: Floats, scales: list[float]) -> Law:
         seen = np.isfinite(errors)
-        if seen.sum() <= 2 * (points.shape[1] + 1):
-            constant = np.median(values[seen] if seen.any() else values)
-            zero = np.zeros(points.shape[1] + 1)
-            return Law(zero + np.eye(1, len(zero))[0] * constant, 1.0, zero, 0.0)
-        errors = np.maximum(errors[seen], 1e-7 * np.abs(values[seen]).max() + 1e-12)
+        if seen.sum() <= _FEW:
+            one = np.eye(1, points.shape[1] + 1)[0]
+            return Law(values[int(errors.argmin())] * one, 1.0, 0 * one)
+        errors = np.maximum(errors[seen], 1e-6 * np.abs(values[seen]).max() + 1e-12)
         return in_units(find_law(points[seen], values[seen], errors), self.space, scales)

@@ -4,49 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_fx.proxy.nets.laws import Law, with_ones
 from blackbox_fx.space import Continuous, Integer, Space
 
 Floats = NDArray[np.float64]
 _ROUNDS = 30  # of reweighting
-_SURE = 4.0  # standard errors by which a column must matter
+_TELLING = 0.7  # part of the typical error that another column must leave at most
 _EXACT = 1e-3  # typical relative error of a law that is taken as exact
 _ROUND = 0.02  # relative distance from a physical value that is taken for that
 _NEGLIGIBLE = 1e-9
-
-
-@final
-class Law(NamedTuple):
-    """A number as (base . [1, u])^power exp(exponent . [1, u]), for u in [0, 1].
-
-    Args:
-        base, exponent: (1 + width,).
-        power: 1 or -1.
-        error: typical error, relative to how much the number varies.
-    """
-
-    base: Floats
-    power: float
-    exponent: Floats
-    error: float
-
-    def at(self, points: Floats) -> Floats:
-        """At points (n, width)."""
-        ones = _with_ones(points)
-        return (ones @ self.base) ** self.power * np.exp(ones @ self.exponent)
-
-    @property
-    def exact(self) -> bool:
-        """Whether nothing is left to be learned."""
-        return self.error < _EXACT
-
-
-def _with_ones(points: Floats) -> Floats:
-    return np.concatenate([np.ones((len(points), 1)), points], axis=1)
 
 
 def _weighted(features: Floats, values: Floats, errors: Floats) -> Floats:
@@ -63,22 +33,24 @@ def _weighted(features: Floats, values: Floats, errors: Floats) -> Floats:
 
 
 def linear(features: Floats, values: Floats, errors: Floats) -> Floats:
-    """Robust weights of features (n, k), 0 for columns that hardly matter; the first one always does."""
-    kept = np.ones(features.shape[1], bool)
-    while True:
+    """Robust weights of features (n, k), of which the first always counts, and others if they explain much."""
+
+    def fitted(columns: list[int]) -> tuple[float, Floats]:
         weights = np.zeros(features.shape[1])
-        weights[kept] = _weighted(features[:, kept], values, errors)
-        off = np.abs(features @ weights - values)
-        typical = max(float(np.median(off / errors)), 1e-9) * errors
-        scaled = (features / typical[:, None])[:, kept]
-        spread = np.zeros(features.shape[1])
-        spread[kept] = np.sqrt(np.maximum(np.diag(np.linalg.pinv(scaled.T @ scaled)), 0))
-        sure = np.abs(weights) > _SURE * spread
-        sure[0] = True
-        if (sure | ~kept).all():
-            return weights
-        worst = np.where(kept & ~sure, np.abs(weights) / np.maximum(spread, 1e-300), np.inf)
-        kept[int(worst.argmin())] = False
+        weights[columns] = _weighted(features[:, columns], values, errors)
+        return float(np.median(np.abs(features @ weights - values) / errors)), weights
+
+    kept = [0]
+    score, weights = fitted(kept)
+    while len(kept) < min(features.shape[1], len(values) // 2):
+        others = [k for k in range(features.shape[1]) if k not in kept]
+        tried = {k: fitted([*kept, k]) for k in others}
+        best = min(others, key=lambda k: tried[k][0])
+        if tried[best][0] > _TELLING * score:
+            break
+        kept.append(best)
+        score, weights = tried[best]
+    return weights
 
 
 def _candidates(ones: Floats, values: Floats, errors: Floats) -> Iterator[tuple[Floats, float, Floats]]:
@@ -122,18 +94,18 @@ def find_law(points: Floats, values: Floats, errors: Floats) -> Law:
         values: of the number, (n,).
         errors: their standard errors, (n,).
     """
-    ones = _with_ones(points)
-    span = float(np.subtract(*np.quantile(values, [0.9, 0.1]))) or float(np.abs(values).max()) or 1.0
+    ones = with_ones(points)
+    span = max(float(np.subtract(*np.quantile(values, [0.9, 0.1]))), float(np.abs(values).mean()), 1e-9)
     known = errors <= np.quantile(errors, 0.6)
-    found: list[Law] = []
+    found = []
     for base, power, exponent in _candidates(ones, values, errors):
-        law = Law(base, power, exponent, 0.0)
+        law = Law(base, power, exponent)
         with np.errstate(all="ignore"):
             off = np.abs(law.at(points[known]) - values[known])
-        error = float(np.median(np.nan_to_num(off, nan=np.inf))) / max(span, float(np.abs(values).mean()))
-        found.append(law._replace(error=error))
-    best = min(law.error for law in found)
-    return next(law for law in found if law.error <= 2 * best + 1e-5)
+        found.append((float(np.median(np.nan_to_num(off, nan=np.inf))) / span, law))
+    best = min(error for error, _ in found)
+    error, law = next((error, law) for error, law in found if error <= 2 * best + 1e-5)
+    return law._replace(spread=0.0 if error < _EXACT else error * span)
 
 
 def in_units(law: Law, space: Space, scales: list[float]) -> Law:

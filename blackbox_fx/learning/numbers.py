@@ -33,7 +33,7 @@ class Fit(NamedTuple):
     residual: float
 
 
-def fit_numbers(net: Modulated, x: Floats, y: Floats, start: Floats, free: Sequence[int]) -> Fit:
+def fit_numbers(net: Modulated, x: Floats, y: Floats, start: Floats, free: Sequence[int], most: int = _ITERATIONS) -> Fit:
     """Numbers by the method of Levenberg and Marquardt.
 
     Args:
@@ -41,6 +41,7 @@ def fit_numbers(net: Modulated, x: Floats, y: Floats, start: Floats, free: Seque
         x, y: input and output, (time,).
         start: (10,).
         free: indices of the numbers that are fitted.
+        most: iterations.
     """
     inputs = torch.from_numpy(x).float()[None]
     steps = _steps(net, start, len(x))[list(free)]
@@ -52,7 +53,7 @@ def fit_numbers(net: Modulated, x: Floats, y: Floats, start: Floats, free: Seque
     numbers, damping = start.copy(), 1e-3
     residual = y - outputs(numbers)[0]
     gram = np.eye(len(free))
-    for _ in range(_ITERATIONS if free else 0):
+    for _ in range(most if free else 0):
         moved = np.repeat(numbers[None], len(free), 0)
         moved[np.arange(len(free)), list(free)] += steps
         slopes = outputs(moved) - (y - residual)
@@ -109,7 +110,8 @@ def coarse_to_fine(net: Modulated, x: Floats, y: Floats, start: Floats, free: Se
     """`fit_numbers` to low frequencies first, which forgive a wrong delay."""
     found = Fit(start, start, 1.0)
     for band in _BANDS:
-        found = fit_numbers(net, *(_lowpass(z, band) for z in (x, y)), found.numbers, free)
+        most = _ITERATIONS if band is None else _ITERATIONS // 2
+        found = fit_numbers(net, *(_lowpass(z, band) for z in (x, y)), found.numbers, free, most)
     return found
 
 
