@@ -33,7 +33,7 @@ _GOOD = 0.01  # error-to-signal ratio of a fit that is near the truth
 _USABLE = 0.15  # median of a net that is worth starting from
 _NEAR = 24  # samples after an impulse that belong to the dry path
 _TELLING = 0.01  # power of the path against that of the output
-_HOPELESS = -1.5  # mean logarithm of the error-to-signal ratio at a few settings
+_HOPELESS = -2.5  # mean logarithm of the error-to-signal ratio at a few settings
 _FEW = 4  # settings by which variants are compared
 
 
@@ -85,9 +85,9 @@ def identify(stream: ClipStream, profile: Profile) -> Identified | None:
     points = stream.settings(_SETTINGS, np.random.default_rng([stream.seed, 3]))
     probed = _probe(stream, points, noise)
     still = profile.time_invariant < _STILL
-    for family in [_StillDelay()] if still else [_MovingDelay(), _Phaser()]:
+    for family in (_StillDelay(), *(() if still else (_MovingDelay(), _Phaser()))):
         found = _Search(family, stream, probed, noise).run()
-        if found is not None and found.residual < _USABLE:
+        if found is not None and found.residual < family.enough:
             return found
     return None
 
@@ -124,6 +124,7 @@ class _Family:
     variants: dict[str, tuple[Any, ...]]
     free: list[int]
     smooth = False  # whether low frequencies are fitted first
+    enough = 0.03  # median error-to-signal ratio with which no other net is better
 
     def guesses(self, probed: Probed, rate: float) -> Iterator[Floats]:
         """Numbers to begin with."""
@@ -134,6 +135,7 @@ class _Family:
 class _StillDelay(_Family):
     configs = [{"moves": False, "lag": lag} for lag in (0, 1)]
     variants = {}
+    enough = 1e-3  # a filter is learnt as well
     free = [0, 1, BACK, POLE, CENTRE]
 
     def guesses(self, probed: Probed, rate: float) -> Iterator[Floats]:
@@ -178,7 +180,7 @@ class _Phaser(_Family):
         for hz in rates:
             for centre in (400.0, 2000.0, 7000.0):
                 for start in (0.0, 0.25, 0.5, 0.75):
-                    ends = np.log([30.0, 0.3 * rate])
+                    ends = np.log([30.0, 0.49 * rate])
                     yield np.array([0.5, 0.5, 0.0, 0.0, np.log(centre), 0.7, hz, start, *ends])
 
 
