@@ -33,7 +33,9 @@ class Fit(NamedTuple):
     residual: float
 
 
-def fit_numbers(net: Modulated, x: Floats, y: Floats, start: Floats, free: Sequence[int], most: int = _ITERATIONS) -> Fit:
+def fit_numbers(
+    net: Modulated, x: Floats, y: Floats, start: Floats, free: Sequence[int], most: int = _ITERATIONS
+) -> Fit:
     """Numbers by the method of Levenberg and Marquardt.
 
     Args:
