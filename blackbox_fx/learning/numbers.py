@@ -1,0 +1,136 @@
+"""Fits the numbers of a modulated net to what an effect answers at one setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blackbox_fx.core.lazy import scipy
+from blackbox_fx.proxy.nets.modulated import NUMBERS, Modulated
+
+Floats = NDArray[np.float64]
+_BANDS = (0.03, 0.15, None)  # cycles per sample up to which the first fits listen
+_ITERATIONS, _TRIES = 12, 6
+_DAMPING, _EASING = 1e-3, 5.0  # at first; its change
+_SETTLED = 1e-4  # relative improvement with which a fit ends
+_UNSEEN = 1e-9  # power of a change, against the largest, that is taken for rounding
+_SHARED = 1e7  # variance, against that of a number alone, with which others do the same as it
+_ROUNDING = 1e-16  # least power of what is left
+DRY, WET, BACK, POLE, CENTRE, DEPTH, RATE, START, LOW, HIGH = range(len(NUMBERS))
+
+
+@final
+class Fit(NamedTuple):
+    """Numbers of a net at one setting.
+
+    Args:
+        numbers: (10,), see `NUMBERS`.
+        errors: their standard errors, (10,); infinite for those that were not fitted.
+        residual: error-to-signal ratio for white noise.
+    """
+
+    numbers: Floats
+    errors: Floats
+    residual: float
+
+
+def fit_numbers(
+    net: Modulated, x: Floats, y: Floats, start: Floats, free: Sequence[int], most: int = _ITERATIONS
+) -> Fit:
+    """Numbers by least squares.
+
+    Args:
+        net: whose numbers they are.
+        x: input, (time,).
+        y: the effect's output, (time,).
+        start: (10,).
+        free: indices of the numbers that are fitted; none to measure the residual at the start.
+        most: iterations.
+
+    References:
+        "An algorithm for least-squares estimation of nonlinear parameters" (Marquardt, 1963).
+    """
+    inputs, chosen = torch.from_numpy(x).float()[None], list(free)
+
+    def outputs(numbers: Floats) -> Floats:
+        rows = torch.from_numpy(np.atleast_2d(numbers))
+        return net.render(inputs.expand(len(rows), -1), rows).numpy().astype(np.float64)
+
+    numbers, residual, damping = start.copy(), y - outputs(start)[0], _DAMPING
+    errors = np.full(len(start), np.inf)
+    steps = _steps(net, start, len(x))[chosen]
+    for _ in range(most if chosen else 0):
+        moved = np.repeat(numbers[None], len(chosen), 0)
+        moved[np.arange(len(chosen)), chosen] += steps
+        slopes = outputs(moved) - (y - residual)
+        if not np.isfinite(slopes).all():
+            break
+        gram, before = slopes @ slopes.T, float(residual @ residual)
+        errors[chosen] = _errors(gram, before / len(y)) * steps
+        for _ in range(_TRIES):
+            tried = numbers.copy()
+            tried[chosen] += _change(gram, slopes @ residual, damping) * steps
+            tried = _sensible(net, tried)
+            left = y - outputs(tried)[0]
+            if left @ left < before:
+                numbers, residual, damping = tried, left, damping / _EASING
+                break
+            damping *= _EASING
+        if residual @ residual > (1 - _SETTLED) * before:
+            break
+    ratio = float(residual @ residual / max(y @ y, 1e-30))
+    return Fit(numbers, errors, ratio if np.isfinite(ratio) else np.inf)
+
+
+def _change(gram: Floats, goal: Floats, damping: float) -> Floats:
+    """The damped step of Gauss and Newton."""
+    ridge = damping * np.diag(gram) + 1e-12 * max(float(np.trace(gram)), 1e-30)
+    return np.linalg.solve(gram + np.diag(ridge), goal).astype(np.float64)
+
+
+def _errors(gram: Floats, variance: float) -> Floats:
+    """Standard errors in steps; infinite for numbers that change nothing, or nothing that others could not change."""
+    power = np.diag(gram)
+    errors = np.full(len(gram), np.inf)
+    seen = np.flatnonzero(power > _UNSEEN * power.max())
+    scale = np.sqrt(power[seen])
+    alike = gram[np.ix_(seen, seen)] / np.outer(scale, scale)
+    excess = np.diag(np.linalg.inv(alike + _UNSEEN * np.eye(len(seen))))
+    own = (excess > 0) & (excess < _SHARED)
+    errors[seen[own]] = np.sqrt(excess[own] * max(variance, _ROUNDING)) / scale[own]
+    return errors
+
+
+def _steps(net: Modulated, numbers: Floats, time: int) -> Floats:
+    """Steps for slopes: such that the place moves by a small part of a sample, or a filter by a tenth of a percent."""
+    grain = 1e-3 if net.sections else 0.05
+    turns = grain / (2 * np.pi * max(abs(numbers[DEPTH]), grain))
+    return np.array([1e-3, 1e-3, 1e-3, 1e-3, grain, grain, turns * net.sample_rate / time, turns, grain, grain])
+
+
+def _sensible(net: Modulated, numbers: Floats) -> Floats:
+    """The numbers within what makes sense."""
+    numbers[[BACK, POLE]] = numbers[[BACK, POLE]].clip(-0.995, 0.995)
+    numbers[RATE] = np.clip(numbers[RATE], 1e-3, net.sample_rate / 4)
+    return numbers
+
+
+def coarse_to_fine(net: Modulated, x: Floats, y: Floats, start: Floats, free: Sequence[int]) -> Fit:
+    """`fit_numbers` to low frequencies first, which forgive a wrong delay."""
+    found = Fit(start, start, 1.0)
+    for band in _BANDS:
+        most = _ITERATIONS if band is None else _ITERATIONS // 2
+        found = fit_numbers(net, _lowpass(x, band), _lowpass(y, band), found.numbers, free, most)
+    return found
+
+
+def _lowpass(x: Floats, band: float | None) -> Floats:
+    if band is None:
+        return x
+    spectrum = scipy.fft.rfft(x)
+    spectrum[int(band * len(x)) :] = 0
+    return scipy.fft.irfft(spectrum, len(x))
