@@ -78,7 +78,7 @@ class _DryWet(Model):
         return self._filter(v, self.dry, -1) + self.line.pull(self._filter(v, self.wet, -1))
 
 
-def _sightings(echoes: Echoes) -> tuple[Floats, Floats]:
+def sightings(echoes: Echoes) -> tuple[Floats, Floats]:
     """When the strongest echo of each impulse came back, and after how long, (n,) each, in samples."""
     when, delays, strengths = [], [], []
     for start, length, answer in zip(echoes.starts, echoes.lengths, echoes.answers, strict=True):
@@ -96,7 +96,7 @@ def _sightings(echoes: Echoes) -> tuple[Floats, Floats]:
     return np.array(when)[strong], np.array(delays)[strong]
 
 
-class _Sine(NamedTuple):
+class Sine(NamedTuple):
     """A sine and two weak overtones through sightings.
 
     Args:
@@ -144,7 +144,7 @@ def _sines(
     return np.minimum(off, 20.0).mean(axis=1), weights
 
 
-def _oscillator(when: Floats, delays: Floats, length: int, expected: float | None) -> _Sine | None:
+def oscillator(when: Floats, delays: Floats, length: int, expected: float | None) -> Sine | None:
     """The sine through the sightings, near an expected frequency or anywhere; None if they are not on one.
 
     Where many sightings share the least delay, the oscillator is cut off there.
@@ -152,12 +152,12 @@ def _oscillator(when: Floats, delays: Floats, length: int, expected: float | Non
     floor = float(delays.min()) if np.sum(delays < delays.min() + 0.5) >= 5 else 0.0
     free = delays > floor + 0.5 if floor and np.sum(delays > floor + 0.5) >= 8 else np.ones(len(delays), bool)
 
-    def best(frequencies: Any, harmonics: int) -> _Sine:
+    def best(frequencies: Any, harmonics: int) -> Sine:
         misses, weights = _sines(when, delays, free, floor, np.asarray(frequencies, np.float64), harmonics)
         least = int(misses.argmin())
-        return _Sine(float(misses[least]), float(frequencies[least]), weights[least], floor)
+        return Sine(float(misses[least]), float(frequencies[least]), weights[least], floor)
 
-    def nearby(middle: float, reach: float, harmonics: int) -> _Sine:
+    def nearby(middle: float, reach: float, harmonics: int) -> Sine:
         found = best([middle], harmonics)
         while reach > _FINE / length:
             around = found.frequency + reach * np.linspace(-1, 1, 17)
@@ -253,11 +253,11 @@ class ModulatedDelay(Modelled):
 
     def fit(self, site: Site) -> Model:
         """The delay, then the feedback and the filters, then the curve, and feedback and filters again."""
-        when, delays = _sightings(site[_TRAIN])
+        when, delays = sightings(site[_TRAIN])
         expected = self._expected(site)
         found = None
         if len(when) >= 8:
-            found = _oscillator(when, delays, site.x.shape[1], np.exp(expected[0]) if expected else None)
+            found = oscillator(when, delays, site.x.shape[1], np.exp(expected[0]) if expected else None)
         if found is None:
             return Wire()
         u, ju = site[Noise(0, self.size)]
@@ -278,7 +278,7 @@ class ModulatedDelay(Modelled):
         found = None if site.point is None else self._memory.expected(site.point)
         return None if found is None else (float(found.vector[0]), float(found.vector[1]))
 
-    def _keep(self, site: Site, found: _Sine, feedback: float) -> None:
+    def _keep(self, site: Site, found: Sine, feedback: float) -> None:
         if site.point is not None and found.sure(len(site.x[0])):
             vector = np.array([np.log(found.frequency), feedback])
             self._memory.add(Outcome(site.point, "sine", vector, np.ones(2)))

@@ -1,0 +1,253 @@
+"""Oscillators, delay lines and chains of all-pass filters for nets, with their gradients.
+
+Each is one compiled pass over the samples, on the CPU; tensors of other devices are brought there and back.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from blackbox_fx.estimators.audio_rules.envelopes import Floats, compiled
+
+_TURN = 2 * math.pi
+_KNOTS = 8192  # of a table of the sine, which is then off by 1e-7 at most
+_TABLE = np.sin(_TURN * np.arange(_KNOTS + 1) / _KNOTS)
+
+
+def oscillate(step: Tensor, start: Tensor, steps: int, single: bool = False) -> Tensor:
+    """Sines, (items, steps).
+
+    Args:
+        step: turns from one sample to the next, (items,), in [0, 1).
+        start: turns at first, (items,).
+        steps: samples.
+        single: whether the angle is summed in single precision, as many effects do it: then slow sines are audibly
+            faster or slower than they should be.
+    """
+    return _Oscillate.apply(step, start, steps, single)
+
+
+def delay_line(x: Tensor, delay: Tensor, loop: Tensor, lag: int) -> Tensor:
+    """A delay line in a loop: w(t) = F p(t - d(t)), where p(t) = x(t) + g w(t - lag) and F is a one-pole filter.
+
+    Values between samples are interpolated linearly. Before the clip is silence.
+
+    Args:
+        x: (items, time).
+        delay: d in samples, 1 or more, (items, time).
+        loop: feedback g, and the pole of F in [0, 1), 0 for no filter; (items, 2).
+        lag: samples of the way back, 0 or 1.
+    """
+    return _DelayLine.apply(x, delay, loop, lag)
+
+
+def allpass_chain(x: Tensor, gain: Tensor, feedback: Tensor, sections: int) -> Tensor:
+    """First-order all-pass filters in series, with feedback from the last output to the next input.
+
+    Args:
+        x: (items, time).
+        gain: g / (1 + g) of all filters, where g = tan(pi hz / sample_rate), (items, time).
+        feedback: (items,).
+        sections: number of filters.
+
+    References:
+        "The art of VA filter design" (Zavalishin, 2018), chapter 3.
+    """
+    return _AllpassChain.apply(x, gain, feedback, sections)
+
+
+def sines(step: Floats, start: Floats, steps: int, single: bool) -> Floats:
+    """See `oscillate`; float64."""
+    return _sines(step, start, steps, single, _TABLE)
+
+
+@compiled
+def _sines(step: Floats, start: Floats, steps: int, single: bool, table: Floats) -> Floats:
+    out = np.empty((len(step), steps))
+    for item in range(len(step)):
+        whole = np.float32(_TURN)
+        near, move = np.float32(0), np.float32(_TURN * step[item])
+        for t in range(steps):
+            turns = start[item] + (np.float64(near) / _TURN if single else step[item] * t)
+            place = (turns - np.floor(turns)) * _KNOTS
+            low = min(int(place), _KNOTS - 1)
+            out[item, t] = table[low] + (place - low) * (table[low + 1] - table[low])
+            near = np.float32(near + move)
+            if near >= whole:
+                near = np.float32(near - whole)
+    return out
+
+
+@compiled
+def line_forward(x: Floats, delay: Floats, loop: Floats, lag: int) -> tuple[Floats, Floats]:
+    """What goes into the line, and what comes out; see `delay_line`."""
+    into, out = np.empty_like(x), np.empty_like(x)
+    for item in range(x.shape[0]):
+        back, pole = np.float64(loop[item, 0]), np.float64(loop[item, 1])
+        w = 0.0
+        for t in range(x.shape[1]):
+            if lag == 1:
+                into[item, t] = x[item, t] + back * w
+            place = t - np.float64(delay[item, t])
+            n = int(np.floor(place))
+            part = place - n
+            r = 0.0
+            if n >= 0:
+                r = (1.0 - part) * into[item, n]
+            if n >= -1 and part > 0:
+                r += part * into[item, n + 1]
+            w = r + pole * (w - r)
+            if lag == 0:
+                into[item, t] = x[item, t] + back * w
+            out[item, t] = w
+    return into, out
+
+
+@compiled
+def line_backward(
+    grad: Floats, into: Floats, out: Floats, delay: Floats, loop: Floats, lag: int
+) -> tuple[Floats, Floats, Floats]:
+    """The gradients for x, delay and loop."""
+    to_into, to_delay, to_loop = np.zeros_like(into), np.zeros_like(delay), np.zeros_like(loop)
+    last = into.shape[1] - 1
+    for item in range(into.shape[0]):
+        back, pole = np.float64(loop[item, 0]), np.float64(loop[item, 1])
+        carried, to_back, to_pole = 0.0, 0.0, 0.0
+        for t in range(last, -1, -1):
+            returned = np.float64(to_into[item, t + lag]) if t + lag <= last else 0.0
+            to_back += returned * out[item, t]
+            to_w = grad[item, t] + back * returned + carried
+            place = t - np.float64(delay[item, t])
+            n = int(np.floor(place))
+            part = place - n
+            low = np.float64(into[item, n]) if n >= 0 else 0.0
+            high = np.float64(into[item, n + 1]) if n >= -1 and n + 1 <= last else 0.0
+            r = low + part * (high - low)
+            to_pole += to_w * ((out[item, t - 1] if t > 0 else 0.0) - r)
+            carried = pole * to_w
+            to_r = (1.0 - pole) * to_w
+            if n >= 0:
+                to_into[item, n] += (1.0 - part) * to_r
+            if n >= -1 and part > 0:
+                to_into[item, n + 1] += part * to_r
+            to_delay[item, t] = -to_r * (high - low)
+        to_loop[item, 0], to_loop[item, 1] = to_back, to_pole
+    return to_into, to_delay, to_loop
+
+
+@compiled
+def chain_forward(x: Floats, gain: Floats, feedback: Floats, sections: int) -> tuple[Floats, Floats]:
+    """The output, and the states before each sample, (items, time, section); see `allpass_chain`."""
+    out, states = np.empty_like(x), np.empty((*x.shape, sections), x.dtype)
+    state = np.zeros(sections)
+    for item in range(x.shape[0]):
+        state[:] = 0.0
+        last = 0.0
+        for t in range(x.shape[1]):
+            y = x[item, t] + feedback[item] * last
+            for k in range(sections):
+                before = state[k]
+                states[item, t, k] = before
+                state[k] = before + 2.0 * gain[item, t] * (y - before)
+                y = before + state[k] - y
+            out[item, t] = last = y
+    return out, states
+
+
+@compiled
+def chain_backward(
+    grad: Floats, x: Floats, out: Floats, states: Floats, gain: Floats, feedback: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """The gradients for x, gain and feedback."""
+    to_x, to_gain, to_feedback = np.empty_like(x), np.empty_like(gain), np.zeros_like(feedback)
+    sections = states.shape[2]
+    inputs, to_state = np.empty(sections), np.zeros(sections)
+    for item in range(x.shape[0]):
+        to_state[:] = 0.0
+        returned, total = 0.0, 0.0
+        for t in range(x.shape[1] - 1, -1, -1):
+            g = np.float64(gain[item, t])
+            last = np.float64(out[item, t - 1]) if t > 0 else 0.0
+            y = x[item, t] + feedback[item] * last
+            for k in range(sections):
+                inputs[k] = y
+                s = states[item, t, k]
+                y = 2.0 * s + 2.0 * g * (y - s) - y
+            to_y, to_g = grad[item, t] + feedback[item] * returned, 0.0
+            for k in range(sections - 1, -1, -1):
+                both = to_y + to_state[k]
+                to_g += 2.0 * both * (inputs[k] - states[item, t, k])
+                to_state[k] = to_y + both - 2.0 * g * both
+                to_y = 2.0 * g * both - to_y
+            to_gain[item, t] = to_g
+            to_x[item, t] = returned = to_y
+            total += to_y * last
+        to_feedback[item] = total
+    return to_x, to_gain, to_feedback
+
+
+def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:
+    return [x.detach().cpu().contiguous().numpy() for x in tensors]
+
+
+def _tensors(like: Tensor, *arrays: NDArray[Any]) -> list[Tensor]:
+    return [torch.from_numpy(x).to(like) for x in arrays]
+
+
+@final
+class _Oscillate(torch.autograd.Function):
+    @staticmethod
+    def forward(step: Tensor, start: Tensor, steps: int, single: bool) -> Tensor:
+        return _tensors(step, sines(*_arrays(step.double(), start.double()), steps, single))[0]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+        ctx.rest = inputs[2:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        step, start = ctx.saved_tensors
+        quarter = start.double() + 0.25
+        to_angle = grads[0].double() * oscillate(step.double(), quarter, *ctx.rest) * _TURN
+        count = torch.arange(ctx.rest[0], dtype=torch.float64, device=step.device)
+        return (to_angle @ count).to(step), to_angle.sum(1).to(start), None, None
+
+
+@final
+class _DelayLine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, delay: Tensor, loop: Tensor, lag: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        into, out = _tensors(x, *line_forward(*_arrays(x, delay, loop), lag))
+        ctx.save_for_backward(into, out, delay, loop)
+        ctx.lag = lag
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        found = line_backward(*_arrays(grads[0], *ctx.saved_tensors), ctx.lag)
+        return *_tensors(grads[0], *found), None
+
+
+@final
+class _AllpassChain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, feedback: Tensor, sections: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        out, states = _tensors(x, *chain_forward(*_arrays(x, gain, feedback), sections))
+        ctx.save_for_backward(x, out, states, gain, feedback)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        found = chain_backward(*_arrays(grads[0], *ctx.saved_tensors))
+        return *_tensors(grads[0], *found), None

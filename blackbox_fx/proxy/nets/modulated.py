@@ -1,0 +1,188 @@
+"""Effects that mix the sound with one path of it: through a delay line or all-pass filters, which may move."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from blackbox_fx.errors import ParameterError
+from blackbox_fx.proxy.nets.base import ProxyNet, mlp, start_at
+from blackbox_fx.proxy.nets.loops import allpass_chain, delay_line, oscillate
+
+NUMBERS = ("dry", "wet", "feedback", "pole", "centre", "depth", "rate", "start", "low", "high")
+_MOST_SECTIONS, _LONGEST_HOLD = 64, 4096
+_LOOP = 0.999  # largest feedback and pole
+_STEP = 0.01  # of parameters in [-1, 1], up and down
+
+
+@final
+class Modulated(ProxyNet):
+    """The sound, plus one path of it in a loop: choruses, flangers and echoes by a delay line, phasers by all-passes.
+
+    The delay in samples, or the logarithm of the frequency of the all-passes in Hz, is centre + depth * sine, cut off
+    at low and high. The ten numbers of `NUMBERS` follow from the parameters.
+
+    Args:
+        width, sample_rate: see `ProxyNet`.
+        sections: first-order all-pass filters; 0 for a delay line.
+        moves: whether there is an oscillator.
+        hold: samples for which the oscillator stands still.
+        single: see `oscillate`.
+        lag: samples of the way back through the loop of a delay line, 0 or 1.
+        whole: whether delays are cut off to whole samples.
+
+    Raises:
+        ParameterError: a number that makes no sense.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        sample_rate: float,
+        sections: int = 0,
+        moves: bool = True,
+        hold: int = 1,
+        single: bool = False,
+        lag: int = 0,
+        whole: bool = False,
+    ) -> None:
+        super().__init__(width, sample_rate)
+        if not 0 <= sections <= _MOST_SECTIONS or not 1 <= hold <= _LONGEST_HOLD or lag not in (0, 1):
+            raise ParameterError(
+                f"A modulated net needs 0 to {_MOST_SECTIONS} sections, got {sections!r}, a hold of 1 to "
+                f"{_LONGEST_HOLD} samples, got {hold!r}, and a lag of 0 or 1, got {lag!r}."
+            )
+        self.sections, self.moves, self.hold, self.single, self.lag = sections, moves, hold, single, lag
+        self.whole = whole
+        centre = [math.log(1000.0), 1.0] if sections else [500.0, 100.0]
+        ends = [math.log(10.0), math.log(0.49 * sample_rate)] if sections else [1.0, 1e9]
+        self.laws = Laws(width, torch.tensor([0.5, 0.5, 0.0, 0.0, *centre, 1.0, 0.0, *ends]))
+
+    def process(self, x: Tensor, p: Tensor) -> Tensor:
+        """The output; see `ProxyNet.process`."""
+        dry, wet, *loop = self.laws(p)[:, :4].to(x).T[..., None]
+        loop = torch.cat(loop, 1).clamp(-_LOOP, _LOOP)
+        moving = self.laws(p.detach())[:, 4:]
+        sine = self.sine(moving, x.shape[1]) if self.moves else None
+        path = self.path(x, loop, self.place(moving, sine, x.shape[1]))
+        if p.requires_grad and torch.is_grad_enabled():
+            path = _Stepped.apply(path, p, _Steps(self, x.detach(), loop.detach(), moving.detach(), sine))
+        return dry * x + wet * path
+
+    def sine(self, moving: Tensor, time: int) -> Tensor:
+        """The oscillator, (items, time / hold)."""
+        step = (moving[:, 2] / self.sample_rate * self.hold).clamp(0, 0.5)
+        return oscillate(step, moving[:, 3], -(-time // self.hold), self.single)
+
+    def place(self, moving: Tensor, sine: Tensor | None, time: int) -> Tensor:
+        """Where the path is at every sample, (items, time)."""
+        centre, depth, _, _, low, high = moving.T[..., None]
+        place = centre if sine is None else torch.addcmul(centre, depth, sine)
+        place = torch.minimum(torch.maximum(place, low), high)
+        if self.whole:
+            place = place + (place.floor() - place).detach()
+        place = place.float()
+        if sine is None:
+            return place.expand(-1, time)
+        return place if self.hold == 1 else place.repeat_interleave(self.hold, 1)[:, :time]
+
+    def path(self, x: Tensor, loop: Tensor, place: Tensor) -> Tensor:
+        """What comes through the path, (items, time)."""
+        if not self.sections:
+            return delay_line(x, place.to(x), loop, self.lag)
+        g = torch.tan(place.exp() * (math.pi / self.sample_rate))
+        return allpass_chain(x, g / (1 + g), loop[:, 0], self.sections)
+
+
+class _Steps(NamedTuple):
+    """Steps of the parameters that move the path of a net, with all else as it is."""
+
+    net: Modulated
+    x: Tensor
+    loop: Tensor
+    moving: Tensor
+    sine: Tensor | None
+
+    def change(self, lower: Tensor, upper: Tensor) -> Tensor | None:
+        """How the path changes from some parameters to others, (items, time); None if it does not."""
+        moving = [self.net.laws(p)[:, 4:] for p in (lower, upper)]
+        if torch.equal(*moving):
+            return None
+        below, above = (self.net.path(self.x, self.loop, self._place(numbers)) for numbers in moving)
+        return above - below
+
+    def _place(self, moving: Tensor) -> Tensor:
+        same = self.sine is None or torch.equal(moving[:, 2:4], self.moving[:, 2:4])
+        time = self.x.shape[1]
+        return self.net.place(moving, self.sine if same else self.net.sine(moving, time), time)
+
+
+@final
+class _Stepped(torch.autograd.Function):
+    """The path, whose gradient for parameters that move it is that of steps.
+
+    A derivative says what less than a sample does. By then, high notes have turned over in a mix or a moving delay, so
+    that derivatives of delays and rates are large and point anywhere.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, path: Tensor, p: Tensor, steps: _Steps) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.steps = steps
+        ctx.save_for_backward(p)
+        return path.view_as(path)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (p,) = ctx.saved_tensors
+        to_p = torch.zeros_like(p)
+        for column in range(p.shape[1]):
+            lower, upper = p.clone(), p.clone()
+            lower[:, column].sub_(_STEP).clamp_(min=-1)
+            upper[:, column].add_(_STEP).clamp_(max=1)
+            change = ctx.steps.change(lower, upper)
+            if change is not None:
+                to_p[:, column] = (grads[0] * change).sum(1) / (upper - lower)[:, column]
+        return grads[0], to_p, None
+
+
+@final
+class Laws(nn.Module):
+    """Numbers that follow from the parameters by laws that were measured, and by what is learnt beyond these.
+
+    A law is (a + b u)^power exp(c + d u), where u are the parameters in [0, 1].
+
+    Args:
+        width: of the parameters.
+        start: (numbers,), their values before anything is measured.
+        hidden: units of the MLP that learns the rest.
+    """
+
+    base: Tensor
+    power: Tensor
+    exponent: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int, start: Tensor, hidden: int = 64) -> None:
+        super().__init__()
+        count = len(start)
+        base = torch.zeros(count, 1 + width, dtype=torch.float64)
+        base[:, 0] = start
+        # in double precision, since an oscillator tells a millionth of its rate
+        self.register_buffer("base", base)
+        self.register_buffer("power", torch.ones(count, dtype=torch.float64))
+        self.register_buffer("exponent", torch.zeros(count, 1 + width, dtype=torch.float64))
+        self.register_buffer("spread", start.abs().double())  # of what is learnt; 0 for laws that are exact
+        self.bend = start_at(mlp(width, hidden, count), 0.0, 0.0)
+
+    def forward(self, p: Tensor) -> Tensor:
+        """(items, numbers), float64, for p (items, width) in [-1, 1]."""
+        u = (1 + p.double()) / 2
+        base, exponent = (torch.addmm(law[:, 0], u, law[:, 1:].T) for law in (self.base, self.exponent))
+        # the power of 0 is kept finite
+        powered = torch.where(self.power == 1, base, 1 / torch.where(base.abs() < 1e-9, 1e-9, base))
+        return powered * exponent.exp() + self.spread * self.bend(p)
