@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from blackbox_fx.learning.clips import ClipStream
+from blackbox_fx.learning.identify import Identified
 from blackbox_fx.learning.objectives import ClipObjective, Objective, ResponseObjective
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.nets import ProxyNet, Structured
@@ -16,12 +17,14 @@ _SHORT_S = 0.09  # the impulse response of a filter
 _LONGEST_S = 2.0
 
 
-def choose_net(profile: Profile) -> dict[str, Any]:
+def choose_net(profile: Profile, identified: Identified | None = None) -> dict[str, Any]:
     """Kind and arguments of a net, as `make_net` takes them.
 
-    A linear effect gets a filter, with a reverberation if it rings on; a memoryless one a curve; others get a gain that
+    An effect whose delay or moving filter was identified gets that. Otherwise, a linear effect gets a filter, with a reverberation if it rings on; a memoryless one a curve; others get a gain that
     follows the level between two filters, and a curve.
     """
+    if identified is not None:
+        return identified.config
     net: dict[str, Any] = {"kind": "structured"}
     if profile.memoryless < _EXACT:
         return net | {"filters": 0, "gain": False}

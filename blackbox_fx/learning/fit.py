@@ -37,6 +37,7 @@ BUDGET = "minutes", "steps"  # fields of a recipe that may be raised when a trai
 _EVALUATIONS = 20  # over the whole training, at most
 _EVALUATING = 0.1  # largest part of its time that evaluations take
 _PATIENCE = 14  # evaluations without improvement after which training ends
+_PERFECT = 2e-3  # error-to-signal ratio and weighted spectral distance with which nothing is left to learn
 _WARM_UP = 20  # steps
 _SAVE_S = 30.0
 STALLED_S = 300.0  # that one step may take
@@ -169,6 +170,8 @@ def fit(
     run = _Run(net, objective, held_out, recipe, folder)
     with flushed(), _Watch(stalled) as watch, Feed(objective, run.step) as feed:
         try:
+            if not run.evaluations:
+                run.evaluate()
             while run.used < 1 and not run.settled:
                 run.learn(feed.get())
                 watch.step()
@@ -238,8 +241,10 @@ class _Run:
 
     @property
     def settled(self) -> bool:
-        """Whether the last evaluations have not improved on those before."""
+        """Whether nothing is left to learn, or the last evaluations have not improved on those before."""
         worth = [e.esr + STFT * e.stft for e in self.evaluations]
+        if min(worth) < _PERFECT:
+            return True
         return len(worth) > _PATIENCE and min(worth[-_PATIENCE:]) >= min(worth[:-_PATIENCE])
 
     def learn(self, batch: Any) -> None:
@@ -268,7 +273,7 @@ class _Run:
 
         Where the recipe counts steps, no time decides, so that the same training gives the same weights.
         """
-        count = len(self.evaluations)
+        count = len(self.evaluations) - 1  # without that at the start
         if self.used * _EVALUATIONS < count + 1:
             return False
         each = self.evaluating / max(count, 1)

@@ -22,12 +22,13 @@ from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.learning.choose import choose_net, choose_objective
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.fit import BUDGET, TrainingLog, fit, flushed
+from blackbox_fx.learning.identify import identify
 from blackbox_fx.learning.scoring.scores import baselines, measure, render_held_out
 from blackbox_fx.profiling import profile
 from blackbox_fx.proxy import weights
 from blackbox_fx.proxy.card import Card, Training, make_card
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.nets import make_net
+from blackbox_fx.proxy.nets import Measured, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.store import CARD, save_proxy
 from blackbox_fx.runtime import Inline, Processes
@@ -152,11 +153,6 @@ def _train(
     rate = recipe.sample_rate
     progress(0, 1, f"measuring {effect.name}")
     found = profile(effect)
-    net_config = dict(recipe.net) or choose_net(found)
-    recipe = dataclasses.replace(recipe, net=net_config)
-    with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
-        torch.manual_seed(recipe.seed)
-        net = make_net(net_config, effect.space.width, rate)
     if songs is None:
         songs = []
         for k in range(_SONGS):
@@ -166,7 +162,15 @@ def _train(
     with Processes(1, on_failure="skip") if effect.native else Inline() as pool:
         arguments = effect, songs[:-count] or songs, pool, recipe.seconds, recipe.batch, recipe.seed
         stream = ClipStream(*arguments, paired=recipe.slopes > 0)
-        net.init_from_response(stream.ringing(_RINGING_S))
+        progress(0, 1, "identifying")
+        identified = identify(stream, found)
+        net_config = dict(recipe.net) or choose_net(found, identified)
+        recipe = dataclasses.replace(recipe, net=net_config)
+        with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
+            torch.manual_seed(recipe.seed)
+            net = make_net(net_config, effect.space.width, rate)
+        laws = identified.laws if identified is not None and identified.config == net_config else ()
+        net.start_from(Measured(stream.ringing(_RINGING_S), laws))
         evaluated = ClipStream(effect, songs[-count:], pool, recipe.seconds, _EVALUATED, _EVALUATED_SEED).batch(0)
         log = fit(net, choose_objective(recipe, found, net, stream), evaluated, recipe, out, progress)
         if log.skipped or log.unstable:

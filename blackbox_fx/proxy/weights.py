@@ -20,11 +20,12 @@ _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
 def compact(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in half precision, as they are stored; what would overflow keeps its own."""
+    """Weights in half precision, as they are stored; what would overflow, and doubles, keep their own."""
     found: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         half = tensor.detach().cpu().contiguous().half()
-        keeps = tensor.is_floating_point() and bool(torch.isfinite(half).all())
+        halved = tensor.is_floating_point() and tensor.dtype != torch.float64
+        keeps = halved and bool(torch.isfinite(half).all())
         found[name] = half if keeps else tensor.detach().cpu().contiguous()
     return found
 
@@ -50,7 +51,7 @@ def checksum(content: bytes) -> str:
 
 
 def read_weights(content: bytes, expected: Mapping[str, Tensor], sha256: str, what: str) -> dict[str, Tensor]:
-    """The tensors of weights.safetensors, float32 where they are floating point.
+    """The tensors of weights.safetensors, of the types that are expected.
 
     Args:
         content: of the file.
@@ -77,7 +78,7 @@ def read_weights(content: bytes, expected: Mapping[str, Tensor], sha256: str, wh
         if name not in found:
             raise DataError(f"{what} lacks the weights {name}; {_REMEDY}.")
         _check_tensor(name, found[name], like, what)
-    return {name: t.float() if t.is_floating_point() else t for name, t in found.items()}
+    return {name: t.to(expected[name].dtype) for name, t in found.items()}
 
 
 def _check_tensor(name: str, tensor: Tensor, like: Tensor, what: str) -> None:
@@ -85,7 +86,7 @@ def _check_tensor(name: str, tensor: Tensor, like: Tensor, what: str) -> None:
     if tensor.shape != like.shape:
         wanted, got = tuple(like.shape), tuple(tensor.shape)
         raise DataError(f"{what} has {name} of shape {got}, where the net has {wanted}; {_REMEDY}.")
-    allowed = (torch.float16, torch.float32) if like.is_floating_point() else (like.dtype,)
+    allowed = (torch.float16, torch.float32) if like.dtype == torch.float32 else (like.dtype,)
     if tensor.dtype not in allowed:
         raise DataError(f"{what} has {name} in {tensor.dtype}, where {allowed[0]} is allowed; {_REMEDY}.")
     if not bool(torch.isfinite(tensor).all()):

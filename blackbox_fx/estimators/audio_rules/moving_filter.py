@@ -98,6 +98,27 @@ def _frequency(starts: Floats, amounts: Floats, length: int) -> float:
     return best if roughness(np.array([best]))[0] < 0.7 * found[0] else still
 
 
+def _amounts(echoes: Echoes) -> tuple[Floats, Signal, Floats]:
+    """When impulses came, (kernel,), the parts that their responses are sums of, and the amounts of these."""
+    reach = int(np.median(echoes.lengths))
+    whole = echoes.lengths >= 0.7 * reach
+    starts, kernels = echoes.starts[whole].astype(np.float64), echoes.answers[whole][..., :reach]
+    if len(starts) < 4:
+        starts, kernels = echoes.starts.astype(np.float64), echoes.answers
+    return starts, *_parts(kernels[..., : _audible_lags(kernels)])
+
+
+def cycle(echoes: Echoes, length: int) -> float:
+    """Cycles per sample of the oscillator that moves a filter; below 1 / length if it moves no whole cycle.
+
+    Args:
+        echoes: of impulses in a clip.
+        length: samples of the clip.
+    """
+    starts, _, amounts = _amounts(echoes)
+    return _frequency(starts, amounts, length)
+
+
 @final
 class MovingFilter(Modelled):
     """For linear effects whose filter an oscillator moves, however fast: phasers, auto-wahs, tremolos, and filters.
@@ -113,14 +134,8 @@ class MovingFilter(Modelled):
 
     def fit(self, site: Site) -> Model:
         """The parts of the responses, then the oscillator, then the amount of each part at every time."""
-        echoes: Echoes = site[_TRAIN]
         length = site.x.shape[1]
-        reach = int(np.median(echoes.lengths))
-        whole = echoes.lengths >= 0.7 * reach
-        starts, kernels = echoes.starts[whole].astype(np.float64), echoes.answers[whole][..., :reach]
-        if len(starts) < 4:
-            starts, kernels = echoes.starts.astype(np.float64), echoes.answers
-        parts, amounts = _parts(kernels[..., : _audible_lags(kernels)])
+        starts, parts, amounts = _amounts(site[_TRAIN])
         frequency = _frequency(starts, amounts, length)
         phases = starts * frequency % 1.0
         order = np.argsort(phases)

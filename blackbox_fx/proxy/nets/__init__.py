@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.proxy.nets.base import ProxyNet
+from blackbox_fx.proxy.nets.base import Measured, ProxyNet
 from blackbox_fx.proxy.nets.modulated import Modulated
 from blackbox_fx.proxy.nets.recurrent import Recurrent
 from blackbox_fx.proxy.nets.structured import Structured
 from blackbox_fx.proxy.nets.tcn import TCN
 
-__all__ = ["NETS", "Modulated", "ProxyNet", "Recurrent", "Structured", "TCN", "make_net"]
+__all__ = ["NETS", "Measured", "Modulated", "ProxyNet", "Recurrent", "Structured", "TCN", "make_net"]
 
 NETS: dict[str, type[ProxyNet]] = {
     "structured": Structured,

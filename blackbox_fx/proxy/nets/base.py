@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import abc
-from typing import final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
 from blackbox_fx.errors import ParameterError
+
+
+class Measured(NamedTuple):
+    """What was measured of an effect before a net is trained.
+
+    Args:
+        response: the impulse response, (time,), that rings longest among some settings.
+        laws: of the numbers of a `Modulated` net; none for other nets.
+    """
+
+    response: Tensor
+    laws: tuple[Any, ...] = ()
 
 
 class ProxyNet(nn.Module, abc.ABC):
@@ -42,8 +54,8 @@ class ProxyNet(nn.Module, abc.ABC):
         points = centred(params).to(audio).repeat_interleave(channels, 0)
         return self.process(audio.reshape(batch * channels, time), points).reshape(audio.shape)
 
-    def init_from_response(self, response: Tensor) -> None:
-        """Initialises the net from an impulse response of the effect, (time,), if the net can use one."""
+    def start_from(self, measured: Measured) -> None:
+        """Starts the net from what was measured of the effect, if it can use any of it."""
 
     @abc.abstractmethod
     def process(self, x: Tensor, p: Tensor) -> Tensor:

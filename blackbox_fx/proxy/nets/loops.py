@@ -143,9 +143,9 @@ def line_backward(
 
 
 @compiled
-def chain_forward(x: Floats, gain: Floats, feedback: Floats, sections: int) -> tuple[Floats, Floats]:
-    """The output, and the states before each sample, (items, time, section); see `allpass_chain`."""
-    out, states = np.empty_like(x), np.empty((*x.shape, sections), x.dtype)
+def chain_forward(x: Floats, gain: Floats, feedback: Floats, sections: int, kept: bool) -> tuple[Floats, Floats]:
+    """The output, and the states before each sample, (items, time, section) if kept; see `allpass_chain`."""
+    out, states = np.empty_like(x), np.empty((x.shape[0], x.shape[1] if kept else 0, sections), x.dtype)
     state = np.zeros(sections)
     for item in range(x.shape[0]):
         state[:] = 0.0
@@ -154,7 +154,8 @@ def chain_forward(x: Floats, gain: Floats, feedback: Floats, sections: int) -> t
             y = x[item, t] + feedback[item] * last
             for k in range(sections):
                 before = state[k]
-                states[item, t, k] = before
+                if kept:
+                    states[item, t, k] = before
                 state[k] = before + 2.0 * gain[item, t] * (y - before)
                 y = before + state[k] - y
             out[item, t] = last = y
@@ -242,7 +243,8 @@ class _DelayLine(torch.autograd.Function):
 class _AllpassChain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, feedback: Tensor, sections: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        out, states = _tensors(x, *chain_forward(*_arrays(x, gain, feedback), sections))
+        kept = any(ctx.needs_input_grad)
+        out, states = _tensors(x, *chain_forward(*_arrays(x, gain, feedback), sections, kept))
         ctx.save_for_backward(x, out, states, gain, feedback)
         return out
 

@@ -6,11 +6,12 @@ import math
 from typing import Any, NamedTuple, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.proxy.nets.base import ProxyNet, mlp, start_at
+from blackbox_fx.proxy.nets.base import Measured, ProxyNet
+from blackbox_fx.proxy.nets.laws import Laws
 from blackbox_fx.proxy.nets.loops import allpass_chain, delay_line, oscillate
 
 NUMBERS = ("dry", "wet", "feedback", "pole", "centre", "depth", "rate", "start", "low", "high")
@@ -62,9 +63,15 @@ class Modulated(ProxyNet):
         ends = [math.log(10.0), math.log(0.49 * sample_rate)] if sections else [1.0, 1e9]
         self.laws = Laws(width, torch.tensor([0.5, 0.5, 0.0, 0.0, *centre, 1.0, 0.0, *ends]))
 
+    def start_from(self, measured: Measured) -> None:
+        """Takes the laws that were measured."""
+        if measured.laws:
+            self.laws.start_from(measured.laws)
+
     def process(self, x: Tensor, p: Tensor) -> Tensor:
         """The output; see `ProxyNet.process`."""
-        dry, wet, *loop = self.laws(p)[:, :4].to(x).T[..., None]
+        numbers = self.laws(p)
+        dry, wet, *loop = numbers[:, :4].to(x).T[..., None]
         loop = torch.cat(loop, 1).clamp(-_LOOP, _LOOP)
         moving = self.laws(p.detach())[:, 4:]
         sine = self.sine(moving, x.shape[1]) if self.moves else None
@@ -72,6 +79,15 @@ class Modulated(ProxyNet):
         if p.requires_grad and torch.is_grad_enabled():
             path = _Stepped.apply(path, p, _Steps(self, x.detach(), loop.detach(), moving.detach(), sine))
         return dry * x + wet * path
+
+    @torch.no_grad()
+    def render(self, x: Tensor, numbers: Tensor) -> Tensor:
+        """The output for x (items, time) at given `NUMBERS`, (items, 10), whatever the laws are."""
+        dry, wet, *loop = numbers[:, :4].to(x).T[..., None]
+        moving, time = numbers[:, 4:].double(), x.shape[1]
+        sine = self.sine(moving, time) if self.moves else None
+        loop = torch.cat(loop, 1).clamp(-_LOOP, _LOOP)
+        return dry * x + wet * self.path(x, loop, self.place(moving, sine, time))
 
     def sine(self, moving: Tensor, time: int) -> Tensor:
         """The oscillator, (items, time / hold)."""
@@ -148,41 +164,3 @@ class _Stepped(torch.autograd.Function):
             if change is not None:
                 to_p[:, column] = (grads[0] * change).sum(1) / (upper - lower)[:, column]
         return grads[0], to_p, None
-
-
-@final
-class Laws(nn.Module):
-    """Numbers that follow from the parameters by laws that were measured, and by what is learnt beyond these.
-
-    A law is (a + b u)^power exp(c + d u), where u are the parameters in [0, 1].
-
-    Args:
-        width: of the parameters.
-        start: (numbers,), their values before anything is measured.
-        hidden: units of the MLP that learns the rest.
-    """
-
-    base: Tensor
-    power: Tensor
-    exponent: Tensor
-    spread: Tensor
-
-    def __init__(self, width: int, start: Tensor, hidden: int = 64) -> None:
-        super().__init__()
-        count = len(start)
-        base = torch.zeros(count, 1 + width, dtype=torch.float64)
-        base[:, 0] = start
-        # in double precision, since an oscillator tells a millionth of its rate
-        self.register_buffer("base", base)
-        self.register_buffer("power", torch.ones(count, dtype=torch.float64))
-        self.register_buffer("exponent", torch.zeros(count, 1 + width, dtype=torch.float64))
-        self.register_buffer("spread", start.abs().double())  # of what is learnt; 0 for laws that are exact
-        self.bend = start_at(mlp(width, hidden, count), 0.0, 0.0)
-
-    def forward(self, p: Tensor) -> Tensor:
-        """(items, numbers), float64, for p (items, width) in [-1, 1]."""
-        u = (1 + p.double()) / 2
-        base, exponent = (torch.addmm(law[:, 0], u, law[:, 1:].T) for law in (self.base, self.exponent))
-        # the power of 0 is kept finite
-        powered = torch.where(self.power == 1, base, 1 / torch.where(base.abs() < 1e-9, 1e-9, base))
-        return powered * exponent.exp() + self.spread * self.bend(p)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.proxy.nets.base import ProxyNet, centred
+from blackbox_fx.proxy.nets.base import Measured, ProxyNet, centred
 from blackbox_fx.proxy.nets.stages import SMOOTHS, Capacitor, Curve, Filter, Gain, Steer, Tail, fast_length
 
 _LOWEST_HZ = 20.0
@@ -66,10 +66,10 @@ class Structured(ProxyNet):
         self.tail = Tail(width, sample_rate, tail_seconds) if tail_seconds else None
 
     @torch.no_grad()
-    def init_from_response(self, response: Tensor) -> None:
-        """Starts the reverberation from an impulse response of the effect, (time,)."""
+    def start_from(self, measured: Measured) -> None:
+        """Starts the reverberation from the impulse response."""
         if self.tail is not None:
-            late = response[1 : self.tail.length + 1]
+            late = measured.response[1 : self.tail.length + 1]
             self.tail.carrier.zero_()
             self.tail.carrier[1 : len(late) + 1] = late[: self.tail.length - 1]
 

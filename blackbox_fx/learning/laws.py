@@ -1,0 +1,150 @@
+"""Laws by which numbers of an effect follow from its parameters, found from measured numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_fx.proxy.nets.laws import Law, with_ones
+from blackbox_fx.space import Continuous, Integer, Space
+
+Floats = NDArray[np.float64]
+_ROUNDS = 30  # of reweighting
+_TELLING = 0.7  # part of the typical error that another column must leave at most
+_EXACT = 1e-3  # typical relative error of a law that is taken as exact
+_ROUND = 0.02  # relative distance from a physical value that is taken for that
+_NEGLIGIBLE = 1e-9
+
+
+def _weighted(features: Floats, values: Floats, errors: Floats) -> Floats:
+    """Weights of features (n, k) by least squares that outliers hardly move."""
+    sizes = 1 / errors
+    weights = np.zeros(features.shape[1])
+    for _ in range(_ROUNDS):
+        scaled = features * sizes[:, None]
+        weights = np.linalg.lstsq(scaled, values * sizes, rcond=1e-10)[0]
+        off = np.abs(features @ weights - values) / errors
+        typical = max(float(np.median(off)), 1e-12)
+        sizes = 1 / errors / np.sqrt(1 + np.square(off / (3 * typical)))
+    return weights
+
+
+def linear(features: Floats, values: Floats, errors: Floats) -> Floats:
+    """Robust weights of features (n, k), of which the first always counts, and others if they explain much."""
+
+    def fitted(columns: list[int]) -> tuple[float, Floats]:
+        weights = np.zeros(features.shape[1])
+        weights[columns] = _weighted(features[:, columns], values, errors)
+        return float(np.median(np.abs(features @ weights - values) / errors)), weights
+
+    kept = [0]
+    score, weights = fitted(kept)
+    while len(kept) < min(features.shape[1], len(values) // 2):
+        others = [k for k in range(features.shape[1]) if k not in kept]
+        tried = {k: fitted([*kept, k]) for k in others}
+        best = min(others, key=lambda k: tried[k][0])
+        if tried[best][0] > _TELLING * score:
+            break
+        kept.append(best)
+        score, weights = tried[best]
+    return weights
+
+
+def _candidates(ones: Floats, values: Floats, errors: Floats) -> Iterator[tuple[Floats, float, Floats]]:
+    """Base, power and exponent of laws, the simplest first."""
+    zero, one = np.zeros(ones.shape[1]), np.eye(1, ones.shape[1])[0]
+    yield linear(ones, values, errors), 1.0, zero
+    sign = 1.0 if np.median(values) >= 0 else -1.0
+    some = values * sign > _NEGLIGIBLE * np.abs(values).max()
+    if some.sum() <= ones.shape[1]:
+        return
+    ones, values, errors = ones[some], values[some] * sign, errors[some]
+    yield sign * one, 1.0, linear(ones, np.log(values), errors / values)
+    yield sign * linear(ones, 1 / values, errors / np.square(values)), -1.0, zero
+    for column in range(1, ones.shape[1]):
+        found = _product(ones, values, errors, column)
+        if found is not None:
+            yield sign * found[0], 1.0, found[1]
+
+
+def _product(ones: Floats, values: Floats, errors: Floats, column: int) -> tuple[Floats, Floats] | None:
+    """A line of one column times an exponential of the others."""
+    base, exponent = np.zeros(ones.shape[1]), np.zeros(ones.shape[1])
+    others = np.delete(np.arange(ones.shape[1]), column)
+    for _ in range(12):
+        scale = np.exp(ones @ exponent)
+        base[[0, column]] = linear(ones[:, [0, column]], values / scale, errors / scale)
+        line = ones @ base
+        some = line > 1e-3 * np.abs(line).max()
+        if some.sum() <= len(others):
+            return None
+        goal, off = np.log(values[some] / line[some]), errors[some] / values[some]
+        exponent[others] = linear(ones[np.ix_(some, others)], goal, off)
+    return base, exponent
+
+
+def find_law(points: Floats, values: Floats, errors: Floats) -> Law:
+    """The simplest law that explains measured numbers about as well as the best.
+
+    Args:
+        points: (n, width) in [0, 1].
+        values: of the number, (n,).
+        errors: their standard errors, (n,).
+    """
+    ones = with_ones(points)
+    span = max(float(np.subtract(*np.quantile(values, [0.9, 0.1]))), float(np.abs(values).mean()), 1e-9)
+    known = errors <= np.quantile(errors, 0.6)
+    found = []
+    for base, power, exponent in _candidates(ones, values, errors):
+        law = Law(base, power, exponent)
+        with np.errstate(all="ignore"):
+            off = np.abs(law.at(points[known]) - values[known])
+        found.append((float(np.median(np.nan_to_num(off, nan=np.inf))) / span, law))
+    best = min(error for error, _ in found)
+    error, law = next((error, law) for error, law in found if error <= 2 * best + 1e-5)
+    return law._replace(spread=0.0 if error < _EXACT else error * span)
+
+
+def in_units(law: Law, space: Space, scales: list[float]) -> Law:
+    """The law, with its numbers replaced by physical values times a scale where they are near enough.
+
+    Args:
+        law: of one column, if anything is to be replaced.
+        space: of the effect.
+        scales: such as 1, or samples in a second.
+    """
+    columns = np.flatnonzero((np.abs(law.base) + np.abs(law.exponent))[1:])
+    names = {s.start: n for n, s in space.slices.items() if s.stop - s.start == 1}
+    if len(columns) != 1 or columns[0] not in names or law.power != 1:
+        return law
+    column = int(columns[0])
+    parameter = space.parameters[names[column]]
+    if not isinstance(parameter, (Continuous, Integer)):
+        return law
+    ends = np.zeros((2, space.width))
+    ends[1, column] = 1
+    low, high = law.at(ends)
+    for scale, sign in itertools.product(scales, (1.0, -1.0)):
+        wanted = sign * scale * np.array([parameter.low, parameter.high])
+        if np.abs(wanted - (low, high)).max() < _ROUND * np.abs(wanted).max() and _alike(wanted, (low, high)):
+            return _through(law, column, *wanted)
+    return law
+
+
+def _alike(a: Floats, b: tuple[float, float]) -> bool:
+    """Whether the low ends are about the same, too."""
+    return bool(abs(a[0] - b[0]) < _ROUND * max(abs(a[0]), 0.05 * abs(a[1])))
+
+
+def _through(law: Law, column: int, low: float, high: float) -> Law:
+    """The law of one column with other ends."""
+    base, exponent = np.zeros_like(law.base), np.zeros_like(law.exponent)
+    if law.exponent.any():
+        base[0] = np.sign(low)
+        exponent[0], exponent[1 + column] = np.log(abs(low)), np.log(high / low)
+    else:
+        base[0], base[1 + column] = low, high - low
+    return law._replace(base=base, exponent=exponent)
