@@ -13,7 +13,7 @@ from blackbox_fx.effects import load
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.learning.choose import choose_net
 from blackbox_fx.profiling import Profile
-from blackbox_fx.proxy.nets import NETS, make_net
+from blackbox_fx.proxy.nets import NETS, Measured, make_net
 from blackbox_fx.proxy.nets.stages import Capacitor, Curve, Filter, Gain, Tail
 from blackbox_fx.proxy.nets.structured import Split
 from tests.cases import music
@@ -21,6 +21,7 @@ from tests.cases import music
 RATE = 44100
 SMALL = {
     "structured": {"bands": 2, "capacitor": True, "tail_seconds": 0.05},
+    "modulated": {"lag": 1},
     "tcn": {"channels": 4, "blocks": 2},
     "recurrent": {"hidden": 4},
 }
@@ -69,6 +70,9 @@ def test_every_net_takes_any_batch_and_gives_gradients(kind, channels):
         ({"kind": "tcn", "blocks": 2.0}, "blocks"),
         ({"kind": "structured", "gain": 1}, "gain"),
         ({"kind": "structured", "filters": 3}, "filters"),
+        ({"kind": "modulated", "sections": 65}, "sections"),
+        ({"kind": "modulated", "hold": 0}, "hold"),
+        ({"kind": "modulated", "lag": 2}, "lag"),
         ({"kind": "structured", "smooths": "both"}, "level, gain, either"),
         ({"kind": "structured", "filters": 0, "gain": False, "curve": False}, "one stage"),
     ],
@@ -235,7 +239,7 @@ def test_a_reverberation_starts_from_the_response_it_met():
     torch.manual_seed(0)
     net = make_net({"kind": "structured", "filters": 0, "gain": False, "curve": False, "tail_seconds": 0.1}, 1, RATE)
     response = torch.randn(9000) * torch.exp(-torch.arange(9000) / 2000)
-    net.init_from_response(response)
+    net.start_from(Measured(response))
     assert isinstance(net.tail, Tail)
     start(net.tail, predict=[0.0] * 13)
     x = torch.zeros(1, 1, 6000)

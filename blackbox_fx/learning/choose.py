@@ -20,8 +20,9 @@ _LONGEST_S = 2.0
 def choose_net(profile: Profile, identified: Identified | None = None) -> dict[str, Any]:
     """Kind and arguments of a net, as `make_net` takes them.
 
-    An effect whose delay or moving filter was identified gets that. Otherwise, a linear effect gets a filter, with a reverberation if it rings on; a memoryless one a curve; others get a gain that
-    follows the level between two filters, and a curve.
+    An effect whose delay or moving filter was identified gets that. Otherwise, a linear effect gets a filter, with a
+    reverberation if it rings on; a memoryless one a curve; others get a gain that follows the level between two
+    filters, and a curve.
     """
     if identified is not None:
         return identified.config

@@ -22,10 +22,10 @@ _NEGLIGIBLE = 1e-9
 def _weighted(features: Floats, values: Floats, errors: Floats) -> Floats:
     """Weights of features (n, k) by least squares that outliers hardly move."""
     sizes = 1 / errors
-    weights = np.zeros(features.shape[1])
+    weights: Floats = np.zeros(features.shape[1])
     for _ in range(_ROUNDS):
         scaled = features * sizes[:, None]
-        weights = np.linalg.lstsq(scaled, values * sizes, rcond=1e-10)[0]
+        weights = np.linalg.lstsq(scaled, values * sizes, rcond=1e-10)[0].astype(np.float64)
         off = np.abs(features @ weights - values) / errors
         typical = max(float(np.median(off)), 1e-12)
         sizes = 1 / errors / np.sqrt(1 + np.square(off / (3 * typical)))

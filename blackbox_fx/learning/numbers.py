@@ -14,7 +14,11 @@ from blackbox_fx.proxy.nets.modulated import NUMBERS, Modulated
 
 Floats = NDArray[np.float64]
 _BANDS = (0.03, 0.15, None)  # cycles per sample up to which the first fits listen
-_ITERATIONS = 12
+_ITERATIONS, _TRIES = 12, 6
+_DAMPING, _EASING = 1e-3, 5.0  # at first; its change
+_SETTLED = 1e-4  # relative improvement with which a fit ends
+_UNSEEN = 1e-9  # power of a change, against the largest, that is taken for rounding
+_ROUNDING = 1e-16  # least power of what is left
 DRY, WET, BACK, POLE, CENTRE, DEPTH, RATE, START, LOW, HIGH = range(len(NUMBERS))
 
 
@@ -36,62 +40,65 @@ class Fit(NamedTuple):
 def fit_numbers(
     net: Modulated, x: Floats, y: Floats, start: Floats, free: Sequence[int], most: int = _ITERATIONS
 ) -> Fit:
-    """Numbers by the method of Levenberg and Marquardt.
+    """Numbers by least squares.
 
     Args:
         net: whose numbers they are.
-        x, y: input and output, (time,).
+        x: input, (time,).
+        y: the effect's output, (time,).
         start: (10,).
-        free: indices of the numbers that are fitted.
+        free: indices of the numbers that are fitted; none to measure the residual at the start.
         most: iterations.
+
+    References:
+        "An algorithm for least-squares estimation of nonlinear parameters" (Marquardt, 1963).
     """
-    inputs = torch.from_numpy(x).float()[None]
-    steps = _steps(net, start, len(x))[list(free)]
+    inputs, chosen = torch.from_numpy(x).float()[None], list(free)
 
     def outputs(numbers: Floats) -> Floats:
         rows = torch.from_numpy(np.atleast_2d(numbers))
         return net.render(inputs.expand(len(rows), -1), rows).numpy().astype(np.float64)
 
-    numbers, damping = start.copy(), 1e-3
-    residual = y - outputs(numbers)[0]
-    gram = np.eye(len(free))
-    for _ in range(most if free else 0):
-        moved = np.repeat(numbers[None], len(free), 0)
-        moved[np.arange(len(free)), list(free)] += steps
+    numbers, residual, damping = start.copy(), y - outputs(start)[0], _DAMPING
+    errors = np.full(len(start), np.inf)
+    steps = _steps(net, start, len(x))[chosen]
+    for _ in range(most if chosen else 0):
+        moved = np.repeat(numbers[None], len(chosen), 0)
+        moved[np.arange(len(chosen)), chosen] += steps
         slopes = outputs(moved) - (y - residual)
         if not np.isfinite(slopes).all():
             break
-        gram, goal = slopes @ slopes.T, slopes @ residual
-        gram += 1e-12 * max(np.trace(gram), 1e-30) * np.eye(len(free))
-        before = residual @ residual
-        for _ in range(6):
-            change = np.linalg.solve(gram + damping * np.diag(np.diag(gram)), goal) * steps
+        gram, before = slopes @ slopes.T, float(residual @ residual)
+        errors[chosen] = _errors(gram, before / len(y)) * steps
+        for _ in range(_TRIES):
             tried = numbers.copy()
-            tried[list(free)] += change
-            tried = _kept(net, tried)
+            tried[chosen] += _change(gram, slopes @ residual, damping) * steps
+            tried = _sensible(net, tried)
             left = y - outputs(tried)[0]
             if left @ left < before:
-                numbers, residual, damping = tried, left, damping / 5
+                numbers, residual, damping = tried, left, damping / _EASING
                 break
-            damping *= 5
-        else:
+            damping *= _EASING
+        if residual @ residual > (1 - _SETTLED) * before:
             break
-        if residual @ residual > (1 - 1e-4) * before:
-            break
-    errors = np.full(len(start), np.inf)
-    if not free:
-        return Fit(numbers, errors, _ratio(residual, y))
-    variance = max(float(residual @ residual) / len(y), 1e-16)
-    seen = np.diag(gram) > 1e-9 * np.diag(gram).max()
-    spread = np.full(len(free), np.inf)
-    spread[seen] = np.sqrt(np.maximum(np.diag(np.linalg.pinv(gram[np.ix_(seen, seen)])), 0) * variance)
-    errors[list(free)] = spread * steps
-    return Fit(numbers, errors, _ratio(residual, y))
-
-
-def _ratio(residual: Floats, y: Floats) -> float:
     ratio = float(residual @ residual / max(y @ y, 1e-30))
-    return ratio if np.isfinite(ratio) else np.inf
+    return Fit(numbers, errors, ratio if np.isfinite(ratio) else np.inf)
+
+
+def _change(gram: Floats, goal: Floats, damping: float) -> Floats:
+    """The damped step of Gauss and Newton."""
+    ridge = damping * np.diag(gram) + 1e-12 * max(float(np.trace(gram)), 1e-30)
+    return np.linalg.solve(gram + np.diag(ridge), goal).astype(np.float64)
+
+
+def _errors(gram: Floats, variance: float) -> Floats:
+    """Standard errors in steps; infinite for numbers that change nothing."""
+    power = np.diag(gram)
+    seen = power > _UNSEEN * power.max()
+    errors = np.full(len(gram), np.inf)
+    inverse = np.linalg.pinv(gram[np.ix_(seen, seen)])
+    errors[seen] = np.sqrt(np.maximum(np.diag(inverse), 0) * max(variance, _ROUNDING))
+    return errors
 
 
 def _steps(net: Modulated, numbers: Floats, time: int) -> Floats:
@@ -101,7 +108,7 @@ def _steps(net: Modulated, numbers: Floats, time: int) -> Floats:
     return np.array([1e-3, 1e-3, 1e-3, 1e-3, grain, grain, turns * net.sample_rate / time, turns, grain, grain])
 
 
-def _kept(net: Modulated, numbers: Floats) -> Floats:
+def _sensible(net: Modulated, numbers: Floats) -> Floats:
     """The numbers within what makes sense."""
     numbers[[BACK, POLE]] = numbers[[BACK, POLE]].clip(-0.995, 0.995)
     numbers[RATE] = np.clip(numbers[RATE], 1e-3, net.sample_rate / 4)
@@ -113,7 +120,7 @@ def coarse_to_fine(net: Modulated, x: Floats, y: Floats, start: Floats, free: Se
     found = Fit(start, start, 1.0)
     for band in _BANDS:
         most = _ITERATIONS if band is None else _ITERATIONS // 2
-        found = fit_numbers(net, *(_lowpass(z, band) for z in (x, y)), found.numbers, free, most)
+        found = fit_numbers(net, _lowpass(x, band), _lowpass(y, band), found.numbers, free, most)
     return found
 
 

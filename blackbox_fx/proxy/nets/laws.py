@@ -67,11 +67,12 @@ class Laws(nn.Module):
         self.register_buffer("power", torch.ones(count, dtype=torch.float64))
         self.register_buffer("exponent", torch.zeros(count, 1 + width, dtype=torch.float64))
         self.register_buffer("spread", start.abs().double())  # of what is learnt; 0 for laws that are exact
-        self.bend = start_at(mlp(width, hidden, count), 0.0, 0.0)
+        self.bend = start_at(mlp(width, hidden, count), 0.0)
 
     @torch.no_grad()
     def start_from(self, laws: Sequence[Law]) -> None:
-        """Takes laws, one for each number."""
+        """Takes laws, one for each number; nothing is learnt beyond them yet."""
+        start_at(self.bend, 0.0, 0.0)
         for k, law in enumerate(laws):
             for name in ("base", "power", "exponent", "spread"):
                 getattr(self, name)[k] = torch.as_tensor(getattr(law, name))

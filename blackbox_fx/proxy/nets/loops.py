@@ -63,11 +63,6 @@ def allpass_chain(x: Tensor, gain: Tensor, feedback: Tensor, sections: int) -> T
     return _AllpassChain.apply(x, gain, feedback, sections)
 
 
-def sines(step: Floats, start: Floats, steps: int, single: bool) -> Floats:
-    """See `oscillate`; float64."""
-    return _sines(step, start, steps, single, _TABLE)
-
-
 @compiled
 def _sines(step: Floats, start: Floats, steps: int, single: bool, table: Floats) -> Floats:
     out = np.empty((len(step), steps))
@@ -86,7 +81,7 @@ def _sines(step: Floats, start: Floats, steps: int, single: bool, table: Floats)
 
 
 @compiled
-def line_forward(x: Floats, delay: Floats, loop: Floats, lag: int) -> tuple[Floats, Floats]:
+def _line_forward(x: Floats, delay: Floats, loop: Floats, lag: int) -> tuple[Floats, Floats]:
     """What goes into the line, and what comes out; see `delay_line`."""
     into, out = np.empty_like(x), np.empty_like(x)
     for item in range(x.shape[0]):
@@ -111,7 +106,7 @@ def line_forward(x: Floats, delay: Floats, loop: Floats, lag: int) -> tuple[Floa
 
 
 @compiled
-def line_backward(
+def _line_backward(
     grad: Floats, into: Floats, out: Floats, delay: Floats, loop: Floats, lag: int
 ) -> tuple[Floats, Floats, Floats]:
     """The gradients for x, delay and loop."""
@@ -143,7 +138,7 @@ def line_backward(
 
 
 @compiled
-def chain_forward(x: Floats, gain: Floats, feedback: Floats, sections: int, kept: bool) -> tuple[Floats, Floats]:
+def _chain_forward(x: Floats, gain: Floats, feedback: Floats, sections: int, kept: bool) -> tuple[Floats, Floats]:
     """The output, and the states before each sample, (items, time, section) if kept; see `allpass_chain`."""
     out, states = np.empty_like(x), np.empty((x.shape[0], x.shape[1] if kept else 0, sections), x.dtype)
     state = np.zeros(sections)
@@ -163,7 +158,7 @@ def chain_forward(x: Floats, gain: Floats, feedback: Floats, sections: int, kept
 
 
 @compiled
-def chain_backward(
+def _chain_backward(
     grad: Floats, x: Floats, out: Floats, states: Floats, gain: Floats, feedback: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """The gradients for x, gain and feedback."""
@@ -206,7 +201,8 @@ def _tensors(like: Tensor, *arrays: NDArray[Any]) -> list[Tensor]:
 class _Oscillate(torch.autograd.Function):
     @staticmethod
     def forward(step: Tensor, start: Tensor, steps: int, single: bool) -> Tensor:
-        return _tensors(step, sines(*_arrays(step.double(), start.double()), steps, single))[0]
+        turn, first = _arrays(step.double(), start.double())
+        return _tensors(step, _sines(turn, first, steps, single, _TABLE))[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -227,7 +223,8 @@ class _Oscillate(torch.autograd.Function):
 class _DelayLine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, delay: Tensor, loop: Tensor, lag: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        into, out = _tensors(x, *line_forward(*_arrays(x, delay, loop), lag))
+        audio, delays, loops = _arrays(x, delay, loop)
+        into, out = _tensors(x, *_line_forward(audio, delays, loops, lag))
         ctx.save_for_backward(into, out, delay, loop)
         ctx.lag = lag
         return out
@@ -235,7 +232,8 @@ class _DelayLine(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        found = line_backward(*_arrays(grads[0], *ctx.saved_tensors), ctx.lag)
+        grad, into, out, delay, loop = _arrays(grads[0], *ctx.saved_tensors)
+        found = _line_backward(grad, into, out, delay, loop, ctx.lag)
         return *_tensors(grads[0], *found), None
 
 
@@ -244,12 +242,14 @@ class _AllpassChain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, feedback: Tensor, sections: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         kept = any(ctx.needs_input_grad)
-        out, states = _tensors(x, *chain_forward(*_arrays(x, gain, feedback), sections, kept))
+        audio, gains, back = _arrays(x, gain, feedback)
+        out, states = _tensors(x, *_chain_forward(audio, gains, back, sections, kept))
         ctx.save_for_backward(x, out, states, gain, feedback)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        found = chain_backward(*_arrays(grads[0], *ctx.saved_tensors))
+        grad, x, out, states, gain, feedback = _arrays(grads[0], *ctx.saved_tensors)
+        found = _chain_backward(grad, x, out, states, gain, feedback)
         return *_tensors(grads[0], *found), None
