@@ -12,7 +12,7 @@ from blackbox_fx.estimators.audio_rules.probes import Echoes, Train
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.families import MOVING, STILL, Family
 from blackbox_fx.learning.laws import find_law, in_units
-from blackbox_fx.learning.numbers import CENTRE, Fit, coarse_to_fine, fit_numbers
+from blackbox_fx.learning.numbers import CENTRE, HIGH, LOW, Fit, coarse_to_fine, fit_numbers
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.nets.laws import Law
 from blackbox_fx.proxy.nets.modulated import NUMBERS, Modulated
@@ -205,6 +205,8 @@ class _Search:
         points = np.array([self.probed[k].point for k in good])
         numbers = np.array([fits[k].numbers for k in good])
         errors = np.array([fits[k].errors * np.sqrt(1 + fits[k].residual / _GOOD**2) for k in good])
+        # where nothing but an end of the path is heard, that stands for the centre
+        errors[np.isinf(errors[:, CENTRE])[:, None] & np.isin(np.arange(len(NUMBERS)), (LOW, HIGH))] = np.inf
         if not self.family.coarse:
             self._round_delays(numbers[:, CENTRE], errors[:, CENTRE])
         return [self._law(points, *columns) for columns in zip(numbers.T, errors.T, strict=True)]
@@ -221,7 +223,8 @@ class _Search:
         seen = np.isfinite(errors)
         if seen.sum() <= _FEW:
             one = np.eye(1, points.shape[1] + 1)[0]
-            return Law(values[int(errors.argmin())] * one, 1.0, 0 * one)
+            constant = values[int(errors.argmin())] if seen.any() else np.median(values)
+            return Law(constant * one, 1.0, 0 * one)
         errors = np.maximum(errors[seen], _SURE * np.abs(values[seen]).max() + 1e-12)
         law = find_law(points[seen], values[seen], errors)
         return in_units(law, self.space, [1.0, self.rate, self.rate / 1000, 0.01])

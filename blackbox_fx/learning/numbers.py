@@ -18,6 +18,7 @@ _ITERATIONS, _TRIES = 12, 6
 _DAMPING, _EASING = 1e-3, 5.0  # at first; its change
 _SETTLED = 1e-4  # relative improvement with which a fit ends
 _UNSEEN = 1e-9  # power of a change, against the largest, that is taken for rounding
+_SHARED = 1e7  # variance, against that of a number alone, with which others do the same as it
 _ROUNDING = 1e-16  # least power of what is left
 DRY, WET, BACK, POLE, CENTRE, DEPTH, RATE, START, LOW, HIGH = range(len(NUMBERS))
 
@@ -92,12 +93,15 @@ def _change(gram: Floats, goal: Floats, damping: float) -> Floats:
 
 
 def _errors(gram: Floats, variance: float) -> Floats:
-    """Standard errors in steps; infinite for numbers that change nothing."""
+    """Standard errors in steps; infinite for numbers that change nothing, or nothing that others could not change."""
     power = np.diag(gram)
-    seen = power > _UNSEEN * power.max()
     errors = np.full(len(gram), np.inf)
-    inverse = np.linalg.pinv(gram[np.ix_(seen, seen)])
-    errors[seen] = np.sqrt(np.maximum(np.diag(inverse), 0) * max(variance, _ROUNDING))
+    seen = np.flatnonzero(power > _UNSEEN * power.max())
+    scale = np.sqrt(power[seen])
+    alike = gram[np.ix_(seen, seen)] / np.outer(scale, scale)
+    excess = np.diag(np.linalg.inv(alike + _UNSEEN * np.eye(len(seen))))
+    own = (excess > 0) & (excess < _SHARED)
+    errors[seen[own]] = np.sqrt(excess[own] * max(variance, _ROUNDING)) / scale[own]
     return errors
 
 
