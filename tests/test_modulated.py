@@ -83,6 +83,17 @@ def test_echoes_come_at_the_delay_and_fade_by_the_feedback(lag):
     assert y[second : second + 3].tolist() == pytest.approx([0.5 * 0.75**2, 0.5 * 2 * 0.75 * 0.25, 0.5 * 0.25**2])
 
 
+def test_delays_that_cannot_be_do_no_harm():
+    x, loop = torch.randn(1, 60, generator=torch.Generator().manual_seed(0)), torch.tensor([[0.5, 0.0]])
+    delay = torch.tensor([[math.nan, -1e30, 1e30, math.inf, -math.inf, 0.5] * 10], requires_grad=True)
+    possible = torch.tensor([[1.0, 1.0, 1e6, 1e6, 1.0, 1.0] * 10])
+    found = delay_line(x, delay, loop, 1)
+    torch.testing.assert_close(found, delay_line(x, possible, loop, 1))
+    found.sum().backward()
+    assert delay.grad is not None and bool(torch.isfinite(delay.grad).all())
+    assert oscillate(torch.tensor([math.nan]), torch.tensor([math.inf]), 20).shape == (1, 20)
+
+
 def test_a_still_chain_is_a_filter():
     hz, sections, x = 900.0, 4, music(0.2, 1)
     g = math.tan(math.pi * hz / RATE_HZ)

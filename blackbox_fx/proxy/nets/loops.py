@@ -41,7 +41,7 @@ def delay_line(x: Tensor, delay: Tensor, loop: Tensor, lag: int) -> Tensor:
 
     Args:
         x: (items, time).
-        delay: d in samples, 1 or more, (items, time).
+        delay: d in samples, (items, time); below 1 it counts as 1.
         loop: feedback g, and the pole of F in [0, 1), 0 for no filter; (items, 2).
         lag: samples of the way back, 0 or 1.
     """
@@ -72,7 +72,7 @@ def _sines(step: Floats, start: Floats, steps: int, single: bool, table: Floats)
         for t in range(steps):
             turns = start[item] + (np.float64(near) / _TURN if single else step[item] * t)
             place = (turns - np.floor(turns)) * _KNOTS
-            low = min(int(place), _KNOTS - 1)
+            low = max(min(int(place), _KNOTS - 1), 0)  # also where the angle is not finite
             out[item, t] = table[low] + (place - low) * (table[low + 1] - table[low])
             near = np.float32(near + move)
             if near >= whole:
@@ -90,7 +90,8 @@ def _line_forward(x: Floats, delay: Floats, loop: Floats, lag: int) -> tuple[Flo
         for t in range(x.shape[1]):
             if lag == 1:
                 into[item, t] = x[item, t] + back * w
-            place = t - np.float64(delay[item, t])
+            ahead = delay[item, t] if delay[item, t] >= 1 else 1.0  # also where it is not a number
+            place = max(t - np.float64(ahead), -2.0)
             n = int(np.floor(place))
             part = place - n
             r = 0.0
@@ -119,7 +120,8 @@ def _line_backward(
             returned = np.float64(to_into[item, t + lag]) if t + lag <= last else 0.0
             to_back += returned * out[item, t]
             to_w = grad[item, t] + back * returned + carried
-            place = t - np.float64(delay[item, t])
+            ahead = delay[item, t] if delay[item, t] >= 1 else 1.0  # also where it is not a number
+            place = max(t - np.float64(ahead), -2.0)
             n = int(np.floor(place))
             part = place - n
             low = np.float64(into[item, n]) if n >= 0 else 0.0
@@ -132,7 +134,7 @@ def _line_backward(
                 to_into[item, n] += (1.0 - part) * to_r
             if n >= -1 and part > 0:
                 to_into[item, n + 1] += part * to_r
-            to_delay[item, t] = -to_r * (high - low)
+            to_delay[item, t] = -to_r * (high - low) if delay[item, t] >= 1 else 0.0
         to_loop[item, 0], to_loop[item, 1] = to_back, to_pole
     return to_into, to_delay, to_loop
 
