@@ -35,6 +35,7 @@ _HOPELESS = -2.5  # mean logarithm of these ratios at a few settings
 _WHOLE = 1e-3  # samples that a delay may be off a whole number
 _SURE = 1e-6  # relative error of a number at best
 _ROUNDS = 2
+_SHIFTS = (-0.12, -0.08, -0.04, 0.0, 0.04)  # of ends of a sweep, from which they are fitted; logarithms
 
 
 class Probed(NamedTuple):
@@ -139,6 +140,7 @@ class _Search:
             fits = self._refitted(laws, fits)
             laws = self._laws(fits) or laws
         self._choose_variants(laws)
+        laws = self._ends_fitted(laws)
         residual = float(np.median(self._residuals(self.config, laws)))
         return Identified({"kind": "modulated", **self.config}, tuple(laws), residual)
 
@@ -210,6 +212,22 @@ class _Search:
         if not self.family.coarse:
             self._round_delays(numbers[:, CENTRE], errors[:, CENTRE])
         return [self._law(points, *columns) for columns in zip(numbers.T, errors.T, strict=True)]
+
+    def _ends_fitted(self, laws: list[Law]) -> list[Law]:
+        """The laws with other ends of a sweep, which few settings reach, if these do better."""
+        net = self._net(self.config)
+        for k in (LOW, HIGH) if self.config.get("sections") else ():
+            residuals = self._residuals(self.config, laws)
+            n = int(residuals.argmax())
+            for shift in _SHIFTS:
+                start = self._at(laws)[n]
+                start[k] += shift
+                fit = fit_numbers(net, self.noise, self.probed[n].noise, start, (k,))
+                end = Law(np.eye(1, len(laws[k].base))[0] * fit.numbers[k], 1.0, np.zeros(len(laws[k].base)))
+                tried = [*laws[:k], end, *laws[k + 1 :]]
+                if (now := self._residuals(self.config, tried)).mean() < residuals.mean():
+                    laws, residuals = tried, now
+        return laws
 
     def _round_delays(self, delays: Floats, errors: Floats) -> None:
         """Takes delays that are all whole as cut off: those before that are half a sample longer on average."""
