@@ -123,7 +123,7 @@ def test_a_prepared_effect_has_cheap_gradients_in_every_layer(tmp_path):
     x, p = torch.randn(2, 1, 8000).requires_grad_(), torch.full((2, 2), 0.7, requires_grad=True)
     layer(x, p).square().sum().backward()
     assert "chosen" in layer.explain() and bool((p.grad != 0).all())
-    more = bfx.prepare(effect, minutes=0.08)
+    more = bfx.prepare(effect, minutes=found.card.training.seconds / 60 + 0.05)
     assert more.card.training.steps > found.card.training.steps
     assert (more.folder / "weights.safetensors").read_bytes() != trained
     write_prepared_page(tmp_path / "index.html", [more])

@@ -13,7 +13,7 @@ from torch import Tensor
 from blackbox_fx.estimators.base import Call, Rows
 from blackbox_fx.estimators.moves import pair, reaches
 
-STEP = 1e-3
+STEP = 5e-3  # where a gradient changes within this, as that of a delay does, a smoother one is wanted
 DIRECTIONS = 4  # for each item
 ITEMS = 8
 

@@ -33,13 +33,13 @@ def choose_net(profile: Profile, identified: Identified | None = None) -> dict[s
     """Kind and arguments of a net, as `make_net` takes them.
 
     An effect whose delay or moving filter was identified gets that. Otherwise, a linear effect gets a filter, with a
-    reverberation if it rings on; a memoryless one a curve; others get a gain that follows the level between two
+    reverberation if it rings on; another without memory a curve; others get a gain that follows the level between two
     filters, and a curve.
     """
     if identified is not None:
         return identified.config
     net: dict[str, Any] = {"kind": "structured"}
-    if profile.memoryless < _EXACT:
+    if profile.memoryless < _EXACT and profile.linear >= _EXACT:
         return net | {"filters": 0, "gain": False}
     if profile.tail_seconds > _SHORT_S and not math.isinf(profile.tail_seconds):
         net["tail_seconds"] = round(min(profile.tail_seconds, _LONGEST_S), 2)
