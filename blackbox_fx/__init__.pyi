@@ -63,6 +63,7 @@ from .layers.mix import Mix as Mix
 from .learning.prepare import Prepared as Prepared
 from .learning.prepare import prepare as prepare
 from .learning.refresh import Refresh as Refresh
+from .learning.start import start_proxy as start_proxy
 from .learning.train import train_proxy as train_proxy
 from .losses import MultiResolutionSTFT as MultiResolutionSTFT
 from .profiling import Profile as Profile

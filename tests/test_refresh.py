@@ -155,3 +155,35 @@ def test_what_is_no_state_changes_nothing():
     assert repr(refresh) == "Refresh(pedalboard:Compressor, clips=1, kept=1, skipped=0, steps=1)"
     with pytest.raises(ParameterError, match="proxy must be a Proxy"):
         bfx.Refresh("zam-tube")
+
+
+def trained(steps, state=None, since=0):
+    """A run that prepares its effect: what gave the gradients at each step, and the state at the end."""
+    target = bfx.load("pedalboard:LowShelfFilter").within(cutoff_frequency_hz=(200, 2000)).fix(q=0.7)
+    proxy = bfx.start_proxy(target, seed=1)
+    refresh = bfx.Refresh(proxy, learning_rate=4e-3)
+    estimator = bfx.Auto(choice="error", generator=torch.Generator().manual_seed(0))
+    rule = bfx.Verified(choice="error", recheck=40)
+    layer = bfx.BlackBox(target, estimator, audio_rule=rule, pool=bfx.Inline(), surrogates=[proxy])
+    refresh.watch(layer)
+    if state is not None:
+        layer.load_state_dict(state[0])
+        proxy.load_state_dict(state[1])
+        refresh.load_state_dict(state[2])
+    audio, used = torch.from_numpy(np.stack([music(0.4, 1, k) for k in range(4)])), []
+    for k in range(since, since + steps):
+        p = torch.from_numpy(target.space.sample(4, k)).float().requires_grad_()
+        layer(audio.clone().requires_grad_(), p).square().sum().backward()
+        used.append((estimator.in_use, rule.in_use))
+        for _ in range(3):
+            refresh.step()
+    return used, [copy.deepcopy(part.state_dict()) for part in (layer, proxy, refresh)]
+
+
+def test_a_run_prepares_its_effect_and_takes_over_where_seed_and_data_say():
+    used, _ = trained(62)
+    assert used[0] == ("FiniteDifference", "TimeReversal()")
+    assert used[60] == ("pedalboard:LowShelfFilter", "Surrogate(pedalboard:LowShelfFilter)")
+    _, state = trained(30)
+    resumed, _ = trained(32, state, since=30)
+    assert resumed == used[30:]

@@ -211,7 +211,8 @@ def carry_out(plan: Plan, call: Call, cotangent: Tensor, ahead: Ahead | None = N
 
 def surrogate_name(surrogate: Differentiable) -> str:
     """What to call a surrogate in tables and in states."""
-    return str(getattr(surrogate, "name", getattr(surrogate, "__name__", type(surrogate).__name__)))
+    known = (getattr(surrogate, name, None) for name in ("name", "effect_name", "__name__"))
+    return str(next((name for name in known if name is not None), type(surrogate).__name__))
 
 
 def require_surrogates(call: Call) -> None:

@@ -47,6 +47,16 @@ class Refresh:
             optimizer.step(), optimizer.zero_grad()
             refresh.step()
 
+    It can also train a proxy from the beginning, for an effect that nothing was prepared for. The layer uses it as soon
+    as it is right: params at the next comparison of `Auto`, audio at the next certification by `Verified`. With
+    `choice="error"` no measured time decides, so these steps follow from the seed and the data:
+
+        proxy = bfx.start_proxy(effect)
+        refresh = bfx.Refresh(proxy, learning_rate=2e-3)
+        rules = bfx.Auto(choice="error"), bfx.Verified(choice="error")
+        layer = bfx.BlackBox(effect, rules[0], audio_rule=rules[1], surrogates=[proxy])
+        refresh.watch(layer)
+
     The loop calls `step`, not the layer. Weights that change between a forward and its backward pass would make the
     gradient wrong, and the loop decides how much time to spend: a step takes about as long as a training step of the
     proxy on the same clips. Renders are kept in training mode only, and only if they did not fail.

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 
@@ -19,25 +19,20 @@ from blackbox_fx.data.clips import Source
 from blackbox_fx.data.composer import compose
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import DataError, ParameterError
-from blackbox_fx.learning.choose import choose_among, choose_net, choose_objective
+from blackbox_fx.learning.choose import choose_objective
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.fit import BUDGET, TrainingLog, fit, flushed
-from blackbox_fx.learning.identify import Identified, identify
 from blackbox_fx.learning.scoring.scores import baselines, measure, render_held_out
-from blackbox_fx.profiling import Profile, profile
+from blackbox_fx.learning.start import start_net, training_pool
+from blackbox_fx.profiling import profile
 from blackbox_fx.proxy import weights
 from blackbox_fx.proxy.card import Card, Training, make_card
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.nets import Measured, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.store import CARD, save_proxy
-from blackbox_fx.runtime import Inline, Processes
 from blackbox_fx.training.run import Run
 
 _SONGS, _SONG_S = 64, 6.0
-_RINGING_S = 2.0
-_TRIED_S = 0.375  # of clips on which nets are tried
-_AUDITION_MINUTES = 1.0  # of a training for which nets are tried
 _EVALUATED = 32  # held-out renders that decide which weights are best
 _EVALUATED_SEED = 1_000_000_000
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # these errors name no file
@@ -163,16 +158,11 @@ def _train(
             progress(k, _SONGS, "composing")
             songs.append(compose(recipe.seed * _SONGS + k, _SONG_S, rate))
     count = max(1, len(songs) // 8)
-    with Processes(1, on_failure="skip") if effect.native else Inline() as pool:
+    with training_pool(effect) as pool:
         arguments = effect, songs[:-count] or songs, pool, recipe.seconds, recipe.batch, recipe.seed
         stream = ClipStream(*arguments, paired=recipe.slopes > 0)
-        identified, net_config = _recognise(recipe, effect, found, songs, stream, progress)
+        net_config, net = start_net(recipe, found, stream, songs, progress)
         recipe = dataclasses.replace(recipe, net=net_config)
-        with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
-            torch.manual_seed(recipe.seed)
-            net = make_net(net_config, effect.space.width, rate)
-        laws = identified.laws if identified is not None and identified.config == net_config else ()
-        net.start_from(Measured(stream.ringing(_RINGING_S), laws))
         evaluated = ClipStream(effect, songs[-count:], pool, recipe.seconds, _EVALUATED, _EVALUATED_SEED).batch(0)
         log = fit(net, choose_objective(recipe, found, net, stream), evaluated, recipe, out, progress)
         if log.skipped or log.unstable:
@@ -187,23 +177,3 @@ def _train(
     card = make_card(effect, proxy, net_config, spent, scores, plain, found=found)
     proxy.failure = card.failure
     return Trained(proxy, save_proxy(out, proxy, recipe, card), log)
-
-
-def _recognise(
-    recipe: ProxyRecipe,
-    effect: Effect,
-    found: Profile,
-    songs: Sequence[Source],
-    stream: ClipStream,
-    progress: Progress,
-) -> tuple[Identified | None, dict[str, Any]]:
-    """What was identified of the effect, and the recipe's net, or the one that suits the effect."""
-    progress(0, 1, "identifying")
-    identified = identify(stream, found)
-    if recipe.net or identified is not None:
-        return identified, dict(recipe.net) or choose_net(found, identified)
-    if recipe.minutes < _AUDITION_MINUTES or recipe.steps:
-        return None, choose_net(found)
-    progress(0, 1, "trying nets")
-    briefly = ClipStream(effect, songs, stream.pool, _TRIED_S, recipe.batch, recipe.seed)
-    return None, dict(choose_among(found, choose_net(found), briefly))
