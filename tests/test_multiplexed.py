@@ -11,8 +11,8 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators import SPSA, Call, FiniteDifference, MultiplexedSPSA
 from blackbox_fx.estimators.base import carry_out
 from blackbox_fx.estimators.blocks import automatable, block_plan, segments, windows
-from blackbox_fx.estimators.directions import at_items
 from blackbox_fx.estimators.moves import reaches
+from blackbox_fx.estimators.slopes import at_items
 from blackbox_fx.runtime import Inline
 from blackbox_fx.space import Continuous, Integer, Space, Toggle
 from blackbox_fx.testing import RecordingPool

@@ -39,8 +39,8 @@ class Auto(Estimator):
     `MultiplexedSPSA` where the clip is long enough for its blocks; else SPSA; both with as many pairs as fit.
 
     Where the effect has proxies, see `BlackBox`, each is a candidate by itself (`Autodiff`) and as a `ControlVariate`
-    of SPSA. They are compared with the effect on up to 8 items of the batch, along 4 random directions each: this gives
-    the squared error of a gradient without the gradient itself. Chosen is what has the least squared error; what takes
+    of SPSA. They are compared with the effect on up to 8 items of the batch, along up to 4 columns each: this gives the
+    squared error of a gradient without the whole gradient. Chosen is what has the least squared error; what takes
     longer than the renders pays for it in proportion. The comparison is made at the first backward pass, and again
     whenever it makes up less than 5 % of the renders of the run; earlier ones count by half each time.
 

@@ -1,4 +1,4 @@
-"""Compares surrogates with their effect: along random directions of its settings, by differences of renders."""
+"""Compares surrogates with their effect, by differences of renders along a few columns of its settings."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from torch import Tensor
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.autodiff import pull, surrogate_scores, surrogate_vjp
 from blackbox_fx.estimators.base import Call, Differentiable, Plan, Pullbacks, Rows, surrogate_name
-from blackbox_fx.estimators.directions import (
-    DIRECTIONS,
+from blackbox_fx.estimators.moves import Move, coarse_moves, reaches
+from blackbox_fx.estimators.slopes import (
+    COLUMNS,
     STEP,
-    Directions,
+    Slopes,
     Whole,
-    draw_directions,
+    draw_columns,
     slopes,
     slopes_of,
     some_items,
 )
-from blackbox_fx.estimators.moves import Move, coarse_moves, reaches
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What a check found, as sums over directions and moves; shapes (surrogate,) or (), in units of the gradient.
+    """What a check found, as sums over slopes and moves; shapes (surrogate,) or (), in units of the gradient.
 
     Args:
         names: of the surrogates.
@@ -81,7 +81,7 @@ class Comparison:
         return dataclasses.replace(self, **sums, items=self.items + old.items)
 
 
-RENDERS = 3 * DIRECTIONS  # for each item that a comparison takes, at most
+RENDERS = 3 * COLUMNS  # for each item that a comparison takes, at most
 
 
 def compare(
@@ -89,33 +89,32 @@ def compare(
 ) -> Comparison | None:
     """Measures how far the gradients of surrogates are from the effect's; None where that is zero or unknown.
 
-    For signs s, <g, s> is a difference of two renders, and the mean of its square is |g|^2: so is that of the
-    difference between a surrogate's and the effect's answer its squared error. No gradient need be known for it.
+    Each item moves along four columns only. Over many items the sum of the squared slopes tells the squared gradient,
+    and that of their differences from a surrogate's the squared error. No gradient need be known for it.
 
     Args:
         call: the forward pass; up to 8 of its items are used.
         cotangent: of the outputs.
         surrogates: of the effect.
-        generator: draws items, directions and moves.
+        generator: draws items, columns and moves.
     """
     part, own = some_items(call, cotangent, generator)
-    directions = draw_directions(part, generator)
-    plan, moves, owners, share = _probes(part, directions, generator)
+    drawn = draw_columns(part, generator)
+    plan, moves, owners, share = _probes(part, drawn, generator)
     began = time.perf_counter()
     scores = part.project(plan, own)
     render = (time.perf_counter() - began) / max(1, len(plan.items))
-    ok, items = ~part.failed, directions.items
-    true = slopes(scores, directions, part.failed)
+    ok, items = ~part.failed, drawn.items
+    true = slopes(scores, drawn, part.failed)
     here = part.here(own)
     ends = scores[2 * len(items) :]
     jumps = np.array([m.weight * (s - here[k]) for m, k, s in zip(moves, owners, ends, strict=True)])
     jumps = np.where(ok[owners], jumps, 0.0)
     gives_audio = [call.pullbacks.find((s, call.audio, cotangent)) is not None for s in surrogates]
     answers = [
-        _answers(s, part, own, directions, moves, owners, gives)
-        for s, gives in zip(surrogates, gives_audio, strict=True)
+        _answers(s, part, own, drawn, moves, owners, gives) for s, gives in zip(surrogates, gives_audio, strict=True)
     ]
-    power = _sums(np.square(true) / DIRECTIONS, items, len(ok)), _sums(share * jumps**2, owners, len(ok))
+    power = _sums(np.square(true), items, len(ok)), _sums(share * jumps**2, owners, len(ok))
     total = float(power[0].sum() + power[1].sum())
     if not ok.any() or not total > 0 or not np.isfinite(total):
         return None
@@ -128,7 +127,7 @@ def compare(
     return Comparison(names, *sums, *columns, render=render, seconds=passes, items=int(ok.sum()))
 
 
-Answer = tuple[Rows, Rows, float]  # along directions, at moves, and seconds for each item
+Answer = tuple[Rows, Rows, float]  # slopes, what moves change, and seconds for each item
 
 
 def _sums(values: Rows, owners: Whole, count: int) -> Rows:
@@ -138,8 +137,8 @@ def _sums(values: Rows, owners: Whole, count: int) -> Rows:
     return total
 
 
-def _probes(call: Call, along: Directions, generator: torch.Generator) -> tuple[Plan, list[Move], Whole, Rows]:
-    """The renders of both ends of directions and of coarse moves; the moves, their items, how many each stands for."""
+def _probes(call: Call, fine: Slopes, generator: torch.Generator) -> tuple[Plan, list[Move], Whole, Rows]:
+    """The renders of both ends of slopes and of coarse moves; the moves, their items, how many each stands for."""
     space, points = call.effect.space, call.points
     batch, width = points.shape
     reach = reaches(space, STEP)
@@ -148,15 +147,15 @@ def _probes(call: Call, along: Directions, generator: torch.Generator) -> tuple[
     share: list[float] = []
     for item, point in enumerate(points):
         possible = coarse_moves(space, point, reach)
-        drawn = torch.randperm(len(possible), generator=generator)[:DIRECTIONS].tolist()
+        drawn = torch.randperm(len(possible), generator=generator)[:COLUMNS].tolist()
         moves += [possible[k] for k in drawn]
         owners += [item] * len(drawn)
         share += [len(possible) / max(1, len(drawn))] * len(drawn)
     ends = np.array([move.point for move in moves]).reshape(len(moves), width)
     at = np.array(owners, np.int64)
     nothing = np.zeros((batch, width))
-    rows = np.concatenate([along.plus, along.minus, ends])
-    plan = Plan(rows, np.concatenate([along.items, along.items, at]), lambda scores, here: nothing)
+    rows = np.concatenate([fine.plus, fine.minus, ends])
+    plan = Plan(rows, np.concatenate([fine.items, fine.items, at]), lambda scores, here: nothing)
     return plan, moves, at, np.array(share)
 
 
@@ -164,24 +163,24 @@ def _answers(
     surrogate: Differentiable,
     call: Call,
     cotangent: Tensor,
-    directions: Directions,
+    drawn: Slopes,
     moves: list[Move],
     owners: Whole,
     gives_audio: bool,
 ) -> Answer:
-    """What a surrogate says to directions and moves; NaN where it fails."""
+    """What a surrogate says to slopes and moves; NaN where it fails."""
     try:
         _seconds(surrogate, call, cotangent, gives_audio)  # the first pass may compile something
         seconds = _seconds(surrogate, call, cotangent, gives_audio) / max(1, len(call.params))
         gradient = surrogate_vjp(surrogate, call, cotangent).double().cpu().numpy()
-        along = slopes_of(gradient, directions, call.failed)
+        along = slopes_of(gradient, drawn, call.failed)
         if not moves:
             return along, np.zeros(0), seconds
         ends = np.stack([move.point for move in moves])
         there = surrogate_scores(surrogate, call, cotangent, ends, owners)
         here = surrogate_scores(surrogate, call, cotangent, call.points, np.arange(len(call.points)))
     except (AudioError, ParameterError):
-        return np.full(len(directions.items), np.nan), np.full(len(moves), np.nan), 0.0
+        return np.full(len(drawn.items), np.nan), np.full(len(moves), np.nan), 0.0
     jumps = np.array([m.weight for m in moves]) * (there - here[owners])
     return along, jumps, seconds
 
@@ -206,10 +205,10 @@ def _off(
     if not (np.isfinite(along).all() and np.isfinite(there).all()):
         lost = np.full(len(ok), np.inf)
         return lost, lost, 0.0, np.inf
-    fine = _sums(np.square(along - true) / DIRECTIONS, items, len(ok))
+    fine = _sums(np.square(along - true), items, len(ok))
     coarse = _sums(share * np.square(there - jumps), owners, len(ok))
-    product = float((along * true).sum() / DIRECTIONS + (share * there * jumps).sum())
-    size = float(np.square(along).sum() / DIRECTIONS + (share * np.square(there)).sum())
+    product = float((along * true).sum() + (share * there * jumps).sum())
+    size = float(np.square(along).sum() + (share * np.square(there)).sum())
     return fine, coarse, product, size
 
 
