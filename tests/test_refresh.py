@@ -175,15 +175,15 @@ def trained(steps, state=None, since=0):
         p = torch.from_numpy(target.space.sample(4, k)).float().requires_grad_()
         layer(audio.clone().requires_grad_(), p).square().sum().backward()
         used.append((estimator.in_use, rule.in_use))
-        for _ in range(3):
+        for _ in range(4):
             refresh.step()
     return used, [copy.deepcopy(part.state_dict()) for part in (layer, proxy, refresh)]
 
 
 def test_a_run_prepares_its_effect_and_takes_over_where_seed_and_data_say():
-    used, _ = trained(62)
+    used, _ = trained(82)
     assert used[0] == ("FiniteDifference", "TimeReversal()")
-    assert used[60] == ("pedalboard:LowShelfFilter", "Surrogate(pedalboard:LowShelfFilter)")
+    assert used[80] == ("pedalboard:LowShelfFilter", "Surrogate(pedalboard:LowShelfFilter)")
     _, state = trained(30)
-    resumed, _ = trained(32, state, since=30)
+    resumed, _ = trained(52, state, since=30)
     assert resumed == used[30:]

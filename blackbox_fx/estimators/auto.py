@@ -39,8 +39,9 @@ class Auto(Estimator):
     `MultiplexedSPSA` where the clip is long enough for its blocks; else SPSA; both with as many pairs as fit.
 
     Where the effect has proxies, see `BlackBox`, each is a candidate by itself (`Autodiff`) and as a `ControlVariate`
-    of SPSA. They are compared with the effect on up to 8 items of the batch, along up to 4 columns each: this gives the
-    squared error of a gradient without the whole gradient. Chosen is what has the least squared error; what takes
+    of SPSA. They are compared with the effect on up to 8 items of the batch, along up to 4 directions each: this gives
+    the squared error of a gradient without the gradient itself. Differences are measured there, too: where they depend
+    on their step, as at kinks, a proxy may be nearer. Chosen is what has the least squared error; what takes
     longer than the renders pays for it in proportion. The comparison is made at the first backward pass, and again
     whenever it makes up less than 5 % of the renders of the run; earlier ones count by half each time.
 
@@ -161,7 +162,9 @@ class Auto(Estimator):
         return self.pulls and not self._by_decision(call)
 
     def _compare(self, call: Call, cotangent: Tensor) -> None:
-        found = compare(call, cotangent, call.surrogates, self.generator)
+        base, _ = self._by_renders(call)
+        measured = base if isinstance(base, FiniteDifference) else None
+        found = compare(call, cotangent, call.surrogates, self.generator, measured)
         if found is None:
             return
         self._measured = found.blended(self._measured)
@@ -176,7 +179,7 @@ class Auto(Estimator):
         spsa = self._spsa(self._pairs(space))
         fine, coarse = _spsa_errors(spsa, space)
         spread = (fine * found.fine + coarse * found.coarse) / power
-        error = 0.0 if isinstance(base, FiniteDifference) else spread
+        error = found.base_off / power if isinstance(base, FiniteDifference) else spread
         if base is self.multiplexed and self.multiplexed.error is not None:
             error = min(error, self.multiplexed.error)
         cost = base.cost(space)

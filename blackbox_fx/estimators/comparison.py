@@ -1,4 +1,4 @@
-"""Compares surrogates with their effect, by differences of renders along a few columns of its settings."""
+"""Compares surrogates with their effect, by differences of renders along a few directions of its settings."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.autodiff import pull, surrogate_scores, surrogate_vjp
-from blackbox_fx.estimators.base import Call, Differentiable, Plan, Pullbacks, Rows, surrogate_name
+from blackbox_fx.estimators.base import Call, Differentiable, Estimator, Plan, Pullbacks, Rows, surrogate_name
 from blackbox_fx.estimators.moves import Move, coarse_moves, reaches
 from blackbox_fx.estimators.slopes import (
-    COLUMNS,
+    DIRECTIONS,
     STEP,
     Slopes,
     Whole,
-    draw_columns,
+    draw_slopes,
     slopes,
     slopes_of,
     some_items,
@@ -40,6 +40,7 @@ class Comparison:
         coarse_off: squared error of each surrogate in the latter.
         product: inner product of each surrogate's gradient with the effect's.
         size: squared gradient of each surrogate.
+        base_off: squared error of an estimator by renders; NaN if none was measured.
         doubt: standard error of each surrogate's error over the gradient, over items.
         render: seconds for each render.
         seconds: that each surrogate's gradient adds for each item, where it is asked for that of audio or is not.
@@ -54,9 +55,14 @@ class Comparison:
     product: Rows
     size: Rows
     doubt: Rows
+    base_off: float
     render: float
     seconds: Rows
     items: int
+
+    @property
+    def _errors(self) -> Rows:
+        return (self.fine_off + self.coarse_off) / (self.fine + self.coarse)
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -73,33 +79,40 @@ class Comparison:
         return cls(**fields)
 
     def blended(self, old: Comparison | None) -> Comparison:
-        """With what an earlier check of the same surrogates found, at half the weight."""
-        if old is None or old.names != self.names:
+        """With what an earlier check found, at half the weight; not if a surrogate has been trained in the meantime."""
+        if old is None or old.names != self.names or bool((self._errors < old._errors / _LEARNT).any()):
             return self
-        names = ("fine", "coarse", "fine_off", "coarse_off", "product", "size")
+        names = ("fine", "coarse", "fine_off", "coarse_off", "product", "size", "base_off")
         sums = {name: getattr(self, name) + 0.5 * getattr(old, name) for name in names}
         return dataclasses.replace(self, **sums, items=self.items + old.items)
 
 
-RENDERS = 3 * COLUMNS  # for each item that a comparison takes, at most
+_LEARNT = 8  # times less error shows that a surrogate has been trained since
+RENDERS = 4 * DIRECTIONS  # for each item that a comparison takes, at most
 
 
 def compare(
-    call: Call, cotangent: Tensor, surrogates: tuple[Differentiable, ...], generator: torch.Generator
+    call: Call,
+    cotangent: Tensor,
+    surrogates: tuple[Differentiable, ...],
+    generator: torch.Generator,
+    base: Estimator | None = None,
 ) -> Comparison | None:
     """Measures how far the gradients of surrogates are from the effect's; None where that is zero or unknown.
 
-    Each item moves along four columns only. Over many items the sum of the squared slopes tells the squared gradient,
-    and that of their differences from a surrogate's the squared error. No gradient need be known for it.
+    Over many items the sum of squared slopes along a few directions tells the squared gradient, and that of their
+    differences from a surrogate's the squared error. No gradient need be known for it.
 
     Args:
         call: the forward pass; up to 8 of its items are used.
         cotangent: of the outputs.
         surrogates: of the effect.
-        generator: draws items, columns and moves.
+        generator: draws items, directions and moves.
+        base: an estimator that is measured, too, in as many renders as a gradient takes; its gradient of the columns
+            that do not move by small steps counts as exact.
     """
     part, own = some_items(call, cotangent, generator)
-    drawn = draw_columns(part, generator)
+    drawn = draw_slopes(part, generator)
     plan, moves, owners, share = _probes(part, drawn, generator)
     began = time.perf_counter()
     scores = part.project(plan, own)
@@ -111,6 +124,10 @@ def compare(
     jumps = np.array([m.weight * (s - here[k]) for m, k, s in zip(moves, owners, ends, strict=True)])
     jumps = np.where(ok[owners], jumps, 0.0)
     gives_audio = [call.pullbacks.find((s, call.audio, cotangent)) is not None for s in surrogates]
+    base_off = float("nan")
+    if base is not None:
+        known = slopes_of(base.vjp(part, own).double().cpu().numpy(), drawn, part.failed)
+        base_off = float(np.square(known - true).sum())
     answers = [
         _answers(s, part, own, drawn, moves, owners, gives) for s, gives in zip(surrogates, gives_audio, strict=True)
     ]
@@ -124,7 +141,7 @@ def compare(
     passes = np.array([answer[2] for answer in answers])
     names = tuple(map(surrogate_name, surrogates))
     sums = float(power[0].sum()), float(power[1].sum())
-    return Comparison(names, *sums, *columns, render=render, seconds=passes, items=int(ok.sum()))
+    return Comparison(names, *sums, *columns, base_off=base_off, render=render, seconds=passes, items=int(ok.sum()))
 
 
 Answer = tuple[Rows, Rows, float]  # slopes, what moves change, and seconds for each item
@@ -147,7 +164,7 @@ def _probes(call: Call, fine: Slopes, generator: torch.Generator) -> tuple[Plan,
     share: list[float] = []
     for item, point in enumerate(points):
         possible = coarse_moves(space, point, reach)
-        drawn = torch.randperm(len(possible), generator=generator)[:COLUMNS].tolist()
+        drawn = torch.randperm(len(possible), generator=generator)[:DIRECTIONS].tolist()
         moves += [possible[k] for k in drawn]
         owners += [item] * len(drawn)
         share += [len(possible) / max(1, len(drawn))] * len(drawn)

@@ -1,4 +1,4 @@
-"""Differences along a few columns of each item, which tell the square of the gradient without the whole gradient."""
+"""Differences along a few directions of the settings, which tell the square of a gradient without the gradient."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from blackbox_fx.estimators.base import Call, Rows
 from blackbox_fx.estimators.moves import pair, reaches
 
 STEP = 5e-3  # where a gradient changes within this, as that of a delay does, a smoother one is wanted
-COLUMNS = 4  # for each item
+DIRECTIONS = 4  # for each item, at most
 ITEMS = 8
 
 Whole = NDArray[np.int64]
 
 
 class Slopes(NamedTuple):
-    """Both ends of differences along single columns, (n, width); the columns and items they belong to, (n,).
+    """Differences along directions of the settings.
 
-    Attributes:
-        weight: of each slope, so that the sum of their squares is that of the gradient, in the mean over draws.
+    Args:
+        plus, minus: their ends, (n, width).
+        moved: the way between them, (n, width).
+        items: they belong to, (n,).
+        weight: of each, so that the mean of the sum of their squares is the squared gradient.
     """
 
     plus: Rows
     minus: Rows
-    columns: Whole
+    moved: Rows
     items: Whole
     weight: float
 
@@ -47,29 +50,32 @@ def at_items(call: Call, cotangent: Tensor, items: Tensor) -> tuple[Call, Tensor
     return dataclasses.replace(call, audio=audio, params=params, output=output), cotangent[items.to(cotangent.device)]
 
 
-def draw_columns(call: Call, generator: torch.Generator) -> Slopes:
-    """Up to four columns of each item, of those that move by small steps; each comes as often as any other."""
+def draw_slopes(call: Call, generator: torch.Generator) -> Slopes:
+    """Along each column that moves by small steps if there are up to four; else along four random directions an item.
+
+    For random signs s, the mean of <g, s>^2 is |g|^2.
+    """
     space, points = call.effect.space, call.points
     reach = reaches(space, STEP)
     fine = np.flatnonzero(reach)
-    each, batch = min(COLUMNS, len(fine)), len(points)
-    items = np.repeat(np.arange(batch), each)
-    order = torch.randperm(max(1, len(fine)), generator=generator).numpy()
-    columns = fine[np.resize(order, batch * each)] if each else np.zeros(0, np.int64)
-    moved = np.zeros((len(items), points.shape[1]))
-    moved[np.arange(len(items)), columns] = reach[columns]
-    plus, minus, _ = pair(space, space.snap(points)[items], moved)
-    return Slopes(plus, minus, columns, items, float(np.sqrt(len(fine) / max(1, each))))
+    each = min(DIRECTIONS, len(fine))
+    items = np.repeat(np.arange(len(points)), each)
+    if len(fine) == each:
+        signs = np.tile(np.eye(points.shape[1])[fine], (len(points), 1))
+    else:
+        signs = torch.randint(2, (len(items), points.shape[1]), generator=generator).numpy() * 2.0 - 1
+    weight = 1.0 if len(fine) == each else DIRECTIONS**-0.5
+    return Slopes(*pair(space, space.snap(points)[items], signs * reach), items, weight)
 
 
 def slopes(scores: Rows, along: Slopes, failed: NDArray[np.bool_]) -> Rows:
     """Weighted slopes (n,) from the scores of all plus ends and all minus ends; 0 for items that have failed."""
-    n = np.arange(len(along.items))
-    way = (along.plus - along.minus)[n, along.columns]
-    there = ~failed[along.items] & (way != 0)
-    return along.weight * np.divide(scores[n] - scores[len(n) + n], way, out=np.zeros(len(n)), where=there)
+    n = len(along.items)
+    there = ~failed[along.items]
+    return np.where(there, scores[:n] - scores[n : 2 * n], 0.0) * (along.weight / (2 * STEP))
 
 
 def slopes_of(gradient: Rows, along: Slopes, failed: NDArray[np.bool_]) -> Rows:
     """The same slopes as a gradient (items, width) has them; 0 for items that have failed."""
-    return np.where(failed[along.items], 0.0, along.weight * gradient[along.items, along.columns])
+    found = np.einsum("nw,nw->n", gradient[along.items], along.moved)
+    return np.where(failed[along.items], 0.0, found) * (along.weight / (2 * STEP))
