@@ -20,13 +20,22 @@ def call(*arguments):
 
 
 def test_coverage_is_measured_and_taken_up(tmp_path, monkeypatch):
-    asked = "bench", "coverage", "pedalboard:PeakFilter", "pedalboard:Invert", "--minutes", "0.03", "--out", tmp_path
+    asked = (
+        "bench",
+        "coverage",
+        "pedalboard:HighShelfFilter",
+        "pedalboard:Invert",
+        "--minutes",
+        "0.03",
+        "--out",
+        tmp_path,
+    )
     shown = call(*asked)
     assert shown.exit_code == 0, shown.output
     log = tmp_path / "coverage-0.03-0.jsonl"
     found = {c["address"]: c for c in map(json.loads, log.read_text().splitlines())}
     assert "no free parameters" in found["pedalboard:Invert"]["failure"]
-    peak = found["pedalboard:PeakFilter"]
+    peak = found["pedalboard:HighShelfFilter"]
     assert not peak["failure"] and peak["layer_params"] > 0.8 and peak["layer_audio"] > 0.9 and peak["backward"] > 0
     assert (tmp_path / "index.html").exists() and (tmp_path / "coverage.csv").exists()
     monkeypatch.setattr(isolation, "call", None)
