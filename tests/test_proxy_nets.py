@@ -238,6 +238,21 @@ def test_a_curve_keeps_silence_silent():
     assert float(loud.diff(dim=1).abs().max()) > 0
 
 
+@pytest.mark.parametrize("device", ["compiled", "torch"])
+def test_a_curve_with_levels_bends_elsewhere(device):
+    """Twice as much before it and half of it after: what the curve does at 1 happens at .5."""
+    torch.manual_seed(0)
+    stage, x = Curve(1, scaled=True), torch.linspace(-0.5, 0.5, 101)[None]
+    x = x if device == "compiled" else x.double()
+    p = torch.randn(1, 1).to(x)
+    stage.to(x.dtype)
+    plain = stage._bend(2 * x, p)
+    stage.levels.start = torch.tensor([2.0, 0.5]).log().to(x)
+    stage.levels.bend[-1].weight.data.zero_()
+    stage.levels.bend[-1].bias.data.zero_()
+    torch.testing.assert_close(stage(x, p), plain / 2)
+
+
 def test_a_reverberation_starts_from_the_response_it_met():
     torch.manual_seed(0)
     net = make_net({"kind": "structured", "filters": 0, "gain": False, "curve": False, "tail_seconds": 0.1}, 1, RATE)
@@ -255,7 +270,7 @@ def test_a_reverberation_starts_from_the_response_it_met():
 @pytest.mark.parametrize(
     ("measured", "stages"),
     [
-        ({"linear": 1.0, "memoryless": 1e-6, "tail_seconds": 0.0}, {"filters": 0, "gain": False}),
+        ({"linear": 1.0, "memoryless": 1e-6, "tail_seconds": 0.0}, {"filters": 0, "gain": False, "scaled": True}),
         ({"linear": 1e-6, "memoryless": 1.0, "tail_seconds": 0.01}, {"filters": 1, "gain": False, "curve": False}),
         (
             {"linear": 1e-6, "memoryless": 1.0, "tail_seconds": 1.2},

@@ -40,7 +40,7 @@ def choose_net(profile: Profile, identified: Identified | None = None) -> dict[s
         return identified.config
     net: dict[str, Any] = {"kind": "structured"}
     if profile.memoryless < _EXACT and profile.linear >= _EXACT:
-        return net | {"filters": 0, "gain": False}
+        return net | {"filters": 0, "gain": False, "scaled": True}
     if profile.tail_seconds > _SHORT_S and not math.isinf(profile.tail_seconds):
         net["tail_seconds"] = round(min(profile.tail_seconds, _LONGEST_S), 2)
     if profile.linear < _EXACT:

@@ -121,17 +121,25 @@ class Curve(nn.Module):
     Args:
         width: of the parameters.
         steps: how many tanh.
+        scaled: whether levels before and after it are predicted, too, as logarithms: a drive or a threshold in dB.
     """
 
-    def __init__(self, width: int, steps: int = 8) -> None:
+    def __init__(self, width: int, steps: int = 8, scaled: bool = False) -> None:
         super().__init__()
         self.steps = steps
+        self.levels = Steer(width, torch.zeros(2)) if scaled else None
         slopes = torch.linspace(0, math.log(300), steps)
         start = torch.cat([torch.ones(1), torch.zeros(steps), slopes, torch.zeros(steps)])
         self.predict = Steer(width, start)
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """The curve of p (items, width), applied to x (items, time); 0 stays 0."""
+        if self.levels is None:
+            return self._bend(x, p)
+        before, after = self.levels(p).exp().T[..., None]
+        return after * self._bend(before * x, p)
+
+    def _bend(self, x: Tensor, p: Tensor) -> Tensor:
         numbers = self.predict(p)
         if not is_compiled(x):
             return _curve(x, numbers, self.steps)[0]

@@ -33,6 +33,7 @@ class Structured(ProxyNet):
         bands: bands of frequency with gains of their own.
         smooths: what gains smooth, "level", "gain" or "either", which is then learned.
         curve: whether there is a curve.
+        scaled: whether levels before and after the curve follow from the parameters by exponentials.
         capacitor: whether constants fade after it, as in amplifiers.
         tail_seconds: length of the reverberation, 0 for none.
 
@@ -49,6 +50,7 @@ class Structured(ProxyNet):
         bands: int = 1,
         smooths: str = "either",
         curve: bool = True,
+        scaled: bool = False,
         capacitor: bool = False,
         tail_seconds: float = 0.0,
     ) -> None:
@@ -63,7 +65,7 @@ class Structured(ProxyNet):
         self.before = Filter(width, sample_rate) if filters else None
         self.gains = nn.ModuleList(Gain(width, sample_rate, smooths=smooths) for _ in range(bands if gain else 0))
         self.split = Split(width, sample_rate, bands) if bands > 1 else None
-        self.curve = Curve(width) if curve else None
+        self.curve = Curve(width, scaled=scaled) if curve else None
         self.capacitor = Capacitor(width, sample_rate) if capacitor else None
         self.after = Filter(width, sample_rate) if filters > 1 else None
         self.tail = Tail(width, sample_rate, tail_seconds) if tail_seconds else None
