@@ -90,6 +90,6 @@ def write_coverage_page(folder: Path, covered: Sequence[Covered], minutes: float
         ),
         Section("Not good enough, and why", table=reason_table(covered)),
     ]
-    lead = f"What {minutes:g} minutes of preparation on one core reach."
+    lead = f"What prepare reaches in {minutes:g} min on one core."
     write_page(folder / "index.html", "Coverage", lead, sections, f"{len(covered)} effects.")
     return folder / "index.html"
