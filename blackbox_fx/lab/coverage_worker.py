@@ -15,7 +15,7 @@ from blackbox_fx.lab.step import layer_way, measure
 from blackbox_fx.learning.prepare import prepare
 from blackbox_fx.proxy.card import DRY
 
-_ITEMS, _SECONDS = 12, 1.5
+_ITEMS, _SECONDS = 24, 1.5
 
 
 def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str, Any]:
