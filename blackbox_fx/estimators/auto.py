@@ -104,10 +104,7 @@ class Auto(Estimator):
         """The estimator or the proxy that the last call used."""
         if self.decision is not None:
             return self.decision.best.name
-        chosen = self.chosen
-        if isinstance(chosen, MultiplexedSPSA):
-            return "SPSA" if chosen.chosen == "SPSA" else f"MultiplexedSPSA, {chosen.chosen}"
-        return type(chosen or self).__name__
+        return type(self).__name__ if self.chosen is None else self.chosen.in_use
 
     def explain(self) -> str:
         """The table of what was compared; see `Decision.rows`."""
@@ -154,7 +151,7 @@ class Auto(Estimator):
         """Whether surrogates should be compared now: depends on the number of calls only, so that runs agree."""
         if not call.surrogates or self.fixed == "renders" or not call.params.shape[1]:
             return False
-        every = max(1, round(RENDERS / (_SHARE * self.renders)))
+        every = max(1, round((RENDERS + self.renders) / (_SHARE * self.renders)))
         return self._measured is None or self._is_lost(call) or self._calls % every == 0
 
     def _is_lost(self, call: Call) -> bool:

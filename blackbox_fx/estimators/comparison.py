@@ -43,7 +43,8 @@ class Comparison:
         base_off: squared error of an estimator by renders; NaN if none was measured.
         doubt: standard error of each surrogate's error over the gradient, over items.
         render: seconds for each render.
-        seconds: that each surrogate's gradient adds for each item, where it is asked for that of audio or is not.
+        seconds: that each surrogate takes for the gradient of params, for each item; if it gives that of audio anyway,
+            what is added to that.
         items: on which it was made.
     """
 
@@ -79,8 +80,10 @@ class Comparison:
         return cls(**fields)
 
     def blended(self, old: Comparison | None) -> Comparison:
-        """With what an earlier check found, at half the weight; not if a surrogate has been trained in the meantime."""
-        if old is None or old.names != self.names or bool((self._errors < old._errors / _LEARNT).any()):
+        """With what an earlier check of the same found, at half the weight; not if a surrogate was trained since."""
+        if old is None or old.names != self.names or np.isnan(old.base_off) != np.isnan(self.base_off):
+            return self
+        if (self._errors < old._errors / _LEARNT).any():
             return self
         names = ("fine", "coarse", "fine_off", "coarse_off", "product", "size", "base_off")
         sums = {name: getattr(self, name) + 0.5 * getattr(old, name) for name in names}
@@ -88,7 +91,7 @@ class Comparison:
 
 
 _LEARNT = 8  # times less error shows that a surrogate has been trained since
-RENDERS = 4 * DIRECTIONS  # for each item that a comparison takes, at most
+RENDERS = 3 * DIRECTIONS  # for each item that a comparison takes, at most, beyond those of an estimator by renders
 
 
 def compare(

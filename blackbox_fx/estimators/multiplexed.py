@@ -118,6 +118,11 @@ class MultiplexedSPSA(Stochastic):
         return SPSA(self.pairs, self.step, self.generator)
 
     @property
+    def in_use(self) -> str:
+        """Its blocks or segments, or SPSA where the check has left it alone."""
+        return "SPSA" if self.chosen == "SPSA" else f"MultiplexedSPSA, {self.chosen}"
+
+    @property
     def error(self) -> float | None:
         """The least squared error that checks have measured, over the squared gradient; None before the first."""
         known = self._errors[np.isfinite(self._errors)]

@@ -36,6 +36,8 @@ _PAIRS, _HELD_OUT = 2_000, 48
 _BATCH, _RATE, _WARM_UP, _CLIP = 6, 1e-3, 30, 1.0
 _WINDOWS = (512, 2048, 8192)
 _EVERY = 25  # steps between evaluations
+AUTODIFF, PUBLISHED = "autodiff", "SPSA(1, step=5e-4) on the rack, as published"
+REFERENCES = {"twins": AUTODIFF, "plugins": PUBLISHED}  # what other ways are held against
 _LOUDEST, _QUIETEST = -3.0, -18.0  # dB, peaks of the songs
 
 
@@ -119,7 +121,7 @@ def tasks(names: Sequence[str], minutes: float, progress: Progress = quiet) -> d
         effects = {twin.name: twin.effect() for twin in twins}
         for effect in effects.values():
             prepare(effect, minutes, progress=progress)
-        found["twins"] = Rack(effects), {"autodiff": lambda draws: TwinLayer(twins)} | _ways(effects)
+        found["twins"] = Rack(effects), {AUTODIFF: lambda draws: TwinLayer(twins)} | _ways(effects)
     if "plugins" in names:
         effects = {name: load_proxy(name).effect() for name in ("pedalboard-eq", "zam-comp-x2")}
         found["plugins"] = Rack(effects), _ways(effects)
@@ -138,7 +140,7 @@ def _ways(effects: Mapping[str, Effect]) -> dict[str, Make]:
     return {
         "default layers in a chain": chain,
         "SPSA(1) on the rack": rack(0.02),
-        "SPSA(1, step=5e-4) on the rack, as published": rack(5e-4),
+        PUBLISHED: rack(5e-4),
     }
 
 

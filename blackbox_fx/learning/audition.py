@@ -11,6 +11,7 @@ import torch
 from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.learning.fit import flushed
 from blackbox_fx.learning.levels import level_distance
+from blackbox_fx.learning.loss import soft_esr
 from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.proxy.nets import ProxyNet, make_net
 
@@ -18,7 +19,6 @@ _ROUNDS = (100, 120, 200)
 _RATE = 1e-2
 _TESTED = 3  # batches of bursts, and as many of clips, on which nets are compared
 _SOFTER = 0.1
-_SOFT = 1e-4  # power of an output, relative to the input, below which errors count less
 _LEAST = 1e-6  # ratio that counts
 _LINEAR = 1e-3  # relative error below which an effect acts at one level as at another
 
@@ -75,9 +75,7 @@ class _Candidate:
         """One step."""
         self.optimizer.zero_grad()
         wet = self.net(batch.audio, batch.params, self.rate)
-        loss = (
-            level_distance(wet, batch.wet) + esr(wet, batch.wet, _SOFT * batch.audio.square().mean(dim=(1, 2))).mean()
-        )
+        loss = level_distance(wet, batch.wet) + soft_esr(wet, batch).mean()
         loss.backward()
         if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)):
             self.optimizer.step()
@@ -87,7 +85,6 @@ class _Candidate:
         """The logarithm of the error-to-signal ratio, mean over items; NaN counts as 1."""
         found = []
         for batch in batches:
-            least = _SOFT * batch.audio.square().mean(dim=(1, 2))
-            ratio = esr(self.net(batch.audio, batch.params, self.rate), batch.wet, least)
+            ratio = soft_esr(self.net(batch.audio, batch.params, self.rate), batch)
             found.append(float(ratio.nan_to_num(nan=1).clamp(_LEAST, 1).log10().mean()))
         return float(np.mean(found))

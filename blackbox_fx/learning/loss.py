@@ -18,6 +18,11 @@ _STILL = 1e-3  # mean squared change of a log spectrum that counts as one
 _FLOOR = 1e-3  # of magnitudes in it
 
 
+def soft_esr(wet: Tensor, batch: Batch) -> Tensor:
+    """Error-to-signal ratios (batch,) of wet (batch, 1, time), in which outputs far below their input count less."""
+    return esr(wet, batch.wet, _SOFT * batch.audio.square().mean(dim=(1, 2)))
+
+
 @final
 class Loss(nn.Module):
     """The training loss of a proxy: error-to-signal ratio, and spectral distance at one random resolution.
@@ -37,7 +42,7 @@ class Loss(nn.Module):
     def forward(self, wet: Tensor, batch: Batch, draw: np.random.Generator) -> Tensor:
         """A scalar, for wet (batch, 1, time)."""
         scale = int(draw.integers(len(self.stft.windows)))
-        ratios = esr(wet, batch.wet, _SOFT * batch.audio.square().mean(dim=(1, 2)))
+        ratios = soft_esr(wet, batch)
         spectra = self.stft(wet, batch.wet, scale)
         if self.robust:
             ratios, spectra = ratios.log1p(), spectra.log1p()

@@ -109,7 +109,7 @@ def prepare(
 
     Args:
         effect: or its address; its free parameters and ranges are what the proxy learns.
-        minutes: of the proxy's training; the rest takes about one more.
+        minutes: of the proxy's training; the rest takes one to three more.
         sample_rate: in Hz, of the layers that will use it.
         seed: of weights, clips and settings.
         progress: called with parts done, all parts, and a few words.

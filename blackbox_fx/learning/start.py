@@ -44,8 +44,10 @@ def start_net(
         ParameterError: a net that cannot be made.
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
-    progress(0, 1, "identifying")
-    identified = identify(stream, found)
+    identified = None
+    if recipe.net.get("kind", "modulated") == "modulated":
+        progress(0, 1, "identifying")
+        identified = identify(stream, found)
     config = dict(recipe.net or _chosen(recipe, found, identified, stream, songs, progress))
     with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
         torch.manual_seed(recipe.seed)

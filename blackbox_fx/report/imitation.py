@@ -9,16 +9,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from blackbox_fx.lab.imitation import Learnt
+from blackbox_fx.lab.imitation import REFERENCES, Learnt
 from blackbox_fx.report.curves import COLOURS
 from blackbox_fx.report.gradients import Table, write_csv
 from blackbox_fx.report.html import Section, write_page
 from blackbox_fx.report.plot import new_figure, save
-
-_FIRST = {
-    "twins": "autodiff",
-    "plugins": "SPSA(1, step=5e-4) on the rack, as published",
-}  # what others are held against
 
 
 def learnt_table(found: Sequence[Learnt]) -> Table:
@@ -35,7 +30,7 @@ def learnt_table(found: Sequence[Learnt]) -> Table:
                 " ".join(f"{loss:.3f}" for loss in losses),
                 f"{np.mean(losses):.3f}",
                 f"{seconds:.0f}",
-                _against(own, [one for one in found if (one.task, one.way) == (task, _FIRST[task])]),
+                _against(own, [one for one in found if (one.task, one.way) == (task, REFERENCES[task])]),
             )
         )
     return table

@@ -14,10 +14,9 @@ from blackbox_fx.proxy.nets.base import ProxyNet
 from blackbox_fx.proxy.nets.gains import LN10_20
 from blackbox_fx.proxy.nets.gates import ramp
 from blackbox_fx.proxy.nets.kernels import LEVELS, SILENCE, coefficients, follow, look_up
-from blackbox_fx.proxy.nets.stages import Steer
+from blackbox_fx.proxy.nets.stages import Steer, log_place
 from blackbox_fx.proxy.nets.windows import coming_max, moving_mean
 
-_LEAST = 0.003  # is added to a place on a parameter's axis before its logarithm
 _SOFTEST, _HARDEST = 2.0, 0.005  # of a knee, in units of 20 dB
 _MOST_STAGES = 4
 _MOST_AHEAD = 4096  # samples
@@ -123,8 +122,7 @@ class Times(nn.Module):
 
     def forward(self, p: Tensor) -> Tensor:
         """(items, times), for p (items, width)."""
-        place = torch.log((1 + p.clamp_min(-1)) / 2 + _LEAST)
-        return (self.logs(p) + self.power(place)).clamp(-14, 4).exp()
+        return (self.logs(p) + self.power(log_place(p))).clamp(-14, 4).exp()
 
 
 @final

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blackbox_fx.proxy.nets.kernels import LEVELS, SILENCE, coefficients, follow, look_up
-from blackbox_fx.proxy.nets.stages import Steer
+from blackbox_fx.proxy.nets.stages import Steer, log_place
 
 LN10_20 = math.log(10) / 20
 SMOOTHS = {"level": 1.0, "gain": -1.0, "either": 0.0}  # what a gain may smooth: order
-_LEAST = 0.003  # is added to a place on a parameter's axis before its logarithm
 _DECIDES = 2.0  # how fast a gain decides what it smooths
 
 
@@ -62,7 +61,7 @@ class Gain(nn.Module):
 
     def decibels(self, x: Tensor, p: Tensor) -> Tensor:
         """The gain of every sample of x (items, time), in dB."""
-        place = torch.log((1 + p.clamp_min(-1)) / 2 + _LEAST)
+        place = log_place(p)
         rise, fall, up, down = coefficients((self.times(p) + self.power(place)).exp(), self.sample_rate).unbind(1)
         *bends, makeup = self.curve(p).split([*[self.bends] * 4, 1], dim=1)
         levels = torch.from_numpy(LEVELS).to(x)[None]

@@ -13,6 +13,7 @@ from blackbox_fx.proxy.nets.convolution import convolve
 from blackbox_fx.proxy.nets.kernels import coefficients, follow, is_compiled
 from blackbox_fx.proxy.nets.splines import MAGNITUDES, spline
 
+_LEAST = 0.003  # is added to a place before its logarithm
 _LOWEST_HZ = 20.0
 RESPONSE = 8192  # samples, of a filter
 
@@ -22,6 +23,11 @@ def log_grid(bins: int, knots: int, sample_rate: float) -> Tensor:
     hz = torch.linspace(0, sample_rate / 2, bins)
     place = torch.log(hz.clamp_min(_LOWEST_HZ) / _LOWEST_HZ) / math.log(sample_rate / 2 / _LOWEST_HZ) * (knots - 1)
     return (1 - (place[None] - torch.arange(knots)[:, None]).abs()).clamp_min(0)
+
+
+def log_place(p: Tensor) -> Tensor:
+    """Logarithms of places on the parameters' axes, for p in [-1, 1]: a power of a place is an exponential of these."""
+    return torch.log((1 + p.clamp_min(-1)) / 2 + _LEAST)
 
 
 @final
