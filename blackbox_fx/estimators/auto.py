@@ -14,9 +14,10 @@ from torch import Tensor
 from blackbox_fx.core import checks
 from blackbox_fx.core.tables import align
 from blackbox_fx.errors import AudioError
+from blackbox_fx.estimators import comparison
 from blackbox_fx.estimators.autodiff import Autodiff
 from blackbox_fx.estimators.base import Call, Estimator, Plan, Probing, require_surrogates, surrogate_name
-from blackbox_fx.estimators.comparison import RENDERS, Comparison, compare
+from blackbox_fx.estimators.comparison import Comparison, compare
 from blackbox_fx.estimators.control_variate import ControlVariate
 from blackbox_fx.estimators.decision import Candidate, Decision, decide
 from blackbox_fx.estimators.finite_difference import FiniteDifference
@@ -39,11 +40,12 @@ class Auto(Estimator):
     `MultiplexedSPSA` where the clip is long enough for its blocks; else SPSA; both with as many pairs as fit.
 
     Where the effect has proxies, see `BlackBox`, each is a candidate by itself (`Autodiff`) and as a `ControlVariate`
-    of SPSA. They are compared with the effect on up to 8 items of the batch, along up to 4 directions each: this gives
-    the squared error of a gradient without the gradient itself. Differences are measured there, too: where they depend
-    on their step, as at kinks, a proxy may be nearer. Chosen is what has the least squared error; what takes
-    longer than the renders pays for it in proportion. The comparison is made at the first backward pass, and again
-    whenever it makes up less than 5 % of the renders of the run; earlier ones count by half each time.
+    of SPSA. They are compared with the effect on up to 8 items of the batch, column by column, or along 4 random
+    directions where there are more than 8 columns: this gives the squared error of a gradient without the gradient
+    itself. Differences are measured there, too: where they depend on their step, as at kinks, a proxy may be nearer.
+    Chosen is what has the least squared error; what takes longer than the renders pays for it in proportion. The
+    comparison is made at the first backward pass, and again whenever it makes up less than 5 % of the renders of the
+    run; earlier ones count by half each time.
 
     One line on the logger "blackbox_fx" says so whenever the choice changes; `BlackBox.explain` has the table.
 
@@ -151,7 +153,7 @@ class Auto(Estimator):
         """Whether surrogates should be compared now: depends on the number of calls only, so that runs agree."""
         if not call.surrogates or self.fixed == "renders" or not call.params.shape[1]:
             return False
-        every = max(1, round((RENDERS + self.renders) / (_SHARE * self.renders)))
+        every = max(1, round((comparison.cost(call.effect.space) + self.renders) / (_SHARE * self.renders)))
         return self._measured is None or self._is_lost(call) or self._calls % every == 0
 
     def _is_lost(self, call: Call) -> bool:

@@ -20,11 +20,13 @@ from blackbox_fx.estimators.slopes import (
     STEP,
     Slopes,
     Whole,
+    directions,
     draw_slopes,
     slopes,
     slopes_of,
     some_items,
 )
+from blackbox_fx.space import Space
 
 
 @final
@@ -91,7 +93,12 @@ class Comparison:
 
 
 _LEARNT = 8  # times less error shows that a surrogate has been trained since
-RENDERS = 3 * DIRECTIONS  # for each item that a comparison takes, at most, beyond those of an estimator by renders
+
+
+def cost(space: Space) -> int:
+    """Renders for each item that a comparison takes at most, beyond those of an estimator by renders."""
+    fine = int(np.count_nonzero(reaches(space, STEP)))
+    return 2 * directions(fine) + (DIRECTIONS if fine < space.width else 0)
 
 
 def compare(

@@ -14,7 +14,8 @@ from blackbox_fx.estimators.base import Call, Rows
 from blackbox_fx.estimators.moves import pair, reaches
 
 STEP = 5e-3  # where a gradient changes within this, as that of a delay does, a smoother one is wanted
-DIRECTIONS = 4  # for each item, at most
+COLUMNS = 8  # that are moved one by one: along a direction that mixes them, the audio of a chorus changes too fast
+DIRECTIONS = 4  # for each item, where there are more columns
 ITEMS = 8
 
 Whole = NDArray[np.int64]
@@ -50,21 +51,26 @@ def at_items(call: Call, cotangent: Tensor, items: Tensor) -> tuple[Call, Tensor
     return dataclasses.replace(call, audio=audio, params=params, output=output), cotangent[items.to(cotangent.device)]
 
 
+def directions(fine: int) -> int:
+    """How many slopes tell the squared gradient of so many columns that move by small steps."""
+    return fine if fine <= COLUMNS else DIRECTIONS
+
+
 def draw_slopes(call: Call, generator: torch.Generator) -> Slopes:
-    """Along each column that moves by small steps if there are up to four; else along four random directions an item.
+    """Along each column that moves by small steps if there are up to eight; else along four random directions an item.
 
     For random signs s, the mean of <g, s>^2 is |g|^2.
     """
     space, points = call.effect.space, call.points
     reach = reaches(space, STEP)
     fine = np.flatnonzero(reach)
-    each = min(DIRECTIONS, len(fine))
+    each = directions(len(fine))
     items = np.repeat(np.arange(len(points)), each)
-    if len(fine) == each:
+    if each == len(fine):
         signs = np.tile(np.eye(points.shape[1])[fine], (len(points), 1))
     else:
         signs = torch.randint(2, (len(items), points.shape[1]), generator=generator).numpy() * 2.0 - 1
-    weight = 1.0 if len(fine) == each else DIRECTIONS**-0.5
+    weight = 1.0 if each == len(fine) else DIRECTIONS**-0.5
     return Slopes(*pair(space, space.snap(points)[items], signs * reach), items, weight)
 
 
