@@ -175,6 +175,21 @@ def test_slopes_are_right_where_the_change_of_the_spectrum_is():
     assert float(sloped(still, batch, draw()) - plain(still, batch, draw())) == pytest.approx(1, abs=1e-3)
 
 
+def slowly(audio, sample_rate, gain):
+    time.sleep(0.2)
+    return gain * audio
+
+
+def test_a_training_by_time_does_not_wait_for_a_slow_effect(songs, tmp_path):
+    effect = bfx.function(slowly, bfx.Space({"gain": bfx.Continuous(0, 1, 0.5)}))
+    for budget, repeats in (({"steps": 6}, False), ({"steps": 0, "minutes": 0.1}, True)):
+        recipe = dataclasses.replace(RECIPE, **budget)
+        stream = material(songs, recipe, effect=effect)
+        log = fit(start(), ClipObjective(stream), stream.batch(0), recipe, tmp_path / str(repeats))
+        assert (log.repeated > 0) == repeats
+    assert log.repeated > log.steps / 2 and log.waited < 0.5 * log.seconds
+
+
 def test_renders_that_fail_are_left_out_and_counted(songs):
     space = bfx.Space({"gain": bfx.Continuous(0, 1, 0.5)}).within(gain=(0.1, 0.6))
     with Processes(1, on_failure="skip") as pool:

@@ -76,6 +76,7 @@ class TrainingLog:
         evaluations: on held-out renders.
         skipped: number of failed renders.
         unstable: number of steps that were skipped because their gradient was infinite.
+        repeated: number of steps on renders that had been used before.
     """
 
     steps: int
@@ -84,6 +85,7 @@ class TrainingLog:
     evaluations: tuple[Evaluation, ...]
     skipped: int
     unstable: int
+    repeated: int
 
 
 @contextlib.contextmanager
@@ -168,7 +170,9 @@ def fit(
         BlackBoxError: a step took too long.
     """
     run = _Run(net, objective, held_out, recipe, folder)
-    with flushed(), _Watch(stalled) as watch, Feed(objective, run.step) as feed:
+    # where the recipe counts steps, the same training gives the same weights
+    feed = Feed(objective, run.step, repeats=not recipe.steps)
+    with flushed(), _Watch(stalled) as watch, feed:
         try:
             if not run.evaluations:
                 run.evaluate()
@@ -186,12 +190,12 @@ def fit(
                 ) from None
             raise
         run.waited += feed.waited
+        run.repeated += feed.repeated
     run.evaluate()
     run.save()
     net.load_state_dict(run.best.state_dict())
-    return TrainingLog(
-        run.step, run.seconds, run.waited, tuple(run.evaluations), objective.stream.skipped, run.unstable
-    )
+    counts = objective.stream.skipped, run.unstable, run.repeated
+    return TrainingLog(run.step, run.seconds, run.waited, tuple(run.evaluations), *counts)
 
 
 @final
@@ -214,6 +218,7 @@ class _Run:
         self.losses: list[float] = state.get("losses", [])
         self.waited: float = state.get("waited", 0.0)
         self.unstable: int = state.get("unstable", 0)
+        self.repeated: int = state.get("repeated", 0)
         self.evaluations = [Evaluation(**e) for e in state.get("evaluations", [])]
         self.evaluating: float = state.get("evaluating", 0.0)
         self.began = self.saved = time.monotonic()
@@ -295,7 +300,7 @@ class _Run:
     def save(self) -> None:
         """Writes a checkpoint."""
         done = {"step": self.step, "losses": self.losses, "seconds": self.seconds, "waited": self.waited}
-        done |= {"unstable": self.unstable, "evaluating": self.evaluating}
+        done |= {"unstable": self.unstable, "repeated": self.repeated, "evaluating": self.evaluating}
         done["evaluations"] = [dataclasses.asdict(e) for e in self.evaluations]
         checkpoint.save(self.folder, self._module, self.optimizer, done | self.kept)
         table = io.StringIO()

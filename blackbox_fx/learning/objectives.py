@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import collections
 import queue
 import threading
 import time
@@ -20,6 +21,7 @@ from blackbox_fx.proxy.nets import ProxyNet, Structured
 from blackbox_fx.proxy.nets.stages import RESPONSE
 
 _DEADLINE_S = 300.0  # for a batch
+_FEWEST, _REMEMBERED = 4, 64  # batches among which one is given again
 _PER_CLIP = 4  # responses in a batch, for each clip of the stream's batches
 _SEEN = 8  # steps for each round of new responses, until there are _KEPT
 _KEPT = 32768
@@ -152,14 +154,18 @@ class Feed(Generic[_B]):
         objective: what to render.
         first: number of the first batch.
         ahead: most batches that are rendered ahead.
+        repeats: whether an earlier batch is given again, rather than to wait for an effect that renders slowly.
 
     Attributes:
         waited: seconds that were spent waiting for batches.
+        repeated: batches that were given again.
     """
 
-    def __init__(self, objective: Objective[_B], first: int = 0, ahead: int = 3) -> None:
-        self.waited = 0.0
-        self._objective, self._next = objective, first
+    def __init__(self, objective: Objective[_B], first: int = 0, ahead: int = 3, repeats: bool = False) -> None:
+        self.waited, self.repeated = 0.0, 0
+        self._objective, self._next, self._repeats = objective, first, repeats
+        self._kept: collections.deque[_B] = collections.deque(maxlen=_REMEMBERED)
+        self._draw = np.random.default_rng([objective.stream.seed, first, 4])
         self._queue: queue.Queue[_B | Exception] = queue.Queue(ahead)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -187,11 +193,14 @@ class Feed(Generic[_B]):
                     continue
 
     def get(self) -> _B:
-        """The next batch.
+        """The next batch, or an earlier one.
 
         Raises:
             EffectError, WorkerDied, RenderTimeout: it could not be rendered.
         """
+        if len(self._kept) >= _FEWEST and self._queue.empty():
+            self.repeated += 1
+            return self._kept[int(self._draw.integers(len(self._kept)))]
         start = time.perf_counter()
         try:
             item = self._queue.get(timeout=_DEADLINE_S)
@@ -204,4 +213,6 @@ class Feed(Generic[_B]):
             self.waited += time.perf_counter() - start
         if isinstance(item, Exception):
             raise item
+        if self._repeats:
+            self._kept.append(item)
         return item

@@ -167,6 +167,9 @@ def _train(
         log = fit(net, choose_objective(recipe, found, net, stream), evaluated, recipe, out, progress)
         if log.skipped or log.unstable:
             _log.warning("%d renders and %d steps were skipped.", log.skipped, log.unstable)
+        if log.repeated:
+            why = "since the effect renders more slowly than the net learns"
+            _log.info("%d of %d steps were made on renders used before, %s.", log.repeated, log.steps, why)
         weights.round_weights(net)
         proxy = Proxy(net.eval(), effect.space, effect.name, effect.fingerprint, address=recipe.effect)
         progress(0, 1, "scoring")
