@@ -176,6 +176,7 @@ LAWS = {
     "line": line(0.95, 0, -1.9, 0),
     "exponential": Law(np.array([1.0, 0, 0, 0]), 1.0, np.array([-3.0, 6.0, 0, 0])),
     "reciprocal": Law(np.array([0.001, 0.014, 0, 0]), -1.0, np.zeros(4)),
+    "line at many levels": Law(np.array([1.0, 0, -0.5, 0]), 1.0, np.array([-8.0, 0, 0, 10.4])),
     "product": Law(np.array([0.0, 1.0, 0, 0]), 1.0, np.array([-1.0, 0, 2.0, 0])),
 }
 
@@ -243,6 +244,15 @@ def test_a_chorus_is_identified():
     ends = np.array([[0.0, 0.0], [1.0, 1.0]])
     np.testing.assert_allclose(found.laws[RATE].at(ends), [0.05, 20])
     np.testing.assert_allclose(found.laws[DEPTH].at(ends), [0, 0.01 * RATE_HZ], atol=0.1)
+
+
+def test_a_tremolo_is_identified():
+    found = identify(stream(load("ladspa:tap_tremolo")), measured(time_invariant=1.0))
+    assert found is not None and found.residual < 2e-3 and found.config["gain"]
+    depths = np.array([[0.5, 0.0, 0.8], [0.5, 1.0, 0.8]])
+    level = 10 ** ((-70 + 0.8 * 90) / 20)
+    np.testing.assert_allclose(found.laws[CENTRE].at(depths), [level, 0.5 * level], rtol=1e-3)
+    np.testing.assert_allclose(found.laws[DEPTH].at(depths), [0, 0.5 * level], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("numbers", [{"linear": 0.5}, {"tail_seconds": 0.01, "linear": 0.0, "time_invariant": 0.0}])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.estimators.audio_rules.probes import Echoes, Train
+from blackbox_fx.estimators.audio_rules.probes import Train
 from blackbox_fx.learning.clips import ClipStream
-from blackbox_fx.learning.families import MOVING, STILL, Family
+from blackbox_fx.learning.families import MOVING, STILL, Family, Probed
 from blackbox_fx.learning.laws import find_law, in_units
 from blackbox_fx.learning.numbers import CENTRE, HIGH, LOW, Fit, coarse_to_fine, fit_numbers
 from blackbox_fx.profiling import Profile
@@ -36,22 +36,6 @@ _WHOLE = 1e-3  # samples that a delay may be off a whole number
 _SURE = 1e-6  # relative error of a number at best
 _ROUNDS = 2
 _SHIFTS = (-0.12, -0.08, -0.04, 0.0, 0.04)  # of ends of a sweep, from which they are fitted; logarithms
-
-
-class Probed(NamedTuple):
-    """What an effect answers at one setting.
-
-    Args:
-        point: (width,).
-        noise: its output for the noise, (time,).
-        echoes: of impulses.
-        response: to one impulse, (time,).
-    """
-
-    point: Floats
-    noise: Floats
-    echoes: Echoes
-    response: Floats
 
 
 @final
@@ -153,7 +137,8 @@ class _Search:
         for config in self.family.configs:
             self.config = dict(config)
             fits = [self._searched(probed) for probed in self.probed[:_FEW]]
-            tried.append((float(np.mean([np.log(fit.residual + 1e-6) for fit in fits])), fits, self.config))
+            worth = float(np.mean([np.log(min(fit.residual, 1.0) + 1e-6) for fit in fits]))
+            tried.append((worth, fits, self.config))
         score, fits, self.config = min(tried, key=lambda each: each[0])
         if score > _HOPELESS:
             return []
@@ -162,7 +147,7 @@ class _Search:
     def _searched(self, probed: Probed) -> Fit:
         """The best fit from any guess."""
         net, free = self._net(self.config), self.family.free
-        guesses = self.family.guesses(probed.echoes, probed.response, len(self.noise), self.rate)
+        guesses = self.family.guesses(probed, self.noise, self.rate)
         if not guesses:
             return Fit(np.zeros(len(NUMBERS)), np.full(len(NUMBERS), np.inf), np.inf)
         if self.family.coarse:
@@ -209,7 +194,7 @@ class _Search:
         errors = np.array([fits[k].errors * np.sqrt(1 + fits[k].residual / _GOOD**2) for k in good])
         # where nothing but an end of the path is heard, that stands for the centre
         errors[np.isinf(errors[:, CENTRE])[:, None] & np.isin(np.arange(len(NUMBERS)), (LOW, HIGH))] = np.inf
-        if not self.family.coarse:
+        if self.family in STILL:
             self._round_delays(numbers[:, CENTRE], errors[:, CENTRE])
         return [self._law(points, *columns) for columns in zip(numbers.T, errors.T, strict=True)]
 
@@ -232,7 +217,7 @@ class _Search:
     def _round_delays(self, delays: Floats, errors: Floats) -> None:
         """Takes delays that are all whole as cut off: those before that are half a sample longer on average."""
         whole = float(np.mean(np.abs(delays - np.round(delays)) < _WHOLE)) > 0.8
-        if self.config.get("whole") or (whole and not self.config.get("sections")):
+        if self.config.get("whole") or whole:
             self.config["whole"] = True
             delays[:] = np.floor(delays + _WHOLE) + 0.5
             errors[:] = 0.3

@@ -16,6 +16,7 @@ _ROUNDS = 30  # of reweighting
 _TELLING = 0.7  # part of the typical error that another column must leave at most
 _EXACT = 1e-3  # typical relative error of a law that is taken as exact
 _ROUND = 0.02  # relative distance from a physical value that is taken for that
+_FLOOR = 1e-4  # of a number's span, below which its error is not relative to its size
 _NEGLIGIBLE = 1e-9
 
 
@@ -72,7 +73,8 @@ def _candidates(ones: Floats, values: Floats, errors: Floats) -> Iterator[tuple[
 
 def _product(ones: Floats, values: Floats, errors: Floats, column: int) -> tuple[Floats, Floats] | None:
     """A line of one column times an exponential of the others."""
-    base, exponent = np.zeros(ones.shape[1]), np.zeros(ones.shape[1])
+    base, exponent = np.zeros(ones.shape[1]), linear(ones, np.log(values), errors / values)
+    exponent[column] = 0
     others = np.delete(np.arange(ones.shape[1]), column)
     for _ in range(12):
         scale = np.exp(ones @ exponent)
@@ -96,13 +98,14 @@ def find_law(points: Floats, values: Floats, errors: Floats) -> Law:
     """
     ones = with_ones(points)
     span = max(float(np.subtract(*np.quantile(values, [0.9, 0.1]))), float(np.abs(values).mean()), 1e-9)
-    known = errors <= np.quantile(errors, 0.6)
+    sizes = np.abs(values) + _FLOOR * span
+    known = errors / sizes <= np.quantile(errors / sizes, 0.6)
     found = []
     for base, power, exponent in _candidates(ones, values, errors):
         law = Law(base, power, exponent)
         with np.errstate(all="ignore"):
-            off = np.abs(law.at(points[known]) - values[known])
-        found.append((float(np.median(np.nan_to_num(off, nan=np.inf))) / span, law))
+            off = np.abs(law.at(points[known]) - values[known]) / sizes[known]
+        found.append((float(np.median(np.nan_to_num(off, nan=np.inf))), law))
     best = min(error for error, _ in found)
     error, law = next((error, law) for error, law in found if error <= 2 * best + 1e-5)
     return law._replace(spread=0.0 if error < _EXACT else error * span)

@@ -106,8 +106,8 @@ def _errors(gram: Floats, variance: float) -> Floats:
 
 
 def _steps(net: Modulated, numbers: Floats, time: int) -> Floats:
-    """Steps for slopes: such that the place moves by a small part of a sample, or a filter by a tenth of a percent."""
-    grain = 1e-3 if net.sections else 0.05
+    """Steps for slopes: such that the place moves by a small part of a sample, a filter or a gain by a thousandth."""
+    grain = 1e-3 if net.sections or net.gain else 0.05
     turns = grain / (2 * np.pi * max(abs(numbers[DEPTH]), grain))
     return np.array([1e-3, 1e-3, 1e-3, 1e-3, grain, grain, turns * net.sample_rate / time, turns, grain, grain])
 

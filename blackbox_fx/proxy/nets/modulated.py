@@ -1,4 +1,4 @@
-"""Effects that mix the sound with one path of it: through a delay line or all-pass filters, which may move."""
+"""Effects that mix the sound with one path of it: through a delay line, all-pass filters or a gain, which may move."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _STEP = 0.01  # of parameters in [-1, 1], up and down
 
 @final
 class Modulated(ProxyNet):
-    """The sound, plus one path of it in a loop: choruses, flangers and echoes by a delay line, phasers by all-passes.
+    """The sound, plus one path of it: choruses, flangers and echoes by a delay line, phasers by all-passes in a loop.
 
-    The delay in samples, or the logarithm of the frequency of the all-passes in Hz, is centre + depth * sine, cut off
-    at low and high. The ten numbers of `NUMBERS` follow from the parameters.
+    The delay in samples, or the logarithm of the frequency of the all-passes in Hz, or the gain of a tremolo, is
+    centre + depth * sine, cut off at low and high. The ten numbers of `NUMBERS` follow from the parameters.
 
     Args:
         width, sample_rate: see `ProxyNet`.
@@ -35,6 +35,7 @@ class Modulated(ProxyNet):
         single: see `oscillate`.
         lag: samples of the way back through the loop of a delay line, 0 or 1.
         whole: whether delays are cut off to whole samples.
+        gain: whether the path is a gain instead of a delay line.
 
     Raises:
         ParameterError: a number that makes no sense.
@@ -50,6 +51,7 @@ class Modulated(ProxyNet):
         single: bool = False,
         lag: int = 0,
         whole: bool = False,
+        gain: bool = False,
     ) -> None:
         super().__init__(width, sample_rate)
         if not 0 <= sections <= _MOST_SECTIONS or not 1 <= hold <= _LONGEST_HOLD or lag not in (0, 1):
@@ -58,9 +60,9 @@ class Modulated(ProxyNet):
                 f"{_LONGEST_HOLD} samples, got {hold!r}, and a lag of 0 or 1, got {lag!r}."
             )
         self.sections, self.moves, self.hold, self.single, self.lag = sections, moves, hold, single, lag
-        self.whole = whole
-        centre = [math.log(1000.0), 1.0] if sections else [500.0, 100.0]
-        ends = [math.log(10.0), math.log(0.49 * sample_rate)] if sections else [1.0, 1e9]
+        self.whole, self.gain = whole, gain
+        centre = [math.log(1000.0), 1.0] if sections else [0.5, 0.5] if gain else [500.0, 100.0]
+        ends = [math.log(10.0), math.log(0.49 * sample_rate)] if sections else [-1e9 if gain else 1.0, 1e9]
         self.laws = Laws(width, torch.tensor([0.5, 0.5, 0.0, 0.0, *centre, 1.0, 0.0, *ends]))
 
     def start_from(self, measured: Measured) -> None:
@@ -108,6 +110,8 @@ class Modulated(ProxyNet):
 
     def path(self, x: Tensor, loop: Tensor, place: Tensor) -> Tensor:
         """What comes through the path, (items, time)."""
+        if self.gain:
+            return x * place.to(x)
         if not self.sections:
             return delay_line(x, place.to(x), loop, self.lag)
         g = torch.tan(place.exp() * (math.pi / self.sample_rate))
