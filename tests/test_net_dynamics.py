@@ -93,7 +93,7 @@ def test_an_expander_is_that_of_juce_at_its_numbers():
     # JUCE's times are of 99.8 %; its level rises at once and falls in 50 ms
     settle(
         stage,
-        curve=[threshold / 20, 0.0, ratio - 1, -9.0, 0.0],
+        curve=[threshold / 20, 0.0, math.log(ratio), -9.0, 0.0],
         times=np.array([release / 2000 / math.pi, attack / 2000 / math.pi, 1e-7, 1e-7]),
     )
     assert stage.level.times is not None

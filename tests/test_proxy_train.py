@@ -176,7 +176,7 @@ def test_slopes_are_right_where_the_change_of_the_spectrum_is():
 
 
 def slowly(audio, sample_rate, gain):
-    time.sleep(0.2)
+    time.sleep(0.1)
     return gain * audio
 
 

@@ -112,7 +112,7 @@ def _wave(values: Floats, frequency: float) -> tuple[float, float, Floats]:
     """What a wave of a frequency leaves of values, the frequency, and its constant, cosine and sine."""
     angle = 2 * np.pi * frequency * np.arange(len(values))
     basis = np.stack([np.ones(len(values)), np.cos(angle), np.sin(angle)], axis=1)
-    weights = np.linalg.lstsq(basis, values, rcond=1e-9)[0]
+    weights = np.linalg.lstsq(basis, values, rcond=1e-9)[0].astype(np.float64)
     return float(np.square(values - basis @ weights).sum()), frequency, weights
 
 

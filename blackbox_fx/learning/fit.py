@@ -171,7 +171,7 @@ def fit(
     """
     run = _Run(net, objective, held_out, recipe, folder)
     # where the recipe counts steps, the same training gives the same weights
-    feed = Feed(objective, run.step, repeats=not recipe.steps)
+    feed = Feed(objective, run.step, repeats=objective.fresh and not recipe.steps)
     with flushed(), _Watch(stalled) as watch, feed:
         try:
             if not run.evaluations:

@@ -22,6 +22,7 @@ from blackbox_fx.proxy.nets.stages import RESPONSE
 
 _DEADLINE_S = 300.0  # for a batch
 _FEWEST, _REMEMBERED = 4, 64  # batches among which one is given again
+_WAITING = 0.15  # of a step's time, for a new batch
 _PER_CLIP = 4  # responses in a batch, for each clip of the stream's batches
 _SEEN = 8  # steps for each round of new responses, until there are _KEPT
 _KEPT = 32768
@@ -39,7 +40,12 @@ class Objective(abc.ABC, Generic[_B]):
 
     Args:
         stream: clips of the effect.
+
+    Attributes:
+        fresh: whether every batch is rendered anew.
     """
+
+    fresh = True
 
     def __init__(self, stream: ClipStream) -> None:
         self.stream = stream
@@ -103,6 +109,8 @@ class ResponseObjective(Objective[Spectra]):
         stream: of the effect; gives the settings.
     """
 
+    fresh = False
+
     def __init__(self, stream: ClipStream) -> None:
         super().__init__(stream)
         rate = stream.clips.sample_rate
@@ -154,7 +162,7 @@ class Feed(Generic[_B]):
         objective: what to render.
         first: number of the first batch.
         ahead: most batches that are rendered ahead.
-        repeats: whether an earlier batch is given again, rather than to wait for an effect that renders slowly.
+        repeats: whether an earlier batch is given again, rather than to wait long for an effect that renders slowly.
 
     Attributes:
         waited: seconds that were spent waiting for batches.
@@ -165,6 +173,7 @@ class Feed(Generic[_B]):
         self.waited, self.repeated = 0.0, 0
         self._objective, self._next, self._repeats = objective, first, repeats
         self._kept: collections.deque[_B] = collections.deque(maxlen=_REMEMBERED)
+        self._given = time.perf_counter()
         self._draw = np.random.default_rng([objective.stream.seed, first, 4])
         self._queue: queue.Queue[_B | Exception] = queue.Queue(ahead)
         self._stop = threading.Event()
@@ -198,21 +207,26 @@ class Feed(Generic[_B]):
         Raises:
             EffectError, WorkerDied, RenderTimeout: it could not be rendered.
         """
-        if len(self._kept) >= _FEWEST and self._queue.empty():
-            self.repeated += 1
-            return self._kept[int(self._draw.integers(len(self._kept)))]
         start = time.perf_counter()
+        enough = len(self._kept) >= _FEWEST
         try:
-            item = self._queue.get(timeout=_DEADLINE_S)
+            item = self._queue.get(timeout=_WAITING * (start - self._given) if enough else _DEADLINE_S)
         except queue.Empty:
+            if enough:
+                return self._again()
             raise EffectError(
                 f"{self._objective.stream.effect.name} rendered no batch of {self._objective.stream.size} clips in "
                 f"{_DEADLINE_S:g} s; use shorter clips, or smaller batches."
             ) from None
         finally:
-            self.waited += time.perf_counter() - start
+            self._given = time.perf_counter()
+            self.waited += self._given - start
         if isinstance(item, Exception):
             raise item
         if self._repeats:
             self._kept.append(item)
         return item
+
+    def _again(self) -> _B:
+        self.repeated += 1
+        return self._kept[int(self._draw.integers(len(self._kept)))]

@@ -18,6 +18,7 @@ from blackbox_fx.proxy.nets.stages import Steer, log_place
 from blackbox_fx.proxy.nets.windows import coming_max, moving_mean
 
 _SOFTEST, _HARDEST = 2.0, 0.005  # of a knee, in units of 20 dB
+_STEEPEST = 6.0  # logarithm of a ratio
 _MOST_STAGES = 4
 _MOST_AHEAD = 4096  # samples
 _QUICK = 4.0  # a few numbers of their own keep up with the many of an MLP
@@ -147,7 +148,7 @@ class Knee(nn.Module):
         self.level = Level(sample_rate, detector)
         # of the level, falling and rising, and of the gain
         self.times = Times(width, torch.tensor([2e-2, 2e-3, 1e-3, 1e-3]))
-        # threshold, slopes above and below it, logarithm of the knee's width, makeup; in units of 20 dB
+        # threshold, steepness above and below it, logarithm of the knee's width, makeup; in units of 20 dB
         self.curve = Steer(width, torch.tensor([-1.5, 0.1, 0.1, -2.0, 0.0]))
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
@@ -165,10 +166,16 @@ class Knee(nn.Module):
 
     def table(self, p: Tensor) -> Tensor:
         """The gain in dB at `LEVELS`, (items, knots)."""
-        place, above, below, width, makeup = self.curve(p)[..., None].unbind(1)
+        place, *steep, width, makeup = self.curve(p)[..., None].unbind(1)
+        above, below = (_slope(each) for each in steep)
         soft = width.exp().clamp(_HARDEST, _SOFTEST)
         over = (torch.log10(torch.from_numpy(LEVELS).to(p)) - place) / soft
         return 20 * (makeup - soft * (above * F.softplus(over) + below * F.softplus(-over)))
+
+
+def _slope(steepness: Tensor) -> Tensor:
+    """The slope of a gain in dB: the steepness where that is small, an exponential of it as with high ratios."""
+    return steepness.sign() * steepness.abs().clamp_max(_STEEPEST).expm1()
 
 
 @final
