@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import blackbox_fx
 from blackbox_fx import audio
 from blackbox_fx.cli.__main__ import app, main
 from tests.cases import RATE, music
@@ -24,6 +25,10 @@ def run(*arguments):
 
 def call(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+
+
+def test_the_version_is_shown():
+    assert call("--version").stdout == f"blackbox-fx {blackbox_fx.__version__}\n"
 
 
 def test_help_names_every_command():
@@ -133,6 +138,7 @@ def test_train_on_a_folder_of_stems(tmp_path):
     ("arguments", "words"),
     [
         (("inspect", "pedalboard:Compresor"), "did you mean"),
+        (("inspect", "compressor"), "did you mean pedalboard:Compressor?"),
         (("inspect", "vst3:/no/such.vst3"), "No such VST3"),
         (("inspect", "pedalboard:Gain", "--html", "page.txt"), "--html takes"),
         (("inspect", "vst3:ZamCompX2", "--parameters", "none.toml"), "none.toml"),

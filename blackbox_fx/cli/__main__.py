@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from blackbox_fx import __version__
 from blackbox_fx.cli import effects, prepare, presets, profile, proxy
 from blackbox_fx.cli.bench import choice, coverage, faults, gradients, timing, training
 from blackbox_fx.errors import BlackBoxError
 from blackbox_fx.report import terminal as show
 from blackbox_fx.tasks.mixing import commands as mix
 
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        show.out.print(f"blackbox-fx {__version__}", highlight=False)
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help="Train networks through audio effects that cannot be differentiated.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train networks through audio effects that cannot be differentiated."""
+
+
 train = typer.Typer(help="Train networks.", no_args_is_help=True)
 measure = typer.Typer(help="Measure, on this machine.", no_args_is_help=True)
 proxies = typer.Typer(help="Neural proxies of effects.", no_args_is_help=True)

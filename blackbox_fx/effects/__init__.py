@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from importlib import import_module
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,15 @@ def load(address: str | PurePath, **options: Any) -> Effect:
     return effect
 
 
+def _installed_as(name: str) -> str:
+    """A question about installed effects of a name without a host, or ""."""
+    from blackbox_fx.effects import scanning
+
+    listed = (entry for entries in scanning.installed(match=name).values() for entry in entries) if name else ()
+    known = [entry for entry in listed if re.split("[:/]", entry)[-1].lower() == name.lower()]
+    return f" (did you mean {' or '.join(known)}?)" if known else ""
+
+
 def _parse(address: str | PurePath) -> tuple[str, str]:
     """The host and what stands behind its colon; a path alone belongs to the host of its ending."""
     address = str(address) if isinstance(address, PurePath) else address
@@ -89,5 +99,5 @@ def _parse(address: str | PurePath) -> tuple[str, str]:
     if fitting:
         ways = " or ".join(f"{host}:{address}" for host in fitting)
         raise EffectError(f"{address!r} may belong to several hosts; write {ways}.")
-    question = did_you_mean(name, hosts.NAMES) if colon else ""
+    question = did_you_mean(name, hosts.NAMES) if colon else _installed_as(address)
     raise EffectError(f"Unknown effect {address!r}{question}; write host:name with a host of {', '.join(hosts.NAMES)}.")

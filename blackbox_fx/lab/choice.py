@@ -15,12 +15,11 @@ from torch import Tensor
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.effects import Effect, load
 from blackbox_fx.estimators import SPSA, Auto, Estimator, FiniteDifference, Identity
-from blackbox_fx.lab.step import RATE, SHIPPED
+from blackbox_fx.lab.step import RATE, shipped_effects
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.learning.scoring.held_out import HeldOutSet
 from blackbox_fx.learning.scoring.scores import render_held_out
 from blackbox_fx.losses import MultiResolutionSTFT
-from blackbox_fx.proxy.store import load_proxy
 from blackbox_fx.runtime import Inline
 
 _RENDERS = 4
@@ -93,7 +92,7 @@ def compared_effects(addresses: Sequence[str]) -> list[Effect]:
     if addresses:
         return [load(address) for address in addresses]
     listed = [*(f"pedalboard:{name}" for name in _PEDALBOARD), *(f"vst3:{name}" for name in _ZAM)]
-    return [*(load_proxy(name).effect() for name in SHIPPED), *map(load, listed)]
+    return [*shipped_effects(), *map(load, listed)]
 
 
 def compare(effects: Sequence[Effect], draws: int, seed: int, progress: Progress = quiet) -> Iterator[Compared]:

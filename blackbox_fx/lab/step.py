@@ -23,23 +23,13 @@ from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import Chain
 from blackbox_fx.learning.scoring.held_out import HeldOutSet
 from blackbox_fx.learning.scoring.scores import render_held_out
-from blackbox_fx.proxy.store import load_proxy
+from blackbox_fx.proxy.store import list_proxies, load_proxy
 from blackbox_fx.runtime import Inline, Pool
 
 RATE = 44100
 DEFAULT = "default"
 _TIMES = 5
 _AUDIO_ITEMS, _DIRECTIONS = 3, 24
-SHIPPED = (
-    "pedalboard-compressor",
-    "pedalboard-distortion",
-    "pedalboard-eq",
-    "pedalboard-reverb",
-    "zam-comp-x2",
-    "zam-eq2",
-    "zam-multi-comp-x2",
-    "zam-tube",
-)
 
 
 @final
@@ -92,7 +82,7 @@ Way = tuple[str, Effect, Callable[[Pool], nn.Module]]
 
 def ways(addresses: Sequence[str]) -> list[Way]:
     """What is compared: layers as they come for addresses, or for the shipped proxies' effects, chains and twins."""
-    named = [load(address) for address in addresses] or [load_proxy(name).effect() for name in SHIPPED]
+    named = [load(address) for address in addresses] or shipped_effects()
     found = [layer_way(effect) for effect in named]
     if addresses:
         return found
@@ -109,6 +99,11 @@ def ways(addresses: Sequence[str]) -> list[Way]:
         ("autodiff", TWINS["compressor"].effect(), lambda pool: TwinLayer([TWINS["compressor"]])),
         ("autodiff", both, lambda pool: TwinLayer(twins)),
     ]
+
+
+def shipped_effects() -> list[Effect]:
+    """The effects of the shipped proxies, with the ranges that these learnt."""
+    return [load_proxy(item.name).effect() for item in list_proxies() if item.shipped]
 
 
 def layer_way(effect: Effect) -> Way:
