@@ -11,7 +11,7 @@ import numpy as np
 import pedalboard
 import pytest
 import torch
-from scipy.signal import lfilter
+from scipy.signal import butter, lfilter, sosfilt
 
 from blackbox_fx import dsp
 from blackbox_fx.dsp import TWINS, Twin, compressor, gain_pan, parametric_eq, waveshaper
@@ -311,3 +311,27 @@ def test_kernels_use_as_many_threads_as_torch():
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_NUM_THREADS"}
     command = [sys.executable, "-c", textwrap.dedent(code)]
     assert subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout.split() == ["1"]
+
+
+def response(low=1.0, mid=1.0, high=1.0, wet=0.0, dry=-300.0):
+    impulse = torch.zeros(1, 2, 3 * RATE, dtype=torch.float64)
+    impulse[..., 0] = 1
+    settings = {"low_decay_s": low, "mid_decay_s": mid, "high_decay_s": high, "wet_db": wet, "dry_db": dry}
+    return dsp.reverberation(impulse, RATE, **{name: torch.tensor([float(v)]) for name, v in settings.items()})[0]
+
+
+@pytest.mark.parametrize(("band", "low_hz", "high_hz"), [("low", 40, 150), ("mid", 600, 1500), ("high", 6000, 18000)])
+def test_each_band_of_a_reverberation_fades_by_60_db_in_its_time(band, low_hz, high_hz):
+    wet = response(**{band: 0.4})[0].numpy()
+    filtered = sosfilt(butter(4, (low_hz, high_hz), "band", fs=RATE, output="sos"), wet)
+    levels = [np.square(filtered[round(a * RATE) : round((a + 0.05) * RATE)]).mean() for a in (0.05, 0.25)]
+    assert 10 * np.log10(levels[0] / levels[1]) == pytest.approx(0.2 / 0.4 * 60, abs=6)
+
+
+def test_a_reverberation_is_as_loud_at_every_decay_and_the_same_in_every_call():
+    for decay in (0.1, 0.5, 3.0):
+        energies = response(decay, decay, decay).square().sum(1)
+        torch.testing.assert_close(energies, torch.ones_like(energies), rtol=0.15, atol=0)
+    assert torch.equal(response(), response())
+    left, right = response()
+    assert abs(float(left @ right)) < 0.1

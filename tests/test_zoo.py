@@ -34,8 +34,10 @@ def test_a_folder_holds_what_is_needed_and_no_more(folder):
 
 # most error-to-signal ratio, and least cosine of the gradients of parameters
 WANTED = {
+    "freeverb3": (0.05, 0.85),
     "pedalboard-chorus": (1e-4, 0.98),
     "pedalboard-delay": (1e-6, 0.98),
+    "pedalboard-noise-gate": (0.004, 0.9),
     "pedalboard-phaser": (1e-4, 0.98),
     "pedalboard-eq": (0.05, 0.95),
     "pedalboard-compressor": (0.02, 0.95),

@@ -16,6 +16,7 @@ from blackbox_fx.dsp.distortion import waveshaper
 from blackbox_fx.dsp.dynamics import compressor
 from blackbox_fx.dsp.filters import parametric_eq
 from blackbox_fx.dsp.mixing import gain_pan
+from blackbox_fx.dsp.reverberation import LONGEST_S, reverberation
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.function import function
 from blackbox_fx.errors import AudioError, ParameterError
@@ -157,6 +158,19 @@ _ALL = (
         "waveshaper",
         waveshaper,
         Space({"drive_db": _db(0, 40, 12), "bias": Continuous(-1, 1, 0), "mix": Continuous(0, 1, 1)}),
+    ),
+    Twin(
+        "reverberation",
+        reverberation,
+        Space(
+            {
+                "low_decay_s": _log(0.1, LONGEST_S, 1.2, "s"),
+                "mid_decay_s": _log(0.1, LONGEST_S, 1, "s"),
+                "high_decay_s": _log(0.1, LONGEST_S, 0.6, "s"),
+                "wet_db": _db(-48, 6, -12),
+                "dry_db": _db(-48, 6),
+            }
+        ),
     ),
     Twin("gain_pan", gain_pan, Space({"gain_db": _db(-48, 24), "pan": Continuous(-1, 1, 0)})),
 )

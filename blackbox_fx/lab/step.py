@@ -89,15 +89,19 @@ def ways(addresses: Sequence[str]) -> list[Way]:
     eq, comp, reverb = (load_proxy(f"pedalboard-{name}").effect() for name in ("eq", "compressor", "reverb"))
     strip = Rack({"eq": eq, "comp": comp}, name="EQ + compressor")
     long = Rack({"eq": eq, "comp": comp, "reverb": reverb}, name="EQ + compressor + reverb")
-    twins = TWINS["parametric_eq"], TWINS["compressor"]
-    both = Rack({twin.name: twin.effect() for twin in twins}, name="twins: EQ + compressor")
+    twins = [TWINS[name] for name in ("parametric_eq", "compressor", "reverberation")]
+    both, all_three = (
+        Rack({twin.name: twin.effect() for twin in twins[:n]}, name=f"twins: {name}")
+        for n, name in ((2, "EQ + compressor"), (3, "EQ + compressor + reverb"))
+    )
     return [
         *found,
         ("Chain", strip, _chain(strip)),
         ("SPSA(1), audio by Identity", strip, _layer(strip, plain=True)),
         ("Chain", long, _chain(long)),
         ("autodiff", TWINS["compressor"].effect(), lambda pool: TwinLayer([TWINS["compressor"]])),
-        ("autodiff", both, lambda pool: TwinLayer(twins)),
+        ("autodiff", both, lambda pool: TwinLayer(twins[:2])),
+        ("autodiff", all_three, lambda pool: TwinLayer(twins)),
     ]
 
 
