@@ -15,29 +15,11 @@ from blackbox_fx.errors import BlackBoxError
 from blackbox_fx.report import terminal as show
 from blackbox_fx.tasks.mixing import commands as mix
 
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        show.out.print(f"blackbox-fx {__version__}", highlight=False)
-        raise typer.Exit
-
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-@app.callback()
-def top(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    """Train networks through audio effects that cannot be differentiated."""
-
-
 train = typer.Typer(help="Train networks.", no_args_is_help=True)
 measure = typer.Typer(help="Measure, on this machine.", no_args_is_help=True)
 proxies = typer.Typer(help="Neural proxies of effects.", no_args_is_help=True)
@@ -79,6 +61,21 @@ for command in (
 ):
     measure.command()(command)
 measure.command("mixing")(mix.bench_mixing)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        show.out.print(f"blackbox-fx {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train networks through audio effects that cannot be differentiated."""
 
 
 def main() -> None:
