@@ -266,6 +266,36 @@ def test_a_fixed_choice_without_a_surrogate_is_said():
         audio_gradient(verified(EQ.effect(), (), choice="surrogate"), audio, settings(2, EQ.space.width))
 
 
+def test_a_fixed_choice_is_not_undone_by_a_saved_one():
+    audio, params = clips(4, 0.1), settings(4, EQ.space.width)
+    free = layer_of(EQ.effect(), [EQ])
+    gradient(free, audio, params)
+    assert free.estimator.in_use == "parametric_eq"
+    for choice, used in (("renders", "renders"), ("control variate", "control variate"), ("error", "surrogate")):
+        fixed = layer_of(EQ.effect(), [EQ], choice=choice)
+        fixed.load_state_dict(free.state_dict())
+        gradient(fixed, audio, params)
+        decision = fixed.estimator.decision
+        assert ("renders" if decision is None else decision.best.kind) == used
+    heard = verified(EQ.effect(), [EQ])
+    audio_gradient(heard, audio, params)
+    by_rules = verified(EQ.effect(), [EQ], choice="rules")
+    by_rules.load_state_dict(heard.state_dict())
+    audio_gradient(by_rules, audio, params)
+    assert by_rules.audio_rule.certificate.rules and not by_rules.audio_rule.certificate.surrogate
+
+
+def test_what_was_chosen_and_is_not_there_is_said():
+    audio, params = clips(4, 0.1), settings(4, EQ.space.width)
+    layer = layer_of(EQ.effect(), [EQ])
+    gradient(layer, audio, params)
+    bare = layer_of(EQ.effect(), ())
+    bare.load_state_dict(layer.state_dict())
+    gradient(bare, audio, params)
+    assert bare.estimator.in_use == bare.estimator.chosen.in_use
+    assert "parametric_eq is not among the surrogates" in bare.explain()
+
+
 def test_comparisons_come_again_after_a_number_of_calls_that_follows_from_their_renders():
     layer, audio = layer_of(EQ.effect(), [EQ]), clips(2, 0.05)
     params, checked = settings(2, layer.width), []
@@ -352,8 +382,15 @@ def test_a_surrogate_that_gets_right_takes_over_at_the_same_step_in_a_resumed_ru
 
 
 def test_what_is_no_surrogate_is_said():
-    with pytest.raises(ParameterError, match="function of"):
-        bfx.BlackBox(EQ.effect(), surrogates=[3])
+    for wrong_ones in ([3], [bfx.Proxy], ["pedalboard-eq"]):
+        with pytest.raises(ParameterError, match="function of"):
+            bfx.BlackBox(EQ.effect(), surrogates=wrong_ones)
+    for wrong_ones in (3, EQ, "pedalboard-eq"):
+        with pytest.raises(ParameterError, match="must be a list"):
+            bfx.BlackBox(EQ.effect(), surrogates=wrong_ones)
+    proxy = bfx.load_proxy("pedalboard-eq")
+    with pytest.raises(ParameterError, match="is for 44100 Hz, and the layer for 48000 Hz"):
+        bfx.BlackBox(proxy.effect(), surrogates=[proxy], sample_rate=48000)
     with pytest.raises(ParameterError, match="choice"):
         bfx.Auto(choice="proxy")
     with pytest.raises(ParameterError, match="choice"):

@@ -51,8 +51,8 @@ def test_a_proxy_is_found_in_a_narrower_space_and_another_order():
 @pytest.mark.parametrize(
     "other",
     [
-        lambda effect: bfx.load("pedalboard:Compressor"),
-        lambda effect: bfx.load("pedalboard:Limiter"),
+        lambda effect: bfx.load("pedalboard:Bitcrush"),
+        lambda effect: bfx.load("pedalboard:LadderFilter"),
     ],
 )
 def test_a_proxy_that_does_not_cover_an_effect_is_not_found(other):
@@ -83,6 +83,21 @@ def test_a_layer_uses_a_shipped_proxy_and_renders_nothing_backward():
         layer(x, p).square().sum().backward()
     assert layer.pool.counters.renders == 2
     assert "Surrogate(pedalboard-eq)" in layer.explain()
+
+
+def test_a_proxy_that_does_not_fit_is_named_by_the_layer():
+    layer = bfx.BlackBox(bfx.load("pedalboard:Reverb"))
+    assert not layer.surrogates
+    assert "The proxy pedalboard-reverb is not used: The proxy was trained with width held at 1.0" in layer.explain()
+    assert "it is for 44100 Hz" in bfx.BlackBox(bfx.load("pedalboard:Delay"), sample_rate=48000).explain()
+
+
+def test_an_effect_may_be_named_by_its_address_and_nothing_else():
+    for make in (bfx.start_proxy, bfx.prepare):
+        with pytest.raises(ParameterError, match="an Effect or its address"):
+            make(None)
+        with pytest.raises(ParameterError, match="no free parameters"):
+            make("pedalboard:Invert")
 
 
 def test_a_training_that_failed_is_a_sentence_and_is_refused():

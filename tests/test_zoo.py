@@ -17,7 +17,7 @@ FOLDERS = sorted(path for path in shipped_folder().iterdir() if path.is_dir())
 def test_they_are_of_built_ins_and_of_plugins():
     listed = [item for item in list_proxies() if item.shipped]
     assert {item.name for item in listed} == {path.name for path in FOLDERS}
-    assert len(FOLDERS) >= 12 and sum(item.name.startswith("zam") for item in listed) >= 4
+    assert len(FOLDERS) >= 16 and sum(item.name.startswith("zam") for item in listed) >= 4
     assert not any(item.problem for item in listed)
 
 
@@ -37,11 +37,14 @@ WANTED = {
     "freeverb3": (0.05, 0.85),
     "pedalboard-chorus": (1e-4, 0.98),
     "pedalboard-delay": (1e-6, 0.98),
+    "pedalboard-limiter": (0.004, 0.9),
     "pedalboard-noise-gate": (0.004, 0.9),
     "pedalboard-phaser": (1e-4, 0.98),
     "pedalboard-eq": (0.05, 0.95),
     "pedalboard-compressor": (0.02, 0.95),
+    "pedalboard-compressor-wide": (0.02, 0.95),
     "pedalboard-distortion": (0.004, 0.98),
+    "pedalboard-distortion-wide": (0.004, 0.98),
     "pedalboard-reverb": (0.05, 0.85),
     "zam-eq2": (0.05, 0.95),
     "zam-comp-x2": (0.02, 0.92),

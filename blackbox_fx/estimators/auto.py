@@ -85,6 +85,7 @@ class Auto(Estimator):
         self._calls = 0
         self._measured: Comparison | None = None
         self.decision: Decision | None = None
+        self._used = ""  # the name of what the last call used
         self.reason = "nothing was rendered yet"
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -104,20 +105,23 @@ class Auto(Estimator):
     @property
     def in_use(self) -> str:
         """The estimator or the proxy that the last call used."""
-        if self.decision is not None:
-            return self.decision.best.name
-        return type(self).__name__ if self.chosen is None else self.chosen.in_use
+        if self.chosen is not None:
+            return self._used
+        return type(self).__name__ if self.decision is None else self.decision.best.name
 
     def explain(self) -> str:
         """The table of what was compared; see `Decision.rows`."""
         if self.decision is None:
-            return self.extra_repr()
-        return f"{self.in_use}, compared on {self.decision.items} items\n{align(self.decision.rows())}"
+            return "nothing was rendered yet" if self.chosen is None else f"{self.in_use}, since {self.reason}"
+        best = self.decision.best
+        here = best.kind == "renders" or self.in_use == best.name
+        gone = "" if here else f", since {best.name} is not among the surrogates of this layer"
+        return f"{self.in_use}{gone}, compared on {self.decision.items} items\n{align(self.decision.rows())}"
 
     def vjp(self, call: Call, cotangent: Tensor) -> Tensor:
         """The gradient with respect to params; see `Estimator.vjp`."""
         if self.fixed in _NEED_SURROGATES:
-            require_surrogates(call)
+            require_surrogates(call, self.fixed)
         if self._is_due(call):
             self._compare(call, cotangent)
         self._calls += 1
@@ -147,6 +151,9 @@ class Auto(Estimator):
     def _show(self, call: Call, estimator: Estimator, reason: str) -> None:
         if reason != self.reason:
             _log.info("%s: %s, since %s", call.effect.name, _brief(estimator), reason)
+        best = None if self.decision is None else self.decision.best
+        by_proxy = best is not None and best.kind != "renders" and isinstance(estimator, (Autodiff, ControlVariate))
+        self._used = best.name if best is not None and by_proxy else estimator.in_use
         self._shown, self.reason = [estimator], reason
 
     def _is_due(self, call: Call) -> bool:
@@ -260,6 +267,8 @@ class Auto(Estimator):
         self._calls = int(plain["calls"])
         self.decision = None if plain["decision"] is None else Decision.from_plain(plain["decision"])
         self._measured = None if plain["measured"] is None else Comparison.from_plain(plain["measured"])
+        if self.decision is not None and self.fixed not in (None, "error", self.decision.best.kind):
+            self.decision = self._measured = None  # the state of an `Auto` with another choice
 
     def extra_repr(self) -> str:
         """The number of renders, what was chosen last and why."""

@@ -29,14 +29,19 @@ _LEAST = 1e-9  # a step so small that only a column's own steps count
 
 def check_surrogate(name: str, value: object) -> None:
     """Raises ParameterError unless the value can be called, and is no proxy whose training has failed."""
-    if not callable(value):
-        raise ParameterError(f"{name} must be a function of (audio, params, sample_rate), got {value!r}.")
+    if not callable(value) or isinstance(value, type):
+        how = "; load it with bfx.load_proxy" if isinstance(value, str) else ""
+        raise ParameterError(f"{name} must be a function of (audio, params, sample_rate), got {value!r:.80}{how}.")
     if failure := getattr(value, "failure", ""):
         raise ParameterError(f"{str(failure).rstrip('.')}; to use it all the same, set its failure to ''.")
 
 
 def check_output(audio: Tensor, like: Tensor) -> Tensor:
     """What a surrogate returned. Raises AudioError unless it is finite and has the shape of its input."""
+    if not isinstance(audio, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise AudioError(
+            f"The function returned {type(audio).__name__}; it must return audio of the shape that it got."
+        )
     if audio.shape != like.shape:
         raise AudioError(
             f"The function returned shape {tuple(audio.shape)} for audio of shape {tuple(like.shape)}; both must be "

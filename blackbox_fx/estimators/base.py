@@ -215,12 +215,12 @@ def surrogate_name(surrogate: Differentiable) -> str:
     return str(next((name for name in known if name is not None), type(surrogate).__name__))
 
 
-def require_surrogates(call: Call) -> None:
+def require_surrogates(call: Call, choice: str) -> None:
     """Raises ParameterError if the effect of a call has no surrogate, where one was asked for."""
     if not call.surrogates:
         raise ParameterError(
-            f'choice="surrogate" needs a proxy that covers {call.effect.name}, and there is none; train one with '
-            "bfx.prepare, or give the layer surrogates=[...]."
+            f'choice="{choice}" needs a proxy that covers {call.effect.name} with these ranges, and there is none; '
+            "train one with bfx.prepare, narrow the ranges, or give the layer surrogates=[...]."
         )
 
 

@@ -23,7 +23,7 @@ from blackbox_fx.estimators.base import Differentiable, Pullbacks, carry_out, to
 from blackbox_fx.estimators.inputs import check_inputs
 from blackbox_fx.layers.eager import eager
 from blackbox_fx.proxy.adapt import AdaptedProxy
-from blackbox_fx.proxy.find import find_proxies
+from blackbox_fx.proxy.find import find_proxies, unfit_proxies
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.runtime import Ahead, Inline, Job, Pool, shared_pool
 
@@ -164,7 +164,8 @@ class BlackBox(nn.Module):
         for module in self.modules():
             if isinstance(module, ProxyLike):
                 module.require(effect)
-        self._surrogates = None if surrogates is None else tuple(_usable(given, effect) for given in surrogates)
+        self._finds_proxies = surrogates is None
+        self._surrogates = None if surrogates is None else _usable(surrogates, effect, self.sample_rate)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -262,9 +263,12 @@ class BlackBox(nn.Module):
     def explain(self) -> str:
         """What gives the gradients of params and of audio, and why: the tables of what was compared.
 
-        There is none before the first backward pass, and none for an estimator or rule that compares nothing.
+        There is none before the first backward pass, and none for an estimator or rule that compares nothing. Known
+        proxies of the effect that do not fit this layer are named, too.
         """
-        return f"{self.effect.name}\nparams: {self.estimator.explain()}\naudio: {self.audio_rule.explain()}"
+        unfit = unfit_proxies(self.effect, self.sample_rate) if self._finds_proxies else []
+        parts = [self.effect.name, f"params: {self.estimator.explain()}", f"audio: {self.audio_rule.explain()}", *unfit]
+        return "\n".join(parts)
 
     def get_extra_state(self) -> Tensor:
         """What the effect is, as the bytes of a JSON text: part of `state_dict`."""
@@ -325,15 +329,28 @@ class BlackBox(nn.Module):
         return f"{self.effect!r}, sample_rate={self.sample_rate:g}, pool={type(self.pool).__name__}"
 
 
-def _usable(surrogate: Differentiable, effect: Effect) -> Differentiable:
-    """A surrogate for an effect; a proxy is adapted to its columns. Raises ParameterError if it cannot be used."""
-    check_surrogate("A surrogate", surrogate)
-    if isinstance(surrogate, Proxy) and surrogate.space != effect.space:
-        return AdaptedProxy(surrogate, effect.space)
-    made_for: object = surrogate
-    if isinstance(made_for, ProxyLike):
-        made_for.require(effect)
-    return surrogate
+def _usable(surrogates: Any, effect: Effect, sample_rate: float) -> tuple[Differentiable, ...]:
+    """Surrogates for an effect; a proxy is adapted to its columns. Raises ParameterError if one cannot be used."""
+    if not isinstance(surrogates, (list, tuple)):
+        raise ParameterError(
+            f"surrogates must be a list of proxies or functions, such as [proxy], got {surrogates!r:.80}."
+        )
+    found: list[Differentiable] = []
+    for surrogate in surrogates:
+        check_surrogate("A surrogate", surrogate)
+        if isinstance(surrogate, Proxy) and surrogate.sample_rate != sample_rate:
+            raise ParameterError(
+                f"The proxy of {surrogate.effect_name} is for {surrogate.sample_rate:g} Hz, and the layer for "
+                f"{sample_rate:g} Hz; train one at that rate."
+            )
+        if isinstance(surrogate, Proxy) and surrogate.space != effect.space:
+            found.append(AdaptedProxy(surrogate, effect.space))
+            continue
+        made_for: object = surrogate
+        if isinstance(made_for, ProxyLike):
+            made_for.require(effect)
+        found.append(surrogate)
+    return tuple(found)
 
 
 def default_pool(effect: Effect) -> Pool:

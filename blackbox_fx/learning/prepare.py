@@ -17,12 +17,13 @@ from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.clips import Clips
 from blackbox_fx.data.composer import compose
-from blackbox_fx.effects import Effect, load
+from blackbox_fx.effects import Effect
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import Auto, Verified
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
 from blackbox_fx.estimators.decision import Decision
 from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.learning.start import as_effect
 from blackbox_fx.learning.train import train_proxy
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.profiling import Profile, profile
@@ -123,7 +124,7 @@ def prepare(
         EffectError, MissingHost, WorkerDied, RenderTimeout: the effect failed.
         DataError: another process prepares it now, or the cache cannot be written.
     """
-    effect = load(effect) if isinstance(effect, str) else effect
+    effect = as_effect(effect)
     if not effect.space.width:
         raise ParameterError(f"{effect.name} has no free parameters, so there is nothing to prepare.")
     rate = check_sample_rate(sample_rate)

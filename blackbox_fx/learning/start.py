@@ -11,7 +11,7 @@ from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.clips import Source
 from blackbox_fx.data.composer import compose
-from blackbox_fx.effects.base import Effect
+from blackbox_fx.effects import Effect, load
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.learning.choose import choose_among, choose_net
 from blackbox_fx.learning.clips import ClipStream
@@ -74,14 +74,16 @@ def _chosen(
     )
 
 
-def start_proxy(effect: Effect, *, sample_rate: float = 44100, seed: int = 0, progress: Progress = quiet) -> Proxy:
+def start_proxy(
+    effect: Effect | str, *, sample_rate: float = 44100, seed: int = 0, progress: Progress = quiet
+) -> Proxy:
     """An untrained proxy of an effect, for a `Refresh` that trains it on what a run renders anyway.
 
     Its net is of the kind that suits the effect, and starts from what is measured of it in some seconds. A delay, a
     chorus or a phaser may be right at once.
 
     Args:
-        effect: its free parameters and ranges are what the proxy learns.
+        effect: or its address; its free parameters and ranges are what the proxy learns.
         sample_rate: in Hz.
         seed: of weights and clips.
         progress: called with parts done, all parts, and a few words.
@@ -90,6 +92,7 @@ def start_proxy(effect: Effect, *, sample_rate: float = 44100, seed: int = 0, pr
         ParameterError: an effect without free parameters.
         EffectError, MissingHost, WorkerDied, RenderTimeout: the effect failed.
     """
+    effect = as_effect(effect)
     if not effect.space.width:
         raise ParameterError(f"{effect.name} has no free parameters, so there is nothing for a proxy to learn.")
     rate = check_sample_rate(sample_rate)
@@ -101,6 +104,15 @@ def start_proxy(effect: Effect, *, sample_rate: float = 44100, seed: int = 0, pr
         stream = ClipStream(effect, songs, pool, recipe.seconds, recipe.batch, seed)
         _, net = start_net(recipe, found, stream, songs, progress)
     return Proxy(net, effect.space, effect.name, effect.fingerprint, address=recipe.effect)
+
+
+def as_effect(given: Effect | str) -> Effect:
+    """An effect, or that of an address. Raises ParameterError for anything else."""
+    if isinstance(given, str):
+        return load(given)
+    if not isinstance(given, Effect):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ParameterError(f"effect must be an Effect or its address, got {given!r:.80}; make one with bfx.load.")
+    return given
 
 
 def training_pool(effect: Effect) -> Pool:

@@ -35,19 +35,38 @@ def find_proxies(effect: Effect, sample_rate: float) -> list[AdaptedProxy]:
         sample_rate: in Hz.
     """
     found: list[tuple[float, AdaptedProxy]] = []
+    for name, card, fit in _tried(effect, sample_rate):
+        if isinstance(fit, AdaptedProxy):
+            found.append((card.scores.sound.esr, fit))
+        else:
+            _log.info("%s: the proxy %s is not used: %s", effect.name, name, fit)
+    return [proxy for _, proxy in sorted(found, key=lambda pair: pair[0])]
+
+
+def unfit_proxies(effect: Effect, sample_rate: float) -> list[str]:
+    """A sentence for each known proxy of an effect that does not fit it as it is used."""
+    tried = _tried(effect, sample_rate)
+    return [f"The proxy {name} is not used: {fit}" for name, _, fit in tried if not isinstance(fit, AdaptedProxy)]
+
+
+def _tried(effect: Effect, sample_rate: float) -> Iterator[tuple[str, Card, AdaptedProxy | str]]:
+    """The name and card of every proxy of an effect, with the proxy, or why it cannot stand for the effect."""
     for name, folder, card in _cards():
-        if card.original.name != effect.name or card.failure:
+        if card.original.name != effect.name:
             continue
         try:
-            if effect.with_space(card.space).fingerprint == card.original.fingerprint:
-                proxy = AdaptedProxy(_opened(folder, card.sha256), effect.space, name, card.sha256)
-                if proxy.proxy.sample_rate == sample_rate:
-                    found.append((card.scores.sound.esr, proxy))
+            if card.failure:
+                yield name, card, card.failure
+            elif effect.with_space(card.space).fingerprint != card.original.fingerprint:
+                yield name, card, "it was trained on another version of the effect, or on one with other options."
+            elif card.sample_rate != sample_rate:
+                yield name, card, f"it is for {card.sample_rate:g} Hz, the layer for {sample_rate:g} Hz."
+            else:
+                yield name, card, AdaptedProxy(_opened(folder, card.sha256), effect.space, name, card.sha256)
         except ParameterError as error:
-            _log.info("%s: the proxy %s is not used: %s", effect.name, name, error)
+            yield name, card, str(error)
         except DataError as error:
             _log.warning("The proxy %s is left out: %s", name, error)
-    return [proxy for _, proxy in sorted(found, key=lambda pair: pair[0])]
 
 
 @functools.lru_cache(maxsize=32)

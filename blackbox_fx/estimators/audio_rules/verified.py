@@ -197,7 +197,7 @@ class Verified(AudioRule):
         if self.certificate is not None and self.certificate.cosine < self.threshold and not again:
             warnings.warn(
                 f"The audio gradient of {call.effect.name} is uncertain ({self.certificate}); train a proxy of it with "
-                "bfx.prepare, or split a Rack into a Chain.",
+                "bfx.prepare, for longer if there is one, or split a Rack into a Chain.",
                 stacklevel=2,
             )
 
@@ -208,7 +208,7 @@ class Verified(AudioRule):
     def _found(self, call: Call, cotangent: Tensor, again: bool) -> Certificate:
         """The certificate of the best there is; from the cache unless it is wanted again."""
         if self.fixed == "surrogate":
-            require_surrogates(call)
+            require_surrogates(call, self.fixed)
         key = _key(call, self.fixed)
         found = None if again or key is None else certificate.load(key)
         if found is not None and (chosen_rules(found) or found.surrogate):
@@ -218,10 +218,10 @@ class Verified(AudioRule):
         if best is not None and (self.fixed == "surrogate" or best.cosine >= _RIGHT):
             found = best
         else:
-            _log.warning(
-                "Audio rules are tried on %s, once; `blackbox-fx prepare` trains a proxy of it that takes no renders.",
-                call.effect.name,
-            )
+            why = "`blackbox-fx prepare` trains a proxy of it that takes no renders"
+            if best is not None:
+                why = f"the best proxy has a cosine of {best.cosine:.3f} only, and may be trained for longer"
+            _log.warning("Audio rules are tried on %s, once; %s.", call.effect.name, why)
             found = self._better(choose(trial, vs, progress=_report), best, trial, vs)
         if key is not None:
             certificate.save(key, found)
@@ -267,7 +267,9 @@ class Verified(AudioRule):
         """Restores what `get_extra_state` gave."""
         plain = json.loads(bytes(state.cpu().tolist()))
         self._calls = int(plain["calls"])
-        self._take(None if plain["certificate"] is None else certificate.from_plain(plain["certificate"]))
+        found = None if plain["certificate"] is None else certificate.from_plain(plain["certificate"])
+        other = found is not None and self.fixed == ("rules" if found.surrogate else "surrogate")
+        self._take(None if other else found)
 
     def extra_repr(self) -> str:
         """The certificate."""
