@@ -29,6 +29,8 @@ NEEDED = (
     ("ladspa", "ladspa/tap_reverb.so", "tap-plugins"),
     ("ladspa", "ladspa/cmt.so", "cmt"),
     ("ladspa", "ladspa/caps.so", "caps"),
+    ("tremolo", "ladspa/tap_tremolo.so", "tap-plugins"),
+    ("its_effect[freeverb3", "ladspa/cmt.so", "cmt"),
     ("test_vst3", "vst3/ZamVerb.vst3", "zam-plugins"),
     ("its_effect[zam", "vst3/ZamVerb.vst3", "zam-plugins"),
     ("vst2:", "vst/MVerb-vst.so", "dpf-plugins-vst"),
