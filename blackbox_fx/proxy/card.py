@@ -153,17 +153,12 @@ class Card:
 
     @property
     def failure(self) -> str:
-        """Why the training has failed, a sentence, or "": worse than the dry audio, or wrong gradients.
-
-        Beside silence, of which the error-to-signal ratio is 1, a proxy may lose by a clip that a gate has closed, so
-        that its spectra must be worse, too.
-        """
-        dry, cosine, sound = self.baselines.get(DRY), self.scores.parameters.mean, self.scores.sound
-        if dry is not None and (sound.esr >= dry.esr or (sound.esr >= 1 and sound.stft >= dry.stft)):
+        """Why the training has failed, a sentence, or "": worse than the dry audio or silence, or wrong gradients."""
+        dry, cosine = self.baselines.get(DRY), self.scores.parameters.mean
+        if dry is not None and not self.scores.sound.esr < min(dry.esr, 1.0):
             return (
-                f"The proxy of {self.original.name} (ESR {sound.esr:.2g}, spectral distance {sound.stft:.2g}) is worse "
-                f"than the dry audio (ESR {dry.esr:.2g}, spectral distance {dry.stft:.2g}) or silence (ESR 1); train "
-                "it for longer, or narrow the effect's parameters."
+                f"The proxy of {self.original.name} (ESR {self.scores.sound.esr:.2g}) is worse than the dry audio "
+                f"({dry.esr:.2g}) or silence (1); train it for longer, or narrow the effect's parameters."
             )
         if cosine is not None and cosine < LEAST_COSINE:
             return (
