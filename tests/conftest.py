@@ -58,7 +58,8 @@ def _absent():
         line = "dawdreamer is not installed (pip install 'blackbox_fx[dawdreamer]')"
         absent |= dict.fromkeys(("vst2:", "lv2:", "faust:", "test_dawdreamer"), line)
     if not (shutil.which("g++") and DPF.is_dir()):
-        absent["misbehav"] = "the plugin that misbehaves cannot be built (apt-get install g++ dpf-source)"
+        built = "plugins that behave oddly cannot be built (apt-get install g++ dpf-source)"
+        absent |= dict.fromkeys(("misbehav", "odd_plugin"), built)
     for word, file, package in NEEDED:
         if not any((Path(folder) / file).exists() for folder in ("/usr/lib", "/usr/local/lib")):
             absent.setdefault(word, f"{file} is not installed (apt-get install {package})")

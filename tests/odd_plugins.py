@@ -1,0 +1,71 @@
+"""Small plugins that each behave oddly in one way, compiled from `tests/odd` as they are wanted.
+
+Tests that use one have "odd_plugin" in their names, so that they are skipped where nothing can be compiled.
+"""
+
+import atexit
+import functools
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+SOURCES = Path(__file__).parent / "odd"
+DPF = Path("/usr/share/dpf/distrho")
+# the number of each kind in odd.cpp
+KINDS = {
+    "latency-by-setting": 1,
+    "same-names": 2,
+    "plain": 3,
+    "foreign-names": 4,
+    "channels": 5,
+    "tempo": 7,
+    "mode": 8,
+    "bypass": 9,
+    "warm-up": 11,
+    "late-latency": 15,
+}
+
+
+@functools.cache
+def _folder():
+    folder = Path(tempfile.mkdtemp(prefix="blackbox_fx-odd-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _compile(source, target, library, *options):
+    library.parent.mkdir(parents=True, exist_ok=True)
+    flags = ["-O1", "-std=gnu++14", "-fPIC", "-shared", "-fvisibility=hidden", "-w"]
+    headers = [f"-I{SOURCES}", f"-I{DPF}", f"-I{DPF / 'src'}"]
+    sources = [str(SOURCES / source), str(DPF / "DistrhoPluginMain.cpp")]
+    command = [
+        "g++",
+        *flags,
+        f"-DDISTRHO_PLUGIN_TARGET_{target}",
+        *options,
+        *headers,
+        *sources,
+        "-o",
+        str(library),
+        "-lpthread",
+        "-ldl",
+    ]
+    subprocess.run(command, check=True, timeout=120)
+
+
+@functools.cache
+def build(kind, host, inputs=2, outputs=2, source="odd.cpp"):
+    """The address of a plugin of a kind, for the host "vst3", "vst2" or "ladspa"."""
+    name = f"{kind.title().replace('-', '')}{inputs}{outputs}"
+    folder = _folder()
+    binaries = {
+        "vst3": folder / f"{name}.vst3/Contents/{platform.machine()}-linux/{name}.so",
+        "vst2": folder / f"{name}-vst.so",
+        "ladspa": folder / f"{name}-ladspa.so",
+    }
+    options = [f'-DNAME="{name}"', f"-DKIND={KINDS.get(kind, 3)}", f"-DNIN={inputs}", f"-DNOUT={outputs}"]
+    _compile(source, host.upper(), binaries[host], *options)
+    path = folder / f"{name}.vst3" if host == "vst3" else binaries[host]
+    return f"{host}:{path}"
