@@ -1,5 +1,9 @@
 """Audio files: what is written comes back, and nothing but an AudioError comes of a damaged file."""
 
+import io
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blackbox_fx import audio
+from blackbox_fx.audio import complete
 from blackbox_fx.errors import AudioError
 
 ENDINGS = ("wav", "flac", "ogg", "mp3")
@@ -207,3 +212,74 @@ def test_a_damaged_header_is_an_audio_error_or_finite(tmp_path, originals, endin
     path = tmp_path / f"a.{ending}"
     path.write_bytes(data)
     finite_or_audio_error(path)
+
+
+HEADS = ("RIFF", "RF64", "FORM", "riff", "caff", "OggS", "ID3", ".snd")
+CUT = (
+    ("a.wav", "WAV", "PCM_16"),
+    ("a.wav", "WAV", "FLOAT"),
+    ("a.wav", "WAV", "GSM610"),
+    ("a.wav", "WAVEX", "PCM_24"),
+    ("a.wav", "RF64", "PCM_16"),
+    ("a.w64", "W64", "PCM_16"),
+    ("a.aiff", "AIFF", "PCM_16"),
+    ("a.au", "AU", "PCM_16"),
+    ("a.caf", "CAF", "PCM_16"),
+    ("a.ogg", "OGG", "VORBIS"),
+    ("a.opus", "OGG", "OPUS"),
+    ("a.flac", "FLAC", "PCM_16"),
+    ("a.mp3", "MP3", "MPEG_LAYER_III"),
+)
+
+
+@pytest.mark.parametrize(("name", "kind", "subtype"), CUT)
+def test_a_file_that_is_cut_off_is_named(tmp_path, name, kind, subtype):
+    path, rate = tmp_path / name, 48000 if subtype == "OPUS" else 44100
+    soundfile.write(path, noise(1, 44100).T, rate, format=kind, subtype=subtype)
+    whole = path.read_bytes()
+    assert audio.read(path)[0].shape[1] == pytest.approx(44100, abs=200)
+    path.write_bytes(whole[: len(whole) // 2])
+    for read in (audio.read, audio.info) if kind not in ("FLAC",) else (audio.read,):
+        with pytest.raises(AudioError, match=f"{name}.*(cut off|lost sync)"):
+            read(path)
+
+
+@pytest.mark.parametrize("length", [0, 0xFFFFFFFF])
+def test_a_header_that_was_written_before_the_end_was_known_is_no_cut(tmp_path, length):
+    audio.write(tmp_path / "a.wav", noise(), 44100)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = length.to_bytes(4, "little")
+    assert complete.missing(io.BytesIO(bytes(content))) == 0
+
+
+@FUZZ
+@given(st.binary(max_size=200), st.sampled_from(HEADS))
+def test_no_header_is_too_odd_to_be_judged(tail, head):
+    assert complete.missing(io.BytesIO(head.encode() + tail)) >= 0
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_names_that_are_not_utf8_are_written_and_read(tmp_path, ending):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + f"/caf\xe9.{ending}".encode("latin1")))
+    audio.write(path, tone(44100), 44100)
+    assert audio.read(path)[0].shape == (1, 22050) and audio.info(path).frames == 22050
+
+
+def test_long_names_are_written(tmp_path):
+    path = tmp_path / f"{'a' * 246}.wav"
+    audio.write(path, tone(44100), 44100)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_format_that_cannot_seek_is_read_from_anywhere(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(1, 44100).T, 44100, subtype="GSM610")
+    whole, _ = audio.read(tmp_path / "a.wav")
+    part, _ = audio.read(tmp_path / "a.wav", None, 1000, 500)
+    assert np.array_equal(part, whole[:, 1000:1500])
+
+
+def test_a_stem_far_beyond_full_scale_is_blamed_itself(tmp_path):
+    soundfile.write(tmp_path / "loud.wav", noise().T * 1e30, 44100, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"loud.wav .*far beyond full scale \(its peak is"):
+        audio.read(tmp_path / "loud.wav")

@@ -138,7 +138,7 @@ def test_train_on_a_folder_of_stems(tmp_path):
     ("arguments", "words"),
     [
         (("inspect", "pedalboard:Compresor"), "did you mean"),
-        (("inspect", "compressor"), "did you mean pedalboard:Compressor?"),
+        (("inspect", "compressor"), "did you mean pedalboard:Compressor"),
         (("inspect", "vst3:/no/such.vst3"), "No such VST3"),
         (("inspect", "pedalboard:Gain", "--html", "page.txt"), "--html takes"),
         (("inspect", "vst3:ZamCompX2", "--parameters", "none.toml"), "none.toml"),

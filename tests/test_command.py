@@ -243,3 +243,13 @@ def test_what_cannot_be_started_is_said(tmp_path):
 def test_settings_cannot_change_in_mid_clip(spy):
     with pytest.raises(EffectError, match="during a clip"):
         spy("{gain}", GAIN).render(LOUD, [{"gain": 0}, {"gain": 1}], RATE, LOUD.shape[1] // 2)
+
+
+def test_programs_that_write_whole_numbers_are_said_to_clip_and_to_lose_what_is_soft(caplog):
+    x = LOUD
+    loud = load("command:sox {in} -b 16 -e signed-integer {out} gain 40")
+    soft = load("command:sox {in} -b 16 -e signed-integer {out} gain -110")
+    for effect, words in ((loud, "are clipped"), (soft, "its soft output vanishes")):
+        for _ in range(2):
+            effect.render(x)
+        assert caplog.text.count(words) == 1 and "wrote 16-bit numbers" in caplog.text

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -563,3 +564,24 @@ def test_clips_refuse_what_they_cannot_cut(songs):
         data.Clips(songs, 1.0, channels=3)
     with pytest.raises(DataError, match="index"):
         data.Clips(songs, 1.0).clip(-1)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs users")
+def test_a_folder_that_cannot_be_read_is_among_the_skipped(folder):
+    closed = folder / "closed"
+    closed.mkdir()
+    closed.chmod(0)
+    unprivileged = os.geteuid() == 0
+    if unprivileged:  # the superuser reads every folder
+        for path in (folder, *folder.parents[:-1]):
+            path.chmod(path.stat().st_mode | 0o055)
+        os.seteuid(65534)
+    try:
+        found = data.read_songs(folder)
+        assert (closed, "cannot be read (Permission denied); check its permissions.") in found.skipped
+        with pytest.raises(DataError, match=r"Cannot read the folder .*closed \(Permission denied\)"):
+            data.read_songs(closed)
+    finally:
+        if unprivileged:
+            os.seteuid(0)
+        closed.chmod(0o700)

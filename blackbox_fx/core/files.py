@@ -59,8 +59,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all. Raises OSError if it cannot be written."""
-    write_bytes(path, text.encode())
+    """Writes a text file in UTF-8, whole or not at all; names of files that are no UTF-8 have backslashes in it.
+
+    Raises OSError if it cannot be written.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 @functools.cache

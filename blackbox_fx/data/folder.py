@@ -160,8 +160,13 @@ def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100) -> Song
     if not path.is_dir():
         raise DataError(f"No such folder: {path}; give the folder that holds one sub-folder of audio files per song.")
     skipped: list[tuple[Path, str]] = []
-    songs = [song for entry in _visible(path) if entry.is_dir() if (song := _scan(entry, sample_rate, skipped))]
-    loose = [entry for entry in _visible(path) if entry.is_file() and _is_audio(entry)]
+    try:
+        entries = _visible(path)
+        folders = [entry for entry in entries if entry.is_dir()]
+        loose = [entry for entry in entries if entry.is_file() and _is_audio(entry)]
+    except OSError as error:
+        raise DataError(f"Cannot read the folder {path} ({error.strerror}); check its permissions.") from error
+    songs = [song for entry in folders if (song := _scan(entry, sample_rate, skipped))]
     skipped += [(file, "lies outside of the songs' folders; move it into one.") for file in loose]
     if not songs:
         if loose:
@@ -187,7 +192,12 @@ def _scan(folder: Path, sample_rate: int, skipped: list[tuple[Path, str]]) -> So
     """The song in a folder; none, and the reason put down, where no file can be read."""
     files: list[Path] = []
     headers: list[audio.FileInfo] = []
-    for entry in _visible(folder):
+    try:
+        entries = _visible(folder)
+    except OSError as error:
+        skipped.append((folder, f"cannot be read ({error.strerror}); check its permissions."))
+        return None
+    for entry in entries:
         if entry.is_dir():
             if any(_is_audio(file) for file in entry.rglob("[!.]*")):
                 skipped.append((entry, "is a folder inside a song's folder; move its files up or make it a song."))

@@ -10,7 +10,7 @@ import shutil
 import string
 import subprocess
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -29,6 +29,7 @@ _ENVIRONMENT = ("PATH", "HOME", "LD_LIBRARY_PATH", "LADSPA_PATH", "LV2_PATH", "V
 _log = logging.getLogger("blackbox_fx")
 _MISSING = 0.1  # of the samples; when more are missing, that is said, once for each command
 _SAID: set[str] = set()
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}  # of formats that clip
 _KILLED = 10.0  # seconds in which a program that is killed is gone
 _SHOWN = 300  # characters of what a failing program printed
 
@@ -71,8 +72,9 @@ class Command(Effect):
     The files are WAV, 32-bit float, in a private folder that is removed after the render. The program sees PATH, HOME,
     library and plugin paths and nothing else of the environment (write `env NAME=value program ...` for more), counts
     in a locale with decimal points, and runs in the current folder. Output that is longer than the input is cut, what
-    is shorter is padded with silence; where more than a tenth is missing, a warning says so, once. Rendering is as pure
-    as the program is.
+    is shorter is padded with silence; where more than a tenth is missing, a warning says so, once. So does one where a
+    program writes whole numbers, such as 16 bit, and they clip its output or it is too soft for them. Rendering is as
+    pure as the program is.
 
     Args:
         command: the program and its arguments; the program is found in PATH now, and named by its whole path later.
@@ -133,13 +135,19 @@ class Command(Effect):
         with limits.worker_folder() as folder:
             write(folder / "in.wav", np.pad(audio, ((0, 0), (0, self.latency_samples))), sample_rate)
             self._execute(folder, request.settings)
-            wet = self._read(folder / "out.wav", len(audio), round(sample_rate))[:, self.latency_samples :]
-        missing, command = audio.shape[1] - wet.shape[1], f"{self.program} {self.arguments}"
-        if missing > _MISSING * audio.shape[1] and command not in _SAID:
-            _SAID.add(command)
+            wet = self._read(folder / "out.wav", audio, round(sample_rate))[:, self.latency_samples :]
+        missing = audio.shape[1] - wet.shape[1]
+        if missing > _MISSING * audio.shape[1]:
             part = f"{missing} of {audio.shape[1]} samples"
-            _log.warning("%s wrote too little: %s were missing, and silence was put there.", self.name, part)
+            self._say("missing", f"wrote too little: {part} were missing, and silence was put there.")
         return np.pad(wet, ((0, 0), (0, missing))) if missing > 0 else wet[:, : audio.shape[1]]
+
+    def _say(self, what: str, words: str) -> None:
+        """Says something of what the program wrote, once for each command."""
+        key = f"{what} {self.program} {self.arguments}"
+        if key not in _SAID:
+            _SAID.add(key)
+            _log.warning("%s %s", self.name, words)
 
     def _execute(self, folder: Path, settings: Settings) -> None:
         words = {name: _text(value) for name, value in settings.items()}
@@ -173,14 +181,18 @@ class Command(Effect):
         how = f"exited with status {status}" if status > 0 else f"was ended by {system.signal_name(-status)}"
         raise EffectError(f"{self.name} {how} at {settings} ({said}); try its command in a shell.")
 
-    def _read(self, path: Path, channels: int, rate: int) -> Audio:
+    def _read(self, path: Path, audio: Audio, rate: int) -> Audio:
         import soundfile
+
+        channels = len(audio)
 
         if not path.is_file():
             said = _last_words(path.with_name("errors.txt"))
             raise EffectError(f"{self.name} wrote no file to {{out}} ({said}); try its command in a shell.")
         try:
-            data, got = soundfile.read(path, dtype="float32", always_2d=True)
+            with soundfile.SoundFile(path) as file:
+                data: Any = file.read(dtype="float32", always_2d=True)
+                got, bits = file.samplerate, _BITS.get(file.subtype)
         except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, MemoryError) as error:
             reason = " ".join(str(error).replace(str(path), "{out}").split())
             raise EffectError(f"{self.name} wrote no audio to {{out}} ({reason}); make it write WAV.") from error
@@ -188,7 +200,21 @@ class Command(Effect):
             raise EffectError(f"{self.name} wrote audio at {got} Hz for {rate} Hz; make it keep the sample rate.")
         if data.shape[1] != channels:
             raise EffectError(f"{self.name} wrote {data.shape[1]} channels for {channels}; make it keep them.")
+        if bits is not None:
+            self._judge_whole_numbers(data, audio, bits)
         return np.ascontiguousarray(data.T, dtype=np.float32)
+
+    def _judge_whole_numbers(self, data: Audio, audio: Audio, bits: int) -> None:
+        """Says what whole numbers of so many bits lost: what was above full scale, or too soft for them."""
+        step = 2.0 ** (1 - bits)
+        clipped = int((np.abs(data) >= 1 - 1.5 * step).sum())
+        remedy = "make it write 32-bit float, as sox does with -b 32 -e floating-point"
+        if clipped > 1:
+            self._say(
+                "clipped", f"wrote {bits}-bit numbers, and {clipped} samples are clipped at full scale; {remedy}."
+            )
+        if np.abs(data).max(initial=0.0) < 8 * step and np.abs(audio).max() > 0:
+            self._say("vanished", f"wrote {bits}-bit numbers, in which its soft output vanishes; {remedy}.")
 
 
 HOST = Host(name="command", effect=Command, example="'command:sox {in} {out} reverse'", debian=("sox",))

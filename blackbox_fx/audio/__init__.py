@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_fx.audio.complete import missing
 from blackbox_fx.core import files
 from blackbox_fx.core.checks import is_number
 from blackbox_fx.errors import AudioError
@@ -18,6 +19,8 @@ from blackbox_fx.errors import AudioError
 Audio = NDArray[np.float32]
 
 SAMPLE_RATES = (1_000, 768_000)
+_LOUDEST = 1e4  # of a sample in a file, where full scale is 1: 80 dB above
+_SKIPPED = 2**16  # samples that are read at a time to get to the start of a part
 
 
 def check_sample_rate(sample_rate: Any) -> float:
@@ -87,16 +90,27 @@ def info(path: str | os.PathLike[str]) -> FileInfo:
 def _opened(path: Path) -> Iterator[Any]:
     import soundfile
 
-    if not path.is_file():
-        raise AudioError(f"No such audio file: {path}.")
     try:
-        with soundfile.SoundFile(path) as file:
-            yield file
+        if not path.is_file():
+            raise AudioError(f"No such audio file: {path}.")
+        with path.open("rb") as content:
+            lacking = missing(content)
+            if lacking:
+                raise AudioError(f"{path} is cut off: {lacking} bytes or more are missing at its end; write it again.")
+            content.seek(0)
+            # libsndfile takes names in UTF-8 only, and other files by their content
+            with soundfile.SoundFile(path if _is_utf8(path) else content) as file:
+                yield file
     # A damaged header may claim more samples than there is memory.
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError, MemoryError) as error:
         if isinstance(error, AudioError):
             raise
         raise AudioError(f"Cannot read {path} as audio ({_reason(error)}); use WAV, FLAC, OGG or MP3.") from error
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether a name has no bytes that are not text in UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in str(path))
 
 
 def _header(path: Path, file: Any) -> FileInfo:
@@ -131,7 +145,7 @@ def read(
         if not 0 <= start < total:
             raise AudioError(f"start={start} is not allowed in {path}; allowed is [0, {total - 1}].")
         wanted = total - start if frames is None else min(frames, total - start)
-        file.seek(start)
+        _go_to(file, start)
         data = file.read(wanted, dtype="float32", always_2d=True)
         # Only the header of an MP3 is an estimate.
         if len(data) < wanted and (file.format != "MP3" or not len(data)):
@@ -140,11 +154,24 @@ def read(
     target = float(rate) if sample_rate is None else check_sample_rate(sample_rate)
     finite = is_finite(audio)
     audio = resample(audio, rate, target) if finite else audio
-    if not (finite and is_finite(audio)):
-        raise AudioError(f"{path} contains NaN, infinity or values far beyond full scale; write it again.")
+    peak = float(np.abs(audio).max(initial=0.0)) if finite else np.inf
+    if not peak <= _LOUDEST:
+        raise AudioError(
+            f"{path} contains NaN, infinity or values far beyond full scale (its peak is {peak:.3g}, full scale is 1); "
+            "write it again."
+        )
     if not audio.shape[1]:
         raise AudioError(f"{path} is too short for {target:g} Hz; remove it or write it again.")
     return audio, target
+
+
+def _go_to(file: Any, start: int) -> None:
+    """Moves to a sample; some formats, such as GSM, can only be read from their beginning."""
+    if file.seekable():
+        file.seek(start)
+        return
+    while start > 0 and len(skipped := file.read(min(start, _SKIPPED))):
+        start -= len(skipped)
 
 
 def resample(audio: Audio, from_rate: float, to_rate: float) -> Audio:
@@ -174,8 +201,8 @@ def write(path: str | os.PathLike[str], audio: Any, sample_rate: float) -> None:
         raise AudioError(f"Cannot write {path}: the folder {path.parent} does not exist; create it first.")
     subtype = {"WAV": "FLOAT", "FLAC": "PCM_24"}.get(kind)
     try:
-        with files.replacing(path) as temporary:
-            soundfile.write(temporary, x.T, rate, subtype=subtype, format=kind)
+        with files.replacing(path) as temporary, temporary.open("w+b") as content:
+            soundfile.write(temporary if _is_utf8(path) else content, x.T, rate, subtype=subtype, format=kind)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise AudioError(f"Cannot write {path} ({_reason(error)}); choose another ending or rate.") from error
     except OSError as error:
