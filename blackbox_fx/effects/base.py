@@ -231,6 +231,7 @@ class Effect(abc.ABC):
         *,
         inputs: Mapping[str, Any] = {},
         tail: bool = False,
+        **named: Any,
     ) -> Audio:
         """The effect's output.
 
@@ -245,6 +246,7 @@ class Effect(abc.ABC):
                 that is left out gets silence.
             tail: whether to append the output after the audio ends, until it is 80 dB below the loudest sample, and at
                 most 10 seconds.
+            **named: further inputs, too: `sidechain=kick`.
 
         Returns:
             (channel, time), float32; longer than the audio only with `tail`.
@@ -254,7 +256,7 @@ class Effect(abc.ABC):
             ParameterError: an unknown name, a value outside its range, a wrong number of blocks, an unknown input.
             EffectError: the effect failed, returned another shape, NaN or infinity, or cannot change during a clip.
         """
-        request = self.request(check_audio(audio), values, check_sample_rate(sample_rate), hop, inputs)
+        request = self.request(check_audio(audio), values, check_sample_rate(sample_rate), hop, {**inputs, **named})
         if tail:
             return tails.render_with_tail(self.run, request, self.tail_seconds)
         return self.run(request)

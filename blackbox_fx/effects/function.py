@@ -12,7 +12,7 @@ import numpy as np
 from blackbox_fx.audio import Audio
 from blackbox_fx.core import checks
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.effects.request import RenderRequest
+from blackbox_fx.effects.request import AUDIO, RenderRequest
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.space import Space
 
@@ -69,7 +69,7 @@ def function(
         channels_out: how many channels `fn` returns; as many as it gets if not given.
 
     Raises:
-        ParameterError: fn cannot be called, or space is no Space.
+        ParameterError: fn cannot be called, space is no Space, or an input has the name of something else.
 
     >>> import numpy as np
     >>> from blackbox_fx.space import Continuous, Space
@@ -82,6 +82,8 @@ def function(
         raise ParameterError(f"fn must be a function of audio, sample_rate and parameters by name, got {fn!r:.80}.")
     if not isinstance(space, Space):
         raise ParameterError(f"space must be a Space of parameters, such as bfx.Space({{...}}), got {space!r:.80}.")
+    if AUDIO in inputs:
+        raise ParameterError(f"An input cannot be called {AUDIO!r}, as the audio itself is; rename it.")
     if taken := [each for each in inputs if each in space.parameters]:
         raise ParameterError(f"{taken[0]!r} is an input and a parameter; rename one of them.")
     if channels_out is not None:

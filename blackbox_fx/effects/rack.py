@@ -25,7 +25,7 @@ def label(names: Sequence[str]) -> list[str]:
 
 @final
 class Rack(Effect):
-    """Several effects in series as one opaque effect, whose parameters are named label.parameter.
+    """Several effects in series as one opaque effect, whose parameters are named label.parameter, and inputs alike.
 
     Args:
         effects: in the order of the signal; a mapping gives them labels, a sequence labels them by their names.
@@ -51,6 +51,8 @@ class Rack(Effect):
         self._members = labelled
         # a member that cannot change during a clip says so itself, when its own settings are asked to
         self.automatable = any(e.automatable for e in labelled.values())
+        if inputs := tuple(f"{m}.{name}" for m, e in labelled.items() for name in e.inputs):
+            self.inputs = inputs  # not where there is none: racks keep the fingerprints that they had
         self.native = any(e.native for e in labelled.values())
 
     @property
@@ -87,7 +89,8 @@ class Rack(Effect):
                 return Pedalboard(stages).process(audio, sample_rate, reset=True)
         for label, effect in self._members.items():
             varying = own[label] if len(blocks) > 1 else own[label][0]
-            audio = effect.run(effect.request(audio, varying, sample_rate, hop if len(blocks) > 1 else None))
+            further = {name: request.inputs[f"{label}.{name}"] for name in effect.inputs}
+            audio = effect.run(effect.request(audio, varying, sample_rate, hop if len(blocks) > 1 else None, further))
         return audio
 
 

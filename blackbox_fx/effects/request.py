@@ -10,6 +10,7 @@ from blackbox_fx.audio import Audio
 from blackbox_fx.space import Value
 
 Settings = dict[str, Value]
+AUDIO = "audio"  # what no further input may be called
 
 
 @final

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blackbox_fx.effects.base import Effect
+from blackbox_fx.effects.keyed import Keyed
+from blackbox_fx.effects.request import AUDIO
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.runtime.ahead import Ahead
 from blackbox_fx.runtime.base import Job, Pool, inner
@@ -83,6 +85,12 @@ class Pullbacks:
         return self._kept.get(tuple(map(id, objects)), (None, None))[1]
 
 
+def _as_long(audio: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Audio (..., time) cut, or continued with silence, to a length."""
+    missing = max(0, length - audio.shape[-1])
+    return np.ascontiguousarray(np.pad(audio[..., :length], ((0, 0), (0, 0), (0, missing))))
+
+
 @final
 @dataclasses.dataclass(frozen=True)
 class Call:
@@ -95,6 +103,7 @@ class Call:
         audio: dry, (batch, channel, time), float32.
         params: (batch, width) in [0, 1], float32.
         output: wet, (batch, channel, time), float32.
+        inputs: further inputs of the effect by name, (batch, channel, time), float32; see `Effect.inputs`.
         surrogates: differentiable models of the effect, called with audio, params and the sample rate.
         pullbacks: what they gave at this backward pass.
         is_checked: whether the audio is known to be finite; see `Job`.
@@ -110,6 +119,7 @@ class Call:
     audio: Tensor
     params: Tensor
     output: Tensor
+    inputs: Mapping[str, Tensor] = dataclasses.field(default_factory=dict[str, Tensor], kw_only=True)
     surrogates: tuple[Differentiable, ...] = dataclasses.field(default=(), kw_only=True)
     pullbacks: Pullbacks = dataclasses.field(default_factory=Pullbacks, compare=False, kw_only=True)
     is_checked: bool = dataclasses.field(default=False, kw_only=True)
@@ -123,6 +133,40 @@ class Call:
         """The params of the forward pass, (batch, width), in float64."""
         return to_numpy(self.params).astype(np.float64)
 
+    def part(self, items: NDArray[np.int64]) -> Self:
+        """Some items of the call, with their marks of failure; it keeps no pullbacks."""
+        rows = torch.from_numpy(items)
+
+        def some(x: Tensor) -> Tensor:
+            return x[rows.to(x.device)]
+
+        part = dataclasses.replace(
+            self,
+            audio=some(self.audio),
+            params=some(self.params),
+            output=some(self.output),
+            inputs={name: some(given) for name, given in self.inputs.items()},
+            pullbacks=Pullbacks(),
+        )
+        part.failed[:] = self.failed[items]
+        return part
+
+    def seen_from(self, name: str, view: Keyed) -> Call:
+        """The call as that of an effect whose audio is one of the further inputs."""
+        others = {other: given for other, given in self.inputs.items() if other != name}
+        call = Call(
+            view,
+            self.pool,
+            self.sample_rate,
+            self.inputs[name],
+            self.params,
+            self.output,
+            inputs={AUDIO: self.audio, **others},
+            is_checked=self.is_checked,
+        )
+        call.failed[:] = self.failed
+        return call
+
     def render(self, plan: Plan) -> NDArray[np.float32]:
         """The renders of a plan, (n, channel, time)."""
         job = self.job(plan)
@@ -131,7 +175,10 @@ class Call:
         return wet
 
     def respond(self, audio: NDArray[np.float32], items: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Renders other audio, (n, channel, any time), at the parameters of items, (n,); to the shape of audio."""
+        """Renders other audio, (n, channel, any time), at the parameters of items, (n,); to the shape of audio.
+
+        Further inputs are those of the items, cut or continued with silence to the length of the audio.
+        """
         job = Job(
             self.effect,
             audio,
@@ -139,6 +186,7 @@ class Call:
             np.arange(len(items)),
             self.sample_rate,
             failed=self.failed[items],
+            inputs={name: _as_long(to_numpy(x)[items], audio.shape[-1]) for name, x in self.inputs.items()},
         )
         wet = self.pool.map(job)
         self.note(items, job.failed)
@@ -174,6 +222,7 @@ class Call:
             self.sample_rate,
             plan.hop,
             failed,
+            inputs={name: to_numpy(given) for name, given in self.inputs.items()},
             is_checked=self.is_checked,
         )
 

@@ -47,8 +47,8 @@ def some_items(call: Call, cotangent: Tensor, generator: torch.Generator, most: 
 
 def at_items(call: Call, cotangent: Tensor, items: Tensor) -> tuple[Call, Tensor]:
     """Items of a call, and their cotangents."""
-    audio, params, output = (x[items.to(x.device)] for x in (call.audio, call.params, call.output))
-    return dataclasses.replace(call, audio=audio, params=params, output=output), cotangent[items.to(cotangent.device)]
+    part = dataclasses.replace(call.part(items.numpy()), pullbacks=call.pullbacks)
+    return part, cotangent[items.to(cotangent.device)]
 
 
 def directions(fine: int) -> int:

@@ -5,84 +5,29 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.core import checks, system
 from blackbox_fx.effects.base import Effect
+from blackbox_fx.effects.keyed import Keyed
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
-from blackbox_fx.estimators.autodiff import check_surrogate
-from blackbox_fx.estimators.base import Differentiable, Pullbacks, carry_out, to_numpy
-from blackbox_fx.estimators.inputs import check_inputs
+from blackbox_fx.estimators.base import Differentiable, Pullbacks
+from blackbox_fx.estimators.inputs import check_further_inputs, check_shapes
 from blackbox_fx.layers.eager import eager
-from blackbox_fx.proxy.adapt import AdaptedProxy
+from blackbox_fx.layers.rendering import Pass, render
+from blackbox_fx.layers.surrogates import ProxyLike, usable
 from blackbox_fx.proxy.find import find_proxies, unfit_proxies
-from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.runtime import Ahead, Inline, Job, Pool, shared_pool
+from blackbox_fx.runtime import Ahead, Inline, Pool, shared_pool
 
 _MOST_AHEAD = 512 * 2**20  # bytes
 _EXTRA = "_extra_state"  # what torch calls the key of `get_extra_state`
-
-
-@runtime_checkable
-class ProxyLike(Protocol):
-    """A differentiable model of an effect that knows which effect it is for, such as a `Proxy`."""
-
-    def require(self, effect: Effect) -> None:
-        """Warns if this was made for another effect; raises ParameterError if that has other columns of params."""
-
-
-class _Render(torch.autograd.Function):
-    """Forward through the effect, backward through the estimators."""
-
-    @staticmethod
-    def forward(audio: Tensor, params: Tensor, layer: BlackBox, learning: bool, failed: NDArray[np.bool_]) -> Tensor:
-        points = np.clip(to_numpy(params).astype(np.float64), 0.0, 1.0)
-        items = np.arange(len(points))
-        job = Job(layer.effect, to_numpy(audio), points, items, layer.sample_rate, failed=failed, is_checked=True)
-        return torch.from_numpy(layer.pool.map(job)).to(audio.device)
-
-    @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Tensor, Tensor, BlackBox, bool, NDArray[np.bool_]], output: Tensor
-    ) -> None:
-        audio, params, ctx.layer, learning, ctx.failed = inputs
-        ctx.ahead = ctx.layer.look_ahead(audio, params, ctx.failed) if learning else None
-        ctx.save_for_backward(audio, params, output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] torch's own stub has ctx by name
-        ctx: Any, *grad_outputs: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        layer, (audio, params, output), cotangent = ctx.layer, ctx.saved_tensors, grad_outputs[0]
-        grad_audio, grad_params = (
-            torch.zeros_like(x) if needed else None
-            for x, needed in zip((audio, params), ctx.needs_input_grad, strict=False)
-        )
-        if len(audio) and ctx.failed.all():
-            return grad_audio, grad_params, None, None, None
-        pullbacks = Pullbacks(
-            grad_audio is not None and layer.audio_rule.pulls,
-            grad_params is not None and ctx.ahead is None and layer.estimator.pulls,
-        )
-        if grad_audio is not None:
-            call = layer.call_at(audio, params, output, ctx.failed, pullbacks)
-            grad_audio = call.without_failed(layer.audio_rule.vjp(call, cotangent)).to(audio)
-        if grad_params is not None:
-            call = layer.call_at(audio, params, output, ctx.failed, pullbacks)
-            plan, renders = ctx.ahead or (None, None)
-            planned = plan is not None
-            found = carry_out(plan, call, cotangent, renders) if planned else layer.estimator.vjp(call, cotangent)
-            grad_params = call.without_failed(found).to(params)
-        return grad_audio, grad_params, None, None, None
 
 
 def report_failures(module: nn.Module) -> list[str]:
@@ -119,6 +64,8 @@ class BlackBox(nn.Module):
     Shape:
         - audio: (batch, channel, time), floating point, any device
         - params: (batch, width) in [0, 1]
+        - further inputs, such as `layer(audio, params, sidechain=key)`: as audio, with a gradient of their own by a
+          copy of the audio rule; see `Effect.inputs`. One that is left out is silence.
         - output: (batch, channel, time), float32, on the device of audio; as many channels as the effect gives
 
     Raises:
@@ -161,11 +108,13 @@ class BlackBox(nn.Module):
                 f"lookahead needs a pool with workers of its own, got {type(self.pool).__name__}; use Processes or "
                 "Threads."
             )
+        self.input_rules = nn.ModuleList(self.audio_rule.replicate() for _ in effect.inputs)
         for module in self.modules():
             if isinstance(module, ProxyLike):
                 module.require(effect)
+        self._views: dict[tuple[str, int], Keyed] = {}
         self._finds_proxies = surrogates is None
-        self._surrogates = None if surrogates is None else _usable(surrogates, effect, self.sample_rate)
+        self._surrogates = None if surrogates is None else usable(surrogates, effect, self.sample_rate)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -188,14 +137,17 @@ class BlackBox(nn.Module):
         return torch.stack([self.encode(each) for each in settings])
 
     @eager
-    def forward(self, audio: Tensor, params: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Renders audio at params; see the class for shapes and errors."""
-        check_inputs(audio, params, self.columns)
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor
+    ) -> Tensor:
+        """Renders audio, and further inputs by name, at params; see the class for shapes and errors."""
+        further = {**inputs, **named}
+        check_shapes(audio, params, self.columns)
+        check_further_inputs(self.effect, audio, further)
         if audio.requires_grad and torch.is_grad_enabled():
             self._require_rule(audio.shape[1])
-        learning = torch.is_grad_enabled() and params.requires_grad
-        failed = self.failed = np.zeros(len(params), bool)
-        return _Render.apply(audio.float(), params.float(), self, learning, failed)
+        passed = Pass(self, tuple(further), torch.is_grad_enabled() and params.requires_grad, len(params))
+        return render(passed, *(given.float() for given in (audio, params, *further.values())))
 
     def _require_rule(self, channels: int) -> None:
         out = self.effect.output_channels(channels)
@@ -208,8 +160,8 @@ class BlackBox(nn.Module):
     @property
     def surrogates(self) -> tuple[Differentiable, ...]:
         """The differentiable models of the effect that there are."""
-        if self._surrogates is None:
-            self._surrogates = tuple(find_proxies(self.effect, self.sample_rate))
+        if self._surrogates is None:  # no proxy knows of further inputs
+            self._surrogates = () if self.effect.inputs else tuple(find_proxies(self.effect, self.sample_rate))
         return self._surrogates
 
     def _surrogates_on(self, device: torch.device) -> tuple[Differentiable, ...]:
@@ -220,6 +172,16 @@ class BlackBox(nn.Module):
                 surrogate.to(device)
         return self.surrogates
 
+    def input_rule(self, name: str) -> AudioRule:
+        """What gives the gradient with respect to a further input."""
+        rule = self.input_rules[self.effect.inputs.index(name)]
+        assert isinstance(rule, AudioRule)
+        return rule
+
+    def view(self, name: str, channels: int) -> Keyed:
+        """The effect as a function of a further input, beside audio of so many channels; the same each time."""
+        return self._views.setdefault((name, channels), Keyed(self.effect, name, channels))
+
     def call_at(
         self,
         audio: Tensor,
@@ -227,6 +189,7 @@ class BlackBox(nn.Module):
         output: Tensor,
         failed: NDArray[np.bool_] | None = None,
         pullbacks: Pullbacks | None = None,
+        inputs: Mapping[str, Tensor] = {},
     ) -> Call:
         """A forward pass of this layer as estimators see it; see `Call` for the arguments."""
         call = Call(
@@ -236,6 +199,7 @@ class BlackBox(nn.Module):
             audio,
             params.clamp(0.0, 1.0),
             output,
+            inputs=dict(inputs),
             surrogates=self._surrogates_on(audio.device),
             pullbacks=pullbacks or Pullbacks(),
             is_checked=True,
@@ -245,13 +209,17 @@ class BlackBox(nn.Module):
         return call
 
     def look_ahead(
-        self, audio: Tensor, params: Tensor, failed: NDArray[np.bool_] | None = None
+        self,
+        audio: Tensor,
+        params: Tensor,
+        failed: NDArray[np.bool_] | None = None,
+        inputs: Mapping[str, Tensor] = {},
     ) -> tuple[Plan, Ahead | None] | None:
         """Starts what the backward pass will render, where that is wanted and known."""
         wanted = self.pool.prefers_lookahead if self.lookahead is None else self.lookahead
         if not wanted or not self.pool.background:
             return None
-        call = self.call_at(audio, params, audio, failed)
+        call = self.call_at(audio, params, audio, failed, inputs=inputs)
         plan = self.estimator.ahead(call)
         if plan is None or not len(plan.items):
             return None
@@ -267,7 +235,9 @@ class BlackBox(nn.Module):
         proxies of the effect that do not fit this layer are named, too.
         """
         unfit = unfit_proxies(self.effect, self.sample_rate) if self._finds_proxies else []
-        parts = [self.effect.name, f"params: {self.estimator.explain()}", f"audio: {self.audio_rule.explain()}", *unfit]
+        rules = {"audio": self.audio_rule, **{name: self.input_rule(name) for name in self.effect.inputs}}
+        audio = [f"{name}: {rule.explain()}" for name, rule in rules.items()]
+        parts = [self.effect.name, f"params: {self.estimator.explain()}", *audio, *unfit]
         return "\n".join(parts)
 
     def get_extra_state(self) -> Tensor:
@@ -327,30 +297,6 @@ class BlackBox(nn.Module):
     def extra_repr(self) -> str:
         """The effect and its free parameters."""
         return f"{self.effect!r}, sample_rate={self.sample_rate:g}, pool={type(self.pool).__name__}"
-
-
-def _usable(surrogates: Any, effect: Effect, sample_rate: float) -> tuple[Differentiable, ...]:
-    """Surrogates for an effect; a proxy is adapted to its columns. Raises ParameterError if one cannot be used."""
-    if not isinstance(surrogates, (list, tuple)):
-        raise ParameterError(
-            f"surrogates must be a list of proxies or functions, such as [proxy], got {surrogates!r:.80}."
-        )
-    found: list[Differentiable] = []
-    for surrogate in surrogates:
-        check_surrogate("A surrogate", surrogate)
-        if isinstance(surrogate, Proxy) and surrogate.sample_rate != sample_rate:
-            raise ParameterError(
-                f"The proxy of {surrogate.effect_name} is for {surrogate.sample_rate:g} Hz, and the layer for "
-                f"{sample_rate:g} Hz; train one at that rate."
-            )
-        if isinstance(surrogate, Proxy) and surrogate.space != effect.space:
-            found.append(AdaptedProxy(surrogate, effect.space))
-            continue
-        made_for: object = surrogate
-        if isinstance(made_for, ProxyLike):
-            made_for.require(effect)
-        found.append(surrogate)
-    return tuple(found)
 
 
 def default_pool(effect: Effect) -> Pool:

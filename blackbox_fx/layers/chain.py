@@ -146,6 +146,8 @@ class Chain(Group):
     Shape:
         - audio: (batch, channel, time)
         - params: (batch, width) in [0, 1], the columns of the members side by side
+        - further inputs of members by "label.input", see `inputs`; the input alone will do where one member has it:
+          `chain(audio, params, sidechain=kick)`
         - output: (batch, channel, time)
 
     Raises:
@@ -169,12 +171,30 @@ class Chain(Group):
     ) -> None:
         super().__init__(members, estimator, audio_rule, pool, sample_rate)
 
-    def forward(self, audio: Tensor, params: Tensor) -> Tensor:
-        """Renders audio through all members."""
-        own = self.split(params)
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The further inputs of its members, such as "compressor.sidechain"."""
+        return tuple(f"{name}.{each}" for name, member in self._items() for each in further_inputs(member))
+
+    def forward(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor) -> Tensor:
+        """Renders audio, and further inputs by name, through all members."""
+        own, further = self.split(params), self._distribute({**inputs, **named})
         for name, member in self.members.items():
-            audio = member(audio, own[name])
+            audio = member(audio, own[name], further[name]) if further[name] else member(audio, own[name])
         return audio
+
+    def _distribute(self, given: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """The further inputs of each member, by its label."""
+        found: dict[str, dict[str, Tensor]] = {name: {} for name in self.members}
+        for name, audio in given.items():
+            fitting = [known for known in self.inputs if name == known or known.endswith(f".{name}")]
+            if len(fitting) != 1:
+                known = ", ".join(self.inputs) or "none"
+                which = "several inputs" if fitting else "no input"
+                raise ParameterError(f"This Chain has {which} {name!r}; known are {known}.")
+            label, _, own = fitting[0].partition(".")
+            found[label][own] = audio
+        return found
 
 
 def as_layer(
@@ -212,6 +232,13 @@ def as_layer(
             f"{what} must be an effect, a list of effects, a BlackBox, a Hybrid, a Chain or a Mix, got {given!r:.80}."
         )
     return given
+
+
+def further_inputs(layer: Any) -> tuple[str, ...]:
+    """The further inputs that a layer takes, by name."""
+    if isinstance(layer, BlackBox):
+        return layer.effect.inputs
+    return layer.inputs if isinstance(layer, Chain) else ()
 
 
 def is_layer(member: Any) -> TypeGuard[nn.Module]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
-from blackbox_fx.layers.chain import as_layer, common_rate
+from blackbox_fx.layers.chain import as_layer, common_rate, further_inputs
 from blackbox_fx.runtime import Pool
 
 
@@ -35,6 +35,8 @@ class Console(nn.Module):
         - song: (track,) integers in [0, mixes)
         - track_params: (track, track_width) in [0, 1]: strip, gain, pan
         - bus_params: (mixes, bus_width) in [0, 1]
+        - key: (track,) integers, for a strip with a further input such as a side-chain: which track is the key of each,
+          as it comes in, or -1 for silence
         - output: (mixes, 2, time)
 
     Raises:
@@ -113,14 +115,33 @@ class Console(nn.Module):
         buses = self.bus.encode(settings["buses"]) if self.bus else torch.zeros(len(settings["buses"]), 0)
         return torch.stack(tracks), buses
 
-    def forward(self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor) -> Tensor:
+    def forward(
+        self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor, key: Tensor | None = None
+    ) -> Tensor:
         """The mixes; see the class for shapes and errors."""
         self._check(tracks, song, track_params, bus_params)
         strip_params, fader_params = track_params.split([self.track_width - 2, 2], dim=1)
-        wet = self.strip(tracks, strip_params) if self.strip else tracks
+        wet = self.strip(tracks, strip_params, **self._keys(tracks, key)) if self.strip else tracks
         placed = self.gain_pan(wet, fader_params, self.sample_rate)
         mix = placed.new_zeros(len(bus_params), 2, tracks.shape[-1]).index_add(0, song, placed)
         return self.bus(mix, bus_params) if self.bus else mix
+
+    def _keys(self, tracks: Tensor, key: Tensor | None) -> dict[str, Any]:
+        """The further inputs of the strip: for each track the one that is its key, as it comes in."""
+        if key is None:
+            return {}
+        known = further_inputs(self.strip)
+        if len(known) != 1:
+            raise ParameterError(
+                f"The strip of this Console has the inputs {', '.join(known) or 'none'}, and key needs exactly one; "
+                "leave key out, or choose an effect with a side-chain."
+            )
+        if key.shape != (len(tracks),) or not bool(((key >= -1) & (key < len(tracks))).all()):
+            raise ParameterError(
+                f"key must name one of {len(tracks)} tracks, or -1, for each track; got {key.tolist()}."
+            )
+        heard = tracks[key.clamp(min=0)] * (key >= 0).to(tracks)[:, None, None]
+        return {"inputs": {known[0]: heard}}
 
     def _check(self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor) -> None:
         if tracks.ndim != 3 or tracks.shape[1] not in (1, 2):

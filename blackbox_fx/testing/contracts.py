@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blackbox_fx.effects.function import function
 from blackbox_fx.errors import EffectError
 from blackbox_fx.runtime import Inline, Job, Pool
+from blackbox_fx.space import Space
 from blackbox_fx.testing.effects import Gain, Misbehaving
 from blackbox_fx.testing.pools import RecordingPool
 
@@ -32,6 +34,10 @@ def _audio(batch: int, channels: int = 2) -> np.ndarray:
     return (0.3 * rng.standard_normal((batch, channels, _SAMPLES))).astype(np.float32)
 
 
+def _product(audio: Any, sample_rate: float, key: Any) -> Any:
+    return audio * key
+
+
 def check_pool(pool: Pool, effect: Effect | None = None) -> None:
     """Whether a pool equals `Inline` bit for bit, raises what effects raise, counts, copies, pickles and reopens.
 
@@ -51,6 +57,9 @@ def check_pool(pool: Pool, effect: Effect | None = None) -> None:
         for stretch in (None, 500):
             found, wanted = (p.project(job, cotangent, stretch) for p in (pool, Inline()))
             _require(np.array_equal(found, wanted), f"project of {each.name}, stretch={stretch}, differs from Inline.")
+    keyed = function(_product, Space(), inputs=("key",))
+    job = Job(keyed, _audio(3), np.zeros((3, 0)), np.arange(3), _RATE, inputs={"key": _audio(3, channels=1)})
+    _require(np.array_equal(pool.map(job), Inline().map(job)), "map beside a further input differs from Inline.")
     _require(pool.counters.renders >= 21, f"It made 21 renders or more, and counted {pool.counters.renders}.")
     raising = Job(
         Misbehaving(), _audio(1), Misbehaving().space.encode({"mode": "raise"})[None], np.zeros(1, int), _RATE

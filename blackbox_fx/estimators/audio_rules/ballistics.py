@@ -21,7 +21,7 @@ _KNOTS, _FEW_KNOTS = 96, 48  # of the curves that rank times, and of the one tha
 _STRETCHES = 2  # a second one is searched if the first one fails
 _STRETCH = 1.0  # seconds that are searched
 _SAMPLES = 1500  # drawn at random, on which a curve is fitted
-_FINALISTS = 2
+_FINALISTS, _KEYED_FINALISTS = 2, 6  # a key says less of the times than the clip itself, which peaks with its level
 _STEPS = (6, 40)
 EXACT = 1e-4  # of the output: a smaller residual shows that the effect has these equations
 _SURE, _ENOUGH = 3e-5, 2e-4  # of the output: a smaller residual ends the search, or its slow part
@@ -209,17 +209,17 @@ class _Search:
     """Trials on samples drawn from a stretch of a clip.
 
     Args:
-        x: the clip, (channel, time).
-        y: the output.
-        rate: in Hz.
+        clip: the clip and the output.
         off: what is off so far, (channel, time); half of the samples are drawn by its size.
         start: of the stretch.
         length: of the stretch.
     """
 
-    def __init__(self, x: Floats, y: Floats, rate: float, off: Floats, start: int, length: int) -> None:
+    def __init__(self, clip: Clip, off: Floats, start: int, length: int) -> None:
+        x, y, rate = clip.x, clip.y, clip.rate
         before = max(0, start - length)  # where a follower runs in, which takes some of its release times
-        self.rate, self._x = rate, np.ascontiguousarray(x[:, before : start + length])
+        self.rate, self._key = rate, np.ascontiguousarray(clip.key[:, before : start + length])
+        self._channels, self.is_keyed = len(x), clip.key is not clip.x
         drawn = _drawn(length)
         if len(drawn) < length:
             total = np.cumsum(np.abs(off[:, start : start + length]).max(axis=0))
@@ -232,7 +232,7 @@ class _Search:
         loudness = np.minimum(np.abs(self.dry) / self._loud(self.dry), 1.0)
         self._trust: Floats = np.where(np.abs(self.wet) > _FLOOR, loudness, 0.0)
         self._logs = np.log((np.abs(self.wet) + _SMALL) / (np.abs(self.dry) + _SMALL))
-        self._level = functools.lru_cache(maxsize=8)(lambda times: times.level(self._x, rate))
+        self._level = functools.lru_cache(maxsize=8)(lambda times: times.level(self._key, rate))
 
     @staticmethod
     def _loud(signal: Floats) -> float:
@@ -240,7 +240,7 @@ class _Search:
 
     def _at_all(self, followed: Floats) -> Floats:
         """Envelopes (..., channel, sample) as (..., sample of any channel)."""
-        shape = (*followed.shape[:-2], len(self._x), followed.shape[-1])
+        shape = (*followed.shape[:-2], self._channels, followed.shape[-1])
         return np.broadcast_to(followed, shape).reshape(*shape[:-2], -1)
 
     def _envelopes(self, like: Times, pairs: Sequence[tuple[float, float]]) -> Floats:
@@ -260,10 +260,10 @@ class _Search:
         """The best of a grid of times, and what they leave."""
         pairs = list(itertools.product(_ATTACKS_MS, _RELEASES_MS))
         found = list[tuple[float, Times]]()
-        for linked, window in itertools.product((False, True)[: len(self._x)], windows):
+        for linked, window in itertools.product((False, True)[: len(self._key)], windows):
             left = self._left(self._envelopes(Times(0.0, 0.0, linked, window), pairs))
             found += [(value, Times(*pair, linked, window)) for value, pair in zip(left.tolist(), pairs, strict=True)]
-        return sorted(found)[:_FINALISTS]
+        return sorted(found)[: _KEYED_FINALISTS if self.is_keyed else _FINALISTS]
 
     def refined(self, least: float, times: Times) -> tuple[float, Times]:
         """Better times nearby, by Nelder-Mead."""
@@ -299,7 +299,7 @@ class _Search:
         if found.keeps is None or not moved:
             return found.level, found.level
         power, held = np.square(found.each - _FLOOR), -np.log(keep(times.window, self.rate))
-        moves = smooth((power - np.square(self._x)) * held / (1 - found.keeps), found.keeps) / (2 * found.each)
+        moves = smooth((power - np.square(self._key)) * held / (1 - found.keeps), found.keeps) / (2 * found.each)
         if times.linked:
             moves = np.take_along_axis(moves, found.each.argmax(axis=0)[None], axis=0)
         return found.level, moves
@@ -375,7 +375,7 @@ def _identify(search: _Search) -> tuple[Times, Fit | None]:
             if best[0] < _SURE or not least < HOPELESS:
                 break
             best = min(best, found := search.hinge(least, times), key=lambda one: one[0])
-            if found[0] > least:
+            if found[0] > least and not search.is_keyed:
                 break
     if best[0] > _ENOUGH and EXACT < tried[0][0] < HOPELESS:
         tried = sorted(search.refined(*one) for one in tried[:_FINALISTS])
@@ -385,14 +385,22 @@ def _identify(search: _Search) -> tuple[Times, Fit | None]:
 
 @final
 class Clip:
-    """A clip and the effect's output, both (channel, time), between which a gain is sought."""
+    """A clip and the effect's output, both (channel, time), between which a gain is sought.
 
-    def __init__(self, x: Floats, y: Floats, rate: float) -> None:
+    Args:
+        x: the clip.
+        y: the output.
+        rate: in Hz.
+        key: whose level the gain follows, (channel, time) or (1, time); the clip itself if not given.
+    """
+
+    def __init__(self, x: Floats, y: Floats, rate: float, key: Floats | None = None) -> None:
         self.x, self.y, self.rate = np.ascontiguousarray(x), y, rate
+        self.key = self.x if key is None else np.ascontiguousarray(key)
         self.size = _root(float(np.square(y).mean())) + _SMALL
 
     def _off(self, found: Found) -> Floats:
-        envelope, _ = found.times.follow(found.times.level(self.x, self.rate), self.rate)
+        envelope, _ = found.times.follow(found.times.level(self.key, self.rate), self.rate)
         return self.y - self.x * found.curve(envelope)[0]
 
     def _judged(self, times: Times, curve: Curve, weights: Floats = _NONE) -> tuple[Found, Floats]:
@@ -412,7 +420,7 @@ class Clip:
 
     def curve(self, times: Times) -> Found:
         """A curve of many knots with these times."""
-        envelope = np.broadcast_to(times.follow(times.level(self.x, self.rate), self.rate)[0], self.x.shape)
+        envelope = np.broadcast_to(times.follow(times.level(self.key, self.rate), self.rate)[0], self.x.shape)
         return self._judged(times, _spline(envelope.ravel(), self.x.ravel(), self.y.ravel()))[0]
 
     def near(self, fit: Fit, like: Times, free: NDArray[np.bool_] | None = None, widely: bool = False) -> Found:
@@ -428,7 +436,7 @@ class Clip:
         for _ in range(_ROUNDS):
             if best.residual < EXACT * self.size:
                 break
-            search = _Search(self.x, self.y, self.rate, off, 0, self.x.shape[1])
+            search = _Search(self, off, 0, self.x.shape[1])
             fit = search.fit(fit.numbers, like, _STEPS[1], free)
             if fit.residual > 10 * EXACT:
                 others = search.starts(like.at(fit.numbers[4:])) if widely else []
@@ -453,7 +461,7 @@ class Clip:
         best: Found | None = None
         off = y - x * float((x * y).sum() / ((x * x).sum() + _SMALL))
         for _ in range(_STRETCHES):
-            times, fit = _identify(_Search(x, y, self.rate, off, _busiest(off, length), length))
+            times, fit = _identify(_Search(self, off, _busiest(off, length), length))
             # a second may not show both sides of a threshold
             found = self.curve(times) if fit is None else self.near(fit, times, widely=True)
             best = found if best is None or found.residual < best.residual else best

@@ -67,6 +67,7 @@ class Site:
         y: the effect's output, (channel, time).
         sample_rate: in Hz.
         responses: by probe.
+        inputs: the effect's further inputs by name, (channel, time).
         effect: that was rendered; None if unknown.
         point: its params, (width,); None if unknown.
     """
@@ -75,6 +76,7 @@ class Site:
     y: Signal
     sample_rate: float
     responses: Mapping[Probe, Any]
+    inputs: Mapping[str, Signal] = dataclasses.field(default_factory=dict[str, Signal])
     effect: Effect | None = None
     point: Signal | None = None
 
@@ -98,21 +100,24 @@ def visit(call: Call, probes: Sequence[Probe]) -> list[Site]:
         for (item, probe, _), outputs in zip(group, np.split(rendered, cuts), strict=True):
             x, y = audio[item].astype(np.float64), output[item].astype(np.float64)
             responses[item][probe] = probe.read(x, y, outputs.astype(np.float64))
+    inputs = {name: to_numpy(given).astype(np.float64) for name, given in call.inputs.items()}
     return [
-        Site(x.astype(np.float64), y.astype(np.float64), call.sample_rate, found, call.effect, point)
-        for x, y, found, point in zip(audio, output, responses, call.points, strict=True)
+        Site(
+            x.astype(np.float64),
+            y.astype(np.float64),
+            call.sample_rate,
+            found,
+            {name: given[item] for name, given in inputs.items()},
+            call.effect,
+            point,
+        )
+        for item, (x, y, found, point) in enumerate(zip(audio, output, responses, call.points, strict=True))
     ]
 
 
-def _part(call: Call, items: NDArray[np.int64]) -> Call:
-    """Some items of a call, with their marks of failure."""
-    if len(items) == len(call.audio):
-        return call
-    rows = torch.from_numpy(items)
-    audio, params, output = (x[rows.to(x.device)] for x in (call.audio, call.params, call.output))
-    part = Call(call.effect, call.pool, call.sample_rate, audio, params, output)
-    part.failed[:] = call.failed[items]
-    return part
+def to_input(gradient: Signal, x: Signal) -> Signal:
+    """A gradient that a model pulled back, (channel, time), for an input of one channel: the sum over its channels."""
+    return gradient.sum(axis=0, keepdims=True) if len(x) < len(gradient) else gradient
 
 
 @final
@@ -172,13 +177,17 @@ class Modelled(AudioRule):
         cotangents = to_numpy(cotangent).astype(np.float64)
         models = self._kept.recall(call)
         new = np.flatnonzero([model is None for model in models])
-        pulled = [np.zeros(0) if model is None else model.pull(v) for model, v in zip(models, cotangents, strict=True)]
-        part = _part(call, new)
+        audio = to_numpy(call.audio)
+        pulled = [
+            np.zeros(0) if model is None else to_input(model.pull(v), x)
+            for model, v, x in zip(models, cotangents, audio, strict=True)
+        ]
+        part = call if len(new) == len(models) else call.part(new)
         sites = visit(part, self.probes()) if len(new) else []
         call.failed[new] = part.failed
         for item, site in zip(new, sites, strict=True):
             model = self.fit(site)
-            pulled[item] = model.pull(cotangents[item])
+            pulled[item] = to_input(model.pull(cotangents[item]), site.x)
             if model.lasting:
                 self._kept.compare(site, model, pulled[item], cotangents[item])
         return torch.from_numpy(np.stack(pulled))

@@ -7,11 +7,12 @@ from typing import final
 
 import numpy as np
 
+from blackbox_fx.effects.request import AUDIO
 from blackbox_fx.estimators.audio_rules.ballistics import EXACT, HOPELESS, Clip, Fit, Found, Hinge, Level, Times
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
 from blackbox_fx.estimators.audio_rules.envelopes import smooth, smooth_back
 from blackbox_fx.estimators.audio_rules.memory import Memory, Outcome
-from blackbox_fx.estimators.audio_rules.operators import Gain, Series
+from blackbox_fx.estimators.audio_rules.operators import Gain, Mean, Series
 from blackbox_fx.estimators.audio_rules.pointwise import ratio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 
@@ -26,17 +27,22 @@ class _Level(Model):
     """The derivative of y = x * curve(envelope), through the gain and through the envelope.
 
     Args:
-        x: the input.
+        key: what the follower follows: x, or a key input.
         gain: curve(envelope).
         slope: x * curve'(envelope).
         level: the input of the follower.
         keeps: coefficient of the follower at every sample, (channel, time), or (1, time) where channels are linked.
+        direct: whether key is x, so that the gain acts on it, too.
     """
 
-    def __init__(self, x: Signal, gain: Signal, slope: Signal, level: Level, keeps: Signal) -> None:
-        self.gain, self.slope, self.keeps, self.squares = gain, slope, keeps, level.keeps
+    def __init__(
+        self, key: Signal, gain: Signal, slope: Signal, level: Level, keeps: Signal, direct: bool = True
+    ) -> None:
+        self.gain, self.slope, self.keeps, self.squares, self.direct = gain, slope, keeps, level.keeps, direct
         loudest = level.each >= level.level
-        self.drive = np.sign(x) if level.keeps is None else x
+        if len(keeps) < len(key):
+            loudest = loudest / loudest.sum(axis=0)  # channels that are equally loud share the gain
+        self.drive = np.sign(key) if level.keeps is None else key
         self.share = loudest if level.keeps is None else loudest / level.each
 
     def _link(self, signal: Signal) -> Signal:
@@ -45,12 +51,14 @@ class _Level(Model):
     def push(self, u: Signal) -> Signal:
         """Forwards through both paths."""
         power = self.drive * u if self.squares is None else smooth(self.drive * u, self.squares)
-        return self.gain * u + self.slope * smooth(self._link(self.share * power), self.keeps)
+        moved = self.slope * smooth(self._link(self.share * power), self.keeps)
+        return self.gain * u + moved if self.direct else moved
 
     def pull(self, v: Signal) -> Signal:
         """Backwards through both paths."""
         power = self.share * smooth_back(self._link(self.slope * v), self.keeps)
-        return self.gain * v + self.drive * (power if self.squares is None else smooth_back(power, self.squares))
+        moved = self.drive * (power if self.squares is None else smooth_back(power, self.squares))
+        return self.gain * v + moved if self.direct else moved
 
 
 @final
@@ -120,11 +128,11 @@ def _unscaled(numbers: Signal) -> Fit:
 def _stage(clip: Clip, seeker: _Seeker, point: Signal | None) -> tuple[_Level, Signal, float]:
     """The level-dependent gain that suits a clip best: model, product and residual."""
     found, x, rate = seeker.seek(clip, point), clip.x, clip.rate
-    level = found.times.level(x, rate)
+    level = found.times.level(clip.key, rate)
     shared, keeps = found.times.follow(level, rate)
     envelope = np.broadcast_to(shared, x.shape)
     gain, rise = found.curve(envelope)
-    return _Level(x, gain, x * rise / envelope, level, keeps), gain * x, found.residual
+    return _Level(clip.key, gain, x * rise / envelope, level, keeps, clip.key is x), gain * x, found.residual
 
 
 @final
@@ -138,11 +146,15 @@ class Dynamics(Modelled):
     `Pointwise`, this rule includes the influence of a sample on the gain of all later samples. This is small for noise,
     but it is most of the gradient for changes of the level of a passage, and for peaks that trigger a limiter.
 
+    The level may be that of a key input, of one channel or of as many as the audio: for the gradient of the key input,
+    and for that of the audio, which then passes through the gain alone.
+
     Args:
         size: of the probe, against the clip's root mean square.
     """
 
     identifies = True
+    any_channels = True
 
     def __init__(self, size: float = SMALL) -> None:
         super().__init__()
@@ -159,6 +171,10 @@ class Dynamics(Modelled):
         for seeker in self._seekers:
             seeker.claim(site.effect, rate)
         power = np.sqrt(np.mean(np.square(y)))
+        if AUDIO in site.inputs:
+            return self._by_key(site)
+        if (passed := self._passed(site)) is not None:
+            return passed
         first, made, residual = _stage(Clip(site.x, y, rate), self._seekers[0], site.point)
         if residual <= EXACT * power:
             first.exact = True
@@ -167,9 +183,42 @@ class Dynamics(Modelled):
         if _GOOD < residual / (power + 1e-30) < HOPELESS:
             second, _, residual_of_two = _stage(Clip(made, y, rate), self._seekers[1], site.point)
             model = Series((first, second)) if residual_of_two < 0.7 * residual else first
+        return self._corrected(model, site)
+
+    def _corrected(self, model: Model, site: Site) -> Model:
+        """The model times a slow factor that suits the probe."""
         u, ju = site[Noise(0, self.size)]
         predicted = model.push(u)
         return Series((model, Gain(ratio(ju * predicted, predicted * predicted, 1024))))
+
+    def _by_key(self, site: Site) -> Model:
+        """A gain of other audio that follows the level of the clip, or of the mean of its channels."""
+        dry = site.inputs[AUDIO]
+        if len(dry) != len(site.y):
+            return Gain(np.zeros_like(site.y))
+        found = list[tuple[float, Model]]()
+        mean = site.x.mean(axis=0, keepdims=True)
+        for key, seeker in zip((site.x, mean)[: len(site.x)], self._seekers, strict=False):
+            clip = Clip(dry, site.y, site.sample_rate, key)
+            model, _, residual = _stage(clip, seeker, site.point)
+            whole = Series((Mean(len(site.x)), model)) if len(key) < len(site.x) else model
+            if residual <= EXACT * clip.size:
+                whole.exact = True
+                return whole
+            found.append((residual, whole))
+        return self._corrected(min(found, key=lambda pair: pair[0])[1], site)
+
+    def _passed(self, site: Site) -> Model | None:
+        """The gain of audio whose gain follows a further input; None if it does not."""
+        for key in site.inputs.values():
+            if len(site.x) == len(site.y) and len(key) in (1, len(site.y)) and key.any():
+                clip = Clip(site.x, site.y, site.sample_rate, key)
+                model, _, residual = _stage(clip, self._seekers[0], site.point)
+                if residual <= EXACT * clip.size:
+                    found = Gain(model.gain)
+                    found.exact = True
+                    return found
+        return None
 
     def extra_repr(self) -> str:
         """The size."""

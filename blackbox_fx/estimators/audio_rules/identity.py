@@ -17,6 +17,8 @@ class Identity(Modelled):
     (Bengio et al., 2013).
     """
 
+    any_channels = True
+
     def probes(self) -> tuple[Probe, ...]:
         """None."""
         return ()

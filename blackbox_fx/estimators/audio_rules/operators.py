@@ -43,6 +43,22 @@ class Gain(Model):
 
 
 @final
+class Mean(Model):
+    """The mean of a number of channels, as one channel."""
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
+    def push(self, u: Signal) -> Signal:
+        """The mean."""
+        return u.mean(axis=0, keepdims=True)
+
+    def pull(self, v: Signal) -> Signal:
+        """Each channel's share of the sum."""
+        return np.repeat(v.sum(axis=0, keepdims=True) / self.channels, self.channels, axis=0)
+
+
+@final
 class Filter(Model):
     """A causal convolution from every channel to every channel.
 

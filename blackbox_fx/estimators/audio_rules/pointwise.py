@@ -30,6 +30,8 @@ class Pointwise(Modelled):
         size: of the probe, against the clip's root mean square.
     """
 
+    any_channels = True
+
     def __init__(self, smooth: int = 1, size: float = SMALL) -> None:
         super().__init__()
         self.smooth, self.size = smooth, size

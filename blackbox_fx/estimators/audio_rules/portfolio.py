@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from blackbox_fx.estimators.audio_rules.base import Modelled
+from blackbox_fx.estimators.audio_rules.crosswise import Crosswise
 from blackbox_fx.estimators.audio_rules.dynamics import Dynamics
 from blackbox_fx.estimators.audio_rules.identity import Identity
 from blackbox_fx.estimators.audio_rules.modulated_delay import ModulatedDelay
@@ -31,4 +32,5 @@ def portfolio(size: float = SMALL) -> list[Modelled]:
         ModulatedDelay(False, size),
         ModulatedDelay(True, size),
         MovingFilter(),
+        Crosswise(size),
     ]

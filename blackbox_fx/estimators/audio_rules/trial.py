@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blackbox_fx.audio import Audio
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.errors import EffectError
-from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site, visit
+from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site, to_input, visit
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
 from blackbox_fx.estimators.audio_rules.operators import Wire
 from blackbox_fx.estimators.audio_rules.pointwise import Pointwise
@@ -123,22 +124,26 @@ def make_trial(call: Call, cotangent: Tensor, random: bool) -> tuple[Call, list[
         points = np.concatenate([space.snap(space.sample(_SETTINGS, rng)), points])
     length = min(_LENGTH, call.audio.shape[-1])
     audio, cotangents = to_numpy(call.audio), to_numpy(cotangent)
-    cuts, vs = [], []
+    inputs = {name: to_numpy(given) for name, given in call.inputs.items()}
+    cuts, vs = list[dict[str, Audio]](), list[Signal]()
     for k in range(len(points)):
         item = k % batch
         power = np.cumsum(np.square(audio[item]).sum(axis=0))
         starts = rng.integers(0, audio.shape[-1] - length + 1, 8)
         start = max(starts, key=lambda s: power[s + length - 1] - power[s])  # somewhere loud
-        cut, v = (part[item, :, start : start + length].astype(np.float64) for part in (audio, cotangents))
+        here = slice(start, start + length)
+        cut = {name: whole[item, :, here].astype(np.float64) for name, whole in {"": audio, **inputs}.items()}
+        v = cotangents[item, :, here].astype(np.float64)
         if random:
             # the result must not depend on the level of the first batch, nor on its loss
-            cut = cut * (_PEAK / np.abs(cut).max()) if np.abs(cut).max() > 1e-9 else _PEAK * _bursts(rng, cut.shape)
+            cut = {name: _loud(x, rng) for name, x in cut.items()}
             v = v if v.any() else rng.standard_normal(v.shape)
-        cuts.append(cut.astype(np.float32))
+        cuts.append({name: x.astype(np.float32) for name, x in cut.items()})
         vs.append(v)
-    clips = torch.from_numpy(np.stack(cuts))
+    stacked = {name: torch.from_numpy(np.stack([cut[name] for cut in cuts])) for name in cuts[0]}
+    clips = stacked.pop("")
     params = torch.from_numpy(points).float()
-    trial = Call(call.effect, call.pool, call.sample_rate, clips, params, clips)
+    trial = Call(call.effect, call.pool, call.sample_rate, clips, params, clips, inputs=stacked)
     wet = torch.from_numpy(trial.respond(clips.numpy(), np.arange(len(points))))
     ok = ~trial.failed
     if not ok.any():
@@ -146,8 +151,12 @@ def make_trial(call: Call, cotangent: Tensor, random: bool) -> tuple[Call, list[
             f"{call.effect.name} failed at all {len(points)} settings at which audio rules are tried; give the layer "
             "an audio_rule, such as Identity()."
         )
-    clips, params, wet = (x[torch.from_numpy(ok)] for x in (clips, params, wet))
-    return Call(call.effect, call.pool, call.sample_rate, clips, params, wet), list(itertools.compress(vs, ok))
+    return dataclasses.replace(trial, output=wet).part(np.flatnonzero(ok)), list(itertools.compress(vs, ok))
+
+
+def _loud(x: Signal, rng: np.random.Generator) -> Signal:
+    """A clip at the peak of a trial; bursts where it is silent."""
+    return x * (_PEAK / np.abs(x).max()) if np.abs(x).max() > 1e-9 else _PEAK * _bursts(rng, x.shape)
 
 
 def _bursts(rng: np.random.Generator, shape: tuple[int, ...]) -> Signal:
@@ -214,7 +223,8 @@ def choose(trial: Call, vs: list[Signal], progress: Progress = quiet) -> Certifi
     scores = _Scores(trial, vs)
     size, active, doubt = _size(scores)
     scores.begin(active, size)
-    tried, identified = _try_in_order(portfolio(size), scores, doubt, progress)
+    rules = [rule for rule in portfolio(size) if rule.any_channels or len(trial.audio[0]) == len(trial.output[0])]
+    tried, identified = _try_in_order(rules, scores, doubt, progress)
     found = {repr(rule): scores.all(rule) for rule in tried}
     chosen: list[Modelled]
     if identified:
@@ -340,7 +350,9 @@ def certify(trial: Call, vs: list[Signal], rules: Sequence[Modelled], size: floa
     ranking, certifying = ranking_probe(size), certifying_probes(size)
     sites = visit(trial, (*union(rules), ranking, *certifying))
     pairs = zip(sites, vs, strict=True)
-    gradients = [best([rule.fit(site) for rule in rules], site, ranking, v).pull(v) for site, v in pairs]
+    gradients = [
+        to_input(best([rule.fit(site) for rule in rules], site, ranking, v).pull(v), site.x) for site, v in pairs
+    ]
     return agreement(sites, vs, gradients, size)
 
 

@@ -18,7 +18,7 @@ from blackbox_fx.core import checks
 from blackbox_fx.core.tables import align
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.audio_rules import certificate
-from blackbox_fx.estimators.audio_rules.base import Modelled, Signal, visit
+from blackbox_fx.estimators.audio_rules.base import Modelled, Signal, to_input, visit
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
 from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 from blackbox_fx.estimators.audio_rules.probes import SMALL
@@ -160,7 +160,7 @@ class Verified(AudioRule):
         probe = ranking_probe(self.certificate.size if self.certificate else SMALL)
         pulled = []
         for site, v in zip(visit(call, (*union(rules), probe)), cotangents, strict=True):
-            pulled.append(best([rule.fit(site) for rule in rules], site, probe, v).pull(v))
+            pulled.append(to_input(best([rule.fit(site) for rule in rules], site, probe, v).pull(v), site.x))
         return torch.from_numpy(np.stack(pulled))
 
     def cost(self, channels: int) -> int:
