@@ -112,6 +112,7 @@ class LADSPA(Effect):
 
     Attributes:
         latency: samples that the plugin reports at 44.1 kHz and its defaults.
+        excluded: reasons why control inputs are no parameters, by name.
 
     Raises:
         EffectError: no such file or label, no LADSPA library, or not an effect.
@@ -131,9 +132,11 @@ class LADSPA(Effect):
             self.controls = controls(plugin)
             self.standing = np.zeros(plugin.contents.port_count, np.float32)
             meters = abi.ports(plugin, abi.OUTPUT | abi.CONTROL)
-        for control in self.controls.values():
+        self.excluded: dict[str, str] = {}
+        for name, control in self.controls.items():
             if isinstance(control.kind, float):
                 self.standing[control.port] = control.kind
+                self.excluded[name] = f"can stand nowhere but at {control.kind:g}"
         self.space = Space({name: c.kind for name, c in self.controls.items() if isinstance(c.kind, Parameter)})
         self.latency_port = next((port for port, text in meters.items() if text.strip("_ ").lower() == "latency"), None)
         self.latency = 0 if self.latency_port is None else self._latency()

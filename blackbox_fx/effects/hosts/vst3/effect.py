@@ -21,7 +21,7 @@ from blackbox_fx.effects.hosts.host import Entry, Host, entries_of_files
 from blackbox_fx.effects.hosts.vst3 import reader, state
 from blackbox_fx.effects.native import reseed, same_arithmetic, say_reload
 from blackbox_fx.effects.request import RenderRequest, Settings
-from blackbox_fx.effects.texts import parameter_from_texts, python_name, raw_value
+from blackbox_fx.effects.texts import parameter_from_texts, python_names, raw_value
 from blackbox_fx.errors import DataError, EffectError, did_you_mean
 from blackbox_fx.space import Space
 
@@ -115,13 +115,7 @@ class VST3(Effect):
             say_reload(self.name)
         if not self.channels:
             raise EffectError(f"{self.name} takes neither mono nor stereo audio; it cannot be used as an effect.")
-        index: dict[str, int] = {}
-        known: dict[str, overrides.Reported] = {}
-        for p in sorted(read["parameters"], key=lambda p: bool(p["why"])):  # names go to those that are used first
-            name = python_name(p["name"], p["label"])
-            if name not in known:
-                control = parameter_from_texts(_recalled(p["texts"]), p["steps"], p["raw"], p["label"])
-                index[name], known[name] = p["index"], overrides.Reported(control, control, p["why"])
+        index, known = _named(read["parameters"])
         if parameters is not None:
             known = overrides.apply(parameters, tables, known)
         self.excluded = {name: t.why for name, t in known.items() if t.why}
@@ -231,6 +225,18 @@ class VST3(Effect):
         native = plugin._parameters
         for name, value in settings.items():
             native[self.index[name]].raw_value = raw_value(self.ranges[name], value)
+
+
+def _named(listed: Sequence[dict[str, Any]]) -> tuple[dict[str, int], dict[str, overrides.Reported]]:
+    """Indices and kinds of parameters that were read, by name; those that are used come first."""
+    excluded = [k for k, p in enumerate(listed) if p["why"]]
+    names = python_names([p["name"] for p in listed], [p["label"] for p in listed], excluded)
+    index: dict[str, int] = {}
+    known: dict[str, overrides.Reported] = {}
+    for name, p in sorted(zip(names, listed, strict=True), key=lambda named: bool(named[1]["why"])):
+        control = parameter_from_texts(_recalled(p["texts"]), p["steps"], p["raw"], p["label"])
+        index[name], known[name] = p["index"], overrides.Reported(control, control, p["why"])
+    return index, known
 
 
 def _recalled(texts: Sequence[str]) -> Any:
