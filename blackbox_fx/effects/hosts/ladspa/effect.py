@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, final
 
@@ -102,10 +102,12 @@ class LADSPA(Effect):
 
     Latency that a port reports is compensated, and a plugin that has some at its defaults is not automatable.
 
-    A plugin with one output renders each channel separately, fed to all of its inputs. One with two outputs and two
-    inputs gets mono audio on both, and its left output is returned. One with two outputs and one input gets the mean of
-    the channels.
-    Inputs called side chain get that mean, too. Plugins with more inputs or outputs are refused.
+    A plugin with one input and one output renders each channel separately. One with two inputs gets mono audio on both,
+    and its left output is returned; if it has one output, stereo audio gets it on both channels. One with two outputs
+    and one input gets the mean of the channels. Plugins with more inputs or outputs are refused.
+
+    Inputs that are called side chain, key, modulator or the like are one further input, "sidechain". A single one gets
+    the mean of its channels, and two get left and right.
 
     Args:
         name: the label of an installed plugin, or "/path/file.so:label"; of a file that holds one, its path will do.
@@ -119,6 +121,8 @@ class LADSPA(Effect):
     """
 
     native = True
+    excluded: Mapping[str, str] = {}
+    sums: bool = False  # two inputs to one output
 
     def __init__(self, name: str) -> None:
         path, self.label, self.layout = find(name)
@@ -132,11 +136,16 @@ class LADSPA(Effect):
             self.controls = controls(plugin)
             self.standing = np.zeros(plugin.contents.port_count, np.float32)
             meters = abi.ports(plugin, abi.OUTPUT | abi.CONTROL)
-        self.excluded: dict[str, str] = {}
-        for name, control in self.controls.items():
-            if isinstance(control.kind, float):
-                self.standing[control.port] = control.kind
-                self.excluded[name] = f"can stand nowhere but at {control.kind:g}"
+        held = {name: (c.port, c.kind) for name, c in self.controls.items() if isinstance(c.kind, float)}
+        for port, number in held.values():
+            self.standing[port] = number
+        # what few plugins have is kept only there, since it is part of the fingerprint
+        if held:
+            self.excluded = {name: f"can stand nowhere but at {number:g}" for name, (_, number) in held.items()}
+        if any(self.layout.side):
+            self.inputs = ("sidechain",)
+        if self.layout.main == 2 and len(self.ports[1]) == 1:
+            self.sums = True
         self.space = Space({name: c.kind for name, c in self.controls.items() if isinstance(c.kind, Parameter)})
         self.latency_port = next((port for port, text in meters.items() if text.strip("_ ").lower() == "latency"), None)
         self.latency = 0 if self.latency_port is None else self._latency()
@@ -145,7 +154,7 @@ class LADSPA(Effect):
     @property
     def channels(self) -> int:
         """Of the audio that goes through at once, 1 or 2."""
-        return len(self.ports[1])
+        return max(self.layout.main, len(self.ports[1]))
 
     def open_handle(self) -> Any:
         """The descriptor of the plugin."""
@@ -189,16 +198,29 @@ class LADSPA(Effect):
     def process(self, request: RenderRequest) -> Audio:
         """Renders a request; see `Effect.process`."""
         audio, blocks, hop, sample_rate = request.audio, request.blocks, request.hop, request.sample_rate
-        inputs, outputs = self.ports
-        if len(outputs) == 1:
-            alike = (np.broadcast_to(row, (len(inputs), len(row))) for row in audio)
-            return np.concatenate([self._run(feed, blocks, hop, sample_rate) for feed in alike])
+        side = self._side(request)
+        if self.channels == 1:
+            feeds = [self._feed(row[None], side) for row in audio]
+            return np.concatenate([self._run(feed, blocks, hop, sample_rate) for feed in feeds])
         if len(audio) > 2:
             raise EffectError(f"{self.name} has 2 channels, got audio with {len(audio)}; render pairs of channels.")
-        middle = audio.mean(axis=0)
-        main = iter([audio[0], audio[-1]] if self.layout.main == 2 else [middle])
-        feed = np.stack([middle if side else next(main) for side in self.layout.side])
-        return self._run(feed, blocks, hop, sample_rate)[: len(audio)]
+        wet = self._run(self._feed(audio, side), blocks, hop, sample_rate)
+        return np.broadcast_to(wet, audio.shape) if self.sums else wet[: len(audio)]
+
+    def _side(self, request: RenderRequest) -> Sequence[Audio]:
+        """What the side-chain inputs hear, one (time,) each."""
+        count = sum(self.layout.side)
+        silence = np.zeros((1, request.audio.shape[1]), np.float32)
+        given = request.inputs.get("sidechain", silence)
+        if count == 2:
+            return [given[0], given[-1]]
+        return [given.mean(axis=0)] * count
+
+    def _feed(self, audio: Audio, side: Sequence[Audio]) -> Audio:
+        """What all inputs hear, (input, time)."""
+        main = iter([audio[0], audio[-1]] if self.layout.main == 2 else [audio.mean(axis=0)])
+        beside = iter(side)
+        return np.stack([next(beside if is_side else main) for is_side in self.layout.side])
 
     def _run(self, feed: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         """Outputs for inputs of the same length, lined up."""
@@ -223,11 +245,10 @@ def _entries() -> list[Entry]:
 
 
 def _bare(effect: LADSPA, audio: Audio, sample_rate: float) -> Callable[[], Any]:
-    inputs, outputs = effect.ports
-    feed = np.tile(audio, (2, 1))[: len(inputs)]
+    feed = np.tile(audio, (2, 1))[: len(effect.ports[0])]
 
     def run() -> None:
-        for _ in range(2 if len(outputs) == 1 else 1):
+        for _ in range(2 if effect.channels == 1 else 1):
             with effect.instance(effect.defaults, sample_rate) as instance:
                 instance.run(feed)
 
