@@ -254,8 +254,8 @@ def test_two_inputs_and_one_output_take_left_and_right():
 
 
 def test_side_chains_hear_their_own_input():
-    for label in ("sc3", "sc2"):
-        effect = load(f"ladspa:{label}").fix(threshold_level_db=-30, ratio=10, attack_time_ms=2)
+    for label, heard in (("sc3", {"chain_balance": 1}), ("sc2", {})):
+        effect = load(f"ladspa:{label}").fix(threshold_level_db=-30, ratio=10, attack_time_ms=2, **heard)
         assert effect.inputs == ("sidechain",)
         quiet = 0.001 * LOUD
         alone = effect.render(quiet, {}, RATE)

@@ -28,6 +28,7 @@ from blackbox_fx.effects.hosts.vst3.hosting import (
     wait,
 )
 from blackbox_fx.effects.native import threads
+from blackbox_fx.effects.settling import difference, settling
 
 Row = list[float]  # raw values of the parameters that are not the host's
 BASES = 8  # random settings at which a parameter in doubt is tried
@@ -36,7 +37,6 @@ _EQUAL, _ACTS, _NEAR, _FOLLOWS = 1e-6, 1e-5, 1e-3, 5e-3  # relative to the large
 _POSITIONS = 64  # most of a parameter that are tried
 _MOVE = 1e-6  # of a range, which changes the output by next to nothing
 _EVEN, _ODD = 2 * BLOCK, 441  # samples between such moves
-_GROWN, _OLD = 0.8, 8.0  # seconds after which most plugins, and all that can be used, are ready
 # what hosts and wrappers add to the plugin's own parameters
 HOST_PARAMETERS = ("Buffer Size", "Sample Rate", "Latency", "Current Program")
 # names that a meter may have; some plugins report that their meters can be automated
@@ -58,11 +58,6 @@ def _texts(native: Any) -> list[str]:
 
 def _moved(row: Row, k: int) -> Row:
     return [(v + 0.5) % 1 if j == k else v for j, v in enumerate(row)]
-
-
-def _difference(a: Array, b: Array) -> float:
-    """Largest difference, relative to the largest sample if that is above 1."""
-    return float(np.abs(a - b).max()) / max(1.0, float(np.abs(a).max()))
 
 
 @final
@@ -231,9 +226,9 @@ class _Bench:
             for k in some:
                 self.go_through(k, row)
             report("gone through")
-            return _difference(base, self.render(row)) > _NEAR
+            return difference(base, self.render(row)) > _NEAR
 
-        if not changed_by(rest, base) or _difference(self.render(row), self.render(row)) > _NEAR:
+        if not changed_by(rest, base) or difference(self.render(row), self.render(row)) > _NEAR:
             return
         for k in rest:
             self.renew()
@@ -256,9 +251,9 @@ class _Bench:
         rows = [row, *([raw if j == k else v for j, v in enumerate(row)] for raw in self.positions(k))]
         once = [self.render(r) for r in rows]
         twice = [self.render(r) for r in reversed(rows)][::-1]
-        if max(map(_difference, once, twice)) > _NEAR:
+        if max(map(difference, once, twice)) > _NEAR:
             return "moves others, and the same settings then do not give the same output"
-        idle = max(_difference(once[0], other) for other in once) <= _ACTS
+        idle = max(difference(once[0], other) for other in once) <= _ACTS
         return "only moves others" if idle and self.own[k]["index"] in self._seen else ""
 
     def try_reset(self, other: Row) -> tuple[bool, Array, Array]:
@@ -268,10 +263,10 @@ class _Bench:
             Whether a clip may be rendered in pieces, and the renders at the defaults and at `other`.
         """
         first, last, again = self.render(self.defaults), self.render(other), self.render(self.defaults, _EVEN)
-        if self.reset == "host" and _difference(first, again) > _EQUAL < _difference(first, self.render(self.defaults)):
+        if self.reset == "host" and difference(first, again) > _EQUAL < difference(first, self.render(self.defaults)):
             self.reset = "reload"
             return self.try_reset(other)
-        return _difference(first, again) <= _NEAR, first, last
+        return difference(first, again) <= _NEAR, first, last
 
     def hop_multiple(self, whole: Array) -> int:
         """At multiples of how many samples settings may change; 0 if nowhere.
@@ -279,13 +274,13 @@ class _Bench:
         There, settings that move by next to nothing from hop to hop give nearly the output at the defaults, `whole`.
         """
         for hop, multiple in ((_ODD, 1), (_EVEN, BLOCK)):
-            if _difference(whole, self.render(self.defaults, hop, _MOVE)) <= _FOLLOWS:
+            if difference(whole, self.render(self.defaults, hop, _MOVE)) <= _FOLLOWS:
                 return multiple
         return 0
 
     def active(self, first: Array, report: Callable[[Any], None]) -> set[int]:
         """The doubtful parameters that change the output at the defaults, which gave `first`, or at random settings."""
-        found = {k for k in self.doubts if _difference(first, self.render(_moved(self.defaults, k))) > _ACTS}
+        found = {k for k in self.doubts if difference(first, self.render(_moved(self.defaults, k))) > _ACTS}
         self.audio = clip(self.channels, _LONG)
         for row in np.random.default_rng(1).random((BASES, len(self.own))).tolist():
             remaining = [k for k in self.doubts if k not in found]
@@ -293,8 +288,8 @@ class _Bench:
                 break
             report(f"{len(remaining)} parameters in doubt")
             base = self.render(row)
-            least = _ACTS + 4 * _difference(base, self.render(row))
-            found |= {k for k in remaining if _difference(base, self.render(_moved(row, k))) > least}
+            least = _ACTS + 4 * difference(base, self.render(row))
+            found |= {k for k in remaining if difference(base, self.render(_moved(row, k))) > least}
         self.audio = clip(self.channels, _SHORT)
         return found
 
@@ -317,7 +312,7 @@ class _Bench:
             self.reset = known
             pieces, first, last = self.try_reset(other)
         self.find_more_first(other, last, report)
-        acts = alone is not None and _difference(first, last) > _ACTS
+        acts = alone is not None and difference(first, last) > _ACTS
         active = {alone} if acts else self.active(first, report)
         for p in [self.own[k] for k in self.doubts if k not in active]:
             p["why"] = f"changes nothing at {BASES} random settings"
@@ -328,7 +323,7 @@ class _Bench:
         """Whether moving a parameter and setting it back changes the output of a plugin that otherwise repeats."""
         first, again = self.render(self.defaults), self.render(self.defaults)
         self.render(_moved(self.defaults, k))
-        return _difference(first, again) <= _EQUAL < _NEAR < _difference(first, self.render(self.defaults))
+        return difference(first, again) <= _EQUAL < _NEAR < difference(first, self.render(self.defaults))
 
 
 @final
@@ -347,20 +342,8 @@ class _Ages:
         return self._bench.view()
 
     def settle(self) -> float:
-        """Seconds until the output stays as it is, twice over; 0 if it does so at once, or never repeats.
-
-        Raises ValueError if it changes for longer than can be waited for.
-        """
-        young, grown = self._at(0), self._at(_GROWN)
-        if _difference(young, grown) <= _NEAR or _difference(young, self._at(0)) > _difference(young, grown) / 4:
-            return 0.0
-        old = self._at(_OLD)
-        age = _GROWN / 16
-        while _difference(self._at(age), old) > _NEAR:
-            age *= 2
-            if age > _OLD:
-                raise ValueError(f"it still changes {_OLD:g} seconds after it was loaded, so that no render repeats")
-        return 2 * age
+        """See `settling`."""
+        return settling(self._at)
 
     def is_patient(self, settle: float) -> bool:
         """Whether a plugin that is ready takes over settings only a while after it got them."""
@@ -370,7 +353,7 @@ class _Ages:
         self._bench.apply(self._row)
         young = self._bench.view()
         wait(settle)
-        return self._bench.reset == "host" and _difference(young, self._bench.view()) > _NEAR
+        return self._bench.reset == "host" and difference(young, self._bench.view()) > _NEAR
 
 
 def examine(
