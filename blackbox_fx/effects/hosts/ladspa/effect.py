@@ -45,7 +45,7 @@ class _Instance:
     Args:
         plugin: its descriptor.
         ports: its audio inputs and outputs.
-        controls: what all ports stand at first, by index; `self.controls` is what they stand at.
+        controls: what all ports stand at, by index, now and later.
         sample_rate: in Hz.
     """
 
@@ -53,7 +53,7 @@ class _Instance:
         self, plugin: Any, ports: tuple[list[int], list[int]], controls: NDArray[np.float32], sample_rate: float
     ) -> None:
         self._plugin, rate = plugin, round(sample_rate)
-        self.controls = controls.copy()
+        self.controls = controls
         self._source, self._sink = (np.zeros((len(side), _BLOCK), np.float32) for side in ports)
         of = plugin.contents
         with _CREATION:
@@ -261,7 +261,7 @@ class LADSPA(Effect):
         with same_arithmetic():
             if ordered:
                 self._set_options(instance, settings, sample_rate)
-            self._set(instance, settings, sample_rate)
+            self._set(instance.controls, settings, sample_rate)
             instance.activate()
             try:
                 yield instance
@@ -280,8 +280,9 @@ class LADSPA(Effect):
                 return library.kept[sample_rate].pop()
             plugin = library.plugin
         with same_arithmetic():
-            instance = _Instance(plugin, self.ports, self.standing, sample_rate)
-            self._set(instance, settings, sample_rate)
+            standing = self.standing.copy()  # some read their controls when these are connected
+            self._set(standing, settings, sample_rate)
+            instance = _Instance(plugin, self.ports, standing, sample_rate)
             if self.settle:
                 instance.activate()
                 instance.pass_silence(_BLOCK)
@@ -314,15 +315,14 @@ class LADSPA(Effect):
         for name, p in self.space.parameters.items():
             if isinstance(p, Continuous):
                 first[name] = p.decode((p.encode(settings[name]) + 0.5) % 1)
-        self._set(instance, first, sample_rate)
+        self._set(instance.controls, first, sample_rate)
         instance.activate()
         instance.pass_silence(1)
         instance.deactivate()
 
-    def _set(self, instance: _Instance, settings: Settings, sample_rate: float) -> None:
+    def _set(self, controls: NDArray[np.float32], settings: Settings, sample_rate: float) -> None:
         for name, value in settings.items():
-            control = self.controls[name]
-            instance.controls[control.port] = control.native(value, sample_rate)
+            controls[self.controls[name].port] = self.controls[name].native(value, sample_rate)
 
     def process(self, request: RenderRequest) -> Audio:
         """Renders a request; see `Effect.process`."""
@@ -361,7 +361,7 @@ class LADSPA(Effect):
         with self.instance(blocks[0], sample_rate) as instance:
             out = []
             for k, (settings, stop) in enumerate(zip(blocks, stops, strict=True)):
-                self._set(instance, settings, sample_rate)
+                self._set(instance.controls, settings, sample_rate)
                 out.append(instance.run(whole[:, k * hop : stop]))
                 if len(blocks) > 1 and self._reported(instance):
                     raise EffectError(
