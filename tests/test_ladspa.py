@@ -245,20 +245,62 @@ def test_one_input_and_two_outputs_take_the_mean():
     assert np.array_equal(effect.render(middle[:1], {}, RATE), wet[:1])
 
 
-def test_several_inputs_and_one_output_hear_the_same():
-    assert np.abs(load("ladspa:am").render(LOUD, {}, RATE) - LOUD**2).max() < 1e-6
-    assert np.abs(load("ladspa:mixer").render(LOUD, {}, RATE) - 2 * LOUD).max() < 1e-6
+def test_two_inputs_and_one_output_take_left_and_right():
+    effect = load("ladspa:am")
+    product = np.broadcast_to(LOUD[0] * LOUD[1], LOUD.shape)
+    assert effect.channels == 2 and np.abs(effect.render(LOUD, {}, RATE) - product).max() < 1e-6
+    assert np.abs(effect.render(LOUD[:1], {}, RATE) - LOUD[:1] ** 2).max() < 1e-6
+    assert np.abs(load("ladspa:mixer").render(LOUD, {}, RATE) - LOUD.sum(axis=0)).max() < 1e-6
 
 
-def test_side_chains_hear_the_mean():
-    effect = load("ladspa:sc3").fix(threshold_level_db=-30, ratio=10, attack_time_ms=2)
-    quiet = np.stack([LOUD[0], 0.001 * LOUD[0]])
-    alone = effect.render(quiet[1:], {}, RATE)[0]
-    beside = effect.render(quiet, {}, RATE)
-    level = np.square(alone).mean()
-    assert level == pytest.approx(np.square(quiet[1]).mean(), rel=0.05)  # below the threshold
-    assert np.square(beside[1]).mean() < 0.5 * level  # and goes down with the loud one
-    assert np.abs(beside[1] * 1000 - beside[0]).max() < 1e-3
+def test_side_chains_hear_their_own_input():
+    for label, heard in (("sc3", {"chain_balance": 1}), ("sc2", {})):
+        effect = load(f"ladspa:{label}").fix(threshold_level_db=-30, ratio=10, attack_time_ms=2, **heard)
+        assert effect.inputs == ("sidechain",)
+        quiet = 0.001 * LOUD
+        alone = effect.render(quiet, {}, RATE)
+        assert np.square(alone).mean() > 0.7 * np.square(quiet).mean()  # what is left out is silent
+        key = LOUD
+        pressed = effect.render(quiet, {}, RATE, inputs={"sidechain": key})
+        assert np.square(pressed).mean() < 0.5 * np.square(alone).mean()
+        mean = effect.render(quiet, {}, RATE, inputs={"sidechain": key.mean(axis=0, keepdims=True)})
+        assert np.array_equal(pressed, mean)
+    assert np.array_equal(effect.render(quiet[:1], {}, RATE, inputs={"sidechain": key}), pressed[:1])
+
+
+def test_an_input_that_is_left_out_is_said_once(caplog):
+    effect = load("ladspa:sc2")
+    for _ in range(3):
+        effect.render(LOUD, {}, RATE)
+        effect.fix(ratio=2).render(LOUD, {}, RATE)
+    assert [r.message for r in caplog.records if "silence" in r.message] == [
+        "ladspa:sc2 gets silence on its input sidechain; give it as inputs={name: audio} if it is to hear something."
+    ]
+    caplog.clear()
+    load("ladspa:sc2").render(LOUD, {}, RATE, inputs={"sidechain": LOUD})
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("names", "side"),
+    [
+        ("Input|Modulator", "01"),
+        ("In L|In R|Key L|Key R", "0011"),
+        ("Input|External_Key", "01"),
+        ("in|sc", "01"),
+        ("Audio|CV", "01"),
+        ("Sidechain|Key", "00"),  # all of them: then they are the inputs
+        ("Keyboard In|Scale", "00"),
+        ("Input (Left)|Input (Right)", "00"),
+        ("Left|Right", "00"),
+        ("Formant-in|Carrier-in", "00"),
+        ("Delay (s)|Input", "00"),
+        ("Mod Input|Main", "10"),
+    ],
+)
+def test_side_chains_are_told_by_their_names(names, side):
+    inputs = tuple(names.split("|"))
+    assert ladspa_catalogue.Layout(inputs, ("out",)).side == tuple(digit == "1" for digit in side)
 
 
 @pytest.mark.parametrize(

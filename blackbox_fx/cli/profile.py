@@ -65,6 +65,12 @@ def _parameters(loaded: Effect) -> None:
     rows = [(n, p.kind, p.describe(), _text(p.default), str(p.columns)) for n, p in space.parameters.items()]
     show.table(loaded.name, ("parameter", "kind", "range", "default", "columns"), rows, numbers=2)
     show.out.print(f"{space.width} columns; settings can{'' if loaded.automatable else 'not'} change during a clip.")
+    if loaded.hop_multiple > 1:
+        show.out.print(f"Such changes come at multiples of {loaded.hop_multiple} samples.")
+    if loaded.settle:
+        show.out.print(f"It is ready {loaded.settle:g} s after it was loaded.")
+    if loaded.inputs:
+        show.out.print(f"Further inputs: {', '.join(loaded.inputs)}; what is left out gets silence.", soft_wrap=True)
     excluded: dict[str, str] = getattr(loaded, "excluded", {})
     by_reason: dict[str, list[str]] = {}
     for name, why in excluded.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import hashlib
+import logging
 import os
 import sys
 import threading
@@ -23,6 +24,7 @@ from blackbox_fx.errors import AudioError, EffectError, NotFinite, ParameterErro
 from blackbox_fx.isolation.quiet import quiet
 from blackbox_fx.space import Array, Space
 
+_log = logging.getLogger("blackbox_fx")
 _USUAL_RATES = (44_100, 48_000)
 _SHOWN = 8  # parameters in an error
 
@@ -33,6 +35,13 @@ class _Native:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.handle: Any = None
+        self._said = False
+
+    def say_silent(self, what: str) -> None:
+        """Says, once for each effect, that something is missing."""
+        if not self._said:
+            self._said = True
+            _log.warning("%s; give it as inputs={name: audio} if it is to hear something.", what)
 
     def __del__(self) -> None:
         if self.handle is not None:
@@ -59,7 +68,11 @@ class Effect(abc.ABC):
             default.
         address: the text that `load` made it of; None if that took options, or it was made in another way.
         states: file endings of its own presets, which it can write and read in addition to ".json".
-        inputs: names of its further inputs, such as ("sidechain",).
+        inputs: names of its further inputs, such as ("sidechain",); each takes one or two channels, whatever the audio
+            has.
+        hop_multiple: settings that change during a clip do so at multiples of this many samples only.
+        settle: seconds that it is given after it was loaded, since it is ready only some while after that; nearly
+            always 0.
         tail_seconds: the longest output after the input ends, in seconds; None if that is not known.
     """
 
@@ -68,6 +81,8 @@ class Effect(abc.ABC):
     address: str | None = None
     states: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    hop_multiple: int = 1
+    settle: float = 0.0
     tail_seconds: float | None = None
 
     def __init__(self, name: str, space: Space) -> None:
@@ -305,11 +320,22 @@ class Effect(abc.ABC):
         if hop is None or all(b == blocks[0] for b in blocks):
             blocks, length = blocks[:1], audio.shape[1]  # settings that stay need no blocks
         elif self.automatable:
-            length = int(hop)
+            length = self._checked_hop(int(hop))
         else:
             raise EffectError(f"{self.name} cannot change settings during a clip; render it without hop.")
-        silence = {name: np.zeros_like(audio) for name in self.inputs if name not in inputs}
+        silent = [name for name in self.inputs if name not in inputs]
+        if silent:
+            self._shared.say_silent(f"{self.name} gets silence on its input {' and '.join(silent)}")
+        silence = {name: np.zeros_like(audio) for name in silent}
         return RenderRequest(audio, blocks, length, sample_rate, {**inputs, **silence})
+
+    def _checked_hop(self, hop: int) -> int:
+        if hop % self.hop_multiple:
+            raise EffectError(
+                f"{self.name} changes settings at multiples of {self.hop_multiple} samples only, got hop={hop}; take "
+                f"{-(-hop // self.hop_multiple) * self.hop_multiple}."
+            )
+        return hop
 
     @final
     def run(self, request: RenderRequest) -> Audio:

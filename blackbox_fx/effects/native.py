@@ -7,7 +7,8 @@ import ctypes
 import ctypes.util
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 
 @functools.cache
@@ -24,6 +25,29 @@ def same_arithmetic() -> Iterator[None]:
         yield
     finally:
         _libm().fesetenv(state)
+
+
+# what a library calls that starts threads, and what one calls that reads a clock; editors do the latter, too
+_THREADS = (b"pthread_create", b"_M_start_thread", b"thrd_create", b"CreateThread", b"_beginthread")
+_CLOCKS = (b"clock_gettime", b"gettimeofday", b"steady_clock", b"system_clock", b"high_resolution_clock")
+_EDITORS = (b"XOpenDisplay", b"xcb_connect", b"NSView")
+
+
+def may_be_slow(library: bytes) -> bool:
+    """Whether the code of a plugin may do things by the clock: it names functions for that."""
+
+    def names(words: Sequence[bytes]) -> bool:
+        return any(word in library for word in words)
+
+    return names(_THREADS) or (names(_CLOCKS) and not names(_EDITORS))
+
+
+def threads() -> int:
+    """Threads of this process; 0 where that is not known."""
+    try:
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
+    except OSError:
+        return 0
 
 
 @functools.cache

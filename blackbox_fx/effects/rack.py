@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import final
@@ -51,8 +52,13 @@ class Rack(Effect):
         self._members = labelled
         # a member that cannot change during a clip says so itself, when its own settings are asked to
         self.automatable = any(e.automatable for e in labelled.values())
+        # traits that are part of the fingerprint are kept only where they are unusual
         if inputs := tuple(f"{m}.{name}" for m, e in labelled.items() for name in e.inputs):
-            self.inputs = inputs  # not where there is none: racks keep the fingerprints that they had
+            self.inputs = inputs
+        for trait, of_all in (("hop_multiple", math.lcm), ("settle", max)):
+            value = of_all(*(getattr(e, trait) for e in labelled.values()), getattr(self, trait))
+            if value != getattr(self, trait):
+                setattr(self, trait, value)
         self.native = any(e.native for e in labelled.values())
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,31 @@ import numpy as np
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle
 
 
-def python_name(name: str, unit: str = "") -> str:
-    """A plugin's name for a parameter, and its unit, as one Python name: "Threshold" in dB is "threshold_db"."""
-    unit = "" if unit.startswith(":") else unit
-    return re.sub(r"[^a-z0-9]+", "_", f"{name} {unit}".lower()).strip("_")
+def python_names(labels: Sequence[str], units: Sequence[str], last: Collection[int] = ()) -> list[str]:
+    """Python names for the parameters of a plugin, which all differ: "Threshold" in dB is threshold_db.
+
+    Letters of all scripts are kept, in lower case. A name that comes again is numbered from 2 on (gain_db, gain_db_2),
+    and one without a letter or a digit is called by its index (parameter_1_db).
+
+    Args:
+        labels: what the plugin calls its parameters, by index.
+        units: of each; one that begins with a colon is none.
+        last: indices of the parameters that get their names after the others, such as those that are not used.
+    """
+    found: dict[str, int] = {}
+    for index in sorted(range(len(labels)), key=lambda index: index in last):
+        label = labels[index] if _python_name(labels[index]) else f"parameter {index}"
+        unit = "" if units[index].startswith(":") else units[index]
+        stem = _python_name(f"{label} {unit}")
+        names = itertools.chain([stem], (f"{stem}_{k}" for k in itertools.count(2)))
+        found[next(name for name in names if name not in found)] = index
+    return sorted(found, key=found.__getitem__)
+
+
+def _python_name(text: str) -> str:
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    # what an identifier may hold, which \w does not say: vowel signs of Indian scripts, for one, are not in it
+    return re.sub("_+", "_", "".join(c if f"a{c}".isidentifier() else "_" for c in text)).strip("_")
 
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:

@@ -76,7 +76,8 @@ class MultiplexedSPSA(Stochastic):
 
     Args:
         pairs: pairs of renders for each item of the batch.
-        block: samples per block; chosen among four lengths if not given. Blocks are used only if they beat SPSA.
+        block: samples per block, from which the next multiple that the effect can do is taken; chosen among four
+            lengths if not given. Blocks are used only if they beat SPSA.
         window: the loss's longest window, in samples.
         step: distance of each move, on the [0, 1] axis.
         generator: draws the signs, see `SPSA`; its state and the results of checks are part of `state_dict`.
@@ -174,7 +175,12 @@ class MultiplexedSPSA(Stochastic):
     def _fitting(self, call: Call) -> list[int]:
         most = call.audio.shape[-1] // 4
         either = automatable(call.effect)
-        return [k for k, way in enumerate(self._ways) if way.length <= most and (either or way.central)]
+        lengths = [self._length(call, way) for way in self._ways]
+        return [k for k, way in enumerate(self._ways) if lengths[k] <= most and (either or way.central)]
+
+    def _length(self, call: Call, way: Way) -> int:
+        """Samples per block: what the effect can do, from those of the way upwards."""
+        return -(-way.length // call.effect.hop_multiple) * call.effect.hop_multiple
 
     def _best(self, call: Call) -> Way | None:
         """The way with the least error, or None for plain SPSA; says so in `chosen` and `reason`."""
@@ -186,12 +192,13 @@ class MultiplexedSPSA(Stochastic):
             return None
         best = min(known, key=lambda k: self._errors[k])
         way, error = self._ways[best], self._errors[best]
+        length = self._length(call, way)
         kind = "blocks" if automatable(call.effect) else "segments"
         found = f"relative squared error {error:.2g}, against {self._plain_error:.2g} of SPSA"
         if not error <= _MARGIN * self._plain_error:
-            self.chosen, self.reason = "SPSA", f"{kind} of {way.length} samples have {found}"
+            self.chosen, self.reason = "SPSA", f"{kind} of {length} samples have {found}"
             return None
-        self.chosen = f"{kind} of {way.length} samples, {'central' if way.central else 'one-sided'}"
+        self.chosen = f"{kind} of {length} samples, {'central' if way.central else 'one-sided'}"
         self.reason = found
         return way
 
@@ -241,10 +248,10 @@ class MultiplexedSPSA(Stochastic):
 
     def _blocks(self, call: Call, way: Way, generator: torch.Generator, moves: list[list[Move]]) -> Plan:
         reach = reaches(call.effect.space, self.step)
-        return block_plan(call, way.length, self.pairs, way.central, reach, moves, generator)
+        return block_plan(call, self._length(call, way), self.pairs, way.central, reach, moves, generator)
 
     def _segments(self, call: Call, cotangent: Tensor, way: Way, generator: torch.Generator) -> Tensor:
-        parts, own = segments(call, cotangent, way.length)
+        parts, own = segments(call, cotangent, self._length(call, way))
         owners = np.repeat(np.arange(len(call.params)), len(parts.params) // max(1, len(call.params)))
         parts.failed[:] = call.failed[owners]
         grad = sum_segments(carry_out(self._plain.joint(parts, generator), parts, own), len(call.params))

@@ -39,7 +39,8 @@ class Subject:
 
     def __init__(self, effect: Effect, budget: float) -> None:
         self.effect, self.budget = effect, budget
-        self.notes: list[str] = []
+        inputs = " and ".join(effect.inputs)
+        self.notes = [f"its input {inputs} gets the audio itself"] if inputs else []
         self.began = began = time.perf_counter()
         effect.open()
         self.open_ms = 1e3 * (time.perf_counter() - began)
@@ -68,7 +69,8 @@ class Subject:
         blocks = [used.space.complete(settings)] * -(-x.shape[1] // piece)
         try:
             with np.errstate(all="ignore"):
-                y = np.asarray(used.process(RenderRequest(x, blocks, piece, RATE)), np.float32)
+                request = RenderRequest(x, blocks, piece, RATE, dict.fromkeys(used.inputs, x))
+                y = np.asarray(used.process(request), np.float32)
         except Exception as error:
             raise Unusable(f"it failed at {settings} ({' '.join(str(error).split())[:200]})") from error
         if y.shape != (used.output_channels(len(x)), x.shape[1]):

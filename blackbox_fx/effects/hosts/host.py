@@ -10,6 +10,15 @@ from typing import Any, final
 
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects.base import Effect
+from blackbox_fx.errors import EffectError
+
+
+class Several(EffectError):
+    """A file holds several effects; `addresses` name each."""
+
+    def __init__(self, text: str, addresses: Sequence[str]) -> None:
+        super().__init__(text)
+        self.addresses = tuple(addresses)
 
 
 @final

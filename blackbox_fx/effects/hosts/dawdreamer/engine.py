@@ -15,13 +15,14 @@ from blackbox_fx.audio import Audio, check_sample_rate
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.native import reseed, same_arithmetic
 from blackbox_fx.effects.request import RenderRequest, Settings
-from blackbox_fx.effects.texts import python_name
+from blackbox_fx.effects.texts import python_names
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Space
 
 _BLOCK = 512  # samples; the input is padded to whole blocks, since some plugins fail on others
 _RESETS = ("none", "graph", "reload")
 _KEPT = 4  # engines of one effect, each for a sample rate and a block size
+names = python_names
 
 
 def dawdreamer() -> Any:
@@ -33,18 +34,6 @@ def dawdreamer() -> Any:
         raise MissingHost(
             f"VST2, LV2 and Faust need dawdreamer ({error}); pip install 'blackbox_fx[dawdreamer]'."
         ) from error
-
-
-def names(labels: Sequence[str], units: Sequence[str]) -> list[str]:
-    """Python names that differ for labels that need not: what comes again is numbered from 2 on."""
-    found: list[str] = []
-    for k, (label, unit) in enumerate(zip(labels, units, strict=True)):
-        stem = python_name(label, unit) or f"parameter_{k}"
-        count = 1
-        while (name := stem if count == 1 else f"{stem}_{count}") in found:
-            count += 1
-        found.append(name)
-    return found
 
 
 class _Loaded(NamedTuple):

@@ -23,7 +23,11 @@ _DEADLINE = 10.0  # seconds that a library may take to load and to list its plug
 _FORMAT = 1
 _NAMED = 10  # labels in an error
 # names of audio inputs that listen to what another signal does
-_SIDE_CHAIN = re.compile(r"side.?chain", re.IGNORECASE)
+_SIDE_CHAIN = re.compile(
+    r"side.?chain|modulat(or|ing|ion)|\bmod\b|\bkey(ing)?\b|\bsc\b|\btrigger\b|\bcontrol\b|\bc\.?v\.?\b|\bduck(er|ing)?\b"
+    r"|\bdetector\b|\benvelope\b|\bexternal\b|\baux\b",
+    re.IGNORECASE,
+)
 
 
 @final
@@ -37,7 +41,7 @@ class Layout:
     @property
     def side(self) -> tuple[bool, ...]:
         """Which inputs are side chains; none if all are called so."""
-        found = tuple(bool(_SIDE_CHAIN.search(name)) for name in self.inputs)
+        found = tuple(bool(_SIDE_CHAIN.search(name.replace("_", " "))) for name in self.inputs)
         return found if not all(found) else (False,) * len(found)
 
     @property
@@ -53,6 +57,8 @@ class Layout:
         if max(self.main, len(self.outputs)) > 2:
             many = f"{self.main} audio inputs and {len(self.outputs)} outputs"
             return f"has {many}, where an effect has 1 or 2 of each; choose another plugin"
+        if sum(self.side) > 2:
+            return f"has {sum(self.side)} side-chain inputs, where an effect has 1 or 2; choose another plugin"
         return ""
 
 

@@ -4,71 +4,85 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
+from blackbox_fx.core import cache
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.host import Entry, Host
 from blackbox_fx.effects.hosts.ladspa import abi
 from blackbox_fx.effects.hosts.ladspa.catalogue import find, listed
 from blackbox_fx.effects.hosts.ladspa.ports import RATE, controls
-from blackbox_fx.effects.native import reseed, same_arithmetic
+from blackbox_fx.effects.native import may_be_slow, reseed, same_arithmetic
 from blackbox_fx.effects.request import RenderRequest, Settings
+from blackbox_fx.effects.settling import difference
 from blackbox_fx.errors import EffectError
-from blackbox_fx.space import Parameter, Space
+from blackbox_fx.space import Continuous, Parameter, Space
 
 # many plugins move their settings once a call, and some crash on long ones or are wrong on short ones
 _BLOCK = 512
+_FORMAT = 1
+_DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out whether it is ready at once
+_FAR, _HEARD = 0.8, 1e-3  # where ranges stand in [0, 1] while options are tried, and what is heard then
+_WRAPPER = b"DISTRHO"  # what every plugin made with DPF names
 # libraries may fill tables, or plan transforms, that their instances share
 _CREATION = threading.Lock()
 
 
 @final
 class _Instance:
-    """A plugin at work, from silence; a context, in which it is active.
+    """An instance of a plugin.
 
     Args:
         plugin: its descriptor.
         ports: its audio inputs and outputs.
-        controls: what all ports stand at first, by index; `self.controls` is what they stand at.
+        controls: what all ports stand at, by index, now and later.
         sample_rate: in Hz.
     """
 
     def __init__(
         self, plugin: Any, ports: tuple[list[int], list[int]], controls: NDArray[np.float32], sample_rate: float
     ) -> None:
-        self._plugin, self._ports, self._rate = plugin, ports, round(sample_rate)
-        self.controls = controls.copy()
+        self._plugin, rate = plugin, round(sample_rate)
+        self.controls = controls
         self._source, self._sink = (np.zeros((len(side), _BLOCK), np.float32) for side in ports)
-
-    def __enter__(self) -> Self:
-        of = self._plugin.contents
+        of = plugin.contents
         with _CREATION:
-            self._handle = of.instantiate(self._plugin, self._rate)
+            self._handle = of.instantiate(plugin, rate)
             if not self._handle:
-                raise EffectError(f"ladspa:{of.label.decode()} cannot run at {self._rate} Hz; choose another rate.")
+                raise EffectError(f"ladspa:{of.label.decode()} cannot run at {rate} Hz; choose another rate.")
             connect, first = of.connect_port, self.controls.ctypes.data
             for port in range(len(self.controls)):
                 connect(self._handle, port, first + port * self.controls.itemsize)
-            for side, buffers in zip(self._ports, (self._source, self._sink), strict=True):
+            for side, buffers in zip(ports, (self._source, self._sink), strict=True):
                 for port, buffer in zip(side, buffers, strict=True):
                     connect(self._handle, port, buffer.ctypes.data)
-            if of.activate:
-                of.activate(self._handle)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        of = self._plugin.contents
+    def activate(self) -> None:
+        """Brings it to its beginning."""
         with _CREATION:
-            if of.deactivate:
-                of.deactivate(self._handle)
-            of.cleanup(self._handle)
+            if self._plugin.contents.activate:
+                self._plugin.contents.activate(self._handle)
+
+    def deactivate(self) -> None:
+        """Ends what `activate` began."""
+        with _CREATION:
+            if self._plugin.contents.deactivate:
+                self._plugin.contents.deactivate(self._handle)
+
+    def free(self) -> None:
+        """Ends it, when it is not active."""
+        with _CREATION:
+            self._plugin.contents.cleanup(self._handle)
 
     def run(self, audio: Audio) -> Audio:
         """The next outputs, (output, time), for the next inputs, (input, time)."""
@@ -81,8 +95,32 @@ class _Instance:
             wet[:, start : start + count] = self._sink[:, :count]
         return wet
 
+    def pass_silence(self, samples: int) -> None:
+        """Runs it on silence, so that it takes over its controls."""
+        self.run(np.zeros((len(self._source), samples), np.float32))
+
 
 @final
+class _Library:
+    """A plugin in its library.
+
+    Attributes:
+        plugin: its descriptor.
+        passes_on: whether a wrapper passes on only those settings that changed, in the order of the ports.
+        ordered: at which positions of the options they are set before all else, by those positions.
+        kept: instances that are ready, by sample rate.
+    """
+
+    def __init__(self, plugin: Any, content: bytes) -> None:
+        self.plugin, self.passes_on = plugin, _WRAPPER in content
+        self.ordered: dict[tuple[float, ...], bool] = {}
+        self.kept: dict[float, list[_Instance]] = {}
+
+    def __del__(self) -> None:
+        for instance in itertools.chain(*self.kept.values()):
+            instance.free()
+
+
 class LADSPA(Effect):
     """A LADSPA plugin.
 
@@ -102,28 +140,40 @@ class LADSPA(Effect):
 
     Latency that a port reports is compensated, and a plugin that has some at its defaults is not automatable.
 
-    A plugin with one output renders each channel separately, fed to all of its inputs. One with two outputs and two
-    inputs gets mono audio on both, and its left output is returned. One with two outputs and one input gets the mean of
-    the channels.
-    Inputs called side chain get that mean, too. Plugins with more inputs or outputs are refused.
+    A plugin that is ready only a while after it was made is waited for; this is found in a process of its own, for
+    libraries that start threads or read a clock. Its instances are kept and activated again, if that makes renders
+    equal. Plugins made with DPF get their options (modes, switches) before all else where that changes the output.
+
+    A plugin with one input and one output renders each channel separately. One with two inputs gets mono audio on both,
+    and its left output is returned; if it has one output, stereo audio gets it on both channels. One with two outputs
+    and one input gets the mean of the channels. Plugins with more inputs or outputs are refused.
+
+    Inputs that are called side chain, key, modulator or the like are one further input, "sidechain". A single one gets
+    the mean of its channels, and two get left and right.
 
     Args:
         name: the label of an installed plugin, or "/path/file.so:label"; of a file that holds one, its path will do.
 
     Attributes:
         latency: samples that the plugin reports at 44.1 kHz and its defaults.
+        keeps: whether instances are kept for further renders.
+        excluded: reasons why control inputs are no parameters, by name.
 
     Raises:
         EffectError: no such file or label, no LADSPA library, or not an effect.
     """
 
     native = True
+    excluded: Mapping[str, str] = {}
+    sums: bool = False  # two inputs to one output
+    keeps: bool = False
 
     def __init__(self, name: str) -> None:
         path, self.label, self.layout = find(name)
         self.path = str(path)
         super().__init__(f"ladspa:{self.label}", Space())
-        with self.handle() as plugin:
+        with self.handle() as library:
+            plugin = library.plugin
             self.ports = (
                 list(abi.ports(plugin, abi.INPUT | abi.AUDIO)),
                 list(abi.ports(plugin, abi.OUTPUT | abi.AUDIO)),
@@ -131,31 +181,61 @@ class LADSPA(Effect):
             self.controls = controls(plugin)
             self.standing = np.zeros(plugin.contents.port_count, np.float32)
             meters = abi.ports(plugin, abi.OUTPUT | abi.CONTROL)
-        for control in self.controls.values():
-            if isinstance(control.kind, float):
-                self.standing[control.port] = control.kind
+        held = {name: (c.port, c.kind) for name, c in self.controls.items() if isinstance(c.kind, float)}
+        for port, number in held.values():
+            self.standing[port] = number
+        # what few plugins have is kept only there, since it is part of the fingerprint
+        if held:
+            self.excluded = {name: f"can stand nowhere but at {number:g}" for name, (_, number) in held.items()}
+        if any(self.layout.side):
+            self.inputs = ("sidechain",)
+        if self.layout.main == 2 and len(self.ports[1]) == 1:
+            self.sums = True
         self.space = Space({name: c.kind for name, c in self.controls.items() if isinstance(c.kind, Parameter)})
         self.latency_port = next((port for port, text in meters.items() if text.strip("_ ").lower() == "latency"), None)
+        self._learn()
         self.latency = 0 if self.latency_port is None else self._latency()
         self.automatable = not self.latency
 
     @property
     def channels(self) -> int:
         """Of the audio that goes through at once, 1 or 2."""
-        return len(self.ports[1])
+        return max(self.layout.main, len(self.ports[1]))
 
-    def open_handle(self) -> Any:
-        """The descriptor of the plugin."""
+    def _learn(self) -> None:
+        """Learns whether the plugin is ready at once, in a process of its own, and keeps it in the user's cache."""
+        content = self._content()
+        if not may_be_slow(content):
+            return
+        name = f"{self.path}:{self.label}"
+        key = {"format": _FORMAT, "name": name, "file": hashlib.blake2b(content).hexdigest()}
+        read = cache.load("ladspa-settling", key)
+        if read is None:
+            try:
+                read = isolation.call("blackbox_fx.effects.hosts.ladspa.reader", name, _DEADLINE)
+            except (isolation.Failed, isolation.Refused) as error:
+                raise EffectError(
+                    f"Cannot use {self.name} (it {error.args[-1].removeprefix('it ')}); check it."
+                ) from error
+            cache.save("ladspa-settling", key, read)
+        if read["settle"]:  # what few plugins have is kept only there, since it is part of the fingerprint
+            self.settle, self.keeps = read["settle"], read["keeps"]
+
+    def open_handle(self) -> _Library:
+        """The plugin in its library."""
         try:
             with same_arithmetic():
-                return abi.descriptors(self.path)[self.label]
+                return _Library(abi.descriptors(self.path)[self.label], self._content())
         except (OSError, KeyError) as error:
             raise EffectError(f"Cannot load {self.name} from {self.path} ({error}); check the file.") from error
 
     def version(self) -> bytes:
         """The library's own file."""
+        return hashlib.blake2b(self._content()).digest()
+
+    def _content(self) -> bytes:
         try:
-            return hashlib.blake2b(Path(self.path).read_bytes()).digest()
+            return Path(self.path).read_bytes()
         except OSError as error:
             raise EffectError(f"Cannot read {self.path} of {self.name} ({error.strerror}); check the file.") from error
 
@@ -170,32 +250,106 @@ class LADSPA(Effect):
 
     @contextlib.contextmanager
     def instance(self, settings: Settings, sample_rate: float) -> Iterator[_Instance]:
-        """A new instance of the plugin, active and at its beginning."""
-        with self.handle() as plugin:
-            instance = _Instance(plugin, self.ports, self.standing, sample_rate)
-        self._set(instance, settings, sample_rate)
-        reseed()
-        with same_arithmetic(), instance:
+        """An instance of the plugin, active and at its beginning."""
+        with self._instance(settings, sample_rate, self._is_ordered(settings, sample_rate)) as instance:
             yield instance
 
-    def _set(self, instance: _Instance, settings: Settings, sample_rate: float) -> None:
+    @contextlib.contextmanager
+    def _instance(self, settings: Settings, sample_rate: float, ordered: bool) -> Iterator[_Instance]:
+        instance = self._ready(settings, sample_rate)
+        reseed()
+        with same_arithmetic():
+            if ordered:
+                self._set_options(instance, settings, sample_rate)
+            self._set(instance.controls, settings, sample_rate)
+            instance.activate()
+            try:
+                yield instance
+            finally:
+                instance.deactivate()
+                with self.handle() as library:
+                    if self.keeps:
+                        library.kept.setdefault(sample_rate, []).append(instance)
+                    else:
+                        instance.free()
+
+    def _ready(self, settings: Settings, sample_rate: float) -> _Instance:
+        """An instance, not active: one that was kept, or a new one that was waited for."""
+        with self.handle() as library:
+            if self.keeps and library.kept.get(sample_rate):
+                return library.kept[sample_rate].pop()
+            plugin = library.plugin
+        with same_arithmetic():
+            standing = self.standing.copy()  # some read their controls when these are connected
+            self._set(standing, settings, sample_rate)
+            instance = _Instance(plugin, self.ports, standing, sample_rate)
+            if self.settle:
+                instance.activate()
+                instance.pass_silence(_BLOCK)
+                time.sleep(self.settle)
+                instance.deactivate()
+        return instance
+
+    def _is_ordered(self, settings: Settings, sample_rate: float) -> bool:
+        """Whether options are to be set first: they move what is set before them, as is heard far from it."""
+        ranged = {n: p for n, p in self.space.parameters.items() if isinstance(p, Continuous)}
+        options = {n: v for n, v in settings.items() if n not in ranged}
+        with self.handle() as library:
+            if not library.passes_on or all(v == self.defaults[n] for n, v in options.items()):
+                return False
+            known = (sample_rate, *map(float, options.values()))
+            if known not in library.ordered:
+                far = options | {n: p.decode(np.array([_FAR])) for n, p in ranged.items()}
+                one, other = (self._trial(far, sample_rate, ordered) for ordered in (False, True))
+                library.ordered[known] = difference(one, other) > _HEARD
+            return library.ordered[known]
+
+    def _trial(self, settings: Settings, sample_rate: float, ordered: bool) -> Audio:
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * _BLOCK))
+        with self._instance(settings, sample_rate, ordered) as instance:
+            return np.nan_to_num(instance.run(noise.astype(np.float32)))
+
+    def _set_options(self, instance: _Instance, settings: Settings, sample_rate: float) -> None:
+        """Passes on the options, with ranges elsewhere, so that these are passed on after them."""
+        first = dict(settings)
+        for name, p in self.space.parameters.items():
+            if isinstance(p, Continuous):
+                first[name] = p.decode((p.encode(settings[name]) + 0.5) % 1)
+        self._set(instance.controls, first, sample_rate)
+        instance.activate()
+        instance.pass_silence(1)
+        instance.deactivate()
+
+    def _set(self, controls: NDArray[np.float32], settings: Settings, sample_rate: float) -> None:
         for name, value in settings.items():
-            control = self.controls[name]
-            instance.controls[control.port] = control.native(value, sample_rate)
+            controls[self.controls[name].port] = self.controls[name].native(value, sample_rate)
 
     def process(self, request: RenderRequest) -> Audio:
         """Renders a request; see `Effect.process`."""
         audio, blocks, hop, sample_rate = request.audio, request.blocks, request.hop, request.sample_rate
-        inputs, outputs = self.ports
-        if len(outputs) == 1:
-            alike = (np.broadcast_to(row, (len(inputs), len(row))) for row in audio)
-            return np.concatenate([self._run(feed, blocks, hop, sample_rate) for feed in alike])
+        side = self._side(request)
+        if self.channels == 1:
+            feeds = [self._feed(row[None], side) for row in audio]
+            return np.concatenate([self._run(feed, blocks, hop, sample_rate) for feed in feeds])
         if len(audio) > 2:
             raise EffectError(f"{self.name} has 2 channels, got audio with {len(audio)}; render pairs of channels.")
-        middle = audio.mean(axis=0)
-        main = iter([audio[0], audio[-1]] if self.layout.main == 2 else [middle])
-        feed = np.stack([middle if side else next(main) for side in self.layout.side])
-        return self._run(feed, blocks, hop, sample_rate)[: len(audio)]
+        wet = self._run(self._feed(audio, side), blocks, hop, sample_rate)
+        return np.broadcast_to(wet, audio.shape) if self.sums else wet[: len(audio)]
+
+    def _side(self, request: RenderRequest) -> Sequence[Audio]:
+        """What the side-chain inputs hear, one (time,) each."""
+        count = sum(self.layout.side)
+        silence = np.zeros((1, request.audio.shape[1]), np.float32)
+        given = request.inputs.get("sidechain", silence)
+        if count == 2:
+            return [given[0], given[-1]]
+        return [given.mean(axis=0)] * count
+
+    def _feed(self, audio: Audio, side: Sequence[Audio]) -> Audio:
+        """What all inputs hear, (input, time)."""
+        main = iter([audio[0], audio[-1]] if self.layout.main == 2 else [audio.mean(axis=0)])
+        beside = iter(side)
+        return np.stack([next(beside if is_side else main) for is_side in self.layout.side])
 
     def _run(self, feed: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         """Outputs for inputs of the same length, lined up."""
@@ -207,8 +361,13 @@ class LADSPA(Effect):
         with self.instance(blocks[0], sample_rate) as instance:
             out = []
             for k, (settings, stop) in enumerate(zip(blocks, stops, strict=True)):
-                self._set(instance, settings, sample_rate)
+                self._set(instance.controls, settings, sample_rate)
                 out.append(instance.run(whole[:, k * hop : stop]))
+                if len(blocks) > 1 and self._reported(instance):
+                    raise EffectError(
+                        f"{self.name} has a latency of {self.latency} samples at its defaults and of "
+                        f"{self._reported(instance)} at settings of the clip; render these without hop."
+                    )
             latency = self._reported(instance)
             if latency > spare:
                 out.append(instance.run(np.zeros((len(feed), latency - spare), np.float32)))
@@ -220,11 +379,10 @@ def _entries() -> list[Entry]:
 
 
 def _bare(effect: LADSPA, audio: Audio, sample_rate: float) -> Callable[[], Any]:
-    inputs, outputs = effect.ports
-    feed = np.tile(audio, (2, 1))[: len(inputs)]
+    feed = np.tile(audio, (2, 1))[: len(effect.ports[0])]
 
     def run() -> None:
-        for _ in range(2 if len(outputs) == 1 else 1):
+        for _ in range(2 if effect.channels == 1 else 1):
             with effect.instance(effect.defaults, sample_rate) as instance:
                 instance.run(feed)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import re
 from typing import Any, final
@@ -11,6 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_fx.effects.hosts.ladspa import abi
+from blackbox_fx.effects.texts import python_names
 from blackbox_fx.space import Continuous, Integer, Parameter, Toggle, Value
 
 RATE = 44_100.0  # in Hz; where ranges that a plugin gives as parts of the sample rate are shown
@@ -47,24 +47,26 @@ class Control:
 
 
 def controls(plugin: Any) -> dict[str, Control]:
-    """The control inputs of a plugin by Python name, in order; numbered where a name repeats."""
-    found: dict[str, Control] = {}
+    """The control inputs of a plugin by Python name, in order; those that can stand nowhere else are named last."""
+    found: list[Control] = []
+    labels: list[tuple[str, str]] = []
     for port, text in abi.ports(plugin, abi.INPUT | abi.CONTROL).items():
         hint = plugin.contents.port_hints[port]
-        stem, unit = _name(text)
+        label, unit = _label(text)
         parts = None
         if hint.hint & abi.SAMPLE_RATE:
-            stem, unit = (stem, unit) if unit else (f"{stem}_hz", "Hz")
+            unit = unit or "Hz"
             low = hint.low if hint.hint & abi.BOUNDED_BELOW else -math.inf
             parts = low, hint.high if hint.hint & abi.BOUNDED_ABOVE else math.inf
-        names = itertools.chain([stem], (f"{stem}_{k}" for k in itertools.count(2)))
-        name = next(n for n in names if n not in found)
-        found[name] = Control(port, _parameter(hint, unit), parts)
-    return found
+        labels.append((label, unit))
+        found.append(Control(port, _parameter(hint, unit), parts))
+    held = [k for k, control in enumerate(found) if isinstance(control.kind, float)]
+    names = python_names([label for label, _ in labels], [unit for _, unit in labels], held)
+    return dict(zip(names, found, strict=True))
 
 
-def _name(port: str) -> tuple[str, str]:
-    """Python name and unit: "Decay [ms]" is decay_ms. Brackets that explain numbers, as in (0=off), are left out."""
+def _label(port: str) -> tuple[str, str]:
+    """Label and unit: "Decay [ms]" is Decay in ms. Brackets that explain numbers, as in (0=off), are left out."""
     unit = ""
 
     def bracket(match: re.Match[str]) -> str:
@@ -75,8 +77,7 @@ def _name(port: str) -> tuple[str, str]:
             return ""
         return "" if re.search("[=:]", text) else match[0]
 
-    stem = re.sub(r"[(\[]([^)\]]*)[)\]]", bracket, port)
-    return re.sub(r"[^a-z0-9]+", "_", f"{stem} {unit}".lower()).strip("_") or "parameter", unit
+    return re.sub(r"[(\[]([^)\]]*)[)\]]", bracket, port), unit
 
 
 def _decimal(number: float) -> float:

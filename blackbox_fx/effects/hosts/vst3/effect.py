@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import dataclasses
+import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -17,18 +21,21 @@ from blackbox_fx.audio import Audio
 from blackbox_fx.core import cache, files, paths
 from blackbox_fx.effects import overrides
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.effects.hosts.host import Entry, Host, entries_of_files
-from blackbox_fx.effects.hosts.vst3 import reader, state
-from blackbox_fx.effects.native import reseed, same_arithmetic, say_reload
+from blackbox_fx.effects.hosts.host import Entry, Host, Several, entries_of_files
+from blackbox_fx.effects.hosts.vst3 import hosting, reader, state
+from blackbox_fx.effects.native import may_be_slow, reseed, same_arithmetic, say_reload
 from blackbox_fx.effects.request import RenderRequest, Settings
-from blackbox_fx.effects.texts import parameter_from_texts, python_name, raw_value
+from blackbox_fx.effects.texts import parameter_from_texts, python_names, raw_value
 from blackbox_fx.errors import DataError, EffectError, did_you_mean
-from blackbox_fx.space import Space
+from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
 
+_log = logging.getLogger("blackbox_fx")
 ENDINGS = (".vst3", ".component")  # the latter are AudioUnits, which only macOS has
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured, or given a state
-_TOLD = {"channels", "latency", "reset", "automatable", "parameters"}
-_FORMAT = 1
+_RARE = ("hop_multiple", "settle", "patient", "first")
+_TOLD = {"channels", "latency", "reset", "automatable", "hop_multiple", "settle", "patient", "first", "parameters"}
+_FORMAT = 2
+_LIBRARIES = ("", ".so", ".dll", ".dylib", ".vst3", ".bin")
 _LOADS = 8  # of a plugin whose host reports another reset than was measured
 
 
@@ -51,20 +58,31 @@ def installed() -> list[Path]:
     return sorted(p for folder in folders for ending in ENDINGS for p in folder.glob(f"**/*{ending}"))
 
 
-def _find(path: str | os.PathLike[str]) -> Path:
-    given = Path(path).expanduser()
-    if given.exists():
-        return given.resolve()
-    if given.parent == Path():
-        for folder in search_path():
-            for candidate in (folder / given, *(folder / f"{given}{ending}" for ending in ENDINGS)):
-                if candidate.exists():
-                    return candidate
+def _find(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """The file, and the name of one of the plugins in it where one is given behind a colon."""
+    file, colon, name = str(path).rpartition(":")
+    if found := _file(str(path)):
+        return found, None
+    if colon and name and (found := _file(file)):
+        return found, name
+    given = Path(path)
     where = ", ".join(map(str, search_path()))
     question = did_you_mean(given.stem, [found.stem for found in installed()])
     raise EffectError(
         f"No such VST3 plugin: {path}{question}; give its path, or its name if it is installed in {where}."
     )
+
+
+def _file(name: str) -> Path | None:
+    given = Path(name).expanduser()
+    if given.exists():
+        return given.resolve()
+    if given.parent == Path() and name:
+        for folder in search_path():
+            for candidate in (folder / given, *(folder / f"{given}{ending}" for ending in ENDINGS)):
+                if candidate.exists():
+                    return candidate
+    return None
 
 
 @final
@@ -79,49 +97,57 @@ class VST3(Effect):
 
     Settings reach the plugin only while it processes, so each render first processes one block of silence, and then
     resets the plugin. If audio survives the reset, the plugin is loaded again for each render, on the main thread.
-    Reported latency is compensated. Settings may change during a clip, and act on their own block of output.
+    Parameters that move others (a mode, a style) are set before them, each time. A plugin that is ready only a while
+    after it was loaded is waited for.
+
+    Reported latency is compensated. Settings may change during a clip, and act on their own block of output, unless the
+    plugin has parameters that move others, or its latency changes with them. Where it takes changes at whole blocks
+    only, they come at multiples of 512 samples.
 
     A mono plugin renders each channel separately. A stereo plugin gets mono audio on both channels, and its left output
     is returned.
 
     Args:
-        path: the .vst3 file or folder, or the name of an installed one.
+        path: the .vst3 file or folder, or the name of an installed one; with ":name" behind it, the plugin of this name
+            in a file that holds several.
         parameters: a TOML file that overrides parameters, see `load`.
 
     Attributes:
-        latency: samples that the plugin reports at 44.1 kHz and its defaults.
+        latency: samples that the plugin reports at 44.1 kHz and its defaults; the latency at the settings of a render
+            is what is compensated.
+        first: indices of the parameters that are set before all others.
         reset: done before each render: "host" or "reload".
         excluded: reasons why parameters are excluded, by name.
 
     Raises:
         EffectError: no such file, not a plugin, one that crashes or hangs, no audio input, or more channels than the
-            plugin has.
+            plugin has; `Several`, if the file holds several and none is named.
     """
 
     native = True
+    plugin: str | None = None  # its name, in a file that holds several
+    first: Sequence[int] = ()
+    patient: bool = False  # settles after each change of settings, too
     states = tuple(state.KINDS)
 
     def __init__(self, path: str | os.PathLike[str], parameters: str | os.PathLike[str] | None = None) -> None:
-        self.path = str(_find(path))
+        found, plugin = _find(path)
+        self.path = str(found)
         kind = "au" if self.path.endswith(".component") else "vst3"
-        super().__init__(f"{kind}:{Path(self.path).name}", Space())
+        super().__init__(":".join([kind, found.name, *([plugin] if plugin else [])]), Space())
+        self._keep(plugin=plugin)
         tables = {} if parameters is None else overrides.read(parameters)
         read = self._read()
         self.channels: int = read["channels"]
         self.latency: int = read["latency"]
         self.reset: str = read["reset"]
         self.automatable = read["automatable"]
+        self._keep(**{name: read[name] for name in _RARE})
         if self.reset == "reload":
             say_reload(self.name)
         if not self.channels:
             raise EffectError(f"{self.name} takes neither mono nor stereo audio; it cannot be used as an effect.")
-        index: dict[str, int] = {}
-        known: dict[str, overrides.Reported] = {}
-        for p in sorted(read["parameters"], key=lambda p: bool(p["why"])):  # names go to those that are used first
-            name = python_name(p["name"], p["label"])
-            if name not in known:
-                control = parameter_from_texts(_recalled(p["texts"]), p["steps"], p["raw"], p["label"])
-                index[name], known[name] = p["index"], overrides.Reported(control, control, p["why"])
+        index, known = _named(read["parameters"])
         if parameters is not None:
             known = overrides.apply(parameters, tables, known)
         self.excluded = {name: t.why for name, t in known.items() if t.why}
@@ -131,6 +157,10 @@ class VST3(Effect):
         self.ranges = {n: known[n].control for n in used}
         self.space = Space({n: known[n].offered for n in used})
 
+    def _keep(self, **traits: Any) -> None:
+        """Keeps what few plugins have only where they do, since it is part of the fingerprint."""
+        vars(self).update({name: value for name, value in traits.items() if value and value != getattr(VST3, name)})
+
     def _read(self) -> dict[str, Any]:
         try:
             self.digest = files.digest(Path(self.path))
@@ -138,23 +168,56 @@ class VST3(Effect):
             key = {"format": _FORMAT, "path": self.path, "files": self.digest, "host": version("pedalboard")}
         except OSError as error:
             raise EffectError(f"Cannot read {self.path} ({error.strerror}); check the file.") from error
+        key |= {"name": self.plugin} if self.plugin else {}
         read = cache.load("vst3", key)
-        if not isinstance(read, dict) or not read.keys() >= _TOLD:
-            try:
-                read = isolation.call(reader.__name__, {"path": self.path}, _DEADLINE)
-            except isolation.Failed as error:
-                raise self._unusable(f"it {error}") from error
-            except isolation.Refused as error:
-                raise self._unusable(error.args[1]) from error
+        if not isinstance(read, dict) or not (read.keys() >= _TOLD or "names" in read):
+            read = self._examined()
             cache.save("vst3", key, read)
+        if "names" in read:
+            raise self._several(read["names"])
         return read
 
+    def _examined(self) -> dict[str, Any]:
+        question = {"path": self.path, "name": self.plugin, "slow": self._may_be_slow(), "gentle": False}
+        try:
+            try:
+                return isolation.call(reader.__name__, question, _DEADLINE)
+            except isolation.Failed as error:
+                # some plugins end at one position of an option, and can be used at the others
+                read = isolation.call(reader.__name__, question | {"gentle": True}, _DEADLINE)
+                _log.warning("%s %s at some setting; narrow its parameters, or exclude one.", self.name, error)
+                return read
+        except isolation.Failed as error:
+            raise self._unusable(f"it {error}") from error
+        except isolation.Refused as error:
+            raise self._unusable(error.args[1]) from error
+
+    def _may_be_slow(self) -> bool:
+        path = Path(self.path)
+        found = [path] if path.is_file() else [p for p in path.rglob("*") if p.suffix in _LIBRARIES and p.is_file()]
+        return any(may_be_slow(p.read_bytes()) for p in found)
+
+    def _several(self, names: Sequence[str]) -> Several:
+        file = self.path if Path(self.path).parent not in search_path() else Path(self.path).stem
+        addresses = [f"vst3:{file}:{name}" for name in names]
+        if self.plugin:
+            question = did_you_mean(self.plugin, names)
+            return Several(
+                f"{self.path} has no plugin {self.plugin!r}{question}; it has {', '.join(names)}.", addresses
+            )
+        return Several(f"{self.path} holds the plugins {', '.join(names)}; name one, as {addresses[0]}.", addresses)
+
     def _unusable(self, reason: str) -> EffectError:
+        if found := re.search(r"expects (\d+) input channels? and (\d+) output", reason):
+            return EffectError(
+                f"{self.name} has {found[1]} inputs and {found[2]} outputs, which pedalboard cannot host; load its "
+                "VST2, LV2 or LADSPA build instead, as vst2:, lv2: or ladspa:."
+            )
         return EffectError(f"Cannot load {self.path} as a VST3 plugin ({reason}); check the file.")
 
-    def open_handle(self) -> list[Any]:
+    def open_handle(self) -> list[_Loaded]:
         """At most one plugin, which stands at its beginning."""
-        return [self.load_plugin()]
+        return [_Loaded(self.load_plugin())]
 
     def load_plugin(self) -> Any:
         """A new plugin of the host, from the file that was read before."""
@@ -162,11 +225,11 @@ class VST3(Effect):
             raise EffectError(f"{self.path} has changed on disk since it was loaded; load it again.")
         try:
             with same_arithmetic():
-                plugin = reader.load(self.path)
+                plugin = hosting.load(self.path, self.plugin)
                 for _ in range(_LOADS):
                     if self.reset == "reload" or not _reloads(plugin):
                         break
-                    plugin = reader.load(self.path)
+                    plugin = hosting.load(self.path, self.plugin)
         except Exception as error:
             reason = " ".join(str(error).split())
             if "main thread" in reason:
@@ -184,9 +247,8 @@ class VST3(Effect):
 
     def write_state(self, ending: str, settings: Settings) -> bytes:
         """The plugin's own state; see `Effect.write_state`."""
-        raws = [(self.index[name], raw_value(self.ranges[name], value)) for name, value in settings.items()]
         try:
-            answer = self._ask_state({"ending": ending, "raws": raws})
+            answer = self._ask_state({"ending": ending, "raws": list(self._raws(settings).items())})
         except (isolation.Failed, isolation.Refused) as error:
             raise EffectError(f"{self.name} gives no {ending} (it {error.args[-1]}); write .json.") from error
         return base64.b64decode(answer["content"])
@@ -203,7 +265,13 @@ class VST3(Effect):
         return answer["values"], max(0.0, answer["difference"] - 4 * answer["noise"])
 
     def _ask_state(self, question: dict[str, Any]) -> dict[str, Any]:
-        return isolation.call(state.__name__, question | {"path": self.path, "channels": self.channels}, _DEADLINE)
+        told = {"path": self.path, "name": self.plugin, "channels": self.channels, "manners": self._manners}
+        return isolation.call(state.__name__, question | told, _DEADLINE)
+
+    @property
+    def _manners(self) -> hosting.Manners:
+        steps = [(self.index[n], _positions(p)) for n, p in self.ranges.items()] if self.first else []
+        return hosting.Manners(self.first, steps, self.settle, self.patient)
 
     def process(self, request: RenderRequest) -> Audio:
         """Renders a request; see `Effect.process`."""
@@ -218,19 +286,76 @@ class VST3(Effect):
     def _run(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         with self.handle() as loaded:
             reseed()
-            plugin = loaded.pop() if loaded else self.load_plugin()
-            self._set(plugin, blocks[0])
-            if self.reset == "host" and not _reloads(plugin):
-                reader.flush(plugin, len(audio), sample_rate)
-                plugin.reset()
-                loaded.append(plugin)
-            return reader.stream(plugin, audio, hop, sample_rate, lambda k: self._set(plugin, blocks[k]) if k else None)
+            try:
+                return self._stream(loaded, audio, blocks, hop, sample_rate)
+            except hosting.LatencyMoved as moved:
+                then, now = moved.args
+                if len(blocks) == 1:  # one that was just loaded may tell it only now
+                    with contextlib.suppress(hosting.LatencyMoved):
+                        return self._stream(loaded, audio, blocks, hop, sample_rate, now)
+                raise EffectError(
+                    f"{self.name} has a latency of {then} samples in one block of the clip and of {now} in another; "
+                    "hold the parameter that changes it, or render without hop."
+                ) from moved
 
-    def _set(self, plugin: Any, settings: Settings) -> None:
-        # asked for again each time: some plugins are reloaded by a reset, and their old parameter objects then crash
-        native = plugin._parameters
-        for name, value in settings.items():
-            native[self.index[name]].raw_value = raw_value(self.ranges[name], value)
+    def _stream(
+        self,
+        loaded: list[_Loaded],
+        audio: Audio,
+        blocks: Sequence[Settings],
+        hop: int,
+        sample_rate: float,
+        latency: int | None = None,
+    ) -> Audio:
+        ready = loaded.pop() if loaded else _Loaded(self.load_plugin())
+        plugin, resets = ready.plugin, self.reset == "host" and not _reloads(ready.plugin)
+        if self.settle and ready.rate != sample_rate:  # what it prepares may depend on the rate
+            hosting.flush(plugin, len(audio), sample_rate)
+            hosting.wait(self.settle)
+            ready.rate = sample_rate
+        hosting.begin(plugin, self._raws(blocks[0]), len(audio), sample_rate, self._manners, resets)
+        if resets:
+            loaded.append(ready)
+
+        def change(k: int) -> None:
+            if k:
+                hosting.set_raws(plugin, self._raws(blocks[k]))
+
+        return hosting.stream(plugin, audio, hop, sample_rate, change, latency)
+
+    def _raws(self, settings: Settings) -> dict[int, float]:
+        return {self.index[name]: raw_value(self.ranges[name], value) for name, value in settings.items()}
+
+
+@dataclasses.dataclass
+class _Loaded:
+    """A plugin, and the sample rate in Hz at which it was waited for."""
+
+    plugin: Any
+    rate: float | None = None
+
+
+def _positions(p: Parameter) -> int:
+    """How many a parameter has; 0 for a range."""
+    if isinstance(p, Choice):
+        return len(p.options)
+    if isinstance(p, Toggle):
+        return 2
+    if isinstance(p, Integer):
+        return p.high - p.low + 1
+    return round((p.high - p.low) / p.step) + 1 if isinstance(p, Continuous) and p.step else 0
+
+
+def _named(listed: Sequence[dict[str, Any]]) -> tuple[dict[str, int], dict[str, overrides.Reported]]:
+    """Indices and kinds of parameters that were read, by name; those that are used come first."""
+    excluded = [k for k, p in enumerate(listed) if p["why"]]
+    names = python_names([p["name"] for p in listed], [p["label"] for p in listed], excluded)
+    index: dict[str, int] = {}
+    known: dict[str, overrides.Reported] = {}
+    for name, p in sorted(zip(names, listed, strict=True), key=lambda named: bool(named[1]["why"])):
+        control = parameter_from_texts(_recalled(p["texts"]), p["steps"], p["raw"], p["label"])
+        index[name], known[name] = p["index"], overrides.Reported(control, control, p["why"])
+    return index, known
 
 
 def _recalled(texts: Sequence[str]) -> Any:
@@ -251,7 +376,7 @@ def _entries() -> list[Entry]:
 def _bare(effect: VST3, audio: Audio, sample_rate: float) -> Callable[[], Any]:
     plugin = effect.load_plugin()
     parts = [audio] if effect.channels == 2 else [audio[:1], audio[1:]]
-    return lambda: [plugin.process(x, sample_rate, buffer_size=reader.BLOCK, reset=True) for x in parts]
+    return lambda: [plugin.process(x, sample_rate, buffer_size=hosting.BLOCK, reset=True) for x in parts]
 
 
 HOST = Host(

@@ -8,93 +8,39 @@ from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blackbox_fx import isolation
+from blackbox_fx.effects.hosts.vst3.hosting import (
+    BLOCK,
+    RATE,
+    Array,
+    LatencyMoved,
+    Manners,
+    apply,
+    begin,
+    clip,
+    flush,
+    is_stepped,
+    load,
+    names_in,
+    set_raws,
+    stream,
+    wait,
+)
+from blackbox_fx.effects.native import threads
+from blackbox_fx.effects.settling import difference, settling
 
-Array = NDArray[np.float32]
 Row = list[float]  # raw values of the parameters that are not the host's
-# some plugins return dry audio or crash on other block sizes, so the input is padded to whole blocks of this many
-BLOCK = 512
-RATE = 44100
 BASES = 8  # random settings at which a parameter in doubt is tried
 _SHORT, _LONG = 8, 36  # blocks of a clip
-_EQUAL, _ACTS, _NEAR = 1e-6, 1e-5, 1e-3  # relative to the largest sample
+_EQUAL, _ACTS, _NEAR, _FOLLOWS = 1e-6, 1e-5, 1e-3, 5e-3  # relative to the largest sample
+_POSITIONS = 64  # most of a parameter that are tried
+_MOVE = 1e-6  # of a range, which changes the output by next to nothing
+_EVEN, _ODD = 2 * BLOCK, 441  # samples between such moves
 # what hosts and wrappers add to the plugin's own parameters
 HOST_PARAMETERS = ("Buffer Size", "Sample Rate", "Latency", "Current Program")
 # names that a meter may have; some plugins report that their meters can be automated
 _METER = re.compile(r"reduction|meter|\boutput\b|\bvu\b|\brms\b", re.IGNORECASE)
-
-
-@contextlib.contextmanager
-def fast_loading() -> Any:
-    """Keeps pedalboard from asking 1001 texts of every parameter on load: up to 80 seconds, where 5 texts will do."""
-    from pedalboard import _pedalboard
-
-    mixin = getattr(_pedalboard, "_PythonExternalPluginMixin", None)
-    name = "__set_initial_parameter_values__"
-    if mixin is None or not hasattr(mixin, name):
-        yield
-        return
-    original = getattr(mixin, name)
-    setattr(mixin, name, lambda plugin, parameter_values=None: None)
-    try:
-        yield
-    finally:
-        setattr(mixin, name, original)
-
-
-def load(path: str) -> Any:
-    """A new instance; raises what pedalboard does."""
-    import pedalboard
-
-    kind = "AudioUnitPlugin" if path.endswith(".component") else "VST3Plugin"
-    with fast_loading():
-        return getattr(pedalboard, kind)(path)
-
-
-def stream(plugin: Any, audio: Array, hop: int, sample_rate: float, change: Callable[[int], None]) -> Array:
-    """A plugin's output, (channel, time), from its present state, without its latency.
-
-    Args:
-        plugin: just loaded, or just reset.
-        audio: (channel, time).
-        hop: samples of output between changes of the settings.
-        sample_rate: in Hz.
-        change: called with k before the input that gives output block k. Blocks of input are shifted by the latency, so
-            that each setting governs its own block of output.
-    """
-    length = audio.shape[1]
-    latency = plugin.reported_latency_samples
-    fed = -(-(length + latency) // BLOCK) * BLOCK
-    padded = np.empty((len(audio), fed), np.float32)
-    padded[:, :length], padded[:, length:] = audio, 0
-    out, start = [], 0
-    for k, stop in enumerate([*range(hop + latency, length + latency, hop), fed]):
-        change(k)
-        out.append(plugin.process(padded[:, start:stop], sample_rate, buffer_size=BLOCK, reset=False))
-        start = stop
-    wet = np.concatenate(out, axis=1) if len(out) > 1 else out[0]
-    # after a reset, the host itself drops as many samples as there is latency
-    skip = max(0, wet.shape[1] - (fed - latency))
-    return wet[:, skip : skip + length]
-
-
-def flush(plugin: Any, channels: int, sample_rate: float) -> None:
-    """Applies settings: a plugin takes them only while it processes."""
-    plugin.process(np.zeros((channels, BLOCK), np.float32), sample_rate, buffer_size=BLOCK, reset=False)
-
-
-def clip(channels: int, blocks: int) -> Array:
-    """Loud, tonal and transient: the first half alike in both channels, the second not."""
-    n = blocks * BLOCK
-    t = np.arange(n) / RATE
-    rng = np.random.default_rng(0)
-    tones = np.stack([sum(np.sin(2 * np.pi * f * t + c) for f in (83, 331, 1250, 5100)) for c in range(channels)])
-    beat = np.exp(-((t * 13) % 1) * 6)
-    x = 0.2 * tones * (0.25 + beat) + 0.05 * rng.standard_normal((channels, n))
-    x[:, : n // 2] = x[0, : n // 2]
-    return x.astype(np.float32)
 
 
 def _channels(plugin: Any) -> int:
@@ -114,19 +60,24 @@ def _moved(row: Row, k: int) -> Row:
     return [(v + 0.5) % 1 if j == k else v for j, v in enumerate(row)]
 
 
-def _difference(a: Array, b: Array) -> float:
-    """Largest difference, relative to the largest sample if that is above 1."""
-    return float(np.abs(a - b).max()) / max(1.0, float(np.abs(a).max()))
-
-
 @final
 class _Bench:
-    """A plugin under examination, rendered at raw settings of its own parameters, as `VST3` does."""
+    """A plugin under examination, rendered at raw settings of its own parameters, as `VST3` does.
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self.make = make
+    Args:
+        make: gives a new instance.
+        settle: seconds that one needs after it was loaded.
+        patient: whether it needs them after it was set, too.
+        gentle: whether parameters that may move others are tried at one position only.
+    """
+
+    def __init__(
+        self, make: Callable[[], Any], settle: float = 0.0, patient: bool = False, gentle: bool = False
+    ) -> None:
+        self._make, self._settle, self._patient, self._gentle = make, settle, patient, gentle
         self.plugin = make()
         self.channels = _channels(self.plugin)
+        wait(settle)
         self.parameters = [
             {
                 "index": k,
@@ -140,10 +91,17 @@ class _Bench:
             for k, native in enumerate(self.plugin._parameters)
         ]
         natives = self.plugin._parameters
+        self.steps = [(k, native.num_steps) for k, native in enumerate(natives)]
+        self.first: list[int] = []
+        self._seen: list[int] = []  # those whose values were seen to move others
         self._doubted = {k for k, p in enumerate(natives) if not p.is_automatable or _METER.search(p.name)}
         # pedalboard found that audio survives a reset, so it reloads the plugin, which loses the settings
         self.reset = "reload" if self.plugin._reload_type.name == "PersistsAudioOnReset" else "host"
-        self.audio = clip(self.channels, _SHORT)
+        self.audio = clip(max(1, self.channels), _SHORT)
+
+    @property
+    def manners(self) -> Manners:
+        return Manners(self.first, self.steps, self._settle, self._patient)
 
     @property
     def own(self) -> list[dict[str, Any]]:
@@ -156,50 +114,173 @@ class _Bench:
         return [k for k, p in enumerate(self.own) if p["index"] in self._doubted]
 
     @property
+    def sure(self) -> list[int]:
+        """Indices into `own` of the others."""
+        return [k for k, p in enumerate(self.own) if p["index"] not in self._doubted]
+
+    @property
     def defaults(self) -> Row:
         return [p["raw"] for p in self.own]
+
+    def random(self, seed: int) -> Row:
+        return np.random.default_rng(seed).random(len(self.own)).tolist()
 
     def raws(self) -> Row:
         native = self.plugin._parameters
         return [float(native[p["index"]].raw_value) for p in self.own]
 
-    def set(self, row: Row) -> None:
-        native = self.plugin._parameters
-        for p, now, value in zip(self.own, self.raws(), row, strict=True):
-            if now != value:
-                native[p["index"]].raw_value = value
-
-    def render(self, row: Row, hop: int = 0) -> Array:
-        if self.reset == "reload":
-            self.plugin = self.make()
-            self.set(row)
-        else:
-            self.set(row)
+    def renew(self) -> None:
+        """Takes a new instance, which is ready."""
+        self.plugin = self._make()
+        if self._settle:
             flush(self.plugin, self.channels, RATE)
+            wait(self._settle)
+
+    def _given(self, row: Row) -> dict[int, float]:
+        """What is set for a row, by index; a meter only if it stands elsewhere."""
+        now = self.raws()
+        return {
+            p["index"]: value
+            for p, then, value in zip(self.own, now, row, strict=True)
+            if then != value or p["index"] not in self._doubted
+        }
+
+    def begin(self, row: Row, reset: bool = True) -> None:
+        begin(self.plugin, self._given(row), self.channels, RATE, self.manners, reset)
+
+    def apply(self, row: Row) -> None:
+        apply(self.plugin, self._given(row), self.channels, RATE, self.manners)
+
+    def view(self) -> Array:
+        """The output of the plugin as it is."""
+        if self.reset == "host":
             self.plugin.reset()
-        wet = stream(self.plugin, self.audio, hop or self.audio.shape[1], RATE, lambda k: None)
+        return self._stream(0, lambda k: None)
+
+    def _stream(self, hop: int, change: Callable[[int], None], latency: int | None = None) -> Array:
+        wet = stream(self.plugin, self.audio, hop or self.audio.shape[1], RATE, change, latency)
         return np.nan_to_num(wet, nan=0.0, posinf=1e9, neginf=-1e9)
 
-    def strays(self, row: Row, k: int) -> bool:
-        """Whether a parameter other than k, and no meter, differs from its value in `row`."""
-        raws = enumerate(zip(self.raws(), row, strict=True))
-        return any(abs(now - then) > 1e-6 for j, (now, then) in raws if j != k and j not in self.doubts)
+    def render(self, row: Row, hop: int = 0, move: float = 0.0) -> Array:
+        """The output; with `move`, the parameters that have a range go by it and back from one hop to the next."""
+        if self.reset == "reload":
+            self.renew()
+        self.begin(row, self.reset == "host")
+        ranged = [k for k in self.sure if not is_stepped(self.own[k]["steps"])]
+        away = {self.own[k]["index"]: row[k] + (move if row[k] < 0.5 else -move) for k in ranged}
+        back = {self.own[k]["index"]: row[k] for k in ranged}
+
+        def change(k: int) -> None:
+            if k and move:
+                set_raws(self.plugin, away if k % 2 else back)
+
+        try:
+            return self._stream(hop, change)
+        except LatencyMoved as moved:  # a plugin that was just loaded may tell it only now
+            if self.reset == "reload":
+                self.renew()
+            self.begin(row, self.reset == "host")
+            return self._stream(0, lambda k: None, moved.args[1])
+
+    def positions(self, k: int) -> list[float]:
+        """Where a parameter is tried: all positions, or as many as are allowed; both ends of a range."""
+        if self._gentle:
+            return [(self.own[k]["raw"] + 0.5) % 1]
+        steps = self.own[k]["steps"]
+        count = min(steps, _POSITIONS) if is_stepped(steps) else 2
+        return [round(j * (steps - 1) / (count - 1)) / (steps - 1) for j in range(count)] if count > 2 else [0.0, 1.0]
+
+    def go_through(self, k: int, row: Row) -> bool:
+        """Takes a parameter to all positions and back; whether another one, and no meter, moves meanwhile."""
+        for raw in self.positions(k):
+            set_raws(self.plugin, {self.own[k]["index"]: raw})
+            flush(self.plugin, self.channels, RATE)
+            now = enumerate(zip(self.raws(), row, strict=True))
+            if any(abs(this - then) > 1e-6 for j, (this, then) in now if j != k and j not in self.doubts):
+                return True
+        set_raws(self.plugin, {self.own[k]["index"]: row[k]})
+        flush(self.plugin, self.channels, RATE)
+        return False
+
+    def find_first(self) -> None:
+        """Finds the parameters that visibly move others."""
+        row = self.defaults if self._gentle else self.random(2)
+        for _ in range(2):  # what moves others may have moved them since they were set
+            self.apply(row)
+        row = self.raws()
+        for k in self.sure:
+            if self.go_through(k, row):
+                self.first.append(self.own[k]["index"])
+                self._seen.append(self.own[k]["index"])
+                self.renew()
+                self.apply(row)
+
+    def find_more_first(self, row: Row, base: Array, report: Callable[[Any], None]) -> None:
+        """Finds those that do so unseen: a way through their positions changes the output, `base` at `row`."""
+        if self.reset == "reload" or self._gentle:
+            return
+        rest = [k for k in self.sure if self.own[k]["index"] not in self.first]
+
+        def changed_by(some: list[int], base: Array) -> bool:
+            self.apply(row)
+            for k in some:
+                self.go_through(k, row)
+            report("gone through")
+            return difference(base, self.render(row)) > _NEAR
+
+        if not changed_by(rest, base) or difference(self.render(row), self.render(row)) > _NEAR:
+            return
+        for k in rest:
+            self.renew()
+            if changed_by([k], self.render(row)):
+                self.first.append(self.own[k]["index"])
+        self.renew()
+
+    def exclude_first(self, report: Callable[[Any], None]) -> None:
+        """Excludes those whose effect does not repeat although they are set first, or that only move others."""
+        for index in list(self.first):
+            k = next(k for k, p in enumerate(self.own) if p["index"] == index)
+            if why := self._fault_of_first(k):
+                self.own[k]["why"] = why
+                self.first.remove(index)
+                self.renew()
+            report("tried what moves others")
+
+    def _fault_of_first(self, k: int) -> str:
+        row = self.defaults if self._gentle else self.random(3)
+        rows = [row, *([raw if j == k else v for j, v in enumerate(row)] for raw in self.positions(k))]
+        once = [self.render(r) for r in rows]
+        twice = [self.render(r) for r in reversed(rows)][::-1]
+        if max(map(difference, once, twice)) > _NEAR:
+            return "moves others, and the same settings then do not give the same output"
+        idle = max(difference(once[0], other) for other in once) <= _ACTS
+        return "only moves others" if idle and self.own[k]["index"] in self._seen else ""
 
     def try_reset(self, other: Row) -> tuple[bool, Array, Array]:
         """Chooses the reset.
 
         Returns:
-            Whether settings may change during a clip, and the renders at the defaults and at `other`.
+            Whether a clip may be rendered in pieces, and the renders at the defaults and at `other`.
         """
-        first, last, again = self.render(self.defaults), self.render(other), self.render(self.defaults, 2 * BLOCK)
-        if self.reset == "host" and _difference(first, again) > _EQUAL < _difference(first, self.render(self.defaults)):
+        first, last, again = self.render(self.defaults), self.render(other), self.render(self.defaults, _EVEN)
+        if self.reset == "host" and difference(first, again) > _EQUAL < difference(first, self.render(self.defaults)):
             self.reset = "reload"
             return self.try_reset(other)
-        return _difference(first, again) <= _NEAR, first, last
+        return difference(first, again) <= _NEAR, first, last
+
+    def hop_multiple(self, whole: Array) -> int:
+        """At multiples of how many samples settings may change; 0 if nowhere.
+
+        There, settings that move by next to nothing from hop to hop give nearly the output at the defaults, `whole`.
+        """
+        for hop, multiple in ((_ODD, 1), (_EVEN, BLOCK)):
+            if difference(whole, self.render(self.defaults, hop, _MOVE)) <= _FOLLOWS:
+                return multiple
+        return 0
 
     def active(self, first: Array, report: Callable[[Any], None]) -> set[int]:
         """The doubtful parameters that change the output at the defaults, which gave `first`, or at random settings."""
-        found = {k for k in self.doubts if _difference(first, self.render(_moved(self.defaults, k))) > _ACTS}
+        found = {k for k in self.doubts if difference(first, self.render(_moved(self.defaults, k))) > _ACTS}
         self.audio = clip(self.channels, _LONG)
         for row in np.random.default_rng(1).random((BASES, len(self.own))).tolist():
             remaining = [k for k in self.doubts if k not in found]
@@ -207,73 +288,131 @@ class _Bench:
                 break
             report(f"{len(remaining)} parameters in doubt")
             base = self.render(row)
-            least = _ACTS + 4 * _difference(base, self.render(row))
-            found |= {k for k in remaining if _difference(base, self.render(_moved(row, k))) > least}
+            least = _ACTS + 4 * difference(base, self.render(row))
+            found |= {k for k in remaining if difference(base, self.render(_moved(row, k))) > least}
         self.audio = clip(self.channels, _SHORT)
         return found
 
-    def choose_reset_and_exclude_idle(self, report: Callable[[Any], None]) -> bool:
-        """Chooses the reset, and excludes parameters that change nothing; whether settings may change during a clip."""
+    def choose_reset_and_exclude_idle(self, report: Callable[[Any], None]) -> tuple[bool, Array]:
+        """Chooses the reset, and excludes parameters that change nothing.
+
+        Returns:
+            Whether a clip may be rendered in pieces, and the render at the defaults.
+        """
         # some plugins take long to set and to reset, so a single doubtful parameter is tried together with the reset
         alone = self.doubts[0] if len(self.doubts) == 1 else None
-        other = np.random.default_rng(0).random(len(self.own)).tolist()
+        other = self.random(0)
         if alone is not None:
             other = _moved(self.defaults, alone)
-        automatable, first, last = self.try_reset(other)
+        known = self.reset
+        pieces, first, last = self.try_reset(other)
         report("reset")
-        acts = alone is not None and _difference(first, last) > _ACTS
+        self.find_first()
+        if self.first:  # what they moved may have looked like something that a reset leaves
+            self.reset = known
+            pieces, first, last = self.try_reset(other)
+        self.find_more_first(other, last, report)
+        acts = alone is not None and difference(first, last) > _ACTS
         active = {alone} if acts else self.active(first, report)
         for p in [self.own[k] for k in self.doubts if k not in active]:
             p["why"] = f"changes nothing at {BASES} random settings"
-        return automatable
-
-    def moves_others(self, k: int) -> bool:
-        row = self.raws()
-        self.set(_moved(row, k))
-        flush(self.plugin, self.channels, RATE)
-        found = self.strays(row, k)
-        self.set(row)
-        return found
+        self.exclude_first(report)
+        return pieces, first
 
     def remembers(self, k: int) -> bool:
         """Whether moving a parameter and setting it back changes the output of a plugin that otherwise repeats."""
         first, again = self.render(self.defaults), self.render(self.defaults)
         self.render(_moved(self.defaults, k))
-        return _difference(first, again) <= _EQUAL < _NEAR < _difference(first, self.render(self.defaults))
+        return difference(first, again) <= _EQUAL < _NEAR < difference(first, self.render(self.defaults))
 
 
-def examine(make: Callable[[], Any], report: Callable[[Any], None]) -> dict[str, Any]:
+@final
+class _Ages:
+    """New instances of a plugin, rendered at some age: some are ready only a while after they were loaded or set."""
+
+    def __init__(self, bench: _Bench, report: Callable[[Any], None]) -> None:
+        self._bench, self._report = bench, report
+        self._row = [0.25 + value / 2 for value in bench.random(4)]
+
+    def _at(self, age: float) -> Array:
+        self._bench.renew()
+        self._bench.apply(self._row)
+        wait(age)
+        self._report(f"{age:g} s old")
+        return self._bench.view()
+
+    def settle(self) -> float:
+        """See `settling`."""
+        return settling(self._at)
+
+    def is_patient(self, settle: float) -> bool:
+        """Whether a plugin that is ready takes over settings only a while after it got them."""
+        self._bench.renew()
+        flush(self._bench.plugin, self._bench.channels, RATE)
+        wait(settle)
+        self._bench.apply(self._row)
+        young = self._bench.view()
+        wait(settle)
+        return self._bench.reset == "host" and difference(young, self._bench.view()) > _NEAR
+
+
+def examine(
+    make: Callable[[], Any], report: Callable[[Any], None], slow: bool = False, gentle: bool = False
+) -> dict[str, Any]:
     """Channels, latency, reset and parameters of a plugin.
 
     Args:
         make: gives a new instance of it.
         report: called now and then with a word on the progress.
+        slow: whether it may be ready only a while after it was loaded.
+        gentle: whether options are tried at one other position only, since it does not survive all of them.
 
     Returns:
         "channels" (0 if it takes neither 1 nor 2), "latency" in samples, "reset" ("host" if the host's reset removes
         all earlier audio, else "reload": only a new instance is free of it), "automatable" (settings may change during
-        a clip), and "parameters": index, name, label, steps, raw (the default), texts, and why it is excluded.
+        a clip), "hop_multiple" (samples, at whose multiples they may), "settle" (seconds until it is ready), "patient"
+        (whether it needs them after each change of settings, too), "first" (indices of parameters that move others) and
+        "parameters": index, name, label, steps, raw (the default), texts, and why it is excluded.
     """
-    bench = _Bench(make)
+    bench = _Bench(make, gentle=gentle)
+    settle, patient = 0.0, False
+    if slow and bench.channels:
+        ages = _Ages(bench, report)
+        settle = ages.settle()
+        patient = settle > 0 and ages.is_patient(settle)
+        bench = _Bench(make, settle, patient, gentle)
     answer: dict[str, Any] = {"channels": bench.channels, "latency": 0, "reset": "host", "automatable": False}
-    answer["parameters"] = bench.parameters
+    answer |= {"parameters": bench.parameters, "settle": settle, "patient": patient, "first": [], "hop_multiple": 0}
     if not bench.channels:
         return answer
     report("loaded")
-    for p in [p for k, p in enumerate(bench.own) if k not in bench.doubts and bench.moves_others(k)]:
-        p["why"] = "moves others"
-        bench.plugin = make()
-    answer["automatable"] = bench.choose_reset_and_exclude_idle(report)
-    answer["reset"], answer["latency"] = bench.reset, bench.plugin.reported_latency_samples
+    pieces, whole = bench.choose_reset_and_exclude_idle(report)
+    if pieces and not bench.first and not patient:
+        answer["hop_multiple"] = bench.hop_multiple(whole)
+    answer["automatable"] = answer["hop_multiple"] > 0
+    answer["reset"], answer["latency"], answer["first"] = (
+        bench.reset,
+        bench.plugin.reported_latency_samples,
+        bench.first,
+    )
     report("tried")
     if not answer["automatable"]:
-        for p in [p for k, p in enumerate(bench.own) if bench.remembers(k)]:
+        for p in [p for k, p in enumerate(bench.own) if p["index"] not in bench.first and bench.remembers(k)]:
             p["why"] = "is remembered after it was set back"
     return answer
 
 
 def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str, Any]:
-    return examine(lambda: load(question["path"]), report)
+    path, name, before = question["path"], question["name"], threads()
+    try:
+        ready = [load(path, name)]
+    except (ImportError, ValueError):
+        names = names_in(path)
+        if name in names or (name is None and len(names) < 2):
+            raise
+        return {"names": names}
+    slow = question["slow"] or threads() > before
+    return examine(lambda: ready.pop() if ready else load(path, name), report, slow, question["gentle"])
 
 
 if __name__ == "__main__":

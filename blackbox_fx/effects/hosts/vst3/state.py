@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from blackbox_fx import isolation
-from blackbox_fx.effects.hosts.vst3 import reader
+from blackbox_fx.effects.hosts.vst3 import hosting
 from blackbox_fx.effects.native import reseed
 from blackbox_fx.effects.texts import raw_value
 from blackbox_fx.space import Choice, Continuous, Parameter, Space, Value
@@ -36,21 +36,23 @@ def value_at(parameter: Parameter, raw: float) -> Value:
 def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str, Any]:
     """Writes the state at given raw values, or reads one; see `VST3`."""
     kind, channels = KINDS[question["ending"]], question["channels"]
+    manners = hosting.Manners(*question["manners"])
 
     def plugin_at(prepare: Callable[[Any], None]) -> Any:
         reseed()
-        plugin = reader.load(question["path"])
+        plugin = hosting.load(question["path"], question["name"])
+        if manners.settle:
+            hosting.flush(plugin, channels, hosting.RATE)
+            hosting.wait(manners.settle)
         prepare(plugin)
-        reader.flush(plugin, channels, reader.RATE)  # until then the state is the one before
         report("loaded")
         return plugin
 
-    def set_raws(plugin: Any, raws: list[tuple[int, float]]) -> None:
-        for index, raw in raws:
-            plugin._parameters[index].raw_value = raw
+    def set_raws(plugin: Any, raws: Mapping[int, float]) -> None:
+        hosting.apply(plugin, raws, channels, hosting.RATE, manners)
 
     if "content" not in question:
-        plugin = plugin_at(lambda plugin: set_raws(plugin, question["raws"]))
+        plugin = plugin_at(lambda plugin: set_raws(plugin, dict(question["raws"])))
         return {"content": base64.b64encode(bytes(getattr(plugin, kind))).decode()}
 
     content = base64.b64decode(question["content"])
@@ -61,14 +63,15 @@ def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str,
             theirs = content[_CLASS].decode(errors="replace")
             raise ValueError(f"it is a preset of another plugin, class {theirs} instead of {own.decode()}")
         setattr(plugin, kind, content)
+        hosting.flush(plugin, channels, hosting.RATE)  # until then the state is the one before
 
     plugin = plugin_at(restore)
     values = {n: value_at(p, float(plugin._parameters[index[n]].raw_value)) for n, p in ranges.items()}
-    raws = [(index[n], raw_value(p, values[n])) for n, p in ranges.items()]
-    audio = reader.clip(channels, _BLOCKS)
+    raws = {index[n]: raw_value(p, values[n]) for n, p in ranges.items()}
+    audio = hosting.clip(channels, _BLOCKS)
 
     def wet(plugin: Any) -> Any:
-        found = reader.stream(plugin, audio, audio.shape[1], reader.RATE, lambda k: None)
+        found = hosting.stream(plugin, audio, audio.shape[1], hosting.RATE, lambda k: None)
         report("rendered")
         return np.nan_to_num(found, nan=0.0, posinf=1e9, neginf=-1e9)
 

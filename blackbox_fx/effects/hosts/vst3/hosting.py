@@ -1,0 +1,193 @@
+"""A VST3 plugin at work in pedalboard: how it is loaded, set and run."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+# some plugins return dry audio or crash on other block sizes, so the input is padded to whole blocks of this many
+BLOCK = 512
+RATE = 44100
+
+
+class LatencyMoved(Exception):
+    """The plugin reports another latency than before, in samples: before and now."""
+
+
+class Manners(NamedTuple):
+    """What a plugin needs before it renders.
+
+    Args:
+        first: indices of parameters that move others, in the order in which they are set before these.
+        steps: index of each parameter, and how many positions it has.
+        settle: seconds that it needs after it was loaded.
+        patient: whether it needs them after it was set, too.
+    """
+
+    first: Sequence[int] = ()
+    steps: Sequence[tuple[int, int]] = ()
+    settle: float = 0.0
+    patient: bool = False
+
+
+@contextlib.contextmanager
+def fast_loading() -> Any:
+    """Keeps pedalboard from asking 1001 texts of every parameter on load: up to 80 seconds, where 5 texts will do."""
+    from pedalboard import _pedalboard
+
+    mixin = getattr(_pedalboard, "_PythonExternalPluginMixin", None)
+    name = "__set_initial_parameter_values__"
+    if mixin is None or not hasattr(mixin, name):
+        yield
+        return
+    original = getattr(mixin, name)
+    setattr(mixin, name, lambda plugin, parameter_values=None: None)
+    try:
+        yield
+    finally:
+        setattr(mixin, name, original)
+
+
+def load(path: str, name: str | None = None) -> Any:
+    """A new instance, of the plugin of this name where the file holds several; raises what pedalboard does."""
+    import pedalboard
+
+    kind = "AudioUnitPlugin" if path.endswith(".component") else "VST3Plugin"
+    with fast_loading():
+        return getattr(pedalboard, kind)(path, plugin_name=name)
+
+
+def names_in(path: str) -> list[str]:
+    """The names of the plugins that a file holds."""
+    import pedalboard
+
+    kind = "AudioUnitPlugin" if path.endswith(".component") else "VST3Plugin"
+    return list(getattr(pedalboard, kind).get_plugin_names_for_file(path))
+
+
+def stream(
+    plugin: Any,
+    audio: Array,
+    hop: int,
+    sample_rate: float,
+    change: Callable[[int], None],
+    latency: int | None = None,
+) -> Array:
+    """A plugin's output, (channel, time), from its present state, without its latency.
+
+    Args:
+        plugin: just loaded, or just reset.
+        audio: (channel, time).
+        hop: samples of output between changes of the settings.
+        sample_rate: in Hz.
+        change: called with k before the input that gives output block k. Blocks of input are shifted by the latency, so
+            that each setting governs its own block of output.
+        latency: in samples, where it is known better than the plugin knows before its first block.
+
+    Raises:
+        LatencyMoved: the latency is another after some block.
+    """
+    length = audio.shape[1]
+    latency = int(plugin.reported_latency_samples) if latency is None else latency
+    fed = -(-(length + latency) // BLOCK) * BLOCK
+    padded = np.empty((len(audio), fed), np.float32)
+    padded[:, :length], padded[:, length:] = audio, 0
+    out, start = [], 0
+    for k, stop in enumerate([*range(hop + latency, length + latency, hop), fed]):
+        change(k)
+        out.append(plugin.process(padded[:, start:stop], sample_rate, buffer_size=BLOCK, reset=False))
+        if plugin.reported_latency_samples != latency:
+            raise LatencyMoved(latency, plugin.reported_latency_samples)
+        start = stop
+    wet = np.concatenate(out, axis=1) if len(out) > 1 else out[0]
+    # after a reset, the host itself drops as many samples as there is latency
+    skip = max(0, wet.shape[1] - (fed - latency))
+    return wet[:, skip : skip + length]
+
+
+def flush(plugin: Any, channels: int, sample_rate: float) -> None:
+    """Applies settings: a plugin takes them only while it processes."""
+    plugin.process(np.zeros((channels, BLOCK), np.float32), sample_rate, buffer_size=BLOCK, reset=False)
+
+
+def set_raws(plugin: Any, raws: Mapping[int, float]) -> None:
+    """Sets parameters by index; they take effect while the plugin processes."""
+    # asked for again each time: some plugins are reloaded by a reset, and their old parameter objects then crash
+    native = plugin._parameters
+    for index, raw in raws.items():
+        native[index].raw_value = raw
+
+
+def apply(plugin: Any, raws: Mapping[int, float], channels: int, sample_rate: float, manners: Manners) -> None:
+    """Sets parameters and lets them take effect, by blocks of silence; the plugin is to be reset after that.
+
+    Parameters that move others come first. What they may have moved is then moved away and back, since wrappers pass on
+    only what differs from what they passed on before.
+    """
+
+    def settle_at(raws: Mapping[int, float]) -> None:
+        if raws:
+            set_raws(plugin, raws)
+            flush(plugin, channels, sample_rate)
+
+    steps = dict(manners.steps)
+    for index in manners.first:
+        settle_at({index: _away(raws[index], steps[index])})
+        settle_at({index: raws[index]})
+    if manners.first:
+        others = {index: raw for index, raw in raws.items() if index not in manners.first}
+        settle_at({index: _away(raw, steps[index]) for index, raw in others.items()})
+        settle_at(others)
+    else:
+        set_raws(plugin, raws)
+        flush(plugin, channels, sample_rate)
+    if manners.patient:
+        wait(manners.settle)
+        flush(plugin, channels, sample_rate)
+
+
+def begin(
+    plugin: Any, raws: Mapping[int, float], channels: int, sample_rate: float, manners: Manners, reset: bool
+) -> None:
+    """Brings a plugin to the beginning of a render at these settings; without `reset`, one that was just loaded."""
+    if reset or manners.first or manners.patient:
+        apply(plugin, raws, channels, sample_rate, manners)
+    else:
+        set_raws(plugin, raws)
+    if reset:
+        plugin.reset()
+
+
+def wait(seconds: float) -> None:
+    """Sleeps, if there is anything to wait for."""
+    if seconds:
+        time.sleep(seconds)
+
+
+def is_stepped(steps: int) -> bool:
+    """Whether a parameter has a number of positions, rather than a range."""
+    return 2 <= steps <= 1000
+
+
+def _away(raw: float, steps: int) -> float:
+    """Another position near to this one."""
+    step = 1 / (steps - 1) if is_stepped(steps) else 1 / 64
+    return raw + step if raw + step <= 1 else raw - step
+
+
+def clip(channels: int, blocks: int) -> Array:
+    """Loud, tonal and transient: the first half alike in both channels, the second not."""
+    n = blocks * BLOCK
+    t = np.arange(n) / RATE
+    rng = np.random.default_rng(0)
+    tones = np.stack([sum(np.sin(2 * np.pi * f * t + c) for f in (83, 331, 1250, 5100)) for c in range(channels)])
+    beat = np.exp(-((t * 13) % 1) * 6)
+    x = 0.2 * tones * (0.25 + beat) + 0.05 * rng.standard_normal((channels, n))
+    x[:, : n // 2] = x[0, : n // 2]
+    return x.astype(np.float32)
