@@ -1,6 +1,7 @@
 """The checker: it passes what is right, and fails what is wrong, one promise at a time."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from blackbox_fx import check_effect
 from blackbox_fx.effects import function, load
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.profiling.check import CHECKS, table
-from blackbox_fx.space import Continuous, Space
+from blackbox_fx.space import Choice, Continuous, Space
+from tests.cases import RATE
+
+DRAWN = itertools.cycle((1, 1.5))
 
 # what is known of those that do not honour everything
 KNOWN = {
@@ -28,13 +32,25 @@ def test_every_effect_honours_what_it_promises(request, effect):
     assert len(report.checks) == len(CHECKS) == len(table(report.checks))
 
 
+SPACES = {
+    "every option": {"gain": Continuous(0.1, 2, 1), "style": Choice(("a", "b", "c"), "a")},
+    "meters and triggers": {"gain": Continuous(0.1, 2, 1), "gain_reduction_db": Continuous(0, 60, 0, "dB")},
+    "units": {"gain": Continuous(0.1, 2, 1), "cutoff": Continuous(0, 0.5, 0.1)},
+}
+
+
 class Wrong(Effect):
     """An effect that breaks one promise."""
 
     def __init__(self, promise):
-        super().__init__("wrong", Space({"gain": Continuous(0.1, 2, 1)}))
+        super().__init__("wrong", Space(SPACES.get(promise, {"gain": Continuous(0.1, 2, 1)})))
         self.promise = promise
-        self.automatable = promise in ("cut or whole", "changes during a clip")
+        self.automatable = promise in ("cut or whole", "changes during a clip", "odd blocks")
+        self.native = promise == "ready at once"
+        self.excluded = {"bypass": ""} if promise == "names" else {}
+        self.inputs = ("key",) if promise == "further inputs" else ()
+        self.latency = 5 if promise == "lines up" else 0
+        self.style, self.made = "a", time.monotonic()
         self.state = 0.0
         self.count = itertools.count(1) if promise in ("repeats", "threads") else None
 
@@ -61,7 +77,28 @@ class Wrong(Effect):
             return wet * np.inf
         if self.promise == "mono and stereo" and len(wet) == 1:
             return wet[[0, 0]]
-        return self.change(self.remember(wet, request), request)
+        return self.misbehave(self.change(self.remember(wet, request), request), request)
+
+    def misbehave(self, wet, request):
+        """Does what plugins do without a word."""
+        if self.promise == "every option":
+            before, self.style = self.style, request.settings["style"]
+            return wet * (2 if "c" in (before, self.style) and before != self.style else 1)
+        if self.promise == "ready at once":
+            return wet * (2 if time.monotonic() - self.made > 0.3 else 1)
+        if self.promise == "lines up":
+            return np.roll(wet, 700, axis=1)
+        if self.promise == "both channels":
+            return wet[:1].repeat(len(wet), axis=0)
+        if self.promise == "tail" and wet.shape[1] > 5 * RATE:
+            return -wet
+        if self.promise == "further inputs":
+            return wet * (1 + np.abs(request.inputs["key"]).max() if request.inputs["key"].any() else next(DRAWN))
+        return wet
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self.made = time.monotonic()
 
     def refuse(self, request):
         """Raises for one length, or for one sample rate."""
@@ -87,6 +124,8 @@ class Wrong(Effect):
         """Takes settings that change during a clip wrongly."""
         if self.promise == "cut or whole" and len(request.blocks) > 1:
             wet[:, request.hop] += 0.1
+        if self.promise == "odd blocks" and request.hop % 2:
+            wet[:, request.hop - 1 :: request.hop] *= 0.5
         if self.promise == "changes during a clip" and len({b["gain"] for b in request.blocks}) > 1:
             wet[:, 0] += 0.1
         return wet

@@ -222,8 +222,9 @@ def _tail(t: Trial) -> Outcome:
     """Whether the output with its tail begins with the output without."""
     clip = t.audio[:, :_CLIP]
     plain, long = t.render(t.a, clip), t.effect.render(clip, t.a, RATE, tail=True)
-    passed, value, allowed = same(difference(plain, long[:, :_CLIP]))
-    return passed, f"{value}, and {(long.shape[1] - _CLIP) / RATE:.2g} s more", allowed
+    length = plain.shape[1]
+    passed, value, allowed = same(difference(plain, long[:, :length]))
+    return passed, f"{value}, and {(long.shape[1] - length) / RATE:.2g} s more", allowed
 
 
 def _inputs(t: Trial) -> Outcome:

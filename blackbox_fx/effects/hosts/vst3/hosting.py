@@ -98,10 +98,13 @@ def stream(
     fed = -(-(length + latency) // BLOCK) * BLOCK
     padded = np.empty((len(audio), fed), np.float32)
     padded[:, :length], padded[:, length:] = audio, 0
+    stops = [*range(hop + latency, length + latency, hop), fed]
+    # the host prepares the plugin again, which resets it, when a block is longer than the first
+    size = min(BLOCK, stops[0])
     out, start = [], 0
-    for k, stop in enumerate([*range(hop + latency, length + latency, hop), fed]):
+    for k, stop in enumerate(stops):
         change(k)
-        out.append(plugin.process(padded[:, start:stop], sample_rate, buffer_size=BLOCK, reset=False))
+        out.append(plugin.process(padded[:, start:stop], sample_rate, buffer_size=size, reset=False))
         if plugin.reported_latency_samples != latency:
             raise LatencyMoved(latency, plugin.reported_latency_samples)
         start = stop
