@@ -21,7 +21,7 @@ KNOWN = {
     "twin:gain_pan": {"mono and stereo"},  # always two channels out
     # where memory lies is heard in it, about -85 dB
     "vst3:ZamTube": {"repeats", "used equals fresh", "A after B is A", "silence after loud", "cut or whole"}
-    | {"changes during a clip", "threads"},
+    | {"changes during a clip", "threads", "ready at once", "every option", "odd blocks", "tail"},
 }
 
 

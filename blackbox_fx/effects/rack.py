@@ -52,14 +52,17 @@ class Rack(Effect):
         self._members = labelled
         # a member that cannot change during a clip says so itself, when its own settings are asked to
         self.automatable = any(e.automatable for e in labelled.values())
-        # traits that are part of the fingerprint are kept only where they are unusual
-        if inputs := tuple(f"{m}.{name}" for m, e in labelled.items() for name in e.inputs):
+        self.native = any(e.native for e in labelled.values())
+        self._take_over(labelled)
+
+    def _take_over(self, members: Mapping[str, Effect]) -> None:
+        """Traits of the members, which are kept only where they are unusual, since they are part of the fingerprint."""
+        if inputs := tuple(f"{label}.{name}" for label, e in members.items() for name in e.inputs):
             self.inputs = inputs
         for trait, of_all in (("hop_multiple", math.lcm), ("settle", max)):
-            value = of_all(*(getattr(e, trait) for e in labelled.values()), getattr(self, trait))
+            value = of_all(*(getattr(e, trait) for e in members.values()), getattr(self, trait))
             if value != getattr(self, trait):
                 setattr(self, trait, value)
-        self.native = any(e.native for e in labelled.values())
 
     @property
     def members(self) -> Mapping[str, Effect]:
