@@ -19,7 +19,8 @@ class _Examined(Plugin):
 
 
 def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str, Any]:
-    return _Examined(question["name"], question["target"], question["reset"], question["rate"]).found
+    named = {key: question[key] for key in ("name", "target", "reset", "tempo", "bundle")}
+    return _Examined(**named, sample_rate=question["rate"]).found
 
 
 if __name__ == "__main__":

@@ -41,8 +41,10 @@ class VST2(Plugin):
         reset: what is done before each render, see `DawDreamer`; measured on loading if not given.
         sample_rate: in Hz, at which it is opened; others are opened when they are needed, on the main thread.
         parameters: a TOML file that says otherwise of parameters, see `load`.
+        tempo: in beats per minute, see `load`.
 
     Raises:
+        ParameterError: a reset or a tempo that is not allowed.
         EffectError: no such file, not a plugin, one that crashes or hangs, or no audio through it.
         MissingHost: dawdreamer is not installed.
     """
@@ -53,9 +55,10 @@ class VST2(Plugin):
         reset: str | None = None,
         sample_rate: float = 44100,
         parameters: str | os.PathLike[str] | None = None,
+        tempo: float | None = None,
     ) -> None:
         found = self._find(path)
-        super().__init__(f"vst2:{plugin_name(found)}", str(found), reset, sample_rate, parameters)
+        super().__init__(f"vst2:{plugin_name(found)}", str(found), reset, sample_rate, parameters, tempo)
 
     def _learn(self, choose: bool) -> None:
         self.learn_isolated(choose)
