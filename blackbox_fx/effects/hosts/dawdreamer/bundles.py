@@ -74,6 +74,11 @@ class Port:
     points: dict[str, float]
     side: bool
 
+    @property
+    def tells_latency(self) -> bool:
+        """Whether it is the output that tells the latency."""
+        return "lv2:reportsLatency" in self.properties or self.designation == "lv2:latency"
+
     def is_a(self, *kinds: str) -> bool:
         """Whether it is of all these kinds, such as "Input" and "Control"."""
         return self.kinds >= {f"lv2:{kind}Port" for kind in kinds}

@@ -109,14 +109,16 @@ class DawDreamer(Effect, abc.ABC):
         layout: its channels.
         latency: samples that it reports at its defaults and `sample_rate`; each render is compensated by its own.
         tempo: in beats per minute, which the host tells it; None leaves that to the host (120).
-        prelude: whether silence goes through before each render, since settings, or the latency that they make, are not
-            in effect at once.
-        settle: seconds that are waited after loading, and `pause` after settings, for those that answer late.
+        late: the largest latency that was seen, in samples, of a plugin that tells it only after its settings were in
+            use; 0 for those that tell it at once.
+        settle: seconds that are waited after loading; 0 for nearly all.
+        pause: seconds that are waited after settings; 0 for nearly all.
     """
 
     native = True
     tempo: float | None = None
     reborn = False  # whether connecting makes a new plugin
+    flushed = False  # whether settings act only after some audio
 
     def __init__(self, name: str, reset: str | None, sample_rate: float) -> None:
         if reset is not None and reset not in RESETS:
@@ -125,8 +127,7 @@ class DawDreamer(Effect, abc.ABC):
         self.sample_rate = check_sample_rate(sample_rate)
         self.reset = reset or "none"
         self.layout = Layout(0, 0, ())
-        self.latency = 0
-        self.prelude = False
+        self.latency = self.late = 0
         self.settle = self.pause = 0.0
         self._learn(reset is None)
         self.inputs = ("sidechain",) if self.layout.side else ()
@@ -274,7 +275,7 @@ class DawDreamer(Effect, abc.ABC):
                 self._load(engines, sample_rate, block)
             elif self.reset == "graph":
                 engines[key].connect()
-            return self.run_on(engines[key], feed, blocks, hop, sample_rate, block)
+            return self.run_on(engines[key], feed, blocks, hop, sample_rate, block, self.late)
 
     @final
     def run_on(
@@ -285,20 +286,45 @@ class DawDreamer(Effect, abc.ABC):
         hop: int,
         sample_rate: float,
         block: int = BLOCK,
+        spare: int = 0,
     ) -> Audio:
-        """The first two outputs of a processor that stands at its beginning, lined up with the inputs."""
+        """The first two outputs of a processor that stands at its beginning, lined up with the inputs.
+
+        Args:
+            loaded: the processor.
+            feed: (inputs, time).
+            blocks: settings for each `hop` samples.
+            hop: samples; any number for a single block.
+            sample_rate: in Hz.
+            block: samples that the engine takes at once.
+            spare: samples of latency to be ready for, before the processor tells more.
+        """
         loaded.wait(self.settle)
         latency, length = self._begin(loaded, blocks, hop, sample_rate), feed.shape[1]
-        total = -(-(length + latency) // block) * block
+        spare = max(latency, spare)
+        total = -(-(length + spare) // block) * block
         padded = np.zeros((len(feed), total), np.float32)
         padded[:, :length] = feed
-        return np.array(loaded.run(padded, sample_rate)[:2, latency : latency + length])
+        wet = loaded.run(padded, sample_rate)
+        if self.late and self.reset == "reload":
+            wet, latency = np.array(wet), self._told(loaded)
+            if latency > spare:
+                again = self.load_one(sample_rate, block)
+                return self.run_on(again, feed, blocks, hop, sample_rate, block, latency)
+        return np.array(wet[:2, latency : latency + length])
+
+    def _told(self, loaded: Loaded) -> int:
+        """The latency of a processor that was in use and is not used again, in samples."""
+        if not loaded.reborn:
+            loaded.connect()
+        return self.latency_of(loaded.processor)
 
     def _begin(self, loaded: Loaded, blocks: Sequence[Settings], hop: int, sample_rate: float) -> int:
         """Sets a processor that stands at its beginning; its latency at these settings, in samples."""
         # settings made before the graph are lost in LV2; latency is known only after it in VST2
         self.set(loaded.processor, blocks, hop)
-        if self.prelude:
+        # silence changes nothing for those that need not be loaded again
+        if self.flushed or self.pause or (self.late and self.reset != "reload"):
             self.pass_silence(loaded, sample_rate)
             if self.pause:
                 time.sleep(self.pause)

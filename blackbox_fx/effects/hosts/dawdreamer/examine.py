@@ -23,6 +23,7 @@ _DELAYS = re.compile("look|laten|delay|ahead|over|fft|window|size|quality")
 _POSITIONS = 64  # of one parameter that are tried
 _OLD = 0.5  # seconds after which a plugin is rendered again
 _LONG = (0.8, 3.2)  # seconds in which plugins are ready
+_AT_ONCE = 1e-6  # seconds: no wait, but silence before the audio
 _WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds that are tried; twice the first that is enough is kept
 
 
@@ -56,31 +57,33 @@ def _reached(loaded: Loaded, inputs: int, sample_rate: float) -> set[int]:
     """The inputs that sound in the first two outputs."""
     length = -(-(8 * BLOCK + loaded.processor.get_latency_samples()) // BLOCK) * BLOCK
     noise = 0.3 * np.random.default_rng(0).standard_normal(length)
-    energies = []
-    for k in range(inputs):
+
+    def wet(k: int | None) -> Audio:
         feed = np.zeros((inputs, length), np.float32)
+        if k is not None:
+            feed[k] = noise
         loaded.connect()
-        still = np.array(loaded.run(feed, sample_rate)[:2])
-        feed[k] = noise
-        loaded.connect()
-        energies.append(float(np.square(np.nan_to_num(loaded.run(feed, sample_rate)[:2] - still)).sum()))
+        return np.nan_to_num(loaded.run(feed, sample_rate)[:2])
+
+    still = wet(None)
+    energies = [float(np.square(wet(k) - still).sum()) for k in range(inputs)]
     return {k for k, energy in enumerate(energies) if energy > _REACHED * max(energies)}
 
 
-def needs_prelude(effect: DawDreamer, loaded: Loaded, sample_rate: float) -> bool:
-    """Whether the latency at some settings is told only after they were in use."""
+def late_latency(effect: DawDreamer, loaded: Loaded, sample_rate: float) -> int:
+    """The largest latency in samples, if at some settings it is told only after they were in use; else 0."""
     space = effect.space
-    rows = [*space.sample(3, 1), *(np.full(space.width, end) for end in (0.0, 1.0))]
+    rows = [*space.sample(3, 1), np.zeros(space.width), np.ones(space.width)]
     moved = sorted(space.parameters, key=lambda name: not _DELAYS.search(name))[:_SINGLE]
     tried = [space.decode(row) for row in rows] + [{name: _other(space.parameters[name])} for name in moved]
+    seen: list[tuple[int, int]] = []
     for settings in [space.defaults | values for values in tried]:
         effect.set(loaded.processor, [settings], 0)
         told = effect.latency_of(loaded.processor)
         effect.pass_silence(loaded, sample_rate)
         loaded.connect()
-        if effect.latency_of(loaded.processor) != told:
-            return True
-    return False
+        seen.append((told, effect.latency_of(loaded.processor)))
+    return max(after for _, after in seen) if any(told != after for told, after in seen) else 0
 
 
 def _other(parameter: Parameter) -> Value:
@@ -145,8 +148,8 @@ def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> bool:
     return any(after[k] != text for k, text in before.items() if k != mover)
 
 
-def takes_time(effect: DawDreamer, old: Loaded, fresh: Audio, feed: Audio, settings: Settings) -> bool:
-    """Whether a plugin gives other audio a while after it was loaded and set.
+def takes_time(effect: DawDreamer, old: Loaded, fresh: Audio, feed: Audio, settings: Settings) -> Audio | None:
+    """What a plugin gives a while after it was loaded and set, if that is other audio; else None.
 
     Args:
         effect: the plugin, with its reset.
@@ -158,15 +161,15 @@ def takes_time(effect: DawDreamer, old: Loaded, fresh: Audio, feed: Audio, setti
     time.sleep(max(0.0, old.since + _OLD - time.monotonic()))
     aged = effect.run_on(old, feed, [settings], 0, effect.sample_rate)
     if np.array_equal(aged, fresh):
-        return False
+        return None
     if not np.array_equal(effect.run_afresh(feed, settings), fresh):
-        return False  # each one gives something else, whatever the time
-    if effect.reset != "reload":
-        return True
-    effect.forget()
-    young = effect.load_one(effect.sample_rate, BLOCK)
-    prepare(effect, young, settings)
-    return not np.array_equal(aged, effect.run_on(young, feed, [settings], 0, effect.sample_rate))
+        return None  # each one gives something else, whatever the time
+    if effect.reset == "reload":
+        young = effect.load_one(effect.sample_rate, BLOCK)
+        prepare(effect, young, settings)
+        if np.array_equal(aged, effect.run_on(young, feed, [settings], 0, effect.sample_rate)):
+            return None
+    return aged
 
 
 def prepare(effect: DawDreamer, loaded: Loaded, settings: Settings) -> None:
@@ -176,8 +179,14 @@ def prepare(effect: DawDreamer, loaded: Loaded, settings: Settings) -> None:
     loaded.connect()
 
 
-def measure_times(effect: DawDreamer, feed: Audio, settings: Settings) -> None:
+def measure_times(effect: DawDreamer, feed: Audio, settings: Settings, aged: Audio) -> None:
     """Sets `settle` and `pause` of an effect so that waiting longer changes nothing.
+
+    Args:
+        effect: the plugin.
+        feed: what is rendered, (inputs, time).
+        settings: at which it is.
+        aged: what it gave when it had been loaded and set a while ago.
 
     Raises:
         EffectError: it is not ready after some seconds.
@@ -189,8 +198,11 @@ def measure_times(effect: DawDreamer, feed: Audio, settings: Settings) -> None:
 
     def least(render: Callable[[float], Audio]) -> float:
         """Twice the shortest wait that gives what long ones give; 0 if there is no need to wait."""
+        young = render(0.0)
         for long in _LONG:
             if np.array_equal(last := render(long), render(2 * long)):
+                if not np.array_equal(render(0.0), young):
+                    return 0.0  # it differs whatever the time
                 return 2 * next((wait for wait in (0.0, *_WAITS) if np.array_equal(render(wait), last)), long)
         raise EffectError(
             f"{effect.name} gives other audio whenever it is asked, even {_LONG[-1]:g} seconds after it was loaded, so "
@@ -198,8 +210,7 @@ def measure_times(effect: DawDreamer, feed: Audio, settings: Settings) -> None:
         )
 
     settle = least(lambda wait: wet(wait, 0.0))
-    prelude, effect.prelude = effect.prelude, True
-    answered = np.array_equal(wet(settle, 0.0), wet(settle, _OLD))
-    pause = 0.0 if answered else least(lambda wait: wet(settle, wait))
-    effect.prelude = prelude or pause > 0
+    pause = 0.0
+    if not np.array_equal(wet(settle, 0.0), aged) and not np.array_equal(wet(settle, _AT_ONCE), wet(settle, _OLD)):
+        pause = least(lambda wait: wet(settle, max(wait, _AT_ONCE)))
     effect.settle, effect.pause = settle, pause

@@ -31,7 +31,7 @@ from blackbox_fx.space import Continuous, Integer, Parameter, Space, Value
 
 _DEADLINE = 120.0  # seconds that a plugin may take to be loaded and measured
 _FORMAT = 2
-_TOLD = ("latency", "reset", "prelude", "settle", "pause", "index", "excluded", "first")
+_TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first")
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
 _METER = "moves by itself, as a meter"
@@ -66,6 +66,8 @@ class Plugin(DawDreamer, abc.ABC):
         excluded: reasons why parameters are excluded, by name.
         first: names of the parameters that move others.
     """
+
+    foreign: tuple[str, ...] = ()  # what the host adds to the parameters
 
     def __init__(
         self,
@@ -105,6 +107,7 @@ class Plugin(DawDreamer, abc.ABC):
             raise
         question = {"name": self.name, "target": self.target, "bundle": self.bundle, "rate": self.sample_rate}
         question |= {"tempo": self.tempo, "reset": None if choose else self.reset}
+        question |= {"flushed": self.flushed, "foreign": self.foreign}
         files = hashlib.blake2b(self.version(), digest_size=16).hexdigest()
         key = {"format": _FORMAT, "files": files, "host": host, **question}
         read = cache.load("dawdreamer", key)
@@ -134,10 +137,12 @@ class Plugin(DawDreamer, abc.ABC):
         self.latency = self.latency_of(processor)
         ports = bundles.ports(self.target, Path(self.bundle)) if self.bundle else []
         self._read(loaded, controls(ports, processor))
-        self.prelude = self.prelude or examine.needs_prelude(self, loaded, self.sample_rate)
+        if not ports or any(port.tells_latency for port in ports):
+            self.late = examine.late_latency(self, loaded, self.sample_rate)
         audio = [port for port in ports if port.is_a("Input", "Audio")]
         told = [k for k, port in enumerate(audio) if port.side]
-        self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), self.sample_rate, told)
+        if told or self.layout.inputs > min(self.layout.outputs, 2):
+            self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), self.sample_rate, told)
         self._time(old, choose)
         self.forget()
 
@@ -146,8 +151,9 @@ class Plugin(DawDreamer, abc.ABC):
         feed, settings = self.jobs()[-1]
         examine.prepare(self, old, settings)
         fresh = self.choose_reset() if choose else self.run_afresh(feed, settings)
-        if examine.takes_time(self, old, fresh, feed, settings):
-            examine.measure_times(self, feed, settings)
+        aged = examine.takes_time(self, old, fresh, feed, settings)
+        if aged is not None:
+            examine.measure_times(self, feed, settings, aged)
             if choose:
                 self.choose_reset()
 
@@ -178,15 +184,19 @@ class Plugin(DawDreamer, abc.ABC):
         for name, p in zip(names([p["name"] for p in listed], units), listed, strict=True):
             self.index[name] = p["index"]
             self.ranges[name], steps[p["index"]] = _parameter(processor, p, ports.get(p["index"]))
-            if why := _reason(p, ports.get(p["index"])):
+            if why := _reason(p, ports.get(p["index"])) or (p["name"] in self.foreign) * "is the host's":
                 self.excluded[name] = why
+        if not ports:  # an LV2 plugin cannot move its inputs
+            self._exclude_meters_and_find_movers(loaded, steps)
+        self.space = Space({name: p for name, p in self.ranges.items() if name not in self.excluded})
+
+    def _exclude_meters_and_find_movers(self, loaded: Loaded, steps: dict[int, int]) -> None:
         meters = examine.meters(loaded, self.layout.inputs, self.sample_rate)
         self.excluded |= {name: _METER for name, k in self.index.items() if k in meters}
         used = [name for name in self.ranges if name not in self.excluded]
         tried = {self.index[name]: steps[self.index[name]] for name in used}
         moving = examine.movers(loaded, tried, meters, self.sample_rate)
         self.first = [name for name in used if self.index[name] in moving]
-        self.space = Space({name: self.ranges[name] for name in used})
 
     def set(self, processor: Any, blocks: Sequence[Settings], hop: int) -> None:
         """Sets all parameters, those first that move others."""

@@ -254,9 +254,20 @@ def _bare(effect: VST3, audio: Audio, sample_rate: float) -> Callable[[], Any]:
     return lambda: [plugin.process(x, sample_rate, buffer_size=reader.BLOCK, reset=True) for x in parts]
 
 
+def make(
+    path: str | os.PathLike[str], parameters: str | os.PathLike[str] | None = None, tempo: float | None = None
+) -> Effect:
+    """A VST3 plugin in pedalboard, or in dawdreamer if it is told a tempo in beats per minute; see `load`."""
+    if tempo is None:
+        return VST3(path, parameters)
+    from blackbox_fx.effects.hosts.dawdreamer.vst3 import TempoVST3
+
+    return TempoVST3(_find(path), parameters, tempo)
+
+
 HOST = Host(
     name="vst3",
-    effect=VST3,
+    effect=make,
     example="vst3:ZamCompX2",
     package="pedalboard",
     debian=("zam-plugins",),
