@@ -26,6 +26,9 @@ KINDS = {
     "bypass": 9,
     "warm-up": 11,
     "late-latency": 15,
+    "trigger": 16,
+    "meter": 17,
+    "slow-setting": 18,
 }
 
 

@@ -75,6 +75,14 @@ class Port:
     side: bool
 
     @property
+    def parts(self) -> tuple[float, float] | None:
+        """Its ends as parts of the sample rate, if that is what they are."""
+        _, low, high = self.ends
+        if "lv2:sampleRate" not in self.properties or low is None or high is None or low >= high:
+            return None
+        return low, high
+
+    @property
     def tells_latency(self) -> bool:
         """Whether it is the output that tells the latency."""
         return "lv2:reportsLatency" in self.properties or self.designation == "lv2:latency"

@@ -57,6 +57,7 @@ class Loaded:
     """One processor in its engine, behind the player of its input.
 
     Args:
+        sample_rate: of the engine, in Hz.
         reborn: whether the processor is made anew when it is connected, as LV2 plugins are.
         since: when it was made, in seconds of `time.monotonic`.
     """
@@ -64,6 +65,7 @@ class Loaded:
     engine: Any
     player: Any
     processor: Any
+    sample_rate: float
     reborn: bool
     since: float = dataclasses.field(default_factory=time.monotonic)
 
@@ -78,10 +80,10 @@ class Loaded:
         if settle:
             time.sleep(max(0.0, self.since + settle - time.monotonic()))
 
-    def run(self, feed: Audio, sample_rate: float) -> Audio:
+    def run(self, feed: Audio) -> Audio:
         """What the processor gives for whole blocks, (inputs, time)."""
         self.player.set_data(feed)
-        self.engine.render((feed.shape[1] + 0.5) / sample_rate)
+        self.engine.render((feed.shape[1] + 0.5) / self.sample_rate)
         return self.engine.get_audio()
 
 
@@ -150,19 +152,19 @@ class DawDreamer(Effect, abc.ABC):
         """A new processor; raises RuntimeError with the host's reason if there is none."""
 
     @abc.abstractmethod
-    def set(self, processor: Any, blocks: Sequence[Settings], hop: int) -> None:
+    def set(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> None:
         """Sets all parameters, for each block of `hop` samples if there are several."""
 
     def choose_reset(self) -> Audio:
         """Chooses the first of "none" and "graph" under which no bit of a render depends on those before it.
 
-        Twelve settings, loud and quiet by turns, are rendered in two orders; the last is also compared with a fresh
-        processor. What shows only elsewhere is not found.
+        Twelve settings, or four of a plugin that is waited for, loud and quiet by turns, are rendered in two orders;
+        the last is also compared with a fresh processor. What shows only elsewhere is not found.
 
         Returns:
             What the fresh processor gave for the last of `jobs`.
         """
-        jobs = self.jobs()
+        jobs = self.jobs()[-4 if self.settle or self.pause else -12 :]
         order = [*range(len(jobs)), *np.random.default_rng(0).permutation(len(jobs) - 1), len(jobs) - 1]
         fresh = self.run_afresh(*jobs[-1])
         for self.reset in RESETS[:-1]:
@@ -247,7 +249,7 @@ class DawDreamer(Effect, abc.ABC):
             lacks = "gives no audio" if inputs else "takes no audio, as an instrument"
             raise EffectError(f"{self.name} does not turn audio into audio: it {lacks}; choose an effect.")
         player = engine.make_playback_processor("player", np.zeros((inputs, block), np.float32))
-        loaded = Loaded(engine, player, processor, self.reborn)
+        loaded = Loaded(engine, player, processor, sample_rate, self.reborn)
         loaded.connect()
         return loaded
 
@@ -275,7 +277,7 @@ class DawDreamer(Effect, abc.ABC):
                 self._load(engines, sample_rate, block)
             elif self.reset == "graph":
                 engines[key].connect()
-            return self.run_on(engines[key], feed, blocks, hop, sample_rate, block, self.late)
+            return self.run_on(engines[key], feed, blocks, hop, block, self.late)
 
     @final
     def run_on(
@@ -284,7 +286,6 @@ class DawDreamer(Effect, abc.ABC):
         feed: Audio,
         blocks: Sequence[Settings],
         hop: int,
-        sample_rate: float,
         block: int = BLOCK,
         spare: int = 0,
     ) -> Audio:
@@ -295,22 +296,21 @@ class DawDreamer(Effect, abc.ABC):
             feed: (inputs, time).
             blocks: settings for each `hop` samples.
             hop: samples; any number for a single block.
-            sample_rate: in Hz.
             block: samples that the engine takes at once.
             spare: samples of latency to be ready for, before the processor tells more.
         """
         loaded.wait(self.settle)
-        latency, length = self._begin(loaded, blocks, hop, sample_rate), feed.shape[1]
+        latency, length = self._begin(loaded, blocks, hop), feed.shape[1]
         spare = max(latency, spare)
         total = -(-(length + spare) // block) * block
         padded = np.zeros((len(feed), total), np.float32)
         padded[:, :length] = feed
-        wet = loaded.run(padded, sample_rate)
+        wet = loaded.run(padded)
         if self.late and self.reset == "reload":
             wet, latency = np.array(wet), self._told(loaded)
             if latency > spare:
-                again = self.load_one(sample_rate, block)
-                return self.run_on(again, feed, blocks, hop, sample_rate, block, latency)
+                again = self.load_one(loaded.sample_rate, block)
+                return self.run_on(again, feed, blocks, hop, block, latency)
         return np.array(wet[:2, latency : latency + length])
 
     def _told(self, loaded: Loaded) -> int:
@@ -319,22 +319,22 @@ class DawDreamer(Effect, abc.ABC):
             loaded.connect()
         return self.latency_of(loaded.processor)
 
-    def _begin(self, loaded: Loaded, blocks: Sequence[Settings], hop: int, sample_rate: float) -> int:
+    def _begin(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> int:
         """Sets a processor that stands at its beginning; its latency at these settings, in samples."""
         # settings made before the graph are lost in LV2; latency is known only after it in VST2
-        self.set(loaded.processor, blocks, hop)
+        self.set(loaded, blocks, hop)
         # silence changes nothing for those that need not be loaded again
         if self.flushed or self.pause or (self.late and self.reset != "reload"):
-            self.pass_silence(loaded, sample_rate)
+            self.pass_silence(loaded)
             if self.pause:
                 time.sleep(self.pause)
             if not (self.pause and loaded.reborn):  # a new one would not have answered yet
                 loaded.connect()
                 loaded.wait(self.settle)
-                self.set(loaded.processor, blocks, hop)
+                self.set(loaded, blocks, hop)
         return self.latency_of(loaded.processor)
 
     @final
-    def pass_silence(self, loaded: Loaded, sample_rate: float) -> None:
+    def pass_silence(self, loaded: Loaded) -> None:
         """Lets the settings reach a plugin that takes them only while it processes."""
-        loaded.run(np.zeros((self.layout.inputs, _PRELUDE), np.float32), sample_rate)
+        loaded.run(np.zeros((self.layout.inputs, _PRELUDE), np.float32))

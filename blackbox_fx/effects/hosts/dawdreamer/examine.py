@@ -22,12 +22,12 @@ _SINGLE = 8  # parameters that are moved alone to see whether the latency moves,
 _DELAYS = re.compile("look|laten|delay|ahead|over|fft|window|size|quality")
 _POSITIONS = 64  # of one parameter that are tried
 _OLD = 0.5  # seconds after which a plugin is rendered again
-_LONG = (0.8, 3.2)  # seconds in which plugins are ready
+_LONG = (0.5, 2.0)  # seconds in which plugins are ready
 _AT_ONCE = 1e-6  # seconds: no wait, but silence before the audio
 _WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds that are tried; twice the first that is enough is kept
 
 
-def find_layout(loaded: Loaded, sample_rate: float, told: Sequence[int] = ()) -> Layout:
+def find_layout(loaded: Loaded, told: Sequence[int] = ()) -> Layout:
     """The channels of a plugin that stands at its defaults; it is not used after that.
 
     Hosts say neither what a channel is for nor keep to the order of the plugin's files, so each input is fed alone:
@@ -35,7 +35,6 @@ def find_layout(loaded: Loaded, sample_rate: float, told: Sequence[int] = ()) ->
 
     Args:
         loaded: the plugin.
-        sample_rate: in Hz.
         told: indices of the inputs that the plugin's files call side chains.
     """
     inputs, outputs = loaded.processor.get_num_input_channels(), loaded.processor.get_num_output_channels()
@@ -44,7 +43,7 @@ def find_layout(loaded: Loaded, sample_rate: float, told: Sequence[int] = ()) ->
         return Layout.of(inputs, outputs)
     rng = np.random.default_rng(0)
     for _ in range(_MOST):
-        reached = _reached(loaded, inputs, sample_rate)
+        reached = _reached(loaded, inputs)
         silent = [k for k in range(inputs) if k not in reached]
         if reached and (not silent or len(silent) == expected):
             return Layout.of(inputs, outputs, silent)
@@ -53,7 +52,7 @@ def find_layout(loaded: Loaded, sample_rate: float, told: Sequence[int] = ()) ->
     return Layout.of(inputs, outputs, told or range(inputs - expected, inputs))
 
 
-def _reached(loaded: Loaded, inputs: int, sample_rate: float) -> set[int]:
+def _reached(loaded: Loaded, inputs: int) -> set[int]:
     """The inputs that sound in the first two outputs."""
     length = -(-(8 * BLOCK + loaded.processor.get_latency_samples()) // BLOCK) * BLOCK
     noise = 0.3 * np.random.default_rng(0).standard_normal(length)
@@ -63,14 +62,14 @@ def _reached(loaded: Loaded, inputs: int, sample_rate: float) -> set[int]:
         if k is not None:
             feed[k] = noise
         loaded.connect()
-        return np.nan_to_num(loaded.run(feed, sample_rate)[:2])
+        return np.nan_to_num(loaded.run(feed)[:2])
 
     still = wet(None)
     energies = [float(np.square(wet(k) - still).sum()) for k in range(inputs)]
     return {k for k, energy in enumerate(energies) if energy > _REACHED * max(energies)}
 
 
-def late_latency(effect: DawDreamer, loaded: Loaded, sample_rate: float) -> int:
+def late_latency(effect: DawDreamer, loaded: Loaded) -> int:
     """The largest latency in samples, if at some settings it is told only after they were in use; else 0."""
     space = effect.space
     rows = [*space.sample(3, 1), np.zeros(space.width), np.ones(space.width)]
@@ -78,9 +77,9 @@ def late_latency(effect: DawDreamer, loaded: Loaded, sample_rate: float) -> int:
     tried = [space.decode(row) for row in rows] + [{name: _other(space.parameters[name])} for name in moved]
     seen: list[tuple[int, int]] = []
     for settings in [space.defaults | values for values in tried]:
-        effect.set(loaded.processor, [settings], 0)
+        effect.set(loaded, [settings], 0)
         told = effect.latency_of(loaded.processor)
-        effect.pass_silence(loaded, sample_rate)
+        effect.pass_silence(loaded)
         loaded.connect()
         seen.append((told, effect.latency_of(loaded.processor)))
     return max(after for _, after in seen) if any(told != after for told, after in seen) else 0
@@ -97,24 +96,23 @@ def _other(parameter: Parameter) -> Value:
     return max(ends, key=lambda end: abs(end - parameter.default))
 
 
-def meters(loaded: Loaded, inputs: int, sample_rate: float) -> set[int]:
+def meters(loaded: Loaded, inputs: int) -> set[int]:
     """The parameters that move by themselves while audio goes through."""
     processor = loaded.processor
     before = _texts(processor)
     rng = np.random.default_rng(0)
     for _ in range(2):
-        loaded.run((0.3 * rng.standard_normal((inputs, 4 * BLOCK))).astype(np.float32), sample_rate)
+        loaded.run((0.3 * rng.standard_normal((inputs, 4 * BLOCK))).astype(np.float32))
     return {k for k, (old, new) in enumerate(zip(before, _texts(processor), strict=True)) if old != new}
 
 
-def movers(loaded: Loaded, steps: dict[int, int], ignored: Iterable[int], sample_rate: float) -> set[int]:
+def movers(loaded: Loaded, steps: dict[int, int], ignored: Iterable[int]) -> set[int]:
     """The parameters that move others at one of their positions.
 
     Args:
         loaded: the plugin, at its defaults; it is brought back to them.
         steps: how many positions each parameter has, by index; of one that moves freely, the ends are tried.
         ignored: the parameters that may be moved, such as meters.
-        sample_rate: in Hz.
     """
     processor = loaded.processor
     raws = {k: float(processor.get_parameter(k)) for k in steps}
@@ -128,7 +126,7 @@ def movers(loaded: Loaded, steps: dict[int, int], ignored: Iterable[int], sample
             if moved := _moved(before, _values(processor, watched), k):
                 break
         else:
-            loaded.run(silence, sample_rate)
+            loaded.run(silence)
             moved = _moved(before, _values(processor, watched), k)
         found |= {k} if moved else set()
         for j in [k, *(raws if moved else ())]:
@@ -159,24 +157,25 @@ def takes_time(effect: DawDreamer, old: Loaded, fresh: Audio, feed: Audio, setti
         settings: at which it was.
     """
     time.sleep(max(0.0, old.since + _OLD - time.monotonic()))
-    aged = effect.run_on(old, feed, [settings], 0, effect.sample_rate)
+    aged = effect.run_on(old, feed, [settings], 0)
     if np.array_equal(aged, fresh):
         return None
     if not np.array_equal(effect.run_afresh(feed, settings), fresh):
         return None  # each one gives something else, whatever the time
-    if effect.reset == "reload":
+    if effect.reset == "reload" or old.reborn:  # the silence before may be heard
         young = effect.load_one(effect.sample_rate, BLOCK)
         prepare(effect, young, settings)
-        if np.array_equal(aged, effect.run_on(young, feed, [settings], 0, effect.sample_rate)):
+        if np.array_equal(aged, effect.run_on(young, feed, [settings], 0)):
             return None
     return aged
 
 
 def prepare(effect: DawDreamer, loaded: Loaded, settings: Settings) -> None:
-    """Lets the settings arrive at a plugin, and puts it at its beginning."""
-    effect.set(loaded.processor, [settings], 0)
-    effect.pass_silence(loaded, effect.sample_rate)
-    loaded.connect()
+    """Lets the settings arrive at a plugin, and puts it at its beginning, unless that would be a new one."""
+    effect.set(loaded, [settings], 0)
+    effect.pass_silence(loaded)
+    if not loaded.reborn:
+        loaded.connect()
 
 
 def measure_times(effect: DawDreamer, feed: Audio, settings: Settings, aged: Audio) -> None:

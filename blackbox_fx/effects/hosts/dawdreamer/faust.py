@@ -13,7 +13,7 @@ from typing import Any, final
 
 import numpy as np
 
-from blackbox_fx.effects.hosts.dawdreamer.engine import DawDreamer, names
+from blackbox_fx.effects.hosts.dawdreamer.engine import DawDreamer, Loaded, names
 from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.hosts.host import Host
 from blackbox_fx.effects.request import Settings
@@ -200,14 +200,14 @@ class Faust(DawDreamer):
         with faust.FaustContext():
             return str(faust.box.boxToSource(faust.box.boxFromDSP(self.code, flags), "cpp", "effect", flags))
 
-    def set(self, processor: Any, blocks: Sequence[Settings], hop: int) -> None:
+    def set(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> None:
         """Sets all parameters, for each block of `hop` samples if there are several."""
         for name, address in self.addresses.items():
             values = [float(self.menus[name][str(b[name])] if self.menus[name] else b[name]) for b in blocks]
             if len(set(values)) == 1:
-                processor.set_parameter(address, values[0])
+                loaded.processor.set_parameter(address, values[0])
             else:
-                processor.set_automation(address, np.repeat(np.array(values, np.float32), hop))
+                loaded.processor.set_automation(address, np.repeat(np.array(values, np.float32), hop))
 
 
 HOST = Host(

@@ -27,11 +27,11 @@ from blackbox_fx.effects.native import reseed, say_reload
 from blackbox_fx.effects.request import Settings
 from blackbox_fx.effects.texts import count_steps, parameter_from_texts, raw_value
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
-from blackbox_fx.space import Continuous, Integer, Parameter, Space, Value
+from blackbox_fx.space import Continuous, Integer, Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may take to be loaded and measured
 _FORMAT = 2
-_TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first")
+_TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
 _METER = "moves by itself, as a meter"
@@ -60,7 +60,11 @@ class Plugin(DawDreamer, abc.ABC):
     is returned. One with one input and two outputs gets the mean of the channels; one with two inputs and one output
     gives it on all channels. Of a plugin with more channels, the first two are used, and the others get silence. Inputs
     of a side chain are the input "sidechain", see `Effect.inputs`: one gets the mean of its channels, two get left and
-    right. Presets are JSON only: to load a state, dawdreamer opens a window, and it crashes with some LV2 plugins.
+    right.
+
+    LV2 ranges in parts of the sample rate are shown in Hz at `sample_rate`; at another rate, a value is moved into what
+    the plugin takes there. Presets are JSON only: to load a state, dawdreamer opens a window, and it crashes with some
+    LV2 plugins.
 
     Attributes:
         excluded: reasons why parameters are excluded, by name.
@@ -85,6 +89,7 @@ class Plugin(DawDreamer, abc.ABC):
         self.ranges: dict[str, Parameter] = {}
         self.excluded: dict[str, str] = {}
         self.first: list[str] = []
+        self.parts: dict[str, list[float]] = {}  # ends as parts of the sample rate
         tables = None if parameters is None else overrides.read(parameters)
         super().__init__(name, reset, sample_rate)
         known = {n: overrides.Reported(r, r, self.excluded.get(n, "")) for n, r in self.ranges.items()}
@@ -138,11 +143,11 @@ class Plugin(DawDreamer, abc.ABC):
         ports = bundles.ports(self.target, Path(self.bundle)) if self.bundle else []
         self._read(loaded, controls(ports, processor))
         if not ports or any(port.tells_latency for port in ports):
-            self.late = examine.late_latency(self, loaded, self.sample_rate)
+            self.late = examine.late_latency(self, loaded)
         audio = [port for port in ports if port.is_a("Input", "Audio")]
         told = [k for k, port in enumerate(audio) if port.side]
         if told or self.layout.inputs > min(self.layout.outputs, 2):
-            self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), self.sample_rate, told)
+            self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), told)
         self._time(old, choose)
         self.forget()
 
@@ -183,32 +188,38 @@ class Plugin(DawDreamer, abc.ABC):
         steps: dict[int, int] = {}
         for name, p in zip(names([p["name"] for p in listed], units), listed, strict=True):
             self.index[name] = p["index"]
-            self.ranges[name], steps[p["index"]] = _parameter(processor, p, ports.get(p["index"]))
-            if why := _reason(p, ports.get(p["index"])) or (p["name"] in self.foreign) * "is the host's":
+            port = ports.get(p["index"])
+            self.ranges[name], steps[p["index"]] = _parameter(loaded, p, port)
+            if port and port.parts:
+                self.parts[name] = list(port.parts)
+            if why := _reason(p, port) or (p["name"] in self.foreign) * "is the host's":
                 self.excluded[name] = why
         if not ports:  # an LV2 plugin cannot move its inputs
             self._exclude_meters_and_find_movers(loaded, steps)
         self.space = Space({name: p for name, p in self.ranges.items() if name not in self.excluded})
 
     def _exclude_meters_and_find_movers(self, loaded: Loaded, steps: dict[int, int]) -> None:
-        meters = examine.meters(loaded, self.layout.inputs, self.sample_rate)
+        meters = examine.meters(loaded, self.layout.inputs)
         self.excluded |= {name: _METER for name, k in self.index.items() if k in meters}
         used = [name for name in self.ranges if name not in self.excluded]
         tried = {self.index[name]: steps[self.index[name]] for name in used}
-        moving = examine.movers(loaded, tried, meters, self.sample_rate)
+        moving = examine.movers(loaded, tried, meters)
         self.first = [name for name in used if self.index[name] in moving]
 
-    def set(self, processor: Any, blocks: Sequence[Settings], hop: int) -> None:
+    def set(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> None:
         """Sets all parameters, those first that move others."""
         settings = blocks[0]
-        for name in self.first:
-            self._set_one(processor, name, settings[name])
-        for name, value in settings.items():
-            if name not in self.first:
-                self._set_one(processor, name, value)
+        for name in [*self.first, *(name for name in settings if name not in self.first)]:
+            raw = raw_value(self._range_at(name, loaded.sample_rate), settings[name])
+            loaded.processor.set_parameter(self.index[name], raw)
 
-    def _set_one(self, processor: Any, name: str, value: Value) -> None:
-        processor.set_parameter(self.index[name], raw_value(self.ranges[name], value))
+    def _range_at(self, name: str, sample_rate: float) -> Parameter:
+        """What the control of a parameter goes through at a sample rate."""
+        if name not in self.parts:
+            return self.ranges[name]
+        control, (low, high) = self.ranges[name], self.parts[name]
+        assert isinstance(control, Continuous)
+        return Continuous(low * sample_rate, high * sample_rate, low * sample_rate, log=control.log)
 
 
 def _checked(tempo: float) -> float:
@@ -234,7 +245,7 @@ def controls(ports: Sequence[Port], processor: Any) -> dict[int, Port]:
 
 def _name_unit(described: Any, port: Port | None) -> str:
     """The unit that a parameter's name ends with, if it is not there already."""
-    if port is None or "lv2:sampleRate" not in port.properties or re.search(r"\bhz\b", port.name.lower()):
+    if port is None or port.parts is None or re.search(r"\bhz\b", port.name.lower()):
         return described["label"]
     return "Hz"
 
@@ -243,14 +254,15 @@ def _reason(described: Any, port: Port | None) -> str:
     """Why a parameter is excluded."""
     if port is not None and "pprops:trigger" in port.properties:
         return "is a trigger, which acts once when it is pressed"
+    if port is not None and "lv2:sampleRate" in port.properties and port.parts is None:
+        return "has a range in parts of the sample rate, but no ends"
     return "" if described["isAutomatable"] else "cannot be automated"
 
 
-def _parameter(processor: Any, described: Any, port: Port | None) -> tuple[Parameter, int]:
+def _parameter(loaded: Loaded, described: Any, port: Port | None) -> tuple[Parameter, int]:
     """A parameter, and how many positions it has; 0 if it moves freely."""
-    index, unit = described["index"], described["label"].strip()
-    if port is not None:
-        unit = "Hz" if "lv2:sampleRate" in port.properties else port.unit
+    processor, index = loaded.processor, described["index"]
+    unit = described["label"].strip() if port is None else port.unit
     raw = processor.get_parameter(index)
 
     def text_at(position: float) -> str:
@@ -260,24 +272,28 @@ def _parameter(processor: Any, described: Any, port: Port | None) -> tuple[Param
     steps = described["numSteps"] if described["isDiscrete"] else count_steps(text_at)
     parameter = parameter_from_texts(text_at, steps, raw, unit)
     if port is not None:
-        parameter = _by_port(parameter, port, raw, unit)
+        parameter = _by_port(parameter, port, raw, loaded.sample_rate)
     processor.set_parameter(index, raw)
     return parameter, steps if steps <= _MOST_STEPS else 0
 
 
-def _by_port(parameter: Parameter, port: Port, raw: float, unit: str) -> Parameter:
-    """What the texts do not tell of a continuous parameter, by its port."""
-    _, low, high = port.ends
-    scaled = "lv2:sampleRate" in port.properties
-    if not isinstance(parameter, Continuous) or parameter.step or low is None or high is None or low >= high or scaled:
+def _by_port(parameter: Parameter, port: Port, raw: float, sample_rate: float) -> Parameter:
+    """A parameter with what its texts do not tell, but its port does."""
+    low, high = port.parts or port.ends[1:]
+    if low is None or high is None or low >= high or not isinstance(parameter, Continuous):
+        return parameter
+    if port.parts:
+        low, high = low * sample_rate, high * sample_rate
+        axis = Continuous(low, high, low, "Hz", parameter.log)
+        return dataclasses.replace(axis, default=axis.decode(np.array([raw])))
+    if parameter.step:
         return parameter
     if "lv2:integer" in port.properties and low == int(low) and high == int(high):
-        return Integer(int(low), int(high), round(low + raw * (high - low)), unit)
+        return Integer(int(low), int(high), round(low + raw * (high - low)), port.unit)
     if parameter.unit != "raw":
         return parameter
-    log = "pprops:logarithmic" in port.properties and low > 0
-    axis = Continuous(low, high, low, unit, log)
-    return Continuous(low, high, axis.decode(np.array([raw])), unit, log)
+    axis = Continuous(low, high, low, port.unit, "pprops:logarithmic" in port.properties and low > 0)
+    return dataclasses.replace(axis, default=axis.decode(np.array([raw])))
 
 
 def bare(effect: Plugin, audio: Audio, sample_rate: float) -> Callable[[], Any]:
@@ -287,6 +303,6 @@ def bare(effect: Plugin, audio: Audio, sample_rate: float) -> Callable[[], Any]:
 
     def render() -> None:
         for _ in range(2 if effect.channels == 1 else 1):
-            loaded.run(feed, sample_rate)
+            loaded.run(feed)
 
     return render
