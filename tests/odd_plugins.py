@@ -8,6 +8,7 @@ import functools
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -25,6 +26,9 @@ KINDS = {
     "bypass": 9,
     "warm-up": 11,
     "late-latency": 15,
+    "trigger": 16,
+    "meter": 17,
+    "slow-setting": 18,
 }
 
 
@@ -33,6 +37,11 @@ def _folder():
     folder = Path(tempfile.mkdtemp(prefix="blackbox_fx-odd-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def lv2_path():
+    """The folder of the bundles that are built, for the environment variable LV2_PATH."""
+    return _folder() / "lv2"
 
 
 def _compile(source, target, library, *options):
@@ -57,15 +66,20 @@ def _compile(source, target, library, *options):
 
 @functools.cache
 def build(kind, host, inputs=2, outputs=2, source="odd.cpp"):
-    """The address of a plugin of a kind, for the host "vst3", "vst2" or "ladspa"."""
+    """The address of a plugin of a kind, for the host "vst3", "vst2", "lv2" (on the path `lv2_path`) or "ladspa"."""
     name = f"{kind.title().replace('-', '')}{inputs}{outputs}"
     folder = _folder()
     binaries = {
         "vst3": folder / f"{name}.vst3/Contents/{platform.machine()}-linux/{name}.so",
         "vst2": folder / f"{name}-vst.so",
         "ladspa": folder / f"{name}-ladspa.so",
+        "lv2": lv2_path() / f"{name}.lv2/{name}.so",
     }
     options = [f'-DNAME="{name}"', f"-DKIND={KINDS.get(kind, 3)}", f"-DNIN={inputs}", f"-DNOUT={outputs}"]
     _compile(source, host.upper(), binaries[host], *options)
+    if host == "lv2":
+        describe = f"import ctypes; ctypes.CDLL('./{name}.so').lv2_generate_ttl(b'{name}')"
+        subprocess.run([sys.executable, "-c", describe], cwd=binaries[host].parent, check=True, timeout=60)
+        return f"lv2:urn:odd:{name}"
     path = folder / f"{name}.vst3" if host == "vst3" else binaries[host]
     return f"{host}:{path}"

@@ -13,9 +13,11 @@ from typing import Any, final
 
 import numpy as np
 
-from blackbox_fx.effects.hosts.dawdreamer.engine import DawDreamer, names
+from blackbox_fx.effects.hosts.dawdreamer.engine import DawDreamer, Loaded
+from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.hosts.host import Host
 from blackbox_fx.effects.request import Settings
+from blackbox_fx.effects.texts import python_names
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
 
@@ -96,9 +98,13 @@ class Faust(DawDreamer):
     of at most 33 positions, keep to their steps; the step of a finer slider is ignored, as Faust does. A parameter is
     named by its label and unit ("gain_db"), with its groups before where that is needed to distinguish two.
 
-    Settings that change during a clip take effect at the exact sample. A program of one channel renders each channel
-    separately. One of two gets mono audio on both channels, and its left output is returned; of more channels, the
-    first two are used.
+    Settings that change during a clip take effect at the exact sample. Buttons are parameters like checkboxes: one that
+    is pressed is held down during the whole render. Bargraphs are meters, and no parameters.
+
+    A program of one channel renders each channel separately. One of two gets mono audio on both channels, and its left
+    output is returned; of more channels, the first two are used. One with one input and two outputs gets the mean of
+    the channels. One or two inputs more than there are outputs are the input "sidechain", see `Effect.inputs`: one gets
+    the mean of its channels, two get left and right.
 
     Args:
         path: the .dsp file, or any name for `code`.
@@ -106,8 +112,8 @@ class Faust(DawDreamer):
         reset, sample_rate: see `DawDreamer`.
 
     Raises:
-        EffectError: no such file, code that does not compile, or a program with another number of inputs than outputs,
-            or none.
+        EffectError: no such file, code that does not compile, or a program with too many or too few inputs for its
+            outputs, or none.
         MissingHost: dawdreamer is not installed.
     """
 
@@ -130,9 +136,24 @@ class Faust(DawDreamer):
         super().__init__(f"faust:{Path(path).stem}", reset, sample_rate)
 
     def _learn(self, choose: bool) -> None:
-        self.learn_here(choose)
+        with self.handle() as engines:
+            processor = next(iter(engines.values())).processor
+            self.layout = self._layout(processor.get_num_input_channels(), processor.get_num_output_channels())
+            self.space = self._read(processor)
+        if choose:
+            self.choose_reset()
 
-    def _make(self, engine: Any) -> Any:
+    def _layout(self, inputs: int, outputs: int) -> Layout:
+        """As many inputs as outputs, up to two more for a side chain, or one input and two outputs."""
+        surplus = inputs - outputs
+        if surplus not in (0, 1, 2) and (inputs, outputs) != (1, 2):
+            raise EffectError(
+                f"{self.name} has {inputs} inputs and {outputs} outputs; write a program with as many of both, with "
+                "one or two inputs more for a side chain, or with one input and two outputs."
+            )
+        return Layout.of(inputs, outputs, range(outputs, inputs))
+
+    def _make(self, engine: Any, sample_rate: float) -> Any:
         processor = engine.make_faust_processor("effect")
         if self.folder:
             processor.faust_libraries_paths = [self.folder]
@@ -159,12 +180,6 @@ class Faust(DawDreamer):
         return f"line {number}: {found[2]}{shown}"
 
     def _read(self, processor: Any) -> Space:
-        inputs, outputs = processor.get_num_input_channels(), processor.get_num_output_channels()
-        if inputs != outputs:
-            raise EffectError(
-                f"{self.name} has {inputs} inputs and {outputs} outputs; write a program with as many of both, such as "
-                "one that takes and gives two."
-            )
         described = processor.get_parameters_description()
         widgets = _widgets(self._cpp()) if described else []
         if len(widgets) != len(described):
@@ -174,7 +189,7 @@ class Faust(DawDreamer):
         labels = [" ".join(w.path if counts[w.path[-1]] > 1 else w.path[-1:]) for w, _ in controls]
         units = [w.metadata.get("unit", "") for w, _ in controls]
         parameters: dict[str, Parameter] = {}
-        for name, (widget, p) in zip(names(labels, units), controls, strict=True):
+        for name, (widget, p) in zip(python_names(labels, units), controls, strict=True):
             parameters[name], self.menus[name] = widget.parameter()
             self.addresses[name] = p["name"]
         return Space(parameters)
@@ -186,13 +201,14 @@ class Faust(DawDreamer):
         with faust.FaustContext():
             return str(faust.box.boxToSource(faust.box.boxFromDSP(self.code, flags), "cpp", "effect", flags))
 
-    def _set(self, processor: Any, blocks: Sequence[Settings], hop: int) -> None:
+    def set(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> None:
+        """Sets all parameters, for each block of `hop` samples if there are several."""
         for name, address in self.addresses.items():
             values = [float(self.menus[name][str(b[name])] if self.menus[name] else b[name]) for b in blocks]
             if len(set(values)) == 1:
-                processor.set_parameter(address, values[0])
+                loaded.processor.set_parameter(address, values[0])
             else:
-                processor.set_automation(address, np.repeat(np.array(values, np.float32), hop))
+                loaded.processor.set_automation(address, np.repeat(np.array(values, np.float32), hop))
 
 
 HOST = Host(

@@ -28,7 +28,7 @@ class LV2(Plugin):
 
     Args:
         uri: such as "urn:dragonfly:plate"; `lv2ls` lists them.
-        reset, sample_rate, parameters: as for `VST2`.
+        reset, sample_rate, parameters, tempo: as for `VST2`.
 
     Raises:
         EffectError: not a URI, no such plugin, one that crashes or hangs, or no audio through it.
@@ -41,10 +41,12 @@ class LV2(Plugin):
         reset: str | None = None,
         sample_rate: float = 44100,
         parameters: str | os.PathLike[str] | None = None,
+        tempo: float | None = None,
     ) -> None:
         if not re.match(r"[A-Za-z][\w+.-]*:\S+$", uri):
             raise EffectError(f"{uri!r} is no URI of an LV2 plugin; write one such as lv2:urn:dragonfly:plate.")
-        super().__init__(f"lv2:{uri}", uri, reset, sample_rate, parameters)
+        bundle = str(bundles(search_path()).get(uri, ""))
+        super().__init__(f"lv2:{uri}", uri, reset, sample_rate, parameters, tempo, bundle)
 
     def _learn(self, choose: bool) -> None:
         try:
@@ -52,19 +54,19 @@ class LV2(Plugin):
         except MissingHost:
             raise
         except EffectError as error:
-            known = bundles(search_path())
-            if self.target in known:
+            if self.bundle:
                 raise
+            known = bundles(search_path())
             question, where = did_you_mean(self.target, known), ", ".join(map(str, search_path()))
             raise EffectError(
                 f"No LV2 plugin {self.target}{question} is installed in {where}; `blackbox-fx effects` lists them."
             ) from error
 
     def version(self) -> bytes:
-        """The libraries of the bundle, where its manifest names the plugin, and the host."""
-        bundle = bundles(search_path()).get(self.target)
-        libraries = sorted(bundle.glob("*.so")) if bundle else []
-        return super().version() + b"".join(path.read_bytes() for path in libraries)
+        """The manifest and the libraries of the bundle, and the host."""
+        folder = Path(self.bundle)
+        files = [folder / "manifest.ttl", *sorted(folder.glob("*.so"))] if self.bundle else []
+        return super().version() + b"".join(path.read_bytes() for path in files)
 
 
 def _entries() -> list[Entry]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, final
@@ -16,15 +18,23 @@ from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
 from blackbox_fx.core import cache
 from blackbox_fx.effects import overrides
-from blackbox_fx.effects.hosts.dawdreamer.engine import DawDreamer, dawdreamer, names
-from blackbox_fx.effects.native import say_reload
+from blackbox_fx.effects.hosts.dawdreamer import bundles, examine
+from blackbox_fx.effects.hosts.dawdreamer.bundles import Port
+from blackbox_fx.effects.hosts.dawdreamer.engine import BLOCK, DawDreamer, Loaded, dawdreamer
+from blackbox_fx.effects.hosts.dawdreamer.homes import home_for
+from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
+from blackbox_fx.effects.native import reseed, say_reload
 from blackbox_fx.effects.request import Settings
-from blackbox_fx.effects.texts import count_steps, parameter_from_texts, raw_value
-from blackbox_fx.errors import EffectError, MissingHost
-from blackbox_fx.space import Parameter, Space
+from blackbox_fx.effects.texts import count_steps, parameter_from_texts, python_names, raw_value
+from blackbox_fx.errors import EffectError, MissingHost, ParameterError
+from blackbox_fx.space import Continuous, Integer, Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may take to be loaded and measured
-_FORMAT = 1
+_FORMAT = 2
+_TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
+_MOST_STEPS = 1000  # of a parameter that does not move freely
+_SLOWEST, _FASTEST = 20, 999  # beats per minute
+_METER = "moves by itself, as a meter"
 _READER = "blackbox_fx.effects.hosts.dawdreamer.reader"
 
 
@@ -38,17 +48,30 @@ class Plugin(DawDreamer, abc.ABC):
     """A plugin in dawdreamer; a subclass finds it.
 
     The plugin is examined once, in a process of its own; it is loaded in this process only to render. Ranges come from
-    the texts that the plugin shows; if these are no numbers on a linear or logarithmic scale, the range is 0 to 1 in
-    unit "raw". The latency that the plugin reports at its settings is compensated. Settings cannot change during a
-    clip.
+    the texts that the plugin shows, and where these are no numbers on a linear or logarithmic scale, from the files of
+    an LV2 plugin; else the range is 0 to 1 in unit "raw". The latency that the plugin reports at its settings is
+    compensated. Settings cannot change during a clip.
+
+    A parameter that moves others is set before them, so that the same settings are the same sound. Meters and triggers
+    are excluded. A plugin that is ready only some while after it was loaded, or after its settings, is waited for as
+    long as that was measured to take, and refused if it is never ready.
 
     A mono plugin renders each channel separately. A stereo plugin gets mono audio on both channels, and its left output
-    is returned. Of a plugin with more channels, the first two are used, and the others get silence. Presets are JSON
-    only: to load a state, dawdreamer opens a window, and it crashes with some LV2 plugins.
+    is returned. One with one input and two outputs gets the mean of the channels; one with two inputs and one output
+    gives it on all channels. Of a plugin with more channels, the first two are used, and the others get silence. Inputs
+    of a side chain are the input "sidechain", see `Effect.inputs`: one gets the mean of its channels, two get left and
+    right.
+
+    LV2 ranges in parts of the sample rate are shown in Hz at `sample_rate`; at another rate, a value is moved into what
+    the plugin takes there. Presets are JSON only: to load a state, dawdreamer opens a window, and it crashes with some
+    LV2 plugins.
 
     Attributes:
         excluded: reasons why parameters are excluded, by name.
+        first: names of the parameters that move others.
     """
+
+    foreign: tuple[str, ...] = ()  # what the host adds to the parameters
 
     def __init__(
         self,
@@ -57,11 +80,16 @@ class Plugin(DawDreamer, abc.ABC):
         reset: str | None,
         sample_rate: float,
         parameters: str | os.PathLike[str] | None = None,
+        tempo: float | None = None,
+        bundle: str = "",
     ) -> None:
-        self.target = target
+        self.target, self.bundle, self.reborn = target, bundle, bool(bundle)
+        self.tempo = None if tempo is None else _checked(tempo)
         self.index: dict[str, int] = {}
         self.ranges: dict[str, Parameter] = {}
         self.excluded: dict[str, str] = {}
+        self.first: list[str] = []
+        self.parts: dict[str, list[float]] = {}  # ends as parts of the sample rate
         tables = None if parameters is None else overrides.read(parameters)
         super().__init__(name, reset, sample_rate)
         known = {n: overrides.Reported(r, r, self.excluded.get(n, "")) for n, r in self.ranges.items()}
@@ -69,6 +97,7 @@ class Plugin(DawDreamer, abc.ABC):
             known = overrides.apply(parameters, tables, known)
         self.excluded = {n: t.why for n, t in known.items() if t.why}
         used = [n for n in known if not known[n].why]
+        self.first = [n for n in self.first if n in used]
         self.index = {n: self.index[n] for n in used}
         self.ranges = {n: known[n].control for n in used}
         self.space = Space({n: known[n].offered for n in used})
@@ -81,8 +110,9 @@ class Plugin(DawDreamer, abc.ABC):
         except PackageNotFoundError:
             dawdreamer()  # says how to install it
             raise
-        question = {"name": self.name, "target": self.target, "rate": self.sample_rate}
-        question["reset"] = None if choose else self.reset
+        question = {"name": self.name, "target": self.target, "bundle": self.bundle, "rate": self.sample_rate}
+        question |= {"tempo": self.tempo, "reset": None if choose else self.reset}
+        question |= {"flushed": self.flushed, "foreign": self.foreign}
         files = hashlib.blake2b(self.version(), digest_size=16).hexdigest()
         key = {"format": _FORMAT, "files": files, "host": host, **question}
         read = cache.load("dawdreamer", key)
@@ -94,68 +124,185 @@ class Plugin(DawDreamer, abc.ABC):
             except isolation.Refused as error:
                 raise {"MissingHost": MissingHost}.get(error.args[0], EffectError)(error.args[1]) from error
             cache.save("dawdreamer", key, read)
-        self.audio_inputs, self.channels, self.latency = read["inputs"], read["channels"], read["latency"]
-        self.reset, self.index, self.excluded = read["reset"], read["index"], read["excluded"]
+        for name in _TOLD:
+            setattr(self, name, read[name])
+        self.layout = Layout(*read["layout"][:2], *map(tuple, read["layout"][2:]))
         self.ranges = Space.from_json(read["space"]).parameters
         if self.reset == "reload":
             say_reload(self.name)
 
     @final
+    def learn_here(self, choose: bool) -> None:
+        """Learns all that by loading the plugin in this process."""
+        reseed()
+        old = self.load_one(self.sample_rate, BLOCK)
+        loaded = self.load_one(self.sample_rate, BLOCK)
+        processor = loaded.processor
+        self.layout = Layout.of(processor.get_num_input_channels(), processor.get_num_output_channels())
+        self.latency = self.latency_of(processor)
+        ports = bundles.ports(self.target, Path(self.bundle)) if self.bundle else []
+        self._read(loaded, controls(ports, processor))
+        if not ports or any(port.tells_latency for port in ports):
+            self.late = examine.late_latency(self, loaded)
+        audio = [port for port in ports if port.is_a("Input", "Audio")]
+        told = [k for k, port in enumerate(audio) if port.side]
+        if told or self.layout.inputs > min(self.layout.outputs, 2):
+            self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), told)
+        self._time(old, choose)
+        self.forget()
+
+    def _time(self, old: Loaded, choose: bool) -> None:
+        """Chooses the reset, and how long the plugin is waited for; `old` was loaded before."""
+        feed, settings = self.jobs()[-1]
+        examine.prepare(self, old, settings)
+        fresh = self.choose_reset() if choose else self.run_afresh(feed, settings)
+        aged = examine.takes_time(self, old, fresh, feed, settings)
+        if aged is not None:
+            examine.measure_times(self, feed, settings, aged)
+            if choose:
+                self.choose_reset()
+
+    @final
     def reported(self) -> dict[str, Any]:
         """What `learn_isolated` takes over."""
-        ranges = Space(self.ranges)
-        names = ("channels", "latency", "reset", "index", "excluded")
-        found = {name: getattr(self, name) for name in names}
-        return found | {"inputs": self.audio_inputs, "space": ranges.to_json()}
+        found = {name: getattr(self, name) for name in _TOLD}
+        return found | {"layout": dataclasses.astuple(self.layout), "space": Space(self.ranges).to_json()}
 
-    def _make(self, engine: Any) -> Any:
+    def _make(self, engine: Any, sample_rate: float) -> Any:
         try:
-            return engine.make_plugin_processor("effect", self.target)
+            with home_for(self.target, self.bundle, sample_rate):
+                return engine.make_plugin_processor("effect", self.target)
         except RuntimeError as error:
             raise RuntimeError(f"{str(error).strip().rstrip('.')}: {self.target}") from error
 
-    def _latency(self, processor: Any) -> int:
+    def latency_of(self, processor: Any) -> int:
+        """In samples, as the plugin tells it now."""
         return processor.get_latency_samples()
 
-    def _read(self, processor: Any) -> Space:
+    def _read(self, loaded: Loaded, ports: Mapping[int, Port]) -> None:
+        """Reads the parameters of a plugin that stands at its defaults, by the ports that they are."""
+        processor = loaded.processor
         # names go to those that are used first
         listed = sorted(processor.get_parameters_description(), key=lambda p: not p["isAutomatable"])
-        found = names([p["name"] for p in listed], [p["label"] for p in listed])
-        for name, p in zip(found, listed, strict=True):
+        units = [_name_unit(p, ports.get(p["index"])) for p in listed]
+        steps: dict[int, int] = {}
+        for name, p in zip(python_names([p["name"] for p in listed], units), listed, strict=True):
             self.index[name] = p["index"]
-            self.ranges[name] = self._parameter(processor, p)
-            if not p["isAutomatable"]:
-                self.excluded[name] = "cannot be automated"
-        return Space({name: p for name, p in self.ranges.items() if name not in self.excluded})
+            port = ports.get(p["index"])
+            self.ranges[name], steps[p["index"]] = _parameter(loaded, p, port)
+            if port and port.parts:
+                self.parts[name] = list(port.parts)
+            if why := _reason(p, port) or (p["name"] in self.foreign) * "is the host's":
+                self.excluded[name] = why
+        if not ports:  # an LV2 plugin cannot move its inputs
+            self._exclude_meters_and_find_movers(loaded, steps)
+        self.space = Space({name: p for name, p in self.ranges.items() if name not in self.excluded})
 
-    def _parameter(self, processor: Any, described: Any) -> Parameter:
-        index, unit = described["index"], described["label"].strip()
-        raw = processor.get_parameter(index)
+    def _exclude_meters_and_find_movers(self, loaded: Loaded, steps: dict[int, int]) -> None:
+        meters = examine.meters(loaded, self.layout.inputs)
+        self.excluded |= {name: _METER for name, k in self.index.items() if k in meters}
+        used = [name for name in self.ranges if name not in self.excluded]
+        tried = {self.index[name]: steps[self.index[name]] for name in used}
+        moving = examine.movers(loaded, tried, meters)
+        self.first = [name for name in used if self.index[name] in moving]
 
-        def text_at(position: float) -> str:
-            processor.set_parameter(index, position)
-            return processor.get_parameter_text(index)
+    def set(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> None:
+        """Sets all parameters, those first that move others."""
+        settings = blocks[0]
+        for name in [*self.first, *(name for name in settings if name not in self.first)]:
+            raw = raw_value(self._range_at(name, loaded.sample_rate), settings[name])
+            loaded.processor.set_parameter(self.index[name], raw)
 
-        steps = described["numSteps"] if described["isDiscrete"] else count_steps(text_at)
-        parameter = parameter_from_texts(text_at, steps, raw, unit)
-        processor.set_parameter(index, raw)
+    def _range_at(self, name: str, sample_rate: float) -> Parameter:
+        """What the control of a parameter goes through at a sample rate."""
+        if name not in self.parts:
+            return self.ranges[name]
+        control, (low, high) = self.ranges[name], self.parts[name]
+        assert isinstance(control, Continuous)
+        return Continuous(low * sample_rate, high * sample_rate, low * sample_rate, log=control.log)
+
+
+def _checked(tempo: float) -> float:
+    if isinstance(tempo, bool) or not isinstance(tempo, int | float) or not _SLOWEST <= tempo <= _FASTEST:
+        raise ParameterError(
+            f"tempo={tempo!r} is not allowed; allowed are {_SLOWEST} to {_FASTEST} beats per minute, or None."
+        )
+    return float(tempo)
+
+
+def controls(ports: Sequence[Port], processor: Any) -> dict[int, Port]:
+    """The port of each parameter of an LV2 plugin, by index: the host sorts them by groups, but keeps their names."""
+    left = [port for port in ports if port.is_a("Input", "Control")]
+    found: dict[int, Port] = {}
+    for p in processor.get_parameters_description():
+        # the host turns an input that enables the plugin into a bypass
+        same = [q for q in left if q.name == p["name"]] or [q for q in left if q.designation == "lv2:enabled"][:1]
+        if same:
+            found[p["index"]] = same[0]
+            left.remove(same[0])
+    return found
+
+
+def _name_unit(described: Any, port: Port | None) -> str:
+    """The unit that a parameter's name ends with, if it is not there already."""
+    if port is None or port.parts is None or re.search(r"\bhz\b", port.name.lower()):
+        return described["label"]
+    return "Hz"
+
+
+def _reason(described: Any, port: Port | None) -> str:
+    """Why a parameter is excluded."""
+    if port is not None and "pprops:trigger" in port.properties:
+        return "is a trigger, which acts once when it is pressed"
+    if port is not None and "lv2:sampleRate" in port.properties and port.parts is None:
+        return "has a range in parts of the sample rate, but no ends"
+    return "" if described["isAutomatable"] else "cannot be automated"
+
+
+def _parameter(loaded: Loaded, described: Any, port: Port | None) -> tuple[Parameter, int]:
+    """A parameter, and how many positions it has; 0 if it moves freely."""
+    processor, index = loaded.processor, described["index"]
+    unit = described["label"].strip() if port is None else port.unit
+    raw = processor.get_parameter(index)
+
+    def text_at(position: float) -> str:
+        processor.set_parameter(index, position)
+        return processor.get_parameter_text(index)
+
+    steps = described["numSteps"] if described["isDiscrete"] else count_steps(text_at)
+    parameter = parameter_from_texts(text_at, steps, raw, unit)
+    if port is not None:
+        parameter = _by_port(parameter, port, raw, loaded.sample_rate)
+    processor.set_parameter(index, raw)
+    return parameter, steps if steps <= _MOST_STEPS else 0
+
+
+def _by_port(parameter: Parameter, port: Port, raw: float, sample_rate: float) -> Parameter:
+    """A parameter with what its texts do not tell, but its port does."""
+    low, high = port.parts or port.ends[1:]
+    if low is None or high is None or low >= high or not isinstance(parameter, Continuous):
         return parameter
-
-    def _set(self, processor: Any, blocks: Sequence[Settings], hop: int) -> None:
-        for name, value in blocks[0].items():
-            processor.set_parameter(self.index[name], raw_value(self.ranges[name], value))
+    if port.parts:
+        low, high = low * sample_rate, high * sample_rate
+        axis = Continuous(low, high, low, "Hz", parameter.log)
+        return dataclasses.replace(axis, default=axis.decode(np.array([raw])))
+    if parameter.step:
+        return parameter
+    if "lv2:integer" in port.properties and low == int(low) and high == int(high):
+        return Integer(int(low), int(high), round(low + raw * (high - low)), port.unit)
+    if parameter.unit != "raw":
+        return parameter
+    axis = Continuous(low, high, low, port.unit, "pprops:logarithmic" in port.properties and low > 0)
+    return dataclasses.replace(axis, default=axis.decode(np.array([raw])))
 
 
 def bare(effect: Plugin, audio: Audio, sample_rate: float) -> Callable[[], Any]:
     """The call of the host that one render comes down to."""
     loaded = effect.loaded(sample_rate)
-    feed = np.zeros((effect.audio_inputs, audio.shape[1]), np.float32)
-    feed[: effect.channels] = audio[: effect.channels]
+    feed = effect.layout.feed(audio[: effect.channels], 0 * audio)
 
     def render() -> None:
         for _ in range(2 if effect.channels == 1 else 1):
-            loaded.player.set_data(feed)
-            loaded.engine.render((feed.shape[1] + 0.5) / sample_rate)
-            loaded.engine.get_audio()
+            loaded.run(feed)
 
     return render

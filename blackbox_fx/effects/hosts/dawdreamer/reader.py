@@ -1,8 +1,8 @@
-"""What a VST2 or LV2 plugin is, found by loading it: `isolation.call` runs this module in a process of its own."""
+"""What a plugin in dawdreamer is, found by loading it: `isolation.call` runs this module in a process of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from blackbox_fx import isolation
@@ -13,13 +13,18 @@ from blackbox_fx.effects.hosts.dawdreamer.plugin import Plugin
 class _Examined(Plugin):
     """A plugin that is loaded in this process."""
 
+    def __init__(self, flushed: bool, foreign: Sequence[str], **named: Any) -> None:
+        self.flushed, self.foreign = flushed, tuple(foreign)
+        super().__init__(**named)
+
     def _learn(self, choose: bool) -> None:
         self.learn_here(choose)
         self.found = self.reported()
 
 
 def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str, Any]:
-    return _Examined(question["name"], question["target"], question["reset"], question["rate"]).found
+    named = {key: question[key] for key in ("name", "target", "reset", "tempo", "bundle", "flushed", "foreign")}
+    return _Examined(**named, sample_rate=question["rate"]).found
 
 
 if __name__ == "__main__":

@@ -41,8 +41,10 @@ class VST2(Plugin):
         reset: what is done before each render, see `DawDreamer`; measured on loading if not given.
         sample_rate: in Hz, at which it is opened; others are opened when they are needed, on the main thread.
         parameters: a TOML file that says otherwise of parameters, see `load`.
+        tempo: in beats per minute, see `load`.
 
     Raises:
+        ParameterError: a reset or a tempo that is not allowed.
         EffectError: no such file, not a plugin, one that crashes or hangs, or no audio through it.
         MissingHost: dawdreamer is not installed.
     """
@@ -53,9 +55,10 @@ class VST2(Plugin):
         reset: str | None = None,
         sample_rate: float = 44100,
         parameters: str | os.PathLike[str] | None = None,
+        tempo: float | None = None,
     ) -> None:
         found = self._find(path)
-        super().__init__(f"vst2:{plugin_name(found)}", str(found), reset, sample_rate, parameters)
+        super().__init__(f"vst2:{plugin_name(found)}", str(found), reset, sample_rate, parameters, tempo)
 
     def _learn(self, choose: bool) -> None:
         self.learn_isolated(choose)
@@ -71,8 +74,12 @@ class VST2(Plugin):
         for candidate in candidates:
             if candidate.exists() and candidate.suffix in _ENDINGS:
                 return candidate.resolve()
+        known = installed()
+        deeper = [found for found in known if given.parent == Path() and plugin_name(found) == str(given)]
+        if len(deeper) == 1:
+            return deeper[0].resolve()
         where = ", ".join(map(str, search_path()))
-        question = did_you_mean(given.stem, [plugin_name(found) for found in installed()])
+        question = did_you_mean(given.stem, [plugin_name(found) for found in known])
         raise EffectError(
             f"No such VST2 plugin: {path}{question}; give its path, or its name if it is installed in {where}."
         )

@@ -82,6 +82,8 @@ def _file(name: str) -> Path | None:
             for candidate in (folder / given, *(folder / f"{given}{ending}" for ending in ENDINGS)):
                 if candidate.exists():
                     return candidate
+        deeper = [found for found in installed() if found.stem == name]
+        return deeper[0] if len(deeper) == 1 else None
     return None
 
 
@@ -379,9 +381,25 @@ def _bare(effect: VST3, audio: Audio, sample_rate: float) -> Callable[[], Any]:
     return lambda: [plugin.process(x, sample_rate, buffer_size=hosting.BLOCK, reset=True) for x in parts]
 
 
+def make(
+    path: str | os.PathLike[str], parameters: str | os.PathLike[str] | None = None, tempo: float | None = None
+) -> Effect:
+    """A VST3 plugin in pedalboard, or in dawdreamer if it is told a tempo in beats per minute; see `load`."""
+    if tempo is None:
+        return VST3(path, parameters)
+    from blackbox_fx.effects.hosts.dawdreamer.vst3 import TempoVST3
+
+    file, plugin = _find(path)
+    if plugin is not None:
+        raise EffectError(
+            f"{file} holds several plugins, and a tempo can be told to the only one of a file; leave it out."
+        )
+    return TempoVST3(file, parameters, tempo)
+
+
 HOST = Host(
     name="vst3",
-    effect=VST3,
+    effect=make,
     example="vst3:ZamCompX2",
     package="pedalboard",
     debian=("zam-plugins",),

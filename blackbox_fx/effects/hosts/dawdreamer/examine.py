@@ -1,0 +1,215 @@
+"""What of a plugin is found only by running it: its channels, what moves what, and what takes its time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from blackbox_fx.audio import Audio
+from blackbox_fx.effects.hosts.dawdreamer.engine import BLOCK, DawDreamer, Loaded
+from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
+from blackbox_fx.effects.request import Settings
+from blackbox_fx.errors import EffectError
+from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle, Value
+
+_MOST = 4  # inputs of a plugin that may have a side chain
+_REACHED = 1e-4  # part of the loudest input's energy
+_SINGLE = 8  # parameters that are moved alone to see whether the latency moves, these first:
+_DELAYS = re.compile("look|laten|delay|ahead|over|fft|window|size|quality")
+_POSITIONS = 64  # of one parameter that are tried
+_OLD = 0.5  # seconds after which a plugin is rendered again
+_LONG = (0.5, 2.0)  # seconds in which plugins are ready
+_AT_ONCE = 1e-6  # seconds: no wait, but silence before the audio
+_WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds that are tried; twice the first that is enough is kept
+
+
+def find_layout(loaded: Loaded, told: Sequence[int] = ()) -> Layout:
+    """The channels of a plugin that stands at its defaults; it is not used after that.
+
+    Hosts say neither what a channel is for nor keep to the order of the plugin's files, so each input is fed alone:
+    those that no output gives back are the side chain, if there are as many as there should be.
+
+    Args:
+        loaded: the plugin.
+        told: indices of the inputs that the plugin's files call side chains.
+    """
+    inputs, outputs = loaded.processor.get_num_input_channels(), loaded.processor.get_num_output_channels()
+    expected = len(told) or inputs - min(outputs, 2)
+    if inputs > _MOST or expected not in (1, 2) or expected == inputs:
+        return Layout.of(inputs, outputs)
+    rng = np.random.default_rng(0)
+    for _ in range(_MOST):
+        reached = _reached(loaded, inputs)
+        silent = [k for k in range(inputs) if k not in reached]
+        if reached and (not silent or len(silent) == expected):
+            return Layout.of(inputs, outputs, silent)
+        for k in range(loaded.processor.get_plugin_parameter_size()):
+            loaded.processor.set_parameter(k, float(rng.random()))
+    return Layout.of(inputs, outputs, told or range(inputs - expected, inputs))
+
+
+def _reached(loaded: Loaded, inputs: int) -> set[int]:
+    """The inputs that sound in the first two outputs."""
+    length = -(-(8 * BLOCK + loaded.processor.get_latency_samples()) // BLOCK) * BLOCK
+    noise = 0.3 * np.random.default_rng(0).standard_normal(length)
+
+    def wet(k: int | None) -> Audio:
+        feed = np.zeros((inputs, length), np.float32)
+        if k is not None:
+            feed[k] = noise
+        loaded.connect()
+        return np.nan_to_num(loaded.run(feed)[:2])
+
+    still = wet(None)
+    energies = [float(np.square(wet(k) - still).sum()) for k in range(inputs)]
+    return {k for k, energy in enumerate(energies) if energy > _REACHED * max(energies)}
+
+
+def late_latency(effect: DawDreamer, loaded: Loaded) -> int:
+    """The largest latency in samples, if at some settings it is told only after they were in use; else 0."""
+    space = effect.space
+    rows = [*space.sample(3, 1), np.zeros(space.width), np.ones(space.width)]
+    moved = sorted(space.parameters, key=lambda name: not _DELAYS.search(name))[:_SINGLE]
+    tried = [space.decode(row) for row in rows] + [{name: _other(space.parameters[name])} for name in moved]
+    seen: list[tuple[int, int]] = []
+    for settings in [space.defaults | values for values in tried]:
+        effect.set(loaded, [settings], 0)
+        told = effect.latency_of(loaded.processor)
+        effect.pass_silence(loaded)
+        loaded.connect()
+        seen.append((told, effect.latency_of(loaded.processor)))
+    return max(after for _, after in seen) if any(told != after for told, after in seen) else 0
+
+
+def _other(parameter: Parameter) -> Value:
+    """A value far from the default."""
+    if isinstance(parameter, Toggle):
+        return not parameter.default
+    if isinstance(parameter, Choice):
+        return parameter.options[-1] if parameter.default != parameter.options[-1] else parameter.options[0]
+    assert isinstance(parameter, Continuous | Integer)
+    ends = (parameter.low, parameter.high)
+    return max(ends, key=lambda end: abs(end - parameter.default))
+
+
+def meters(loaded: Loaded, inputs: int) -> set[int]:
+    """The parameters that move by themselves while audio goes through."""
+    processor = loaded.processor
+    before = _texts(processor)
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        loaded.run((0.3 * rng.standard_normal((inputs, 4 * BLOCK))).astype(np.float32))
+    return {k for k, (old, new) in enumerate(zip(before, _texts(processor), strict=True)) if old != new}
+
+
+def movers(loaded: Loaded, steps: dict[int, int], ignored: Iterable[int]) -> set[int]:
+    """The parameters that move others at one of their positions.
+
+    Args:
+        loaded: the plugin, at its defaults; it is brought back to them.
+        steps: how many positions each parameter has, by index; of one that moves freely, the ends are tried.
+        ignored: the parameters that may be moved, such as meters.
+    """
+    processor = loaded.processor
+    raws = {k: float(processor.get_parameter(k)) for k in steps}
+    watched = [k for k in range(processor.get_plugin_parameter_size()) if k not in set(ignored)]
+    silence = np.zeros((processor.get_num_input_channels(), BLOCK), np.float32)
+    found = set()
+    for k, count in steps.items():
+        before = _values(processor, watched)
+        for position in np.linspace(0, 1, min(max(count, 2), _POSITIONS)):
+            processor.set_parameter(k, float(position))
+            if moved := _moved(before, _values(processor, watched), k):
+                break
+        else:
+            loaded.run(silence)
+            moved = _moved(before, _values(processor, watched), k)
+        found |= {k} if moved else set()
+        for j in [k, *(raws if moved else ())]:
+            processor.set_parameter(j, raws[j])
+    return found
+
+
+def _texts(processor: Any) -> list[str]:
+    return [processor.get_parameter_text(k) for k in range(processor.get_plugin_parameter_size())]
+
+
+def _values(processor: Any, watched: Sequence[int]) -> dict[int, str]:
+    return {k: processor.get_parameter_text(k) for k in watched}
+
+
+def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> bool:
+    return any(after[k] != text for k, text in before.items() if k != mover)
+
+
+def takes_time(effect: DawDreamer, old: Loaded, fresh: Audio, feed: Audio, settings: Settings) -> Audio | None:
+    """What a plugin gives a while after it was loaded and set, if that is other audio; else None.
+
+    Args:
+        effect: the plugin, with its reset.
+        old: one of it that was set as soon as it was loaded, and then let silence through.
+        fresh: what a new one gives at once.
+        feed: what was rendered, (inputs, time).
+        settings: at which it was.
+    """
+    time.sleep(max(0.0, old.since + _OLD - time.monotonic()))
+    aged = effect.run_on(old, feed, [settings], 0)
+    if np.array_equal(aged, fresh):
+        return None
+    if not np.array_equal(effect.run_afresh(feed, settings), fresh):
+        return None  # each one gives something else, whatever the time
+    if effect.reset == "reload" or old.reborn:  # the silence before may be heard
+        young = effect.load_one(effect.sample_rate, BLOCK)
+        prepare(effect, young, settings)
+        if np.array_equal(aged, effect.run_on(young, feed, [settings], 0)):
+            return None
+    return aged
+
+
+def prepare(effect: DawDreamer, loaded: Loaded, settings: Settings) -> None:
+    """Lets the settings arrive at a plugin, and puts it at its beginning, unless that would be a new one."""
+    effect.set(loaded, [settings], 0)
+    effect.pass_silence(loaded)
+    if not loaded.reborn:
+        loaded.connect()
+
+
+def measure_times(effect: DawDreamer, feed: Audio, settings: Settings, aged: Audio) -> None:
+    """Sets `settle` and `pause` of an effect so that waiting longer changes nothing.
+
+    Args:
+        effect: the plugin.
+        feed: what is rendered, (inputs, time).
+        settings: at which it is.
+        aged: what it gave when it had been loaded and set a while ago.
+
+    Raises:
+        EffectError: it is not ready after some seconds.
+    """
+
+    def wet(settle: float, pause: float) -> Audio:
+        effect.settle, effect.pause = settle, pause
+        return effect.run_afresh(feed, settings)
+
+    def least(render: Callable[[float], Audio]) -> float:
+        """Twice the shortest wait that gives what long ones give; 0 if there is no need to wait."""
+        young = render(0.0)
+        for long in _LONG:
+            if np.array_equal(last := render(long), render(2 * long)):
+                if not np.array_equal(render(0.0), young):
+                    return 0.0  # it differs whatever the time
+                return 2 * next((wait for wait in (0.0, *_WAITS) if np.array_equal(render(wait), last)), long)
+        raise EffectError(
+            f"{effect.name} gives other audio whenever it is asked, even {_LONG[-1]:g} seconds after it was loaded, so "
+            "that no render can be repeated; choose another effect."
+        )
+
+    settle = least(lambda wait: wet(wait, 0.0))
+    pause = 0.0
+    if not np.array_equal(wet(settle, 0.0), aged) and not np.array_equal(wet(settle, _AT_ONCE), wet(settle, _OLD)):
+        pause = least(lambda wait: wet(settle, max(wait, _AT_ONCE)))
+    effect.settle, effect.pause = settle, pause
