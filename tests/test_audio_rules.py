@@ -87,6 +87,7 @@ OPERATORS = {
     "level": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=False, window=0.0)),
     "linked level": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=True, window=0.0)),
     "mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=False, window=2.0)),
+    "sliding mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, False, 2.3, sliding=True)),
     "linked mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=True, window=2.0)),
     "moving filter": lambda rng, n: _Moving(rng.standard_normal((5, 2, 90)), rng.uniform(0, 1, (5, n))),
     "dry and wet": lambda rng, n: _DryWet(

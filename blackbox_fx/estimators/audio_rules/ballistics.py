@@ -12,11 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.core.lazy import scipy
-from blackbox_fx.estimators.audio_rules.envelopes import Floats, curves_left, follow, follow_many, follow_moved, smooth
+from blackbox_fx.estimators.audio_rules.envelopes import (
+    Floats,
+    curves_left,
+    follow,
+    follow_many,
+    follow_moved,
+    slide,
+    slide_back,
+    smooth,
+    smooth_back,
+)
 
 _ATTACKS_MS = (0.0, 0.05, 0.2, 1.0, 5.0, 20.0)
 _RELEASES_MS = (0.2, 1.0, 5.0, 20.0, 80.0, 300.0)
 _WINDOWS_MS = (2.0, 8.0, 32.0)  # of a mean square
+_SLIDING_MS = (1.5, 6.0, 12.0, 24.0)  # of one that forgets what is older
 _KNOTS, _FEW_KNOTS = 96, 48  # of the curves that rank times, and of the one that is returned
 _STRETCHES = 2  # a second one is searched if the first one fails
 _STRETCH = 1.0  # seconds that are searched
@@ -32,6 +43,7 @@ _BENDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)  # quantiles of the level
 _ROUNDS = 3  # of fits on the whole clip
 _FAR, _LITTLE = (3e-6, 2e-2), (1e-3, 5e-2)  # residuals of output and logarithm, and gains, that end a descent
 _VAGUE = 0.01  # doubt of a number that halves its weight
+_LONGER = 1.02  # of windows, for a derivative by differences
 _NONE = np.zeros(0)
 
 Curve = Callable[[Floats], tuple[Floats, Floats]]
@@ -48,12 +60,27 @@ class Level(NamedTuple):
     Args:
         level: the momentary level, at least 1e-7; (channel, time) or, where channels are linked, (1, time).
         each: the level of every channel.
-        keeps: coefficients of the mean square, or None where the level is that of single samples.
+        keeps: coefficients of the mean square, or None where there is none.
+        samples: of the window of a sliding mean square; 0 where there is none.
     """
 
     level: Floats
     each: Floats
     keeps: Floats | None
+    samples: float = 0.0
+
+    @property
+    def is_square(self) -> bool:
+        """Whether the level is the root of a mean square, and not that of single samples."""
+        return self.keeps is not None or self.samples > 0
+
+    def mean(self, signal: Floats) -> Floats:
+        """The mean over time that the square undergoes."""
+        return slide(signal, self.samples) if self.keeps is None else smooth(signal, self.keeps)
+
+    def mean_back(self, signal: Floats) -> Floats:
+        """The transpose of `mean`."""
+        return slide_back(signal, self.samples) if self.keeps is None else smooth_back(signal, self.keeps)
 
 
 @final
@@ -67,21 +94,26 @@ class Times:
         linked: whether the loudest channel sets the gain of all channels.
         window: 0 if the level is that of single samples. Otherwise the level is the root of a mean square that rises at
             once and falls with this time constant.
+        sliding: whether it is the mean over a window of this length instead.
     """
 
     attack: float
     release: float
     linked: bool
     window: float
+    sliding: bool = False
 
     def level(self, x: Floats, rate: float) -> Level:
         """The level of a clip (channel, time)."""
-        each, keeps = np.abs(x), None
-        if self.window:
+        each, keeps, samples = np.abs(x), None, 0.0
+        if self.window and self.sliding:
+            samples = max(1.0, 1e-3 * self.window * rate)
+            each = np.sqrt(np.maximum(slide(np.square(x), samples), 0.0))
+        elif self.window:
             power, keeps = follow(np.square(x), 0.0, keep(self.window, rate))
             each = np.sqrt(power)
         each = each + _FLOOR
-        return Level(each.max(axis=0, keepdims=True) if self.linked else each, each, keeps)
+        return Level(each.max(axis=0, keepdims=True) if self.linked else each, each, keeps, samples)
 
     def follow(self, level: Level, rate: float) -> tuple[Floats, Floats]:
         """The envelope, and the coefficient of the follower at every sample."""
@@ -95,7 +127,7 @@ class Times:
     def at(self, logs: Floats) -> Times:
         """With the times that `logs` gives."""
         times = np.exp(np.clip(logs, -7, 9)).tolist()
-        return Times(times[0], times[1], self.linked, times[2] if self.window else 0.0)
+        return Times(times[0], times[1], self.linked, times[2] if self.window else 0.0, self.sliding)
 
 
 class Hinge(NamedTuple):
@@ -256,13 +288,13 @@ class _Search:
         """What the best curve leaves of the output, 0 to 1."""
         return float(self._left(self._envelopes(times, [(times.attack, times.release)]))[0])
 
-    def grid(self, windows: tuple[float, ...]) -> list[tuple[float, Times]]:
+    def grid(self, windows: tuple[float, ...], sliding: bool = False) -> list[tuple[float, Times]]:
         """The best of a grid of times, and what they leave."""
         pairs = list(itertools.product(_ATTACKS_MS, _RELEASES_MS))
         found = list[tuple[float, Times]]()
         for linked, window in itertools.product((False, True)[: len(self._key)], windows):
-            left = self._left(self._envelopes(Times(0.0, 0.0, linked, window), pairs))
-            found += [(value, Times(*pair, linked, window)) for value, pair in zip(left.tolist(), pairs, strict=True)]
+            left = self._left(self._envelopes(Times(0.0, 0.0, linked, window, sliding), pairs)).tolist()
+            found += [(value, Times(*pair, linked, window, sliding)) for value, pair in zip(left, pairs, strict=True)]
         return sorted(found)[: _KEYED_FINALISTS if self.is_keyed else _FINALISTS]
 
     def refined(self, least: float, times: Times) -> tuple[float, Times]:
@@ -296,8 +328,11 @@ class _Search:
     def _moved(self, times: Times, moved: bool) -> tuple[Floats, Floats]:
         """The level, and its derivative by the logarithm of the window where that is wanted."""
         found = self._level(dataclasses.replace(times, attack=0.0, release=0.0))
-        if found.keeps is None or not moved:
+        if not found.is_square or not moved:
             return found.level, found.level
+        if found.keeps is None:
+            longer = self._level(dataclasses.replace(times, attack=0.0, release=0.0, window=times.window * _LONGER))
+            return found.level, (longer.level - found.level) / np.log(_LONGER)
         power, held = np.square(found.each - _FLOOR), -np.log(keep(times.window, self.rate))
         moves = smooth((power - np.square(self._key)) * held / (1 - found.keeps), found.keeps) / (2 * found.each)
         if times.linked:
@@ -368,8 +403,9 @@ def _identify(search: _Search) -> tuple[Times, Fit | None]:
     """Times, and a hinge; None for a curve of many knots."""
     tried = list[tuple[float, Times]]()
     best: tuple[float, Times, Fit | None] = (np.inf, Times(0.0, 1.0, False, 0.0), None)
-    for windows in ((0.0,), _WINDOWS_MS):
-        grid = search.grid(windows)
+    kinds = [((0.0,), False), (_WINDOWS_MS, False), *([(_SLIDING_MS, True)] if search.is_keyed else [])]
+    for windows, sliding in kinds:
+        grid = search.grid(windows, sliding)
         tried = sorted([*tried, *grid])
         for least, times in grid:
             if best[0] < _SURE or not least < HOPELESS:

@@ -38,26 +38,26 @@ class _Level(Model):
     def __init__(
         self, key: Signal, gain: Signal, slope: Signal, level: Level, keeps: Signal, direct: bool = True
     ) -> None:
-        self.gain, self.slope, self.keeps, self.squares, self.direct = gain, slope, keeps, level.keeps, direct
+        self.gain, self.slope, self.keeps, self.level, self.direct = gain, slope, keeps, level, direct
         loudest = level.each >= level.level
         if len(keeps) < len(key):
             loudest = loudest / loudest.sum(axis=0)  # channels that are equally loud share the gain
-        self.drive = np.sign(key) if level.keeps is None else key
-        self.share = loudest if level.keeps is None else loudest / level.each
+        self.drive = key if level.is_square else np.sign(key)
+        self.share = loudest / level.each if level.is_square else loudest
 
     def _link(self, signal: Signal) -> Signal:
         return signal if len(self.keeps) == len(signal) else signal.sum(axis=0, keepdims=True)
 
     def push(self, u: Signal) -> Signal:
         """Forwards through both paths."""
-        power = self.drive * u if self.squares is None else smooth(self.drive * u, self.squares)
+        power = self.level.mean(self.drive * u) if self.level.is_square else self.drive * u
         moved = self.slope * smooth(self._link(self.share * power), self.keeps)
         return self.gain * u + moved if self.direct else moved
 
     def pull(self, v: Signal) -> Signal:
         """Backwards through both paths."""
         power = self.share * smooth_back(self._link(self.slope * v), self.keeps)
-        moved = self.drive * (power if self.squares is None else smooth_back(power, self.squares))
+        moved = self.drive * (self.level.mean_back(power) if self.level.is_square else power)
         return self.gain * v + moved if self.direct else moved
 
 
@@ -84,7 +84,7 @@ class _Seeker:
                 break
             best = min(best, attempt(), key=lambda one: one.residual)
         if isinstance(best.curve, Hinge) and best.weights[0] > _SEEN and _exact(best, clip):
-            kind, hinge = (best.times.linked, best.times.window > 0), np.array(best.curve)
+            kind, hinge = (best.times.linked, best.times.window > 0, best.times.sliding), np.array(best.curve)
             self._hinges.add(Outcome(point, kind, _scaled(np.concatenate([hinge, best.times.logs])), best.weights))
         return best
 

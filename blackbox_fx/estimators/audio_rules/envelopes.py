@@ -45,6 +45,21 @@ def follow(level: Floats, attack: float, release: float) -> tuple[Floats, Floats
     return envelope, keeps
 
 
+def slide(signal: Floats, samples: float) -> Floats:
+    """The running mean over so many samples, 1 or more, of which a part counts in part; (channel, time)."""
+    whole, part = int(samples), samples - int(samples)
+    total = np.pad(np.cumsum(signal, axis=-1), ((0, 0), (whole + 1, 0)))
+    length = signal.shape[-1]
+    ends = total[:, whole + 1 :]
+    short, long = ends - total[:, 1 : length + 1], ends - total[:, :length]
+    return ((1 - part) * short + part * long) / samples
+
+
+def slide_back(signal: Floats, samples: float) -> Floats:
+    """The transpose of `slide`."""
+    return slide(signal[:, ::-1], samples)[:, ::-1]
+
+
 @compiled
 def follow_many(level: Floats, attacks: Floats, releases: Floats, at: NDArray[np.int64]) -> Floats:
     """The envelopes of several followers at some samples, in order: (follower, channel, sample)."""
