@@ -69,3 +69,16 @@ def build(kind, host, inputs=2, outputs=2, source="odd.cpp"):
     _compile(source, host.upper(), binaries[host], *options)
     path = folder / f"{name}.vst3" if host == "vst3" else binaries[host]
     return f"{host}:{path}"
+
+
+@functools.cache
+def build_two():
+    """The path of a VST3 that holds two plugins: Alpha, which is plain, and Beta, which has a bypass."""
+    target = _folder() / "Two.vst3"
+    library = target / f"Contents/{platform.machine()}-linux/Two.so"
+    for name, kind in (("Alpha", "plain"), ("Beta", "bypass")):
+        _compile("odd.cpp", "VST3", library.with_name(f"{name}.bin"), f'-DNAME="{name}"', f"-DKIND={KINDS[kind]}")
+    flags = ["-O1", "-std=gnu++14", "-fPIC", "-shared", "-w"]
+    command = ["g++", *flags, str(SOURCES / "two_classes.cpp"), "-o", str(library), "-ldl"]
+    subprocess.run(command, check=True, timeout=120)
+    return target
