@@ -4,11 +4,15 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
-from blackbox_fx.effects import installed, load, scan
+from blackbox_fx import BlackBox
+from blackbox_fx.effects import Rack, installed, load, scan
 from blackbox_fx.effects.hosts.vst3 import effect as vst3
 from blackbox_fx.effects.texts import python_names
 from blackbox_fx.errors import DataError, EffectError
+from blackbox_fx.estimators import MultiplexedSPSA
+from blackbox_fx.space import Continuous
 from tests.cases import RATE, music
 from tests.odd_plugins import build, build_two
 
@@ -147,3 +151,27 @@ def test_a_scan_lists_each_odd_plugin_of_a_file(tmp_path, monkeypatch):
     (tmp_path / ".vst3/Two.vst3").symlink_to(build_two())
     found = [(s.address, s.parameters, s.why) for s in scan(("vst3",), "two")]
     assert found == [("vst3:Two:Alpha", 1, ""), ("vst3:Two:Beta", 2, "")]
+
+
+@pytest.mark.parametrize("address", ["vst3:ZamVerb", "vst3:ZamDelay", "ladspa:comb", "ladspa:delay_c"])
+def test_changes_come_on_the_grid_of_a_plugin_that_has_one(address):
+    effect = load(address)
+    name = next(n for n, p in effect.space.parameters.items() if isinstance(p, Continuous))
+    audio = music(0.1)
+    low, high = (effect.space.parameters[name].decode(np.array([at])) for at in (0.4, 0.6))
+    words = "changes settings at multiples of 512 samples only, got hop=441; take 512"
+    with pytest.raises(EffectError, match=words):
+        effect.render(audio, [{name: (low, high)[k % 2]} for k in range(10)], RATE, 441)
+    blocks = [{name: low}] * 4 + [{name: high}]
+    wet = effect.render(audio, blocks, RATE, 1024)
+    assert np.abs(wet[:, :4096] - effect.render(audio, {name: low})[:, :4096]).max() < 1e-3
+    assert Rack([effect, load("ladspa:amp")]).find_hop_multiple() == effect.find_hop_multiple() == 512
+
+
+def test_blocks_of_an_estimate_are_what_the_effect_can_do():
+    estimator, effect = MultiplexedSPSA(block=1000), load("ladspa:comb")
+    layer = BlackBox(effect, estimator=estimator)
+    params = torch.full((1, effect.space.width), 0.4, requires_grad=True)
+    layer(torch.from_numpy(music(0.5))[None], params).square().mean().backward()
+    assert params.grad is not None and params.grad.isfinite().all()
+    assert estimator.error is not None  # blocks were measured, so they were rendered

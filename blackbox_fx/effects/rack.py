@@ -52,16 +52,18 @@ class Rack(Effect):
         self._members = labelled
         # a member that cannot change during a clip says so itself, when its own settings are asked to
         self.automatable = any(e.automatable for e in labelled.values())
-        for trait, of_all in (("hop_multiple", math.lcm), ("settle", max)):
-            value = of_all(*(getattr(e, trait) for e in labelled.values()), getattr(self, trait))
-            if value != getattr(self, trait):  # kept only where it is unusual: it is part of the fingerprint
-                setattr(self, trait, value)
+        if settle := max(e.settle for e in labelled.values()):
+            self.settle = settle  # kept only where there is one: it is part of the fingerprint
         self.native = any(e.native for e in labelled.values())
 
     @property
     def members(self) -> Mapping[str, Effect]:
         """The effects in series, by label."""
         return self._members
+
+    def find_hop_multiple(self) -> int:
+        """The least that suits all members that can change during a clip."""
+        return math.lcm(*(effect.find_hop_multiple() for effect in self._members.values() if effect.automatable))
 
     def output_channels(self, channels: int) -> int:
         """How many channels the last effect gives."""

@@ -33,6 +33,7 @@ _BLOCK = 512
 _FORMAT = 1
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out whether it is ready at once
 _FAR, _HEARD = 0.8, 1e-3  # where ranges stand in [0, 1] while options are tried, and what is heard then
+_ODD, _CUT = 441, 5e-3  # samples of a piece that is no whole block, and what it may change
 _WRAPPER = b"DISTRHO"  # what every plugin made with DPF names
 # libraries may fill tables, or plan transforms, that their instances share
 _CREATION = threading.Lock()
@@ -109,7 +110,10 @@ class _Library:
         passes_on: whether a wrapper passes on only those settings that changed, in the order of the ports.
         ordered: at which positions of the options they are set before all else, by those positions.
         kept: instances that are ready, by sample rate.
+        hop_multiple: at multiples of how many samples settings may change; None until it was tried.
     """
+
+    hop_multiple: int | None = None
 
     def __init__(self, plugin: Any, content: bytes) -> None:
         self.plugin, self.passes_on = plugin, _WRAPPER in content
@@ -132,7 +136,8 @@ class LADSPA(Effect):
     starts at a thousandth of its end. Meters are no parameters.
 
     Every render makes a new instance and runs it in blocks of 512 samples, which restart where settings change, so
-    that changes land on their sample. Instances share nothing but their library, so threads render in parallel; only
+    that changes land on their sample. A plugin that depends on the lengths of its calls takes changes at multiples of
+    512 samples only. Instances share nothing but their library, so threads render in parallel; only
     making and freeing an instance waits for others. Random numbers restart with each render, unless threads render in
     parallel. Plugins that plan Fourier transforms by timing them agree between processes up to rounding only.
     Subnormal numbers are kept, unless a plugin turns them off for itself; one that computes with them may be many times
@@ -303,6 +308,27 @@ class LADSPA(Effect):
                 one, other = (self._trial(far, sample_rate, ordered) for ordered in (False, True))
                 library.ordered[known] = difference(one, other) > _HEARD
             return library.ordered[known]
+
+    def find_hop_multiple(self) -> int:
+        """See `Effect`; 512 for a plugin whose output depends on the lengths of its calls, as is tried here."""
+        with self.handle() as library:
+            if library.hop_multiple is None:
+                parts, known = (0.02, 0.1, 0.3, 0.6, 0.9), self.space.parameters.items()
+                rows = [{n: p.decode(np.full(p.columns, at)) for n, p in known} for at in parts]
+                found = [self._cut(settings) for settings in ({n: p.default for n, p in known}, *rows)]
+                library.hop_multiple = 1 if max(found) <= _CUT else _BLOCK
+            return library.hop_multiple
+
+    def _cut(self, settings: Settings) -> float:
+        """Difference between a clip in one and in pieces, at settings that stay."""
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (self.channels, 16 * _BLOCK)).astype(np.float32)
+        length = noise.shape[1]
+        pieces = [settings] * -(-length // _ODD)
+        whole, cut = (
+            np.nan_to_num(self.process(RenderRequest(noise, blocks, hop, RATE)))
+            for blocks, hop in (([settings], length), (pieces, _ODD))
+        )
+        return difference(whole, cut)
 
     def _trial(self, settings: Settings, sample_rate: float, ordered: bool) -> Audio:
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * _BLOCK))
