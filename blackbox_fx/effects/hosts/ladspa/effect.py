@@ -254,60 +254,78 @@ class LADSPA(Effect):
         return 0 if self.latency_port is None else round(float(instance.controls[self.latency_port]))
 
     @contextlib.contextmanager
-    def instance(self, settings: Settings, sample_rate: float) -> Iterator[_Instance]:
-        """An instance of the plugin, active and at its beginning."""
-        with self._instance(settings, sample_rate, self._is_ordered(settings, sample_rate)) as instance:
-            yield instance
+    def instance(self, settings: Settings, sample_rate: float, ordered: bool | None = None) -> Iterator[_Instance]:
+        """An instance of the plugin, active and at its beginning.
 
-    @contextlib.contextmanager
-    def _instance(self, settings: Settings, sample_rate: float, ordered: bool) -> Iterator[_Instance]:
-        instance = self._ready(settings, sample_rate)
+        Args:
+            settings: of all parameters.
+            sample_rate: in Hz.
+            ordered: whether options are set first; found out if not given.
+        """
+        with self.handle() as library:
+            if ordered is None:
+                ordered = library.passes_on and self._is_ordered(library, settings, sample_rate)
+            kept = library.kept.get(sample_rate)
+            instance = kept.pop() if kept else None
         reseed()
         with same_arithmetic():
+            if instance is None:
+                instance = self._new(library.plugin, settings, sample_rate)
             if ordered:
                 self._set_options(instance, settings, sample_rate)
-            self._set(instance.controls, settings, sample_rate)
+            if ordered or self.keeps:
+                self._set(instance.controls, settings, sample_rate)
             instance.activate()
             try:
                 yield instance
             finally:
                 instance.deactivate()
-                with self.handle() as library:
-                    if self.keeps:
+                if self.keeps:
+                    with self.handle() as library:
                         library.kept.setdefault(sample_rate, []).append(instance)
-                    else:
-                        instance.free()
+                else:
+                    instance.free()
 
-    def _ready(self, settings: Settings, sample_rate: float) -> _Instance:
-        """An instance, not active: one that was kept, or a new one that was waited for."""
-        with self.handle() as library:
-            if self.keeps and library.kept.get(sample_rate):
-                return library.kept[sample_rate].pop()
-            plugin = library.plugin
-        with same_arithmetic():
-            standing = self.standing.copy()  # some read their controls when these are connected
-            self._set(standing, settings, sample_rate)
-            instance = _Instance(plugin, self.ports, standing, sample_rate)
-            if self.settle:
-                instance.activate()
-                instance.pass_silence(_BLOCK)
-                time.sleep(self.settle)
-                instance.deactivate()
+    def _new(self, plugin: Any, settings: Settings, sample_rate: float) -> _Instance:
+        """An instance that was waited for, not active."""
+        standing = self.standing.copy()  # some read their controls when these are connected
+        self._set(standing, settings, sample_rate)
+        instance = _Instance(plugin, self.ports, standing, sample_rate)
+        if self.settle:
+            instance.activate()
+            instance.pass_silence(_BLOCK)
+            time.sleep(self.settle)
+            instance.deactivate()
         return instance
 
-    def _is_ordered(self, settings: Settings, sample_rate: float) -> bool:
+    def _is_ordered(self, library: _Library, settings: Settings, sample_rate: float) -> bool:
         """Whether options are to be set first: they move what is set before them, as is heard far from it."""
         ranged = {n: p for n, p in self.space.parameters.items() if isinstance(p, Continuous)}
         options = {n: v for n, v in settings.items() if n not in ranged}
-        with self.handle() as library:
-            if not library.passes_on or all(v == self.defaults[n] for n, v in options.items()):
-                return False
-            known = (sample_rate, *map(float, options.values()))
-            if known not in library.ordered:
-                far = options | {n: p.decode(np.array([_FAR])) for n, p in ranged.items()}
-                one, other = (self._trial(far, sample_rate, ordered) for ordered in (False, True))
-                library.ordered[known] = difference(one, other) > _HEARD
-            return library.ordered[known]
+        if all(v == self.defaults[n] for n, v in options.items()):
+            return False
+        known = (sample_rate, *map(float, options.values()))
+        if known not in library.ordered:
+            far = options | {n: p.decode(np.array([_FAR])) for n, p in ranged.items()}
+            one, other = (self._trial(far, sample_rate, ordered) for ordered in (False, True))
+            library.ordered[known] = difference(one, other) > _HEARD
+        return library.ordered[known]
+
+    def _trial(self, settings: Settings, sample_rate: float, ordered: bool) -> Audio:
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * _BLOCK))
+        with self.instance(settings, sample_rate, ordered) as instance:
+            return np.nan_to_num(instance.run(noise.astype(np.float32)))
+
+    def _set_options(self, instance: _Instance, settings: Settings, sample_rate: float) -> None:
+        """Passes on the options, with ranges elsewhere, so that these are passed on after them."""
+        first = dict(settings)
+        for name, p in self.space.parameters.items():
+            if isinstance(p, Continuous):
+                first[name] = p.decode((p.encode(settings[name]) + 0.5) % 1)
+        self._set(instance.controls, first, sample_rate)
+        instance.activate()
+        instance.pass_silence(1)
+        instance.deactivate()
 
     def find_hop_multiple(self) -> int:
         """See `Effect`; 512 for a plugin whose output depends on the lengths of its calls, as is tried here."""
@@ -330,22 +348,6 @@ class LADSPA(Effect):
         )
         return difference(whole, cut)
 
-    def _trial(self, settings: Settings, sample_rate: float, ordered: bool) -> Audio:
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * _BLOCK))
-        with self._instance(settings, sample_rate, ordered) as instance:
-            return np.nan_to_num(instance.run(noise.astype(np.float32)))
-
-    def _set_options(self, instance: _Instance, settings: Settings, sample_rate: float) -> None:
-        """Passes on the options, with ranges elsewhere, so that these are passed on after them."""
-        first = dict(settings)
-        for name, p in self.space.parameters.items():
-            if isinstance(p, Continuous):
-                first[name] = p.decode((p.encode(settings[name]) + 0.5) % 1)
-        self._set(instance.controls, first, sample_rate)
-        instance.activate()
-        instance.pass_silence(1)
-        instance.deactivate()
-
     def _set(self, controls: NDArray[np.float32], settings: Settings, sample_rate: float) -> None:
         for name, value in settings.items():
             controls[self.controls[name].port] = self.controls[name].native(value, sample_rate)
@@ -365,6 +367,8 @@ class LADSPA(Effect):
     def _side(self, request: RenderRequest) -> Sequence[Audio]:
         """What the side-chain inputs hear, one (time,) each."""
         count = sum(self.layout.side)
+        if not count:
+            return []
         silence = np.zeros((1, request.audio.shape[1]), np.float32)
         given = request.inputs.get("sidechain", silence)
         if count == 2:
@@ -373,6 +377,8 @@ class LADSPA(Effect):
 
     def _feed(self, audio: Audio, side: Sequence[Audio]) -> Audio:
         """What all inputs hear, (input, time)."""
+        if not side and self.layout.main == len(audio):
+            return audio
         main = iter([audio[0], audio[-1]] if self.layout.main == 2 else [audio.mean(axis=0)])
         beside = iter(side)
         return np.stack([next(beside if is_side else main) for is_side in self.layout.side])
