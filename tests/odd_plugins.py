@@ -25,6 +25,7 @@ KINDS = {
     "bypass": 9,
     "warm-up": 11,
     "late-latency": 15,
+    "meters": 16,
 }
 
 

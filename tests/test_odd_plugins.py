@@ -175,3 +175,15 @@ def test_blocks_of_an_estimate_are_what_the_effect_can_do():
     layer(torch.from_numpy(music(0.5))[None], params).square().mean().backward()
     assert params.grad is not None and params.grad.isfinite().all()
     assert estimator.error is not None  # blocks were measured, so they were rendered
+
+
+@pytest.mark.parametrize(("host", "excluded"), [("vst3", {"latency_frames", "level_db"}), ("ladspa", set())])
+def test_meters_and_buttons_of_an_odd_plugin(host, excluded):
+    effect = load(build("meters", host))
+    level, flash, mute = effect.space.parameters
+    assert set(effect.excluded) == excluded
+    for pressed in (False, True, False, True):
+        wet = effect.render(flat(), {flash: pressed, level: 6})
+        assert gain(wet) == pytest.approx(6, abs=0.01)
+        assert (wet[0, 0] < 0) == (pressed and host == "ladspa")  # in a VST3, it is over when the render begins
+    assert not effect.render(flat(), {mute: True}).any()

@@ -254,26 +254,30 @@ class LADSPA(Effect):
         return 0 if self.latency_port is None else round(float(instance.controls[self.latency_port]))
 
     @contextlib.contextmanager
-    def instance(self, settings: Settings, sample_rate: float, ordered: bool | None = None) -> Iterator[_Instance]:
+    def instance(self, settings: Settings, sample_rate: float, earlier: Settings | None = None) -> Iterator[_Instance]:
         """An instance of the plugin, active and at its beginning.
 
         Args:
             settings: of all parameters.
             sample_rate: in Hz.
-            ordered: whether options are set first; found out if not given.
+            earlier: settings that are passed on before; none if empty, and what the plugin needs if not given.
         """
         with self.handle() as library:
-            if ordered is None:
+            if earlier is None:
                 ordered = library.passes_on and self._is_ordered(library, settings, sample_rate)
+                earlier = self._elsewhere(settings) if ordered else {}
             kept = library.kept.get(sample_rate)
             instance = kept.pop() if kept else None
         reseed()
         with same_arithmetic():
             if instance is None:
                 instance = self._new(library.plugin, settings, sample_rate)
-            if ordered:
-                self._set_options(instance, settings, sample_rate)
-            if ordered or self.keeps:
+            if earlier:
+                self._set(instance.controls, earlier, sample_rate)
+                instance.activate()
+                instance.pass_silence(1)
+                instance.deactivate()
+            if earlier or self.keeps:
                 self._set(instance.controls, settings, sample_rate)
             instance.activate()
             try:
@@ -307,46 +311,22 @@ class LADSPA(Effect):
         known = (sample_rate, *map(float, options.values()))
         if known not in library.ordered:
             far = options | {n: p.decode(np.array([_FAR])) for n, p in ranged.items()}
-            one, other = (self._trial(far, sample_rate, ordered) for ordered in (False, True))
-            library.ordered[known] = difference(one, other) > _HEARD
+            # a button is heard once only, after whatever it is passed on; that is no order
+            before = ({}, far, self._elsewhere(far))
+            plain, twice, ordered = (self._trial(far, sample_rate, earlier) for earlier in before)
+            library.ordered[known] = min(difference(plain, ordered), difference(twice, ordered)) > _HEARD
         return library.ordered[known]
 
-    def _trial(self, settings: Settings, sample_rate: float, ordered: bool) -> Audio:
+    def _trial(self, settings: Settings, sample_rate: float, earlier: Settings) -> Audio:
+        """The output at some settings, after others were passed on."""
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * _BLOCK))
-        with self.instance(settings, sample_rate, ordered) as instance:
+        with self.instance(settings, sample_rate, earlier) as instance:
             return np.nan_to_num(instance.run(noise.astype(np.float32)))
 
-    def _set_options(self, instance: _Instance, settings: Settings, sample_rate: float) -> None:
-        """Passes on the options, with ranges elsewhere, so that these are passed on after them."""
-        first = dict(settings)
-        for name, p in self.space.parameters.items():
-            if isinstance(p, Continuous):
-                first[name] = p.decode((p.encode(settings[name]) + 0.5) % 1)
-        self._set(instance.controls, first, sample_rate)
-        instance.activate()
-        instance.pass_silence(1)
-        instance.deactivate()
-
-    def find_hop_multiple(self) -> int:
-        """See `Effect`; 512 for a plugin whose output depends on the lengths of its calls, as is tried here."""
-        with self.handle() as library:
-            if library.hop_multiple is None:
-                parts, known = (0.02, 0.1, 0.3, 0.6, 0.9), self.space.parameters.items()
-                rows = [{n: p.decode(np.full(p.columns, at)) for n, p in known} for at in parts]
-                found = [self._cut(settings) for settings in ({n: p.default for n, p in known}, *rows)]
-                library.hop_multiple = 1 if max(found) <= _CUT else _BLOCK
-            return library.hop_multiple
-
-    def _cut(self, settings: Settings) -> float:
-        """Difference between a clip in one and in pieces, at settings that stay."""
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (self.channels, 16 * _BLOCK)).astype(np.float32)
-        length = noise.shape[1]
-        pieces = [settings] * -(-length // _ODD)
-        whole, cut = (
-            np.nan_to_num(self.process(RenderRequest(noise, blocks, hop, RATE)))
-            for blocks, hop in (([settings], length), (pieces, _ODD))
-        )
-        return difference(whole, cut)
+    def _elsewhere(self, settings: Settings) -> Settings:
+        """The options of these settings, with all ranges elsewhere, so that these are passed on after them."""
+        ranged = {n: p for n, p in self.space.parameters.items() if isinstance(p, Continuous)}
+        return settings | {n: p.decode((p.encode(settings[n]) + 0.5) % 1) for n, p in ranged.items()}
 
     def _set(self, controls: NDArray[np.float32], settings: Settings, sample_rate: float) -> None:
         for name, value in settings.items():
