@@ -26,6 +26,7 @@ KINDS = {
     "warm-up": 11,
     "late-latency": 15,
     "meters": 16,
+    "slow-settings": 17,
 }
 
 

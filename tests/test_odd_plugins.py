@@ -73,6 +73,15 @@ def test_an_odd_plugin_that_is_ready_late_is_waited_for(host):
 
 
 @pytest.mark.parametrize("host", ["vst3", "ladspa"])
+def test_an_odd_plugin_that_takes_settings_over_by_the_clock_is_waited_for(host):
+    effect = load(build("slow-settings", host))
+    (name,) = effect.space.parameters
+    assert effect.settle and not effect.excluded.keys() - {"latency_frames"}
+    for decibels in (0, 6, -6):
+        assert gain(effect.render(flat(), {name: decibels})) == pytest.approx(decibels, abs=0.01)
+
+
+@pytest.mark.parametrize("host", ["vst3", "ladspa"])
 def test_an_option_of_an_odd_plugin_that_overwrites_others_is_set_first(host):
     effect = load(build("mode", host))
     decibels, style = effect.space.parameters
