@@ -192,13 +192,14 @@ class _Bench:
 
     def go_through(self, k: int, row: Row) -> bool:
         """Takes a parameter to all positions and back; whether another one, and no meter, moves meanwhile."""
+        index, others = self.own[k]["index"], [j for j in self.sure if j != k]
         for raw in self.positions(k):
-            set_raws(self.plugin, {self.own[k]["index"]: raw})
+            set_raws(self.plugin, {index: raw})
             flush(self.plugin, self.channels, RATE)
-            now = enumerate(zip(self.raws(), row, strict=True))
-            if any(abs(this - then) > 1e-6 for j, (this, then) in now if j != k and j not in self.doubts):
+            now = self.raws()
+            if any(abs(now[j] - row[j]) > 1e-6 for j in others):
                 return True
-        set_raws(self.plugin, {self.own[k]["index"]: row[k]})
+        set_raws(self.plugin, {index: row[k]})
         flush(self.plugin, self.channels, RATE)
         return False
 
@@ -210,9 +211,11 @@ class _Bench:
             base: the output there.
             report: as in `examine`.
         """
-        for _ in range(1 if self._gentle else 2):  # what moves others may have moved them since they were set
-            self.apply(row)
+        self.apply(row)
         now = self.raws()
+        if not np.allclose(now, row, rtol=0, atol=1e-6):  # what moves others has moved them since they were set
+            self.apply(row)
+            now = self.raws()
         for k in self.sure:
             if self.go_through(k, now):
                 self._seen.append(self.own[k]["index"])
