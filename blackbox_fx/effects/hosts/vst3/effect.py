@@ -207,7 +207,7 @@ class VST3(Effect):
     def _unusable(self, reason: str) -> EffectError:
         if found := re.search(r"expects (\d+) input channels? and (\d+) output", reason):
             return EffectError(
-                f"{self.name} has {found[1]} inputs and {found[2]} outputs, which pedalboard cannot host; load its "
+                f"{self.name} has inputs and outputs, {found[1]} and {found[2]}, that pedalboard cannot host; load its "
                 "VST2, LV2 or LADSPA build instead, as vst2:, lv2: or ladspa:."
             )
         return EffectError(f"Cannot load {self.path} as a VST3 plugin ({reason}); check the file.")
