@@ -328,6 +328,27 @@ class LADSPA(Effect):
         ranged = {n: p for n, p in self.space.parameters.items() if isinstance(p, Continuous)}
         return settings | {n: p.decode((p.encode(settings[n]) + 0.5) % 1) for n, p in ranged.items()}
 
+    def find_hop_multiple(self) -> int:
+        """See `Effect`; 512 for a plugin whose output depends on the lengths of its calls, as is tried here."""
+        with self.handle() as library:
+            if library.hop_multiple is None:
+                parts, known = (0.02, 0.1, 0.3, 0.6, 0.9), self.space.parameters.items()
+                rows = [{n: p.decode(np.full(p.columns, at)) for n, p in known} for at in parts]
+                found = [self._cut(settings) for settings in ({n: p.default for n, p in known}, *rows)]
+                library.hop_multiple = 1 if max(found) <= _CUT else _BLOCK
+            return library.hop_multiple
+
+    def _cut(self, settings: Settings) -> float:
+        """Difference between a clip in one and in pieces, at settings that stay."""
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (self.channels, 16 * _BLOCK)).astype(np.float32)
+        length = noise.shape[1]
+        pieces = [settings] * -(-length // _ODD)
+        whole, cut = (
+            np.nan_to_num(self.process(RenderRequest(noise, blocks, hop, RATE)))
+            for blocks, hop in (([settings], length), (pieces, _ODD))
+        )
+        return difference(whole, cut)
+
     def _set(self, controls: NDArray[np.float32], settings: Settings, sample_rate: float) -> None:
         for name, value in settings.items():
             controls[self.controls[name].port] = self.controls[name].native(value, sample_rate)
