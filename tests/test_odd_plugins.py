@@ -183,7 +183,7 @@ def test_blocks_of_an_estimate_are_what_the_effect_can_do():
     params = torch.full((1, effect.space.width), 0.4, requires_grad=True)
     layer(torch.from_numpy(music(0.5))[None], params).square().mean().backward()
     assert params.grad is not None and params.grad.isfinite().all()
-    assert estimator.error is not None  # blocks were measured, so they were rendered
+    assert "too small" not in estimator.reason  # blocks were measured, so they were rendered
 
 
 @pytest.mark.parametrize(("host", "excluded"), [("vst3", {"latency_frames", "level_db"}), ("ladspa", set())])
