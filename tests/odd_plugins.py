@@ -29,6 +29,8 @@ KINDS = {
     "trigger": 16,
     "meter": 17,
     "slow-setting": 18,
+    "meters": 19,
+    "slow-settings": 20,
 }
 
 
@@ -83,3 +85,16 @@ def build(kind, host, inputs=2, outputs=2, source="odd.cpp"):
         return f"lv2:urn:odd:{name}"
     path = folder / f"{name}.vst3" if host == "vst3" else binaries[host]
     return f"{host}:{path}"
+
+
+@functools.cache
+def build_two():
+    """The path of a VST3 that holds two plugins: Alpha, which is plain, and Beta, which has a bypass."""
+    target = _folder() / "Two.vst3"
+    library = target / f"Contents/{platform.machine()}-linux/Two.so"
+    for name, kind in (("Alpha", "plain"), ("Beta", "bypass")):
+        _compile("odd.cpp", "VST3", library.with_name(f"{name}.bin"), f'-DNAME="{name}"', f"-DKIND={KINDS[kind]}")
+    flags = ["-O1", "-std=gnu++14", "-fPIC", "-shared", "-w"]
+    command = ["g++", *flags, str(SOURCES / "two_classes.cpp"), "-o", str(library), "-ldl"]
+    subprocess.run(command, check=True, timeout=120)
+    return target

@@ -408,6 +408,7 @@ def test_ports_with_odd_ranges_and_plugins_that_refuse_a_rate(library):
     library("odd.so", PLUGIN)
     effect = load("ladspa:odd")
     assert effect.space.parameters == {"upside_hz": Continuous(5, 20_005, 5, "Hz")}
+    assert effect.excluded == {"held": "can stand nowhere but at 3", "parameter_2": "can stand nowhere but at -1"}
     assert np.array_equal(effect.render(LOUD, {}, RATE), LOUD * 3 - 1)  # ports that can stand nowhere else stand there
     with pytest.raises(EffectError, match="cannot run at 192000 Hz"):
         effect.render(LOUD, {}, 192_000)

@@ -26,6 +26,7 @@ from blackbox_fx.space import Array, Space
 
 _log = logging.getLogger("blackbox_fx")
 _USUAL_RATES = (44_100, 48_000)
+WHOLE_HOP = 4096  # samples, and multiples: hops at which every effect can change that can change at all
 _SHOWN = 8  # parameters in an error
 
 
@@ -70,7 +71,8 @@ class Effect(abc.ABC):
         states: file endings of its own presets, which it can write and read in addition to ".json".
         inputs: names of its further inputs, such as ("sidechain",); each takes one or two channels, whatever the audio
             has.
-        hop_multiple: settings that change during a clip do so at multiples of this many samples only.
+        hop_multiple: settings that change during a clip do so at multiples of this many samples only, a part of 4096;
+            for LADSPA, `find_hop_multiple` says.
         settle: seconds that it is given after it was loaded, since it is ready only some while after that; nearly
             always 0.
         tail_seconds: the longest output after the input ends, in seconds; None if that is not known.
@@ -330,12 +332,17 @@ class Effect(abc.ABC):
         return RenderRequest(audio, blocks, length, sample_rate, {**inputs, **silence})
 
     def _checked_hop(self, hop: int) -> int:
-        if hop % self.hop_multiple:
+        multiple = 1 if hop % WHOLE_HOP == 0 else self.find_hop_multiple()
+        if hop % multiple:
             raise EffectError(
-                f"{self.name} changes settings at multiples of {self.hop_multiple} samples only, got hop={hop}; take "
-                f"{-(-hop // self.hop_multiple) * self.hop_multiple}."
+                f"{self.name} changes settings at multiples of {multiple} samples only, got hop={hop}; take "
+                f"{-(-hop // multiple) * multiple}."
             )
         return hop
+
+    def find_hop_multiple(self) -> int:
+        """`hop_multiple`, or what is found out only when it is wanted; hops of `WHOLE_HOP` will always do."""
+        return self.hop_multiple
 
     @final
     def run(self, request: RenderRequest) -> Audio:

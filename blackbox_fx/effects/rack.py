@@ -59,15 +59,17 @@ class Rack(Effect):
         """Traits of the members, which are kept only where they are unusual, since they are part of the fingerprint."""
         if inputs := tuple(f"{label}.{name}" for label, e in members.items() for name in e.inputs):
             self.inputs = inputs
-        for trait, of_all in (("hop_multiple", math.lcm), ("settle", max)):
-            value = of_all(*(getattr(e, trait) for e in members.values()), getattr(self, trait))
-            if value != getattr(self, trait):
-                setattr(self, trait, value)
+        if settle := max(e.settle for e in members.values()):
+            self.settle = settle
 
     @property
     def members(self) -> Mapping[str, Effect]:
         """The effects in series, by label."""
         return self._members
+
+    def find_hop_multiple(self) -> int:
+        """The least that suits all members that can change during a clip."""
+        return math.lcm(*(effect.find_hop_multiple() for effect in self._members.values() if effect.automatable))
 
     def output_channels(self, channels: int) -> int:
         """How many channels the last effect gives."""

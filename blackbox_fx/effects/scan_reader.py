@@ -7,12 +7,15 @@ from typing import Any
 
 from blackbox_fx import isolation
 from blackbox_fx.effects import load
+from blackbox_fx.effects.hosts.host import Several
 from blackbox_fx.errors import BlackBoxError, MissingHost
 
 
 def _read(address: str) -> dict[str, Any]:
     try:
         effect: Any = load(address)
+    except Several as error:
+        return {"several": {each: _read(each) for each in error.addresses}, "why": "", "lasts": True}
     except BlackBoxError as error:
         return {"why": str(error), "lasts": not isinstance(error, MissingHost)}
     parameters = len(effect.space.parameters)

@@ -71,7 +71,8 @@ def installed(names: Collection[str] | None = None, match: str = "") -> dict[str
     """Addresses of what seems to be installed, by host, from names alone: no plugin is loaded.
 
     LADSPA libraries report their names only when they are loaded, so new ones are loaded once, in processes of their
-    own. What is no effect, such as an instrument, is known for LADSPA only, and left out there.
+    own. What is no effect, such as an instrument, is known for LADSPA only, and left out there. A file that holds
+    several plugins is listed as one until it was read.
 
     Args:
         names: of hosts; all whose effects can be listed if not given.
@@ -95,7 +96,8 @@ def scan(names: Collection[str] | None = None, match: str = "", workers: int = 2
         workers: processes at a time.
 
     Yields:
-        One `Scanned` for each effect that `installed` lists, and for LADSPA plugins that are none.
+        One `Scanned` for each effect that `installed` lists, for each plugin in a file that turns out to hold several,
+        and for LADSPA plugins that are none.
 
     Raises:
         ParameterError: an unknown host.
@@ -104,7 +106,7 @@ def scan(names: Collection[str] | None = None, match: str = "", workers: int = 2
     for entry in (e for entries in _listed(names, match).values() for e in entries):
         found = _known(entry)
         if found:
-            yield found
+            yield from found
         else:
             new.append(entry)
     batches: queue.SimpleQueue[list[Entry]] = queue.SimpleQueue()
@@ -147,19 +149,25 @@ def _key(entry: Entry) -> dict[str, Any]:
     return {"format": _FORMAT, "address": entry.address, "files": files.digest(*entry.files), "hosts": _versions()}
 
 
-def _known(entry: Entry) -> Scanned | None:
-    """What is known of an effect without running it."""
+def _known(entry: Entry) -> list[Scanned]:
+    """What is known of an effect without running it; nothing if it is not known yet."""
     if entry.parameters is not None:
-        return Scanned(entry.address, parameters=entry.parameters)
+        return [Scanned(entry.address, parameters=entry.parameters)]
     if entry.refusal:
-        return Scanned(entry.address, why=f"It {entry.refusal}.")
+        return [Scanned(entry.address, why=f"It {entry.refusal}.")]
     try:
         kept = cache.load("scan", _key(entry))
     except OSError as error:
-        return Scanned(entry.address, why=f"Cannot read {error.filename} ({error.strerror}); check the file.")
+        return [Scanned(entry.address, why=f"Cannot read {error.filename} ({error.strerror}); check the file.")]
     if kept is None or (kept["until"] is not None and kept["until"] < time.time()):
-        return None
-    return Scanned(entry.address, **kept["found"])
+        return []
+    return _scanned(entry.address, kept["found"])
+
+
+def _scanned(address: str, found: dict[str, Any]) -> list[Scanned]:
+    """What was read, as one for each effect in a file."""
+    several = found.get("several", {address: found})
+    return [Scanned(each, **{k: v for k, v in read.items() if k != "lasts"}) for each, read in several.items()]
 
 
 def _read(batch: list[Entry], stop: threading.Event, give: Callable[[Scanned], None]) -> None:
@@ -171,7 +179,8 @@ def _read(batch: list[Entry], stop: threading.Event, give: Callable[[Scanned], N
         if lasts:
             until = time.time() + _DAY if found["why"] else None
             cache.save("scan", _key(entry), {"found": found, "until": until})
-        give(Scanned(entry.address, **found))
+        for each in _scanned(entry.address, found):
+            give(each)
 
     while left and not stop.is_set():
         before = len(left)

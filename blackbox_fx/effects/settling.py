@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-_YOUNG, _GROWN, _OLD = 0.05, 0.8, 8.0  # seconds; most plugins are ready when grown, and all that can be used when old
+_YOUNG, _GROWN, _OLD = 0.05, 0.8, 8.0  # seconds
 _NEAR = 1e-3  # relative to the largest sample
 
 
@@ -23,14 +23,17 @@ def settling(at: Callable[[float], Any]) -> float:
         at: the output of a new instance that was given this many seconds.
 
     Raises:
-        ValueError: it still changes when no one can wait for it any more.
+        ValueError: it still changes after 8 seconds.
     """
     new, grown = at(0), at(_GROWN)
     if difference(new, grown) <= _NEAR or difference(new, at(0)) > difference(new, grown) / 4:
         return 0.0
-    old, age = at(_OLD), _YOUNG
-    while difference(at(age), old) > _NEAR:
-        age *= 2
+    age, ready = _GROWN, grown
+    while difference(ready, older := at(2 * age)) > _NEAR:
+        age, ready = 2 * age, older
         if age > _OLD:
             raise ValueError(f"it still changes {_OLD:g} seconds after it was loaded, so that no render repeats")
+    age = _YOUNG
+    while difference(at(age), ready) > _NEAR:
+        age *= 2
     return 2 * age

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.core import checks
+from blackbox_fx.effects.base import WHOLE_HOP
 from blackbox_fx.estimators.base import Call, Plan, carry_out
 from blackbox_fx.estimators.blocks import automatable, block_plan, segments, sum_segments
 from blackbox_fx.estimators.finite_difference import FiniteDifference
@@ -180,7 +181,8 @@ class MultiplexedSPSA(Stochastic):
 
     def _length(self, call: Call, way: Way) -> int:
         """Samples per block: what the effect can do, from those of the way upwards."""
-        return -(-way.length // call.effect.hop_multiple) * call.effect.hop_multiple
+        multiple = 1 if way.length % WHOLE_HOP == 0 else call.effect.find_hop_multiple()
+        return -(-way.length // multiple) * multiple
 
     def _best(self, call: Call) -> Way | None:
         """The way with the least error, or None for plain SPSA; says so in `chosen` and `reason`."""

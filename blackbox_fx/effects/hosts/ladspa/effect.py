@@ -33,6 +33,7 @@ _BLOCK = 512
 _FORMAT = 1
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out whether it is ready at once
 _FAR, _HEARD = 0.8, 1e-3  # where ranges stand in [0, 1] while options are tried, and what is heard then
+_ODD, _CUT = 441, 5e-3  # samples of a piece that is no whole block, and what it may change
 _WRAPPER = b"DISTRHO"  # what every plugin made with DPF names
 # libraries may fill tables, or plan transforms, that their instances share
 _CREATION = threading.Lock()
@@ -109,7 +110,10 @@ class _Library:
         passes_on: whether a wrapper passes on only those settings that changed, in the order of the ports.
         ordered: at which positions of the options they are set before all else, by those positions.
         kept: instances that are ready, by sample rate.
+        hop_multiple: at multiples of how many samples settings may change; None until it was tried.
     """
+
+    hop_multiple: int | None = None
 
     def __init__(self, plugin: Any, content: bytes) -> None:
         self.plugin, self.passes_on = plugin, _WRAPPER in content
@@ -132,7 +136,8 @@ class LADSPA(Effect):
     starts at a thousandth of its end. Meters are no parameters.
 
     Every render makes a new instance and runs it in blocks of 512 samples, which restart where settings change, so
-    that changes land on their sample. Instances share nothing but their library, so threads render in parallel; only
+    that changes land on their sample. A plugin that depends on the lengths of its calls takes changes at multiples of
+    512 samples only. Instances share nothing but their library, so threads render in parallel; only
     making and freeing an instance waits for others. Random numbers restart with each render, unless threads render in
     parallel. Plugins that plan Fourier transforms by timing them agree between processes up to rounding only.
     Subnormal numbers are kept, unless a plugin turns them off for itself; one that computes with them may be many times
@@ -249,76 +254,100 @@ class LADSPA(Effect):
         return 0 if self.latency_port is None else round(float(instance.controls[self.latency_port]))
 
     @contextlib.contextmanager
-    def instance(self, settings: Settings, sample_rate: float) -> Iterator[_Instance]:
-        """An instance of the plugin, active and at its beginning."""
-        with self._instance(settings, sample_rate, self._is_ordered(settings, sample_rate)) as instance:
-            yield instance
+    def instance(self, settings: Settings, sample_rate: float, earlier: Settings | None = None) -> Iterator[_Instance]:
+        """An instance of the plugin, active and at its beginning.
 
-    @contextlib.contextmanager
-    def _instance(self, settings: Settings, sample_rate: float, ordered: bool) -> Iterator[_Instance]:
-        instance = self._ready(settings, sample_rate)
+        Args:
+            settings: of all parameters.
+            sample_rate: in Hz.
+            earlier: settings that are passed on before; none if empty, and what the plugin needs if not given.
+        """
+        with self.handle() as library:
+            if earlier is None:
+                ordered = library.passes_on and self._is_ordered(library, settings, sample_rate)
+                earlier = self._elsewhere(settings) if ordered else {}
+            kept = library.kept.get(sample_rate)
+            instance = kept.pop() if kept else None
         reseed()
         with same_arithmetic():
-            if ordered:
-                self._set_options(instance, settings, sample_rate)
-            self._set(instance.controls, settings, sample_rate)
+            if instance is None:
+                instance = self._new(library.plugin, settings, sample_rate)
+            if earlier:
+                self._set(instance.controls, earlier, sample_rate)
+                instance.activate()
+                instance.pass_silence(1)
+                instance.deactivate()
+            if earlier or self.keeps:
+                self._set(instance.controls, settings, sample_rate)
             instance.activate()
             try:
                 yield instance
             finally:
                 instance.deactivate()
-                with self.handle() as library:
-                    if self.keeps:
+                if self.keeps:
+                    with self.handle() as library:
                         library.kept.setdefault(sample_rate, []).append(instance)
-                    else:
-                        instance.free()
+                else:
+                    instance.free()
 
-    def _ready(self, settings: Settings, sample_rate: float) -> _Instance:
-        """An instance, not active: one that was kept, or a new one that was waited for."""
-        with self.handle() as library:
-            if self.keeps and library.kept.get(sample_rate):
-                return library.kept[sample_rate].pop()
-            plugin = library.plugin
-        with same_arithmetic():
-            standing = self.standing.copy()  # some read their controls when these are connected
-            self._set(standing, settings, sample_rate)
-            instance = _Instance(plugin, self.ports, standing, sample_rate)
-            if self.settle:
-                instance.activate()
-                instance.pass_silence(_BLOCK)
-                time.sleep(self.settle)
-                instance.deactivate()
+    def _new(self, plugin: Any, settings: Settings, sample_rate: float) -> _Instance:
+        """An instance that was waited for, not active."""
+        standing = self.standing.copy()  # some read their controls when these are connected
+        self._set(standing, settings, sample_rate)
+        instance = _Instance(plugin, self.ports, standing, sample_rate)
+        if self.settle:
+            instance.activate()
+            instance.pass_silence(_BLOCK)
+            time.sleep(self.settle)
+            instance.deactivate()
         return instance
 
-    def _is_ordered(self, settings: Settings, sample_rate: float) -> bool:
+    def _is_ordered(self, library: _Library, settings: Settings, sample_rate: float) -> bool:
         """Whether options are to be set first: they move what is set before them, as is heard far from it."""
         ranged = {n: p for n, p in self.space.parameters.items() if isinstance(p, Continuous)}
         options = {n: v for n, v in settings.items() if n not in ranged}
-        with self.handle() as library:
-            if not library.passes_on or all(v == self.defaults[n] for n, v in options.items()):
-                return False
-            known = (sample_rate, *map(float, options.values()))
-            if known not in library.ordered:
-                far = options | {n: p.decode(np.array([_FAR])) for n, p in ranged.items()}
-                one, other = (self._trial(far, sample_rate, ordered) for ordered in (False, True))
-                library.ordered[known] = difference(one, other) > _HEARD
-            return library.ordered[known]
+        if all(v == self.defaults[n] for n, v in options.items()):
+            return False
+        known = (sample_rate, *map(float, options.values()))
+        if known not in library.ordered:
+            far = options | {n: p.decode(np.array([_FAR])) for n, p in ranged.items()}
+            # a button is heard once only, after whatever it is passed on; that is no order
+            before = ({}, far, self._elsewhere(far))
+            plain, twice, ordered = (self._trial(far, sample_rate, earlier) for earlier in before)
+            library.ordered[known] = min(difference(plain, ordered), difference(twice, ordered)) > _HEARD
+        return library.ordered[known]
 
-    def _trial(self, settings: Settings, sample_rate: float, ordered: bool) -> Audio:
+    def _trial(self, settings: Settings, sample_rate: float, earlier: Settings) -> Audio:
+        """The output at some settings, after others were passed on."""
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * _BLOCK))
-        with self._instance(settings, sample_rate, ordered) as instance:
+        with self.instance(settings, sample_rate, earlier) as instance:
             return np.nan_to_num(instance.run(noise.astype(np.float32)))
 
-    def _set_options(self, instance: _Instance, settings: Settings, sample_rate: float) -> None:
-        """Passes on the options, with ranges elsewhere, so that these are passed on after them."""
-        first = dict(settings)
-        for name, p in self.space.parameters.items():
-            if isinstance(p, Continuous):
-                first[name] = p.decode((p.encode(settings[name]) + 0.5) % 1)
-        self._set(instance.controls, first, sample_rate)
-        instance.activate()
-        instance.pass_silence(1)
-        instance.deactivate()
+    def _elsewhere(self, settings: Settings) -> Settings:
+        """The options of these settings, with all ranges elsewhere, so that these are passed on after them."""
+        ranged = {n: p for n, p in self.space.parameters.items() if isinstance(p, Continuous)}
+        return settings | {n: p.decode((p.encode(settings[n]) + 0.5) % 1) for n, p in ranged.items()}
+
+    def find_hop_multiple(self) -> int:
+        """See `Effect`; 512 for a plugin whose output depends on the lengths of its calls, as is tried here."""
+        with self.handle() as library:
+            if library.hop_multiple is None:
+                parts, known = (0.02, 0.1, 0.3, 0.6, 0.9), self.space.parameters.items()
+                rows = [{n: p.decode(np.full(p.columns, at)) for n, p in known} for at in parts]
+                found = [self._cut(settings) for settings in ({n: p.default for n, p in known}, *rows)]
+                library.hop_multiple = 1 if max(found) <= _CUT else _BLOCK
+            return library.hop_multiple
+
+    def _cut(self, settings: Settings) -> float:
+        """Difference between a clip in one and in pieces, at settings that stay."""
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (self.channels, 16 * _BLOCK)).astype(np.float32)
+        length = noise.shape[1]
+        pieces = [settings] * -(-length // _ODD)
+        whole, cut = (
+            np.nan_to_num(self.process(RenderRequest(noise, blocks, hop, RATE)))
+            for blocks, hop in (([settings], length), (pieces, _ODD))
+        )
+        return difference(whole, cut)
 
     def _set(self, controls: NDArray[np.float32], settings: Settings, sample_rate: float) -> None:
         for name, value in settings.items():
@@ -339,6 +368,8 @@ class LADSPA(Effect):
     def _side(self, request: RenderRequest) -> Sequence[Audio]:
         """What the side-chain inputs hear, one (time,) each."""
         count = sum(self.layout.side)
+        if not count:
+            return []
         silence = np.zeros((1, request.audio.shape[1]), np.float32)
         given = request.inputs.get("sidechain", silence)
         if count == 2:
@@ -347,6 +378,8 @@ class LADSPA(Effect):
 
     def _feed(self, audio: Audio, side: Sequence[Audio]) -> Audio:
         """What all inputs hear, (input, time)."""
+        if not side and self.layout.main == len(audio):
+            return audio
         main = iter([audio[0], audio[-1]] if self.layout.main == 2 else [audio.mean(axis=0)])
         beside = iter(side)
         return np.stack([next(beside if is_side else main) for is_side in self.layout.side])

@@ -29,7 +29,7 @@ class _Examined(LADSPA):
 def _reply(name: str, report: Callable[[Any], None]) -> dict[str, Any]:
     effect = _Examined(name)
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, (effect.channels, _LENGTH)).astype(np.float32)
-    several: list[Settings] = [effect.space.decode(row) for row in effect.space.sample(3, 0)]
+    several: list[Settings] = [effect.space.decode(row) for row in effect.space.sample(2, 0)]
 
     def render(settings: Settings, gain: float = 1.0) -> Audio:
         wet = effect.process(RenderRequest(gain * audio, [effect.space.complete(settings)], _LENGTH, RATE))

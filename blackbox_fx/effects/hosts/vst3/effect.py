@@ -166,11 +166,9 @@ class VST3(Effect):
     def _read(self) -> dict[str, Any]:
         try:
             self.digest = files.digest(Path(self.path))
-            # a bridge has one and the same binary for all its plugins
-            key = {"format": _FORMAT, "path": self.path, "files": self.digest, "host": version("pedalboard")}
+            key = _key(Path(self.path), self.plugin)
         except OSError as error:
             raise EffectError(f"Cannot read {self.path} ({error.strerror}); check the file.") from error
-        key |= {"name": self.plugin} if self.plugin else {}
         read = cache.load("vst3", key)
         if not isinstance(read, dict) or not (read.keys() >= _TOLD or "names" in read):
             read = self._examined()
@@ -200,8 +198,7 @@ class VST3(Effect):
         return any(may_be_slow(p.read_bytes()) for p in found)
 
     def _several(self, names: Sequence[str]) -> Several:
-        file = self.path if Path(self.path).parent not in search_path() else Path(self.path).stem
-        addresses = [f"vst3:{file}:{name}" for name in names]
+        addresses = _addresses(Path(self.path), names)
         if self.plugin:
             question = did_you_mean(self.plugin, names)
             return Several(
@@ -212,7 +209,7 @@ class VST3(Effect):
     def _unusable(self, reason: str) -> EffectError:
         if found := re.search(r"expects (\d+) input channels? and (\d+) output", reason):
             return EffectError(
-                f"{self.name} has {found[1]} inputs and {found[2]} outputs, which pedalboard cannot host; load its "
+                f"{self.name} has inputs and outputs, {found[1]} and {found[2]}, that pedalboard cannot host; load its "
                 "VST2, LV2 or LADSPA build instead, as vst2:, lv2: or ladspa:."
             )
         return EffectError(f"Cannot load {self.path} as a VST3 plugin ({reason}); check the file.")
@@ -370,9 +367,28 @@ def _reloads(plugin: Any) -> bool:
     return plugin._reload_type.name == "PersistsAudioOnReset"
 
 
+def _key(path: Path, plugin: str | None) -> dict[str, Any]:
+    """For the cache; raises OSError if the files cannot be read."""
+    # a bridge has one and the same binary for all its plugins
+    key = {"format": _FORMAT, "path": str(path), "files": files.digest(path), "host": version("pedalboard")}
+    return key | ({"name": plugin} if plugin else {})
+
+
+def _addresses(path: Path, names: Sequence[str]) -> list[str]:
+    """Of the plugins in a file that holds several."""
+    return [f"vst3:{path.stem if path.parent in search_path() else path}:{name}" for name in names]
+
+
 def _entries() -> list[Entry]:
     found = installed()
-    return entries_of_files("vst3", found, [path.stem for path in found], search_path())
+    entries: list[Entry] = []
+    for path, entry in zip(found, entries_of_files("vst3", found, [p.stem for p in found], search_path()), strict=True):
+        read = None
+        with contextlib.suppress(OSError):
+            read = cache.load("vst3", _key(path, None))
+        names = read.get("names", []) if isinstance(read, dict) else []
+        entries += [Entry(each, entry.files) for each in _addresses(path, names)] or [entry]
+    return entries
 
 
 def _bare(effect: VST3, audio: Audio, sample_rate: float) -> Callable[[], Any]:

@@ -192,47 +192,47 @@ class _Bench:
 
     def go_through(self, k: int, row: Row) -> bool:
         """Takes a parameter to all positions and back; whether another one, and no meter, moves meanwhile."""
+        index, others = self.own[k]["index"], [j for j in self.sure if j != k]
         for raw in self.positions(k):
-            set_raws(self.plugin, {self.own[k]["index"]: raw})
+            set_raws(self.plugin, {index: raw})
             flush(self.plugin, self.channels, RATE)
-            now = enumerate(zip(self.raws(), row, strict=True))
-            if any(abs(this - then) > 1e-6 for j, (this, then) in now if j != k and j not in self.doubts):
+            now = self.raws()
+            if any(abs(now[j] - row[j]) > 1e-6 for j in others):
                 return True
-        set_raws(self.plugin, {self.own[k]["index"]: row[k]})
+        set_raws(self.plugin, {index: row[k]})
         flush(self.plugin, self.channels, RATE)
         return False
 
-    def find_first(self) -> None:
-        """Finds the parameters that visibly move others."""
-        row = self.defaults if self._gentle else self.random(2)
-        for _ in range(2):  # what moves others may have moved them since they were set
+    def find_first(self, row: Row, base: Array, report: Callable[[Any], None]) -> None:
+        """Finds the parameters that move others: seen in their values, or unseen, in what a way through them leaves.
+
+        Args:
+            row: settings to start at; the defaults, if only one other position is tried.
+            base: the output there.
+            report: as in `examine`.
+        """
+        self.apply(row)
+        now = self.raws()
+        if not np.allclose(now, row, rtol=0, atol=1e-6):  # what moves others has moved them since they were set
             self.apply(row)
-        row = self.raws()
+            now = self.raws()
         for k in self.sure:
-            if self.go_through(k, row):
-                self.first.append(self.own[k]["index"])
+            if self.go_through(k, now):
                 self._seen.append(self.own[k]["index"])
+                self.first = list(self._seen)
                 self.renew()
                 self.apply(row)
-
-    def find_more_first(self, row: Row, base: Array, report: Callable[[Any], None]) -> None:
-        """Finds those that do so unseen: a way through their positions changes the output, `base` at `row`."""
-        if self.reset == "reload" or self._gentle:
+        report("gone through")
+        if self._seen or self._gentle or self.reset == "reload" or difference(base, self.render(row)) <= _NEAR:
             return
-        rest = [k for k in self.sure if self.own[k]["index"] not in self.first]
-
-        def changed_by(some: list[int], base: Array) -> bool:
-            self.apply(row)
-            for k in some:
-                self.go_through(k, row)
-            report("gone through")
-            return difference(base, self.render(row)) > _NEAR
-
-        if not changed_by(rest, base) or difference(self.render(row), self.render(row)) > _NEAR:
+        if difference(self.render(row), self.render(row)) > _NEAR:
             return
-        for k in rest:
+        for k in self.sure:
             self.renew()
-            if changed_by([k], self.render(row)):
+            base = self.render(row)
+            self.go_through(k, self.raws())
+            report("gone through")
+            if difference(base, self.render(row)) > _NEAR:
                 self.first.append(self.own[k]["index"])
         self.renew()
 
@@ -307,11 +307,10 @@ class _Bench:
         known = self.reset
         pieces, first, last = self.try_reset(other)
         report("reset")
-        self.find_first()
-        if self.first:  # what they moved may have looked like something that a reset leaves
+        self.find_first(*((self.defaults, first) if self._gentle else (other, last)), report)
+        if self._seen:  # what they moved may have looked like something that a reset leaves
             self.reset = known
             pieces, first, last = self.try_reset(other)
-        self.find_more_first(other, last, report)
         acts = alone is not None and difference(first, last) > _ACTS
         active = {alone} if acts else self.active(first, report)
         for p in [self.own[k] for k in self.doubts if k not in active]:
