@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.effects import RenderRequest, Settings
+from blackbox_fx.effects import Settings
 from blackbox_fx.profiling.promises import Outcome, Trial, same
 from blackbox_fx.profiling.signals import RATE, difference, rms
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle
@@ -92,11 +92,10 @@ def _grid(t: Trial) -> Outcome:
     """Whether blocks of an odd length, and settings that move by next to nothing, change nothing."""
     if not t.effect.automatable:
         return None, "settings cannot change during a clip", ""
-    step = t.effect.hop_multiple
+    step = t.effect.find_hop_multiple()
     hop = -(-_ODD_HOP // step) * step
     whole, count = t.render(), -(-t.audio.shape[1] // hop)
-    blocks = [t.effect.space.complete(t.a)] * count
-    constant = difference(whole, np.asarray(t.effect.process(RenderRequest(t.audio, blocks, hop, RATE))))
+    constant = difference(whole, t.in_blocks(hop))
     moving = 0.0
     if (nudged := _nudged(t)) is not None:
         by_turns = [(t.a, nudged)[k % 2] for k in range(count)]

@@ -42,6 +42,12 @@ class Trial:
             self.audio if audio is None else audio, self.a if settings is None else settings, rate
         )
 
+    def in_blocks(self, hop: int) -> Audio:
+        """The output at setting a, which is set again every `hop` samples."""
+        blocks = [self.effect.space.complete(self.a)] * -(-self.audio.shape[1] // hop)
+        silence = {name: np.zeros_like(self.audio) for name in self.effect.inputs}
+        return np.asarray(self.effect.process(RenderRequest(self.audio, blocks, hop, RATE, silence)))
+
     def copy(self) -> Effect:
         """One that was made anew of the recipe, the same each time."""
         if self.fresh is None:
@@ -91,14 +97,12 @@ def _leak(t: Trial) -> Outcome:
 def _cut(t: Trial) -> Outcome:
     if not t.effect.automatable:
         return None, "settings cannot change during a clip", ""
-    hop = 2048
-    blocks = [t.effect.space.complete(t.a)] * -(-t.audio.shape[1] // hop)
-    chunked = t.effect.process(RenderRequest(t.audio, blocks, hop, RATE))
-    return same(difference(t.render(), np.asarray(chunked)))
+    return same(difference(t.render(), t.in_blocks(2048)))
 
 
 def _changes(t: Trial) -> Outcome:
-    hop = max(1, min(4096, t.audio.shape[1] // 2))
+    step = t.effect.find_hop_multiple()
+    hop = max(1, min(4096, t.audio.shape[1] // 2) // step) * step
     count = -(-t.audio.shape[1] // hop)
     if not t.effect.space.width:
         return None, "no free parameters", ""

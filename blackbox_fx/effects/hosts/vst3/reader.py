@@ -271,12 +271,15 @@ class _Bench:
     def hop_multiple(self, whole: Array) -> int:
         """At multiples of how many samples settings may change; 0 if nowhere.
 
-        There, settings that move by next to nothing from hop to hop give nearly the output at the defaults, `whole`.
+        There, settings that move by next to nothing from hop to hop give nearly the output at the defaults, `whole`,
+        and settings that stay give the same output in pieces, at the defaults and elsewhere, as in one.
         """
-        for hop, multiple in ((_ODD, 1), (_EVEN, BLOCK)):
-            if difference(whole, self.render(self.defaults, hop, _MOVE)) <= _FOLLOWS:
-                return multiple
-        return 0
+        if difference(whole, self.render(self.defaults, _ODD, _MOVE)) <= _FOLLOWS:
+            elsewhere = self.random(0)
+            rows = ((self.defaults, whole), (elsewhere, self.render(elsewhere)))
+            if all(difference(wet, self.render(row, _ODD)) <= _ACTS for row, wet in rows):
+                return 1
+        return BLOCK if difference(whole, self.render(self.defaults, _EVEN, _MOVE)) <= _FOLLOWS else 0
 
     def active(self, first: Array, report: Callable[[Any], None]) -> set[int]:
         """The doubtful parameters that change the output at the defaults, which gave `first`, or at random settings."""
