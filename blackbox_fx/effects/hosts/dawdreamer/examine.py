@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _DELAYS = re.compile("look|laten|delay|ahead|over|fft|window|size|quality")
 _POSITIONS = 64  # of one parameter that are tried
 _OLD = 0.5  # seconds after which a plugin is rendered again
 _LONG = (0.5, 2.0)  # seconds in which plugins are ready
+_THREADS = Path("/proc/self/task")
 _AT_ONCE = 1e-6  # seconds: no wait, but silence before the audio
 _WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds that are tried; twice the first that is enough is kept
 
@@ -144,6 +146,25 @@ def _values(processor: Any, watched: Sequence[int]) -> dict[int, str]:
 
 def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> bool:
     return any(after[k] != text for k, text in before.items() if k != mover)
+
+
+def works_aside(effect: DawDreamer) -> bool:
+    """Whether a plugin starts threads, without which it cannot become ready later; True where that cannot be seen."""
+    if not _THREADS.is_dir():
+        return True
+    before = _threads()
+    loaded = effect.load_one(effect.sample_rate, BLOCK)
+    seen = _threads()
+    for _, settings in effect.jobs()[-2:]:
+        effect.set(loaded, [settings], 0)
+        seen |= _threads()
+        effect.pass_silence(loaded)
+        seen |= _threads()
+    return not seen <= before
+
+
+def _threads() -> set[str]:
+    return {path.name for path in _THREADS.iterdir()}
 
 
 def takes_time(effect: DawDreamer, old: Loaded, fresh: Audio, feed: Audio, settings: Settings) -> Audio | None:

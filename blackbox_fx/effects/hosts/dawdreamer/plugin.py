@@ -134,8 +134,6 @@ class Plugin(DawDreamer, abc.ABC):
     @final
     def learn_here(self, choose: bool) -> None:
         """Learns all that by loading the plugin in this process."""
-        reseed()
-        old = self.load_one(self.sample_rate, BLOCK)
         loaded = self.load_one(self.sample_rate, BLOCK)
         processor = loaded.processor
         self.layout = Layout.of(processor.get_num_input_channels(), processor.get_num_output_channels())
@@ -148,14 +146,18 @@ class Plugin(DawDreamer, abc.ABC):
         told = [k for k, port in enumerate(audio) if port.side]
         if told or self.layout.inputs > min(self.layout.outputs, 2):
             self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), told)
-        self._time(old, choose)
+        fresh = self.choose_reset() if choose else None
+        if examine.works_aside(self):
+            self._time(choose, fresh)
         self.forget()
 
-    def _time(self, old: Loaded, choose: bool) -> None:
-        """Chooses the reset, and how long the plugin is waited for; `old` was loaded before."""
+    def _time(self, choose: bool, fresh: Audio | None) -> None:
+        """Measures how long the plugin is waited for, and chooses the reset again; `fresh` as from `choose_reset`."""
         feed, settings = self.jobs()[-1]
+        reseed()
+        old = self.load_one(self.sample_rate, BLOCK)
         examine.prepare(self, old, settings)
-        fresh = self.choose_reset() if choose else self.run_afresh(feed, settings)
+        fresh = self.run_afresh(feed, settings) if fresh is None else fresh
         aged = examine.takes_time(self, old, fresh, feed, settings)
         if aged is not None:
             examine.measure_times(self, feed, settings, aged)
