@@ -226,7 +226,8 @@ def changed(uri: str, bundle: Path, sample_rate: float) -> dict[str, str]:
     """The files of a bundle by name, so changed that the host shows all of a plugin.
 
     Ranges in parts of the sample rate become ranges in Hz, which the host does not do, and where there are more audio
-    inputs than outputs, those that may be left unconnected have to be connected. The version becomes one that the host prefers to others.
+    inputs than outputs, those that may be left unconnected have to be connected. The version becomes one that the host
+    prefers to others.
 
     Args:
         uri: the plugin.
