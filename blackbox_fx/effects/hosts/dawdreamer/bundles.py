@@ -62,7 +62,7 @@ class Port:
         unit: such as "dB"; empty if none is known.
         ends: the default, and what its lowest and highest position stand for, as far as they are told.
         points: names of values.
-        side: whether it is said to be a side chain.
+        side: whether it is said, or named, to be a side chain.
     """
 
     name: str
@@ -269,10 +269,12 @@ def _text(path: Path) -> str:
 def _port(node: Node, nodes: dict[str, Node]) -> Port:
     properties = frozenset(_texts(node, "lv2:portProperty"))
     groups = [nodes.get(name, {}) for name in _texts(node, "pg:group")]
+    name = "".join(_texts(node, "lv2:name")[:1])
     side = "lv2:isSideChain" in properties or any("pg:sideChainOf" in group for group in (node, *groups))
+    side = side or re.match(r"side.?chain", name.lower()) is not None
     low, high = (_number(node, f"lv2:{end}") for end in ("minimum", "maximum"))
     return Port(
-        name="".join(_texts(node, "lv2:name")[:1]),
+        name=name,
         kinds=frozenset(_texts(node, "rdf:type")),
         properties=properties,
         designation="".join(_texts(node, "lv2:designation")[:1]),

@@ -18,7 +18,8 @@ from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle, Value
 
 _MOST = 4  # inputs of a plugin that may have a side chain
-_REACHED = 1e-4  # part of the loudest input's energy
+_REACHED = 1e-4  # part of the energy that the loudest input gives
+_AUDIBLE = 1e-3  # part of an input's energy
 _SINGLE = 8  # parameters that are moved alone to see whether the latency moves, these first:
 _DELAYS = re.compile("look|laten|delay|ahead|over|fft|window|size|quality")
 _POSITIONS = 64  # of one parameter that are tried
@@ -33,21 +34,24 @@ def find_layout(loaded: Loaded, told: Sequence[int] = ()) -> Layout:
     """The channels of a plugin that stands at its defaults; it is not used after that.
 
     Hosts say neither what a channel is for nor keep to the order of the plugin's files, so each input is fed alone:
-    those that no output gives back are the side chain, if there are as many as there should be.
+    those that no output gives back are the side chain, if there are as many as there should be. Where that does not
+    decide, at several settings if need be, the last inputs are.
 
     Args:
         loaded: the plugin.
         told: indices of the inputs that the plugin's files call side chains.
     """
     inputs, outputs = loaded.processor.get_num_input_channels(), loaded.processor.get_num_output_channels()
-    expected = len(told) or inputs - min(outputs, 2)
+    expected = len(told) or inputs - outputs
     if inputs > _MOST or expected not in (1, 2) or expected == inputs:
         return Layout.of(inputs, outputs)
     rng = np.random.default_rng(0)
-    for _ in range(_MOST):
+    for _ in range(1 if told else _MOST):
         reached = _reached(loaded, inputs)
         silent = [k for k in range(inputs) if k not in reached]
-        if reached and (not silent or len(silent) == expected):
+        if len(reached) > min(outputs, 2):
+            return Layout.of(inputs, outputs)
+        if reached and len(silent) == expected:
             return Layout.of(inputs, outputs, silent)
         for k in range(loaded.processor.get_plugin_parameter_size()):
             loaded.processor.set_parameter(k, float(rng.random()))
@@ -68,7 +72,8 @@ def _reached(loaded: Loaded, inputs: int) -> set[int]:
 
     still = wet(None)
     energies = [float(np.square(wet(k) - still).sum()) for k in range(inputs)]
-    return {k for k, energy in enumerate(energies) if energy > _REACHED * max(energies)}
+    least = max(_REACHED * max(energies), _AUDIBLE * float(np.square(noise).sum()))
+    return {k for k, energy in enumerate(energies) if energy > least}
 
 
 def late_latency(effect: DawDreamer, loaded: Loaded) -> int:

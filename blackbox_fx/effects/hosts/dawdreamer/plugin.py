@@ -144,7 +144,7 @@ class Plugin(DawDreamer, abc.ABC):
             self.late = examine.late_latency(self, loaded)
         audio = [port for port in ports if port.is_a("Input", "Audio")]
         told = [k for k, port in enumerate(audio) if port.side]
-        if told or self.layout.inputs > min(self.layout.outputs, 2):
+        if told or self.layout.inputs > self.layout.outputs:
             self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), told)
         fresh = self.choose_reset() if choose else None
         if examine.works_aside(self):
