@@ -29,7 +29,7 @@ from blackbox_fx.effects.texts import count_steps, parameter_from_texts, raw_val
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Continuous, Integer, Parameter, Space
 
-_DEADLINE = 120.0  # seconds that a plugin may take to be loaded and measured
+_DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and measured
 _FORMAT = 2
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _MOST_STEPS = 1000  # of a parameter that does not move freely
@@ -177,6 +177,9 @@ class Plugin(DawDreamer, abc.ABC):
         except RuntimeError as error:
             raise RuntimeError(f"{str(error).strip().rstrip('.')}: {self.target}") from error
 
+    def say(self, what: str) -> None:
+        """Called with what was just read: some plugins take seconds for each parameter."""
+
     def latency_of(self, processor: Any) -> int:
         """In samples, as the plugin tells it now."""
         return processor.get_latency_samples()
@@ -192,6 +195,7 @@ class Plugin(DawDreamer, abc.ABC):
             self.index[name] = p["index"]
             port = ports.get(p["index"])
             self.ranges[name], steps[p["index"]] = _parameter(loaded, p, port)
+            self.say(name)
             if port and port.parts:
                 self.parts[name] = list(port.parts)
             if why := _reason(p, port) or (p["name"] in self.foreign) * "is the host's":
