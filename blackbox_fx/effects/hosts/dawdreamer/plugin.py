@@ -30,7 +30,7 @@ from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Continuous, Integer, Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and measured
-_FORMAT = 2
+_FORMAT = 3
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
@@ -291,7 +291,7 @@ def _by_port(parameter: Parameter, port: Port, raw: float, sample_rate: float) -
     if port.parts:
         low, high = low * sample_rate, high * sample_rate
         axis = Continuous(low, high, low, "Hz", parameter.log)
-        return dataclasses.replace(axis, default=axis.decode(np.array([raw])))
+        return _standing(axis, raw)
     if parameter.step:
         return parameter
     if "lv2:integer" in port.properties and low == int(low) and high == int(high):
@@ -299,7 +299,13 @@ def _by_port(parameter: Parameter, port: Port, raw: float, sample_rate: float) -
     if parameter.unit != "raw":
         return parameter
     axis = Continuous(low, high, low, port.unit, "pprops:logarithmic" in port.properties and low > 0)
-    return dataclasses.replace(axis, default=axis.decode(np.array([raw])))
+    return _standing(axis, raw)
+
+
+def _standing(axis: Continuous, raw: float) -> Continuous:
+    """A parameter whose default is a position in [0, 1], which the host gives with the noise of float32."""
+    default = float(f"{axis.decode(np.array([raw])):.6g}")
+    return dataclasses.replace(axis, default=min(max(default, axis.low), axis.high))
 
 
 def bare(effect: Plugin, audio: Audio, sample_rate: float) -> Callable[[], Any]:
