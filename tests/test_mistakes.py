@@ -72,7 +72,11 @@ LOADING = {
     "no such faust:": (lambda _: bfx.load("faust:/no/such.dsp"), EffectError, "/no/such.dsp"),
     "faust: that does not compile": (lambda _: bfx.load("faust:x", code="process = nothing;"), EffectError, "nothing"),
     "empty faust:": (lambda _: bfx.load("faust:x", code=""), EffectError, "faust:x"),
-    "faust: of one in, two out": (lambda _: bfx.load("faust:x", code="process = _ <: _, _;"), EffectError, "outputs"),
+    "faust: of one in, three out": (
+        lambda _: bfx.load("faust:x", code="process = _ <: _, _, _;"),
+        EffectError,
+        "outputs",
+    ),
     "faust: with an empty range": (
         lambda _: bfx.load("faust:x", code='process = *(hslider("g", 1, 2, 2, 0.1));'),
         (EffectError, ParameterError),

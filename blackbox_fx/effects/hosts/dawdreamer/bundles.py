@@ -62,7 +62,7 @@ class Port:
         unit: such as "dB"; empty if none is known.
         ends: the default, and what its lowest and highest position stand for, as far as they are told.
         points: names of values.
-        side: whether it is said to be a side chain.
+        side: whether it is said, or named, to be a side chain.
     """
 
     name: str
@@ -217,11 +217,17 @@ def _listed(uri: str, nodes: dict[str, Node]) -> list[Node]:
     return [node for node in nodes.get(uri, {}).get("lv2:port", ()) if isinstance(node, dict)]
 
 
+def _audio(uri: str, nodes: dict[str, Node], kind: str) -> list[Node]:
+    """The audio ports of a kind, "lv2:InputPort" or "lv2:OutputPort"."""
+    return [node for node in _listed(uri, nodes) if {kind, "lv2:AudioPort"} <= set(_texts(node, "rdf:type"))]
+
+
 def changed(uri: str, bundle: Path, sample_rate: float) -> dict[str, str]:
     """The files of a bundle by name, so changed that the host shows all of a plugin.
 
-    Ranges in parts of the sample rate become ranges in Hz, which the host does not do, and audio inputs that may be
-    left unconnected have to be connected. The version becomes one that the host prefers to others.
+    Ranges in parts of the sample rate become ranges in Hz, which the host does not do, and where there are more audio
+    inputs than outputs, those that may be left unconnected have to be connected. The version becomes one that the host
+    prefers to others.
 
     Args:
         uri: the plugin.
@@ -233,11 +239,12 @@ def changed(uri: str, bundle: Path, sample_rate: float) -> dict[str, str]:
     """
     nodes = _nodes(uri, bundle)
     edits: list[tuple[_Term, str]] = []
+    takes, gives = (_audio(uri, nodes, f"lv2:{kind}Port") for kind in ("Input", "Output"))
+    if len(takes) > len(gives):
+        optional = [p for node in takes for p in _texts(node, "lv2:portProperty") if p == "lv2:connectionOptional"]
+        edits += [(term, _NOTHING) for term in optional]
     for node in _listed(uri, nodes):
-        properties, kinds = _texts(node, "lv2:portProperty"), _texts(node, "rdf:type")
-        optional = [p for p in properties if p == "lv2:connectionOptional"]
-        if {"lv2:InputPort", "lv2:AudioPort"} <= set(kinds):
-            edits += [(term, _NOTHING) for term in optional]
+        properties = _texts(node, "lv2:portProperty")
         if {"lv2:sampleRate"} & set(properties):
             ends = _texts(node, "lv2:minimum") + _texts(node, "lv2:maximum")
             edits += [(end, f"{float(end) * sample_rate:.9g}") for end in ends]
@@ -262,10 +269,12 @@ def _text(path: Path) -> str:
 def _port(node: Node, nodes: dict[str, Node]) -> Port:
     properties = frozenset(_texts(node, "lv2:portProperty"))
     groups = [nodes.get(name, {}) for name in _texts(node, "pg:group")]
+    name = "".join(_texts(node, "lv2:name")[:1])
     side = "lv2:isSideChain" in properties or any("pg:sideChainOf" in group for group in (node, *groups))
+    side = side or re.match(r"side.?chain", name.lower()) is not None
     low, high = (_number(node, f"lv2:{end}") for end in ("minimum", "maximum"))
     return Port(
-        name="".join(_texts(node, "lv2:name")[:1]),
+        name=name,
         kinds=frozenset(_texts(node, "rdf:type")),
         properties=properties,
         designation="".join(_texts(node, "lv2:designation")[:1]),

@@ -207,8 +207,9 @@ class DawDreamer(Effect, abc.ABC):
     @final
     def forget(self) -> None:
         """Frees what is loaded."""
-        with self.handle() as engines:
-            engines.clear()
+        if self.is_open:
+            with self.handle() as engines:
+                engines.clear()
 
     def version(self) -> bytes:
         """The host's version."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle, Value
 
 _MOST = 4  # inputs of a plugin that may have a side chain
-_REACHED = 1e-4  # part of the loudest input's energy
+_REACHED = 1e-4  # part of the energy that the loudest input gives
+_AUDIBLE = 1e-3  # part of an input's energy
 _SINGLE = 8  # parameters that are moved alone to see whether the latency moves, these first:
 _DELAYS = re.compile("look|laten|delay|ahead|over|fft|window|size|quality")
 _POSITIONS = 64  # of one parameter that are tried
 _OLD = 0.5  # seconds after which a plugin is rendered again
 _LONG = (0.5, 2.0)  # seconds in which plugins are ready
+_THREADS = Path("/proc/self/task")
 _AT_ONCE = 1e-6  # seconds: no wait, but silence before the audio
 _WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds that are tried; twice the first that is enough is kept
 
@@ -31,21 +34,24 @@ def find_layout(loaded: Loaded, told: Sequence[int] = ()) -> Layout:
     """The channels of a plugin that stands at its defaults; it is not used after that.
 
     Hosts say neither what a channel is for nor keep to the order of the plugin's files, so each input is fed alone:
-    those that no output gives back are the side chain, if there are as many as there should be.
+    those that no output gives back are the side chain, if there are as many as there should be. Where that does not
+    decide, at several settings if need be, the last inputs are.
 
     Args:
         loaded: the plugin.
         told: indices of the inputs that the plugin's files call side chains.
     """
     inputs, outputs = loaded.processor.get_num_input_channels(), loaded.processor.get_num_output_channels()
-    expected = len(told) or inputs - min(outputs, 2)
+    expected = len(told) or inputs - outputs
     if inputs > _MOST or expected not in (1, 2) or expected == inputs:
         return Layout.of(inputs, outputs)
     rng = np.random.default_rng(0)
-    for _ in range(_MOST):
+    for _ in range(1 if told else _MOST):
         reached = _reached(loaded, inputs)
         silent = [k for k in range(inputs) if k not in reached]
-        if reached and (not silent or len(silent) == expected):
+        if len(reached) > min(outputs, 2):
+            return Layout.of(inputs, outputs)
+        if reached and len(silent) == expected:
             return Layout.of(inputs, outputs, silent)
         for k in range(loaded.processor.get_plugin_parameter_size()):
             loaded.processor.set_parameter(k, float(rng.random()))
@@ -66,7 +72,8 @@ def _reached(loaded: Loaded, inputs: int) -> set[int]:
 
     still = wet(None)
     energies = [float(np.square(wet(k) - still).sum()) for k in range(inputs)]
-    return {k for k, energy in enumerate(energies) if energy > _REACHED * max(energies)}
+    least = max(_REACHED * max(energies), _AUDIBLE * float(np.square(noise).sum()))
+    return {k for k, energy in enumerate(energies) if energy > least}
 
 
 def late_latency(effect: DawDreamer, loaded: Loaded) -> int:
@@ -144,6 +151,25 @@ def _values(processor: Any, watched: Sequence[int]) -> dict[int, str]:
 
 def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> bool:
     return any(after[k] != text for k, text in before.items() if k != mover)
+
+
+def works_aside(effect: DawDreamer) -> bool:
+    """Whether a plugin starts threads, without which it cannot become ready later; True where that cannot be seen."""
+    if not _THREADS.is_dir():
+        return True
+    before = _threads()
+    loaded = effect.load_one(effect.sample_rate, BLOCK)
+    seen = _threads()
+    for _, settings in effect.jobs()[-2:]:
+        effect.set(loaded, [settings], 0)
+        seen |= _threads()
+        effect.pass_silence(loaded)
+        seen |= _threads()
+    return not seen <= before
+
+
+def _threads() -> set[str]:
+    return {path.name for path in _THREADS.iterdir()}
 
 
 def takes_time(effect: DawDreamer, old: Loaded, fresh: Audio, feed: Audio, settings: Settings) -> Audio | None:

@@ -29,8 +29,8 @@ from blackbox_fx.effects.texts import count_steps, parameter_from_texts, python_
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Continuous, Integer, Parameter, Space
 
-_DEADLINE = 120.0  # seconds that a plugin may take to be loaded and measured
-_FORMAT = 2
+_DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and measured
+_FORMAT = 3
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
@@ -134,8 +134,6 @@ class Plugin(DawDreamer, abc.ABC):
     @final
     def learn_here(self, choose: bool) -> None:
         """Learns all that by loading the plugin in this process."""
-        reseed()
-        old = self.load_one(self.sample_rate, BLOCK)
         loaded = self.load_one(self.sample_rate, BLOCK)
         processor = loaded.processor
         self.layout = Layout.of(processor.get_num_input_channels(), processor.get_num_output_channels())
@@ -146,16 +144,20 @@ class Plugin(DawDreamer, abc.ABC):
             self.late = examine.late_latency(self, loaded)
         audio = [port for port in ports if port.is_a("Input", "Audio")]
         told = [k for k, port in enumerate(audio) if port.side]
-        if told or self.layout.inputs > min(self.layout.outputs, 2):
+        if told or self.layout.inputs > self.layout.outputs:
             self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), told)
-        self._time(old, choose)
+        fresh = self.choose_reset() if choose else None
+        if examine.works_aside(self):
+            self._time(choose, fresh)
         self.forget()
 
-    def _time(self, old: Loaded, choose: bool) -> None:
-        """Chooses the reset, and how long the plugin is waited for; `old` was loaded before."""
+    def _time(self, choose: bool, fresh: Audio | None) -> None:
+        """Measures how long the plugin is waited for, and chooses the reset again; `fresh` as from `choose_reset`."""
         feed, settings = self.jobs()[-1]
+        reseed()
+        old = self.load_one(self.sample_rate, BLOCK)
         examine.prepare(self, old, settings)
-        fresh = self.choose_reset() if choose else self.run_afresh(feed, settings)
+        fresh = self.run_afresh(feed, settings) if fresh is None else fresh
         aged = examine.takes_time(self, old, fresh, feed, settings)
         if aged is not None:
             examine.measure_times(self, feed, settings, aged)
@@ -175,6 +177,9 @@ class Plugin(DawDreamer, abc.ABC):
         except RuntimeError as error:
             raise RuntimeError(f"{str(error).strip().rstrip('.')}: {self.target}") from error
 
+    def say(self, what: str) -> None:
+        """Called with what was just read: some plugins take seconds for each parameter."""
+
     def latency_of(self, processor: Any) -> int:
         """In samples, as the plugin tells it now."""
         return processor.get_latency_samples()
@@ -190,6 +195,7 @@ class Plugin(DawDreamer, abc.ABC):
             self.index[name] = p["index"]
             port = ports.get(p["index"])
             self.ranges[name], steps[p["index"]] = _parameter(loaded, p, port)
+            self.say(name)
             if port and port.parts:
                 self.parts[name] = list(port.parts)
             if why := _reason(p, port) or (p["name"] in self.foreign) * "is the host's":
@@ -285,7 +291,7 @@ def _by_port(parameter: Parameter, port: Port, raw: float, sample_rate: float) -
     if port.parts:
         low, high = low * sample_rate, high * sample_rate
         axis = Continuous(low, high, low, "Hz", parameter.log)
-        return dataclasses.replace(axis, default=axis.decode(np.array([raw])))
+        return _standing(axis, raw)
     if parameter.step:
         return parameter
     if "lv2:integer" in port.properties and low == int(low) and high == int(high):
@@ -293,7 +299,13 @@ def _by_port(parameter: Parameter, port: Port, raw: float, sample_rate: float) -
     if parameter.unit != "raw":
         return parameter
     axis = Continuous(low, high, low, port.unit, "pprops:logarithmic" in port.properties and low > 0)
-    return dataclasses.replace(axis, default=axis.decode(np.array([raw])))
+    return _standing(axis, raw)
+
+
+def _standing(axis: Continuous, raw: float) -> Continuous:
+    """A parameter whose default is a position in [0, 1], which the host gives with the noise of float32."""
+    default = float(f"{axis.decode(np.array([raw])):.6g}")
+    return dataclasses.replace(axis, default=min(max(default, axis.low), axis.high))
 
 
 def bare(effect: Plugin, audio: Audio, sample_rate: float) -> Callable[[], Any]:

@@ -13,9 +13,12 @@ from blackbox_fx.effects.hosts.dawdreamer.plugin import Plugin
 class _Examined(Plugin):
     """A plugin that is loaded in this process."""
 
-    def __init__(self, flushed: bool, foreign: Sequence[str], **named: Any) -> None:
-        self.flushed, self.foreign = flushed, tuple(foreign)
+    def __init__(self, report: Callable[[Any], None], flushed: bool, foreign: Sequence[str], **named: Any) -> None:
+        self.report, self.flushed, self.foreign = report, flushed, tuple(foreign)
         super().__init__(**named)
+
+    def say(self, what: str) -> None:
+        self.report(what)
 
     def _learn(self, choose: bool) -> None:
         self.learn_here(choose)
@@ -24,7 +27,7 @@ class _Examined(Plugin):
 
 def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> dict[str, Any]:
     named = {key: question[key] for key in ("name", "target", "reset", "tempo", "bundle", "flushed", "foreign")}
-    return _Examined(**named, sample_rate=question["rate"]).found
+    return _Examined(report, **named, sample_rate=question["rate"]).found
 
 
 if __name__ == "__main__":
