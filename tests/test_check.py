@@ -1,14 +1,19 @@
 """The checker: it passes what is right, and fails what is wrong, one promise at a time."""
 
+import csv
 import itertools
+import json
 import time
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from blackbox_fx import check_effect
+from blackbox_fx import check_effect, isolation
+from blackbox_fx.cli.__main__ import app
 from blackbox_fx.effects import function, load
 from blackbox_fx.effects.base import Effect
+from blackbox_fx.lab.checks import Checked, count
 from blackbox_fx.profiling.check import CHECKS, table
 from blackbox_fx.space import Choice, Continuous, Space
 from tests.cases import RATE
@@ -191,3 +196,28 @@ def test_a_function_that_is_wrong_in_many_ways_is_a_table_and_no_error():
     report = check_effect(function(lambda x, sr: 1 / 0, Space(), name="bad"), 0.05)
     assert not report.passed and "ZeroDivisionError" in " ".join(row[2] for row in table(report.checks))
     assert check_effect(load("pedalboard:Gain"), 0.05).passed
+
+
+def test_promises_are_counted_and_the_survey_is_taken_up(tmp_path, monkeypatch):
+    addresses = ("pedalboard:Gain", "pedalboard:PitchShift", "ladspa:no_such_label")
+    asked = ("bench", "checks", *addresses, "--out", str(tmp_path))
+    shown = CliRunner().invoke(app, asked)
+    assert shown.exit_code == 0, shown.output
+    found = {c["address"]: c for c in map(json.loads, (tmp_path / "checks-0.25.jsonl").read_text().splitlines())}
+    assert set(found) == set(addresses)
+    assert "No LADSPA plugin" in found["ladspa:no_such_label"]["refused"]
+    assert [name for name, passed, _, _ in found["pedalboard:Gain"]["results"]] == list(CHECKS)
+    assert all(passed is not False for _, passed, _, _ in found["pedalboard:Gain"]["results"])
+    assert "3 effects: " in shown.output and "1 are refused" in shown.output
+    with (tmp_path / "refused.csv").open() as file:
+        assert [row["effect"] for row in csv.DictReader(file)] == ["ladspa:no_such_label"]
+    monkeypatch.setattr(isolation, "call", None)
+    again = CliRunner().invoke(app, asked)
+    assert again.exit_code == 0 and again.stdout == shown.stdout
+
+
+def test_verdicts_are_counted():
+    kept, broken, unused = (Checked(a, [("repeats", v, "", "")]) for a, v in (("a", True), ("b", False), ("c", None)))
+    rows = {name: numbers for name, *numbers in count([kept, broken, unused, Checked("d", refused="It is gone.")])}
+    assert rows["repeats"] == [1, 1, 1]
+    assert [check.name for check in broken.failed] == ["repeats"] and not kept.failed

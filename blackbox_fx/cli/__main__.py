@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from blackbox_fx import __version__
 from blackbox_fx.cli import effects, prepare, presets, profile, proxy
-from blackbox_fx.cli.bench import choice, coverage, faults, gradients, timing, training
+from blackbox_fx.cli.bench import checks, choice, coverage, faults, gradients, timing, training
 from blackbox_fx.errors import BlackBoxError
 from blackbox_fx.report import terminal as show
 from blackbox_fx.tasks.mixing import commands as mix
@@ -47,6 +47,7 @@ for command in (
     timing.lookahead,
     timing.step,
     timing.hosts,
+    checks.checks,
     coverage.coverage,
     choice.choice,
     training.training,

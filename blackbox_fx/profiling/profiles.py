@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -79,10 +80,18 @@ def plots(effect: Effect, progress: Progress | None = None) -> dict[str, Any]:
     return found
 
 
-def check_isolated(effect: Effect, seconds: float, receive: Callable[[Check], None]) -> None:
+def check_isolated(
+    effect: Effect | str, seconds: float, receive: Callable[[Check], None], stop: threading.Event | None = None
+) -> None:
     """Runs the checks in a process of their own, and passes each result to `receive`.
 
     A check that ends the process fails, and the remaining ones run in a new process, at most twice.
+
+    Args:
+        effect: or its address, which is loaded in that process, too.
+        seconds: length of the clip.
+        receive: called with each result.
+        stop: ends the process when it is set.
     """
     remaining = list(CHECKS)
 
@@ -92,9 +101,10 @@ def check_isolated(effect: Effect, seconds: float, receive: Callable[[Check], No
             remaining.remove(values[0])
 
     for _ in range(_PROCESSES):
-        question = {"what": "check", "recipe": _recipe(effect), "seconds": seconds, "names": remaining}
+        given = {"address": effect} if isinstance(effect, str) else {"recipe": _recipe(effect)}
+        question = {"what": "check", **given, "seconds": seconds, "names": remaining}
         try:
-            isolation.call(_WORKER, question, _DEADLINE, note)
+            isolation.call(_WORKER, question, _DEADLINE, note, stop)
             return
         except isolation.Failed as error:
             receive(Check(remaining.pop(0), False, f"it {error}", "no crash, no hang"))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from blackbox_fx import isolation
+from blackbox_fx.effects import load
 from blackbox_fx.profiling import check, curves, sensitivity
 from blackbox_fx.profiling.measures import SECTIONS, Subject, safely
 
@@ -43,7 +44,8 @@ def _check(question: dict[str, Any], effect: Any, report: Callable[[Any], None])
 
 
 def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> None:
-    effect = pickle.loads(base64.b64decode(question["recipe"]))  # from the parent, which made it
+    address, recipe = question.get("address"), question.get("recipe", "")
+    effect = load(address) if address else pickle.loads(base64.b64decode(recipe))  # from the parent, which made it
     {"measure": _measure, "check": _check}[question["what"]](question, effect, report)
 
 
