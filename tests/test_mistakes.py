@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import soundfile
 import torch
 
 import blackbox_fx as bfx
-from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx import audio
+from blackbox_fx.data import read_songs
+from blackbox_fx.errors import AudioError, DataError, EffectError, ParameterError
 from tests.cases import RATE, SPACE, mixed, music
 
 GAIN = bfx.Space({"gain_db": bfx.Continuous(-20, 10, 0, "dB")})
@@ -155,6 +158,83 @@ RENDERING = {
 }
 
 
+def wave(folder, name, samples=None, **options):
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, music(0.1)[0] if samples is None else samples, RATE, **options)
+    return path
+
+
+def cut(folder, name, **options):
+    path = wave(folder, name, **options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def duck(audio, sample_rate, sidechain):
+    return audio * (1 - sidechain)
+
+
+DUCKER = bfx.function(duck, bfx.Space(), inputs=["sidechain"])
+
+
+def keyed(inputs, effect=DUCKER):
+    return effect.render(music(0.05), {}, RATE, inputs=inputs)
+
+
+def forward(layer, **inputs):
+    return layer(torch.from_numpy(music(0.05))[None], torch.zeros(1, layer.effect.space.width), **inputs)
+
+
+# files as users have them
+FILES = {
+    "no such file": (lambda d: audio.read(d / "a.wav"), AudioError, "a.wav"),
+    "a folder": (lambda d: audio.read(d), AudioError, "folder"),
+    "an empty file": (lambda d: audio.read(write(d, "a.wav", "")), AudioError, "a.wav"),
+    "text as a file": (lambda d: audio.read(write(d, "a.flac", "hello")), AudioError, "a.flac"),
+    "a WAV cut off": (lambda d: audio.read(cut(d, "a.wav")), AudioError, "cut off"),
+    "its length": (lambda d: audio.info(cut(d, "a.wav")), AudioError, "cut off"),
+    "an AIFF cut off": (lambda d: audio.read(cut(d, "a.aiff")), AudioError, "cut off"),
+    "an OGG cut off": (lambda d: audio.read(cut(d, "a.ogg")), AudioError, "cut off"),
+    "a FLAC cut off": (lambda d: audio.read(cut(d, "a.flac")), AudioError, "a.flac"),
+    "no samples in it": (lambda d: audio.read(wave(d, "a.wav", np.zeros(0))), AudioError, "no samples"),
+    "NaN in it": (
+        lambda d: audio.read(wave(d, "a.wav", np.full(9, np.nan), subtype="FLOAT")),
+        AudioError,
+        "NaN",
+    ),
+    "1e30 in it": (lambda d: audio.read(wave(d, "a.wav", np.full(9, 1e30), subtype="FLOAT")), AudioError, "1e+30"),
+    "a start behind its end": (lambda d: audio.read(wave(d, "a.wav"), start=10**6), AudioError, "start"),
+    "an unknown ending": (lambda d: audio.write(d / "a.txt", music(), RATE), AudioError, ".txt"),
+    "a folder that is not there": (lambda d: audio.write(d / "x/a.wav", music(), RATE), AudioError, "does not exist"),
+    "a name that is too long": (lambda d: audio.write(d / f"{'a' * 260}.wav", music(), RATE), AudioError, "too long"),
+    "a folder of broken files": (lambda d: read_songs(cut(d, "song/a.wav").parent.parent), DataError, "cut off"),
+}
+# further inputs, and what calls a layer
+CALLING = {
+    "no such input": (lambda _: keyed({"key": music(0.05)}), ParameterError, "sidechain"),
+    "an input of an effect without": (
+        lambda _: keyed({"sidechain": music(0.05)}, bfx.load("pedalboard:Gain")),
+        ParameterError,
+        "sidechain",
+    ),
+    "an input that is no mapping": (lambda _: keyed(music(0.05)), ParameterError, "inputs"),
+    "an input that is a word": (lambda _: bfx.function(duck, bfx.Space(), inputs="key"), ParameterError, "list"),
+    "an input of another length": (lambda _: keyed({"sidechain": music(0.04)}), AudioError, "sidechain"),
+    "NaN in an input": (lambda _: keyed({"sidechain": music(0.05) * np.nan}), AudioError, "sidechain contains NaN"),
+    "an input called audio": (lambda _: bfx.function(duck, bfx.Space(), inputs=["audio"]), ParameterError, "audio"),
+    "an input twice": (lambda _: bfx.function(duck, bfx.Space(), inputs=["a", "a"]), ParameterError, "twice"),
+    "an input that a layer lacks": (
+        lambda _: forward(bfx.BlackBox(bfx.load("pedalboard:Gain"), sample_rate=RATE), sidechain=torch.zeros(1, 2, 9)),
+        ParameterError,
+        "sidechain",
+    ),
+    "a tempo of nothing": (lambda _: bfx.load("vst2:MVerb", tempo=0), ParameterError, "tempo"),
+    "a tempo that is no number": (lambda _: bfx.load("vst2:MVerb", tempo="fast"), ParameterError, "fast"),
+    "a tempo for a host without": (lambda _: bfx.load("ladspa:sc4", tempo=90), EffectError, "tempo"),
+}
+
+
 @pytest.fixture
 def clean(tmp_path, monkeypatch):
     """Sees that no file and no process stays."""
@@ -166,9 +246,16 @@ def clean(tmp_path, monkeypatch):
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
-@pytest.mark.parametrize("name", [*LOADING, *RENDERING])
+MISTAKES = {
+    f"{kind}-{name}": mistake
+    for kind, mistakes in {"load": LOADING, "render": RENDERING, "file": FILES, "call": CALLING}.items()
+    for name, mistake in mistakes.items()
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes(name, clean):
-    call, error, words = (LOADING | RENDERING)[name]
+    call, error, words = MISTAKES[name]
     with pytest.raises(error) as caught:
         call(clean)
     text = str(caught.value)
@@ -185,8 +272,8 @@ def test_odd_clips_are_no_mistakes(name, length, rate, clean):
         assert render(name, x, rate=rate).shape == x.shape
 
 
-def test_there_are_forty_and_more():
-    assert len(LOADING) + len(RENDERING) >= 40
+def test_there_are_sixty_and_more():
+    assert len(MISTAKES) >= 60
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,8 @@ def _opened(path: Path) -> Iterator[Any]:
     import soundfile
 
     try:
+        if path.is_dir():
+            raise AudioError(f"{path} is a folder; give an audio file in it.")
         if not path.is_file():
             raise AudioError(f"No such audio file: {path}.")
         with path.open("rb") as content:

@@ -273,6 +273,8 @@ class Effect(abc.ABC):
             ParameterError: an unknown name, a value outside its range, a wrong number of blocks, an unknown input.
             EffectError: the effect failed, returned another shape, NaN or infinity, or cannot change during a clip.
         """
+        if not isinstance(inputs, Mapping):
+            raise ParameterError(f"inputs must be audio by name, {{name: audio}}, got {type(inputs).__name__}.")
         request = self.request(check_audio(audio), values, check_sample_rate(sample_rate), hop, {**inputs, **named})
         if tail:
             return tails.render_with_tail(self.run, request, self.tail_seconds)

@@ -82,10 +82,18 @@ def function(
         raise ParameterError(f"fn must be a function of audio, sample_rate and parameters by name, got {fn!r:.80}.")
     if not isinstance(space, Space):
         raise ParameterError(f"space must be a Space of parameters, such as bfx.Space({{...}}), got {space!r:.80}.")
-    if AUDIO in inputs:
-        raise ParameterError(f"An input cannot be called {AUDIO!r}, as the audio itself is; rename it.")
-    if taken := [each for each in inputs if each in space.parameters]:
-        raise ParameterError(f"{taken[0]!r} is an input and a parameter; rename one of them.")
+    _check_inputs(inputs, space)
     if channels_out is not None:
         checks.whole("channels_out", channels_out)
     return Function(fn, space, name or getattr(fn, "__name__", "function"), tuple(inputs), channels_out)
+
+
+def _check_inputs(inputs: Sequence[str], space: Space) -> None:
+    if isinstance(inputs, str) or not all(isinstance(each, str) for each in inputs):
+        raise ParameterError(f'inputs must be a list of names, such as ["sidechain"], got {inputs!r:.80}.')
+    if AUDIO in inputs:
+        raise ParameterError(f"An input cannot be called {AUDIO!r}, as the audio itself is; rename it.")
+    if len(set(inputs)) < len(inputs):
+        raise ParameterError(f"inputs={list(inputs)} names an input twice; rename one of them.")
+    if taken := [each for each in inputs if each in space.parameters]:
+        raise ParameterError(f"{taken[0]!r} is an input and a parameter; rename one of them.")
