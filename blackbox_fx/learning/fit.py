@@ -109,7 +109,10 @@ def _interrupt_main() -> None:
 
 @final
 class _Watch:
-    """Interrupts the main thread if no step ends for too long; by an alarm, since background jobs ignore SIGINT."""
+    """Interrupts the main thread if no step ends for too long; by an alarm, since background jobs ignore SIGINT.
+
+    It does so again after as long, for an interrupt that falls into a finalizer is lost.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.rang = seconds, False
@@ -126,20 +129,23 @@ class _Watch:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._done.set()
+        self.end()
         if _ALARM is not None and self._handler is not None:
             signal.signal(_ALARM, self._handler)
 
     def step(self) -> None:
         """A step has ended."""
-        self._last = time.monotonic()
+        self._last, self.rang = time.monotonic(), False
+
+    def end(self) -> None:
+        """Interrupts no more."""
+        self._done.set()
 
     def _run(self) -> None:
         while not self._done.wait(min(1.0, self.seconds / 4)):
             if time.monotonic() - self._last > self.seconds:
-                self.rang = True
+                self._last, self.rang = time.monotonic(), True
                 _interrupt_main()
-                return
 
 
 def fit(
@@ -182,6 +188,7 @@ def fit(
                 if progress:
                     progress(round(_UNITS * min(run.used, 1)), _UNITS, f"step {run.step}, loss {run.recent:.3f}")
         except KeyboardInterrupt:
+            watch.end()
             run.save()
             if watch.rang:
                 raise BlackBoxError(

@@ -389,14 +389,33 @@ class _Search:
             found.append((float(-best @ wanted), np.concatenate([[bend], best, times.logs])))
         return [numbers for _, numbers in sorted(found, key=lambda pair: pair[0])[:2]]
 
+    def _straight(self, times: Times) -> Floats:
+        """Numbers of the best line without a bend, which is below all levels."""
+        axis = np.log(self._envelopes(times, [(times.attack, times.release)])[0])
+        bend, weights = float(axis.min()), self._trust
+        slope, height = np.polyfit(axis - bend, self._logs, 1, w=weights) if np.ptp(axis) > _SMALL else (0.0, 0.0)
+        return np.concatenate([[bend, height, slope, slope], times.logs])
+
     def hinge(self, least: float, times: Times) -> tuple[float, Times, Fit | None]:
-        """A hinge fitted together with its times, from these; given up early where it stays far from `least`."""
+        """A hinge fitted together with its times, from these; given up early where it stays far from `least`.
+
+        One that begins as a straight line is fitted, too: where the level is hardly ever below the threshold, the best
+        bends are far from it.
+        """
         found = list[Fit]()
         for numbers in self.starts(times):
             fit = self.fit(numbers, times, _STEPS[0])
             found.append(fit if fit.residual > 2 * least else self.fit(fit.numbers, times, _STEPS[1]))
+        if found and min(fit.residual for fit in found) > _SURE:
+            straight = self.fit(self._straight(times), times, _STEPS[1], _one_slope(times))
+            found.append(self.fit(straight.numbers, times, _STEPS[1]))
         best = min(found, key=lambda fit: fit.residual, default=None)
         return (best.residual if best else np.inf), times, best
+
+
+def _one_slope(times: Times) -> NDArray[np.bool_]:
+    """Those of the numbers that a line without a bend has: its height, its slope, and the times."""
+    return np.array([False, True, False, True, *np.ones(len(times.logs), bool)])
 
 
 def _identify(search: _Search) -> tuple[Times, Fit | None]:

@@ -19,7 +19,6 @@ from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 _PATIENCE, _HOPEFUL = 12, 0.25  # searches from nothing, and the share that must succeed for more of them
 _CLOSE = 0.1  # of each parameter's range: so near to a setting without a hinge, there is no search from nothing
 _SEEN = 0.5  # weight of a threshold that is on both sides of the clip's level
-_KEYED = 2e-3  # of the output: as good as exact where a key acts, since its noise hardly moves the gain
 _GOOD = 3e-3  # of the output: with a smaller residual, there is no second stage
 
 
@@ -203,12 +202,11 @@ class Dynamics(Modelled):
             clip = Clip(dry, site.y, site.sample_rate, key)
             model, _, residual = _stage(clip, seeker, site.point)
             whole = Series((Mean(len(site.x)), model)) if len(key) < len(site.x) else model
-            whole.exact = residual <= _KEYED * clip.size
-            found.append((residual, whole))
             if residual <= EXACT * clip.size:
-                break
-        best = min(found, key=lambda pair: pair[0])[1]
-        return best if best.exact else self._corrected(best, site)
+                whole.exact = True
+                return whole
+            found.append((residual, whole))
+        return self._corrected(min(found, key=lambda pair: pair[0])[1], site)
 
     def _passed(self, site: Site) -> Model | None:
         """The gain of audio whose gain follows a further input; None if it does not."""
