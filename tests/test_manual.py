@@ -114,7 +114,8 @@ def test_the_manual_is_built_without_a_warning_and_fetches_nothing(tmp_path):
     done = subprocess.run([*command, "--site-dir", str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     pages = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.html")}
-    assert {"index.html", "extend.html", "4-any-plugin.html", "reference/layers.html"} <= pages.keys()
+    wanted = {"index.html", "extend.html", "4-any-plugin.html", "5-side-chains.html", "reference/layers.html"}
+    assert wanted <= pages.keys()
     for name, page in pages.items():
         fetched = re.findall(
             r"<(?:script|img|iframe|audio|source)[^>]*src=[\"']?(?:https?:)?//[^>]*|@import[^;]*", page

@@ -107,7 +107,7 @@ class VST3(Effect):
     only, they come at multiples of 512 samples.
 
     A mono plugin renders each channel separately. A stereo plugin gets mono audio on both channels, and its left output
-    is returned.
+    is returned. The main bus is all there is: neither pedalboard nor dawdreamer opens side-chain buses of a VST3.
 
     Args:
         path: the .vst3 file or folder, or the name of an installed one; with ":name" behind it, the plugin of this name
