@@ -330,6 +330,8 @@ class LADSPA(Effect):
 
     def find_hop_multiple(self) -> int:
         """See `Effect`; 512 for a plugin whose output depends on the lengths of its calls, as is tried here."""
+        if not self.automatable:
+            return self.hop_multiple
         with self.handle() as library:
             if library.hop_multiple is None:
                 parts, known = (0.02, 0.1, 0.3, 0.6, 0.9), self.space.parameters.items()
@@ -339,14 +341,17 @@ class LADSPA(Effect):
             return library.hop_multiple
 
     def _cut(self, settings: Settings) -> float:
-        """Difference between a clip in one and in pieces, at settings that stay."""
+        """Difference between a clip in one and in pieces, at settings that stay; 0 where these cannot be in pieces."""
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, (self.channels, 16 * _BLOCK)).astype(np.float32)
         length = noise.shape[1]
         pieces = [settings] * -(-length // _ODD)
-        whole, cut = (
-            np.nan_to_num(self.process(RenderRequest(noise, blocks, hop, RATE)))
-            for blocks, hop in (([settings], length), (pieces, _ODD))
-        )
+        try:
+            whole, cut = (
+                np.nan_to_num(self.process(RenderRequest(noise, blocks, hop, RATE)))
+                for blocks, hop in (([settings], length), (pieces, _ODD))
+            )
+        except EffectError:  # a latency, which each render with these settings will name
+            return 0.0
         return difference(whole, cut)
 
     def _set(self, controls: NDArray[np.float32], settings: Settings, sample_rate: float) -> None:
