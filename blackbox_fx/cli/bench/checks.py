@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from blackbox_fx.report import terminal as show
+
+if TYPE_CHECKING:
+    from blackbox_fx.lab.checks import Checked
 
 
 def checks(
@@ -23,7 +27,6 @@ def checks(
     from blackbox_fx.cli.bench.gradients import make_folder
     from blackbox_fx.lab.checks import Checked, count, installed_effects, measure
     from blackbox_fx.lab.survey import survey
-    from blackbox_fx.report.gradients import write_csv
 
     folder = make_folder(out)
     addresses = list(dict.fromkeys(effects or installed_effects()))
@@ -35,16 +38,28 @@ def checks(
     except KeyboardInterrupt:
         show.err.print("stopped; start it again with the same --out to go on")
         raise
-    found.sort(key=lambda one: one.address)
-    refused = [(one.address, one.refused) for one in found if one.refused]
-    broken = [(one.address, check.name, check.value) for one in found for check in one.failed]
-    headings = {"refused": ("effect", "why"), "broken": ("effect", "promise", "measured")}
-    for title, rows in (("refused", refused), ("broken", broken)):
-        if rows:
-            show.table(title.title(), headings[title], [tuple(map(show.plain, row)) for row in rows])
-        if folder is not None:
-            write_csv(folder / f"{title}.csv", [dict(zip(headings[title], row, strict=True)) for row in rows])
+    _show_broken(sorted(found, key=lambda one: one.address), folder)
     counts = [(name, *map(str, numbers)) for name, *numbers in count(found)]
     show.table("Promises", ("promise", "kept", "broken", "of no use"), counts, numbers=3)
+    refused = sum(bool(one.refused) for one in found)
     clean = sum(not one.refused and not one.failed for one in found)
-    show.out.print(f"{len(found)} effects: {clean} keep every promise, {len(refused)} are refused.", markup=False)
+    show.out.print(f"{len(found)} effects: {clean} keep every promise, {refused} are refused.", markup=False)
+
+
+def _show_broken(found: Sequence[Checked], folder: Path | None) -> None:
+    """Lists what is refused and what is broken, in the terminal and as CSV files."""
+    from blackbox_fx.report.gradients import write_csv
+
+    tables = {
+        "refused": [{"effect": one.address, "why": one.refused} for one in found if one.refused],
+        "broken": [
+            {"effect": one.address, "promise": check.name, "measured": check.value}
+            for one in found
+            for check in one.failed
+        ],
+    }
+    for title, rows in tables.items():
+        if rows:
+            show.table(title.title(), tuple(rows[0]), [tuple(map(show.plain, row.values())) for row in rows])
+        if folder is not None:
+            write_csv(folder / f"{title}.csv", rows)

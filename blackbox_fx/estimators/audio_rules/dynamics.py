@@ -19,6 +19,7 @@ from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 _PATIENCE, _HOPEFUL = 12, 0.25  # searches from nothing, and the share that must succeed for more of them
 _CLOSE = 0.1  # of each parameter's range: so near to a setting without a hinge, there is no search from nothing
 _SEEN = 0.5  # weight of a threshold that is on both sides of the clip's level
+_FAINT = 1e-3  # of the loudest: silence, for a level that is a mean
 _GOOD = 3e-3  # of the output: with a smaller residual, there is no second stage
 
 
@@ -132,6 +133,8 @@ def _stage(clip: Clip, seeker: _Seeker, point: Signal | None) -> tuple[_Level, S
     shared, keeps = found.times.follow(level, rate)
     envelope = np.broadcast_to(shared, x.shape)
     gain, rise = found.curve(envelope)
+    if clip.key is not clip.x and level.is_square:
+        rise = np.where(envelope > _FAINT * envelope.max(), rise, 0.0)  # what the fit left would be amplified there
     return _Level(clip.key, gain, x * rise / envelope, level, keeps, clip.key is x), gain * x, found.residual
 
 
@@ -196,7 +199,7 @@ class Dynamics(Modelled):
         dry = site.inputs[AUDIO]
         if len(dry) != len(site.y):
             return Gain(np.zeros_like(site.y))
-        found = list[tuple[float, Model]]()
+        found = list[tuple[float, bool, Model]]()
         mean = site.x.mean(axis=0, keepdims=True)
         for key, seeker in zip((site.x, mean)[: len(site.x)], self._seekers, strict=False):
             clip = Clip(dry, site.y, site.sample_rate, key)
@@ -205,8 +208,9 @@ class Dynamics(Modelled):
             if residual <= EXACT * clip.size:
                 whole.exact = True
                 return whole
-            found.append((residual, whole))
-        return self._corrected(min(found, key=lambda pair: pair[0])[1], site)
+            found.append((residual, model.level.is_square, whole))
+        _, is_mean, best = min(found, key=lambda one: one[0])
+        return best if is_mean else self._corrected(best, site)  # noise hardly moves a mean, so a probe would blur it
 
     def _passed(self, site: Site) -> Model | None:
         """The gain of audio whose gain follows a further input; None if it does not."""

@@ -15,15 +15,22 @@ from blackbox_fx.estimators.audio_rules.base import Model, Signal
 
 @final
 class Wire(Model):
-    """Changes nothing."""
+    """Changes nothing; or lets nothing pass, as for a key, which is heard only through what it does to the audio.
+
+    Args:
+        passes: which of both.
+    """
+
+    def __init__(self, passes: bool = True) -> None:
+        self.passes = passes
 
     def push(self, u: Signal) -> Signal:
-        """The same."""
-        return u
+        """The same, or silence."""
+        return u if self.passes else np.zeros_like(u)
 
     def pull(self, v: Signal) -> Signal:
-        """The same."""
-        return v
+        """The same, or silence."""
+        return v if self.passes else np.zeros_like(v)
 
 
 @final

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from blackbox_fx.audio import Audio
 from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.effects.request import AUDIO
 from blackbox_fx.errors import EffectError
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site, to_input, visit
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
@@ -29,6 +30,7 @@ _SETTINGS = 6  # random, in addition to up to two of the call; 3 lose 0.05 on ra
 _PEAK = 0.5  # of the clips; at 0.1 a limiter loses 0.01, at 1 it is the same
 _LENGTH = 32768  # samples of these clips; 16384 and 44100 are the same, but slow oscillators need length
 _SIZES = (7e-4, SMALL, 6e-3, 2e-2)  # from what float32 resolves to what bends steep curves
+_KEY_SIZE = 6e-2  # the largest for a key
 _LARGE = 0.3  # size of probes for effects without a derivative
 _RANKING = 100  # seed of the probes that rank; those that certify have others
 _CERTIFYING = range(101, 109)  # 6 directions at a single setting missed that a filter had become a distortion
@@ -230,7 +232,7 @@ def choose(trial: Call, vs: list[Signal], progress: Progress = quiet) -> Certifi
     if identified:
         chosen = [tried[-1]]
     elif active:
-        chosen = _shortlist(tried, found, doubt, trial.audio.shape[1])
+        chosen = _shortlist(tried, found, doubt, trial.audio.shape[1], AUDIO in trial.effect.inputs)
     else:
         chosen = [Pointwise(1, size)]  # it measures a gain, so it sees that the effect puts nothing out
     chosen = _add_solver(chosen, tried, scores, trial.audio.shape[1])
@@ -297,11 +299,12 @@ def _add_solver(chosen: list[Modelled], tried: list[Modelled], scores: _Scores, 
 def _size(scores: _Scores) -> tuple[float, list[int], NDArray[np.float64]]:
     """The size of change at which answers are most nearly proportional, the sites that answer, and their doubt.
 
-    Rounding hides smaller changes in low filters, and curvature bends larger ones in steep distortions. If answers are
-    proportional at no size, the size is large. The doubt of a site is the disagreement of two sizes there; no rule can
-    be more accurate.
+    Rounding hides smaller changes in low filters, and curvature bends larger ones in steep distortions. Noise on a key
+    hardly moves the gain, so there larger changes are tried, too. If answers are proportional at no size, the size is
+    large. The doubt of a site is the disagreement of two sizes there; no rule can be more accurate.
     """
-    probes = [Noise(0, size) for size in _SIZES]
+    sizes = (*_SIZES, _KEY_SIZE) if AUDIO in scores.trial.effect.inputs else _SIZES
+    probes = [Noise(0, size) for size in sizes]
     sites, vs = scores.sites(probes), scores.cotangents
     pairs = list(itertools.pairwise(probes))
     loud = [k for k, site in enumerate(sites) if np.abs(site[probes[-1]].ju).max() > 1e-7]
@@ -312,13 +315,20 @@ def _size(scores: _Scores) -> tuple[float, list[int], NDArray[np.float64]]:
     if np.mean(agreements[best] > 0.8) <= 0.6:
         return _LARGE, loud, np.zeros(len(loud))
     a, b = pairs[best]
-    return _SIZES[best], loud, 1 - np.array([_alike(sites[k][a].ju, sites[k][b].ju, vs[k]) for k in loud])
+    return sizes[best], loud, 1 - np.array([_alike(sites[k][a].ju, sites[k][b].ju, vs[k]) for k in loud])
 
 
 def _shortlist(
-    rules: list[Modelled], scores: dict[str, NDArray[np.float64]], doubt: NDArray[np.float64], channels: int
+    rules: list[Modelled],
+    scores: dict[str, NDArray[np.float64]],
+    doubt: NDArray[np.float64],
+    channels: int,
+    is_keyed: bool,
 ) -> list[Modelled]:
-    """The best rule, or up to three and a wire that share their renders, if that is clearly better."""
+    """The best rule, or up to three and a wire that share their renders, if that is clearly better.
+
+    For a key there is one rule: noise on it moves too little to choose by on every call.
+    """
 
     def mean(chosen: Sequence[Modelled]) -> float:
         return float(np.max([scores[repr(rule)] for rule in chosen], axis=0).mean())
@@ -331,6 +341,8 @@ def _shortlist(
         if close
         else max(rules, key=lambda r: mean([r]))
     )
+    if is_keyed:
+        return [best]
     # the wire costs nothing, but needs the probe that chooses
     several = [
         [*others, rules[0]]
