@@ -7,6 +7,8 @@ import ctypes
 import ctypes.util
 import functools
 import logging
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -62,6 +64,45 @@ def reseed() -> None:
     """
     for name in ("srand", "srandom", "srand48"):
         getattr(_libc(), name)(1)
+
+
+_RANDOM = tuple(b"\0" + name + b"\0" for name in (b"rand", b"random", b"drand48", b"lrand48", b"mrand48"))
+
+
+def turn(path: str, library: bytes) -> threading.RLock:
+    """The lock under which the plugins of a library run: one after the other, since they may share what it keeps.
+
+    Those that draw random numbers share these with all others that do.
+
+    Args:
+        path: of the library.
+        library: its code.
+    """
+    return _turn("random numbers" if any(name in library for name in _RANDOM) else path)
+
+
+@functools.cache
+def _turn(_: str) -> threading.RLock:
+    return threading.RLock()
+
+
+_M_PERTURB, _TO_ZERO = -6, 255  # of mallopt in the GNU C library
+
+
+@contextlib.contextmanager
+def cleared_memory() -> Iterator[None]:
+    """Gives plugins zeros for memory that they do not fill, so that a render does not depend on what was there before.
+
+    Where the C library can: that is the GNU one, for all but small pieces. It holds for the whole process meanwhile.
+    """
+    if not sys.platform.startswith("linux") or not hasattr(_libc(), "gnu_get_libc_version"):
+        yield
+        return
+    _libc().mallopt(_M_PERTURB, _TO_ZERO)
+    try:
+        yield
+    finally:
+        _libc().mallopt(_M_PERTURB, 0)
 
 
 @functools.cache

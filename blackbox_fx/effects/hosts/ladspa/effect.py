@@ -22,7 +22,7 @@ from blackbox_fx.effects.hosts.host import Entry, Host
 from blackbox_fx.effects.hosts.ladspa import abi
 from blackbox_fx.effects.hosts.ladspa.catalogue import find, listed
 from blackbox_fx.effects.hosts.ladspa.ports import RATE, controls
-from blackbox_fx.effects.native import may_be_slow, reseed, same_arithmetic
+from blackbox_fx.effects.native import cleared_memory, may_be_slow, reseed, same_arithmetic, turn
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.effects.settling import difference
 from blackbox_fx.errors import EffectError
@@ -33,7 +33,8 @@ _BLOCK = 512
 _FORMAT = 1
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out whether it is ready at once
 _FAR, _HEARD = 0.8, 1e-3  # where ranges stand in [0, 1] while options are tried, and what is heard then
-_ODD, _CUT = 441, 5e-3  # samples of a piece that is no whole block, and what it may change
+_ODD, _CUT = 441, 1e-5  # samples of a piece that is no whole block, and what it may change
+_ROWS = 8  # random settings at which pieces are tried
 _WRAPPER = b"DISTRHO"  # what every plugin made with DPF names
 # libraries may fill tables, or plan transforms, that their instances share
 _CREATION = threading.Lock()
@@ -57,7 +58,7 @@ class _Instance:
         self.controls = controls
         self._source, self._sink = (np.zeros((len(side), _BLOCK), np.float32) for side in ports)
         of = plugin.contents
-        with _CREATION:
+        with _CREATION, cleared_memory():
             self._handle = of.instantiate(plugin, rate)
             if not self._handle:
                 raise EffectError(f"ladspa:{of.label.decode()} cannot run at {rate} Hz; choose another rate.")
@@ -70,7 +71,7 @@ class _Instance:
 
     def activate(self) -> None:
         """Brings it to its beginning."""
-        with _CREATION:
+        with _CREATION, cleared_memory():
             if self._plugin.contents.activate:
                 self._plugin.contents.activate(self._handle)
 
@@ -110,13 +111,14 @@ class _Library:
         passes_on: whether a wrapper passes on only those settings that changed, in the order of the ports.
         ordered: at which positions of the options they are set before all else, by those positions.
         kept: instances that are ready, by sample rate.
+        turn: the lock under which it runs.
         hop_multiple: at multiples of how many samples settings may change; None until it was tried.
     """
 
     hop_multiple: int | None = None
 
-    def __init__(self, plugin: Any, content: bytes) -> None:
-        self.plugin, self.passes_on = plugin, _WRAPPER in content
+    def __init__(self, plugin: Any, path: str, content: bytes) -> None:
+        self.plugin, self.passes_on, self.turn = plugin, _WRAPPER in content, turn(path, content)
         self.ordered: dict[tuple[float, ...], bool] = {}
         self.kept: dict[float, list[_Instance]] = {}
 
@@ -137,11 +139,11 @@ class LADSPA(Effect):
 
     Every render makes a new instance and runs it in blocks of 512 samples, which restart where settings change, so
     that changes land on their sample. A plugin that depends on the lengths of its calls takes changes at multiples of
-    512 samples only. Instances share nothing but their library, so threads render in parallel; only
-    making and freeing an instance waits for others. Random numbers restart with each render, unless threads render in
-    parallel. Plugins that plan Fourier transforms by timing them agree between processes up to rounding only.
-    Subnormal numbers are kept, unless a plugin turns them off for itself; one that computes with them may be many times
-    slower while its output decays.
+    512 samples only. Plugins of one library take turns, since their instances may share what it keeps, and so do all
+    that draw random numbers; others render in parallel threads. Random numbers restart with each render. Plugins that
+    plan Fourier transforms by timing them agree between processes up to rounding only. Subnormal numbers are kept,
+    unless a plugin turns them off for itself; one that computes with them may be many times slower while its output
+    decays.
 
     Latency that a port reports is compensated, and a plugin that has some at its defaults is not automatable.
 
@@ -230,7 +232,7 @@ class LADSPA(Effect):
         """The plugin in its library."""
         try:
             with same_arithmetic():
-                return _Library(abi.descriptors(self.path)[self.label], self._content())
+                return _Library(abi.descriptors(self.path)[self.label], self.path, self._content())
         except (OSError, KeyError) as error:
             raise EffectError(f"Cannot load {self.name} from {self.path} ({error}); check the file.") from error
 
@@ -268,8 +270,8 @@ class LADSPA(Effect):
                 earlier = self._elsewhere(settings) if ordered else {}
             kept = library.kept.get(sample_rate)
             instance = kept.pop() if kept else None
-        reseed()
-        with same_arithmetic():
+        with library.turn, same_arithmetic():
+            reseed()
             if instance is None:
                 instance = self._new(library.plugin, settings, sample_rate)
             if earlier:
@@ -334,10 +336,9 @@ class LADSPA(Effect):
             return self.hop_multiple
         with self.handle() as library:
             if library.hop_multiple is None:
-                parts, known = (0.02, 0.1, 0.3, 0.6, 0.9), self.space.parameters.items()
-                rows = [{n: p.decode(np.full(p.columns, at)) for n, p in known} for at in parts]
-                found = [self._cut(settings) for settings in ({n: p.default for n, p in known}, *rows)]
-                library.hop_multiple = 1 if max(found) <= _CUT else _BLOCK
+                drawn = [self.space.decode(np.random.default_rng(k).random(self.space.width)) for k in range(_ROWS)]
+                rows = map(self.space.complete, ({}, *drawn))
+                library.hop_multiple = 1 if all(self._cut(settings) <= _CUT for settings in rows) else _BLOCK
             return library.hop_multiple
 
     def _cut(self, settings: Settings) -> float:

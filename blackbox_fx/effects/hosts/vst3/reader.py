@@ -33,6 +33,7 @@ from blackbox_fx.effects.settling import difference, settling
 Row = list[float]  # raw values of the parameters that are not the host's
 BASES = 8  # random settings at which a parameter in doubt is tried
 _SHORT, _LONG = 8, 36  # blocks of a clip
+_ROWS = 8  # random settings at which pieces are compared
 _EQUAL, _ACTS, _NEAR, _FOLLOWS = 1e-6, 1e-5, 1e-3, 5e-3  # relative to the largest sample
 _POSITIONS = 64  # most of a parameter that are tried
 _MOVE = 1e-6  # of a range, which changes the output by next to nothing
@@ -275,9 +276,8 @@ class _Bench:
         and settings that stay give the same output in pieces, at the defaults and elsewhere, as in one.
         """
         if difference(whole, self.render(self.defaults, _ODD, _MOVE)) <= _FOLLOWS:
-            elsewhere = self.random(0)
-            rows = ((self.defaults, whole), (elsewhere, self.render(elsewhere)))
-            if all(difference(wet, self.render(row, _ODD)) <= _ACTS for row, wet in rows):
+            rows = (self.defaults, *map(self.random, range(_ROWS)))
+            if all(difference(self.render(row), self.render(row, _ODD)) <= _ACTS for row in rows):
                 return 1
         return BLOCK if difference(whole, self.render(self.defaults, _EVEN, _MOVE)) <= _FOLLOWS else 0
 
