@@ -176,12 +176,15 @@ class Dynamics(Modelled):
         power = np.sqrt(np.mean(np.square(y)))
         if AUDIO in site.inputs:
             return self._by_key(site)
-        if (passed := self._passed(site)) is not None:
+        passed, left = self._passed(site)
+        if passed.exact:
             return passed
         first, made, residual = _stage(Clip(site.x, y, rate), self._seekers[0], site.point)
         if residual <= EXACT * power:
             first.exact = True
             return first
+        if left < residual:
+            return self._corrected(passed, site)
         model: Model = first
         if _GOOD < residual / (power + 1e-30) < HOPELESS:
             second, _, residual_of_two = _stage(Clip(made, y, rate), self._seekers[1], site.point)
@@ -212,17 +215,17 @@ class Dynamics(Modelled):
         _, is_mean, best = min(found, key=lambda one: one[0])
         return best if is_mean else self._corrected(best, site)  # noise hardly moves a mean, so a probe would blur it
 
-    def _passed(self, site: Site) -> Model | None:
-        """The gain of audio whose gain follows a further input; None if it does not."""
+    def _passed(self, site: Site) -> tuple[Gain, float]:
+        """The gain of audio whose gain follows a further input, and its residual, infinite where there is none."""
+        best, least = Gain(np.ones_like(site.y)), np.inf
         for key in site.inputs.values():
             if len(site.x) == len(site.y) and len(key) in (1, len(site.y)) and key.any():
                 clip = Clip(site.x, site.y, site.sample_rate, key)
                 model, _, residual = _stage(clip, self._seekers[0], site.point)
-                if residual <= EXACT * clip.size:
-                    found = Gain(model.gain)
-                    found.exact = True
-                    return found
-        return None
+                if residual < least:
+                    best, least = Gain(model.gain), residual
+                    best.exact = residual <= EXACT * clip.size
+        return best, least
 
     def extra_repr(self) -> str:
         """The size."""
