@@ -244,7 +244,28 @@ def test_a_file_that_is_cut_off_is_named(tmp_path, name, kind, subtype):
             read(path)
 
 
-@pytest.mark.parametrize("length", [0, 0xFFFFFFFF])
+def test_a_short_mp3_that_is_cut_off_is_named(tmp_path):
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, noise(1, 20_000).T, 44100)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    with pytest.raises(AudioError, match="cut off"):
+        audio.read(path)
+
+
+def test_pages_of_ogg_that_would_be_left_out_are_named(tmp_path):
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, noise(1, 20_000).T, 44100)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + bytes(64) + whole[len(whole) // 2 + 64 :])
+    with pytest.raises(AudioError, match=r"damaged: .* of its 20000 samples"):
+        audio.read(path)
+    path.write_bytes(whole + whole)
+    with pytest.raises(AudioError, match="2 streams"):
+        audio.info(path)
+
+
+# of programs that write into a pipe, such as sox and ffmpeg
+@pytest.mark.parametrize("length", [0, 0x7FFFF000, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFF])
 def test_a_header_that_was_written_before_the_end_was_known_is_no_cut(tmp_path, length):
     audio.write(tmp_path / "a.wav", noise(), 44100)
     content = bytearray((tmp_path / "a.wav").read_bytes())

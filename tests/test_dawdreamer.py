@@ -165,6 +165,10 @@ def test_steps_are_counted_by_texts():
     assert count_steps(lambda p: f"{p:.3f}") == 0 and count_steps(lambda p: "same") == 0 and count_steps(stepped) == 0
     low = parameter_from_texts(lambda p: f"{0.000244141 + p * 0.999755859:.9f}", 0, 0.0, "")
     assert isinstance(low, Continuous) and low.default == low.low
+    hz = parameter_from_texts(lambda p: "0 Hz" if not p else f"{20 * p:.2f} kHz", 0, 0.5, "Hz")
+    assert hz == Continuous(0, 20_000, 10_000, "Hz")
+    assert parameter_from_texts(lambda p: f"{round(20_000 * p):,}", 0, 0.5, "Hz") == hz
+    assert parameter_from_texts(lambda p: f"{20 * p:.2f} kHz", 0, 0.5, "kHz") == Continuous(0, 20, 10, "kHz")
     assert parameter_from_texts(lambda p: str(round(p * 7) - 2), 8, 0.0, "st") == Integer(-2, 5, -2, "st")
 
 

@@ -150,6 +150,11 @@ RENDERING = {
         EffectError,
         "shape",
     ),
+    "a function of whole numbers": (
+        lambda _: render(bfx.function(lambda audio, sample_rate: (audio * 9).astype(int), bfx.Space(), name="f")),
+        EffectError,
+        "floating point",
+    ),
     "a function that gives NaN": (
         lambda _: render(bfx.function(lambda audio, sample_rate: audio * np.nan, bfx.Space(), name="f")),
         EffectError,
@@ -205,6 +210,9 @@ FILES = {
     ),
     "1e30 in it": (lambda d: audio.read(wave(d, "a.wav", np.full(9, 1e30), subtype="FLOAT")), AudioError, "1e+30"),
     "a start behind its end": (lambda d: audio.read(wave(d, "a.wav"), start=10**6), AudioError, "start"),
+    "a path that is none": (lambda _: audio.read(None), AudioError, "path"),
+    "half a sample": (lambda d: audio.read(wave(d, "a.wav"), start=1.5), AudioError, "1.5"),
+    "less than one sample": (lambda d: audio.read(wave(d, "a.wav"), frames=0), AudioError, "frames=0"),
     "an unknown ending": (lambda d: audio.write(d / "a.txt", music(), RATE), AudioError, ".txt"),
     "a folder that is not there": (lambda d: audio.write(d / "x/a.wav", music(), RATE), AudioError, "does not exist"),
     "a name that is too long": (lambda d: audio.write(d / f"{'a' * 260}.wav", music(), RATE), AudioError, "too long"),

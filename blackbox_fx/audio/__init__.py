@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import numbers
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.audio.complete import missing
+from blackbox_fx.audio.complete import missing, vorbis
 from blackbox_fx.core import files
 from blackbox_fx.core.checks import is_number
 from blackbox_fx.errors import AudioError
@@ -81,7 +83,7 @@ def to_channels(audio: Audio, channels: int) -> Audio:
 
 def info(path: str | os.PathLike[str]) -> FileInfo:
     """The header of a file; an MP3 may turn out shorter. Raises AudioError like `read`, except for NaN."""
-    path = Path(path)
+    path = _checked_path(path)
     with _opened(path) as file:
         return _header(path, file)
 
@@ -117,11 +119,36 @@ def _is_utf8(path: Path) -> bool:
 
 def _header(path: Path, file: Any) -> FileInfo:
     low, high = SAMPLE_RATES
+    if file.format == "OGG":
+        _check_pages(path, file)
     if not low <= file.samplerate <= high:
         raise AudioError(f"{path} has a sample rate of {file.samplerate} Hz; allowed is [{low}, {high}] Hz.")
     if not file.frames:
         raise AudioError(f"{path} holds no samples; remove it or write it again.")
     return FileInfo(file.frames, file.channels, file.samplerate)
+
+
+@functools.lru_cache(maxsize=1024)
+def _vorbis(path: Path, *_: int) -> tuple[int, int]:
+    with path.open("rb") as content:
+        return vorbis(content)
+
+
+def _check_pages(path: Path, file: Any) -> None:
+    state = path.stat()
+    samples, streams = _vorbis(path, state.st_size, state.st_mtime_ns)
+    if streams > 1:
+        raise AudioError(
+            f"{path} holds {streams} streams, of which only the first would be read; write it again as one."
+        )
+    if samples > file.frames:
+        raise AudioError(f"{path} is damaged: {file.frames} of its {samples} samples can be read; write it again.")
+
+
+def _checked_path(path: Any) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise AudioError(f"path must be the path of an audio file, got {path!r:.80}.")
+    return Path(path)
 
 
 def read(
@@ -141,11 +168,15 @@ def read(
     Raises:
         AudioError: the file is missing, empty, cut off or not audio, holds NaN or infinity, or ends before `start`.
     """
-    path = Path(path)
+    path = _checked_path(path)
     with _opened(path) as file:
         total, _, rate = _header(path, file)
-        if not 0 <= start < total:
-            raise AudioError(f"start={start} is not allowed in {path}; allowed is [0, {total - 1}].")
+        if not isinstance(start, numbers.Integral) or not 0 <= start < total:
+            raise AudioError(f"start={start!r} is not allowed in {path}; allowed is [0, {total - 1}].")
+        if frames is not None and (not isinstance(frames, numbers.Integral) or frames < 1):
+            raise AudioError(
+                f"frames={frames!r} is not allowed for {path}; allowed are whole numbers from 1 on, or None."
+            )
         wanted = total - start if frames is None else min(frames, total - start)
         _go_to(file, start)
         data = file.read(wanted, dtype="float32", always_2d=True)

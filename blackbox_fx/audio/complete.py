@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-_UNKNOWN = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0xFFFFFFFFFFFFFFFF, 0x7FFFFFFFFFFFFFFF)  # of programs that write into a pipe
+_NEAR_END = 0x1000  # programs that write into a pipe say 0, or up to so much less than the largest number
 _PAGE = 65_307  # bytes of the longest page of Ogg
+_PAGE_SAMPLES = 255 * 4096  # at most, of a page; a first one that ends later is cut from within a broadcast
 _LONGEST = 2**50  # bytes of a part of a file; where more are said, the header is damaged
-_FRAME = 1441  # bytes of the longest frame of an MP3; tags that were taken off are no longer
-_LAST = 4  # the flag of its last page
+_FIRST, _LAST = 2, 4  # the flags of its first and its last page
 
 
 def missing(file: BinaryIO) -> int:
@@ -32,14 +32,40 @@ def missing(file: BinaryIO) -> int:
     if head[:4] == b"caff":
         return max(0, _core_audio(file) - size)
     if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
-        lacking = _mpeg(file, head) - size
-        return lacking if lacking > _FRAME else 0
+        return max(0, _mpeg(file, head) - size)
     if head[:4] == b".snd":
         offset, length = struct.unpack(">II", head[4:12])
-        return 0 if length in _UNKNOWN else max(0, offset + length - size)
+        return 0 if _is_unknown(length) else max(0, offset + length - size)
     if head[:4] == b"OggS":
         return 0 if _has_last_page(file, size) else 1
     return 0
+
+
+def _is_unknown(length: int) -> bool:
+    """Whether a length stands for one that was not known when the header was written."""
+    largest = (2**bits for bits in (31, 32, 63, 64))
+    return length == 0 or any(end - _NEAR_END <= length <= end for end in largest)
+
+
+def vorbis(file: BinaryIO) -> tuple[int, int]:
+    """Samples of an Ogg Vorbis file by its last page, and streams that begin in it; zeros for other files.
+
+    Damaged pages are left out by libsndfile, and so are streams behind the first, both without a word.
+
+    Args:
+        file: left anywhere.
+    """
+    file.seek(0)
+    content = file.read()
+    if content[:4] != b"OggS" or b"\x01vorbis" not in content[:_PAGE]:
+        return 0, 0
+    streams, ends, at = 0, list[int](), content.find(b"OggS")
+    while at >= 0 and len(content) >= at + 14:
+        streams += bool(content[at + 5] & _FIRST)
+        ends += struct.unpack("<q", content[at + 6 : at + 14])
+        at = content.find(b"OggS", at + 27)
+    begin = next((end for end in ends if end > 0), 0)
+    return ends[-1] - (begin if begin > _PAGE_SAMPLES else 0), streams
 
 
 def _chunks(file: BinaryIO, head: bytes) -> int:
@@ -54,7 +80,7 @@ def _chunks(file: BinaryIO, head: bytes) -> int:
             length = max(0, length - 16)
         if header[:4] in (b"data", b"SSND"):
             length = long if long is not None and length == 0xFFFFFFFF else length
-            return 0 if length in _UNKNOWN else file.tell() + length
+            return 0 if _is_unknown(length) else file.tell() + length
         file.seek(length + length % 2, 1)
     return 0
 
@@ -65,7 +91,7 @@ def _wave64(file: BinaryIO) -> int:
     while len(header := file.read(24)) == 24:
         (length,) = struct.unpack("<Q", header[16:])
         if header[:4] == b"data":
-            return 0 if length in _UNKNOWN else file.tell() - 24 + length
+            return 0 if _is_unknown(length) else file.tell() - 24 + length
         if not 24 <= length < _LONGEST:
             return 0
         file.seek((length + 7) // 8 * 8 - 24, 1)
@@ -96,9 +122,9 @@ def _mpeg(file: BinaryIO, head: bytes) -> int:
     if at < 0 or len(frame) < at + 16:
         return 0
     flags, frames, length = struct.unpack(">3I", frame[at + 4 : at + 16])
-    if not flags & 2:
+    if flags & 3 != 3:
         return 0
-    return tag + (length if flags & 1 else frames)
+    return tag + length - 2 * length // max(frames, 1)  # some do not count their first frame, nor a last one
 
 
 def _has_last_page(file: BinaryIO, size: int) -> bool:

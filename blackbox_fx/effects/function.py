@@ -13,7 +13,7 @@ from blackbox_fx.audio import Audio
 from blackbox_fx.core import checks
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.request import AUDIO, RenderRequest
-from blackbox_fx.errors import ParameterError
+from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.space import Space
 
 
@@ -31,7 +31,9 @@ class Function(Effect):
         """Renders a request; see `Effect.process`."""
         # copied both ways: a function may write into its input, and give its own buffer back
         inputs = {name: given.copy() for name, given in request.inputs.items()}
-        wet = self.fn(request.audio.copy(), request.sample_rate, **inputs, **request.settings)
+        wet = np.asarray(self.fn(request.audio.copy(), request.sample_rate, **inputs, **request.settings))
+        if wet.dtype.kind in "biucSU":
+            raise EffectError(f"{self.name} returned {wet.dtype}; it must return floating point in about [-1, 1].")
         return np.array(wet, dtype=np.float32)
 
     def output_channels(self, channels: int) -> int:

@@ -40,9 +40,21 @@ def _python_name(text: str) -> str:
     return re.sub("_+", "_", "".join(c if f"a{c}".isidentifier() else "_" for c in text)).strip("_")
 
 
-def _numbers(texts: Sequence[str]) -> list[float] | None:
-    found = [re.match(r"\s*([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)", text) for text in texts]
-    return [float(m.group(1)) for m in found if m] if all(found) else None
+_NUMBER = re.compile(r"\s*([-+]?(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(.*)")
+_PARTS = {"k": 1e3, "khz": 1e3, "hz": 1.0, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}  # of a unit, in small letters
+
+
+def _numbers(texts: Sequence[str], unit: str = "") -> list[float] | None:
+    """The numbers that texts begin with, in one unit where some are in thousands or thousandths; None without any."""
+    found = [match for match in map(_NUMBER.match, texts) if match]
+    if len(found) < len(texts):
+        return None
+    values = [float(match.group(1).replace(",", "")) for match in found]
+    units = [match.group(2).strip().lower() or unit.lower() for match in found]
+    if len(set(units)) > 1 and all(each in _PARTS for each in (*units, unit.lower() or units[0])):
+        shown = _PARTS[unit.lower() or units[0]]
+        values = [value * _PARTS[each] / shown for value, each in zip(values, units, strict=True)]
+    return values
 
 
 def count_steps(text_at: Callable[[float], str]) -> int:
@@ -72,7 +84,7 @@ def parameter_from_texts(text_at: Callable[[float], str], steps: int, raw: float
 def _listed(text_at: Callable[[float], str], steps: int, raw: float, unit: str) -> Choice | Integer | None:
     """A parameter whose steps have names or count up by one; None for other numbers."""
     texts = [text_at(k / (steps - 1)).strip() for k in range(steps)]
-    values = _numbers(texts)
+    values = _numbers(texts, unit)
     index = round(raw * (steps - 1))
     if values is None or len(set(values)) < steps:
         options = tuple(text if texts.count(text) == 1 else f"{text} ({k})" for k, text in enumerate(texts))
@@ -84,7 +96,7 @@ def _listed(text_at: Callable[[float], str], steps: int, raw: float, unit: str) 
 def _continuous(text_at: Callable[[float], str], steps: int, raw: float, unit: str) -> Continuous:
     """A linear or logarithmic range, if the texts show one, else the raw position; `steps` is 0 if it moves freely."""
     grid = np.linspace(0, 1, 5)
-    values = _numbers([text_at(float(r)) for r in grid])
+    values = _numbers([text_at(float(r)) for r in grid], unit)
     if values is None or not values[0] < values[-1]:
         return Continuous(0, 1, raw, "raw")
     low, high = values[0], values[-1]
