@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from blackbox_fx import BlackBox, FiniteDifference, isolation
+from blackbox_fx import BlackBox, FiniteDifference, check_effect, isolation
 from blackbox_fx.effects import RenderRequest, load
 from blackbox_fx.effects.hosts.ladspa import catalogue as ladspa_catalogue
 from blackbox_fx.effects.hosts.ladspa.catalogue import installed
@@ -412,6 +412,79 @@ def test_ports_with_odd_ranges_and_plugins_that_refuse_a_rate(library):
     assert np.array_equal(effect.render(LOUD, {}, RATE), LOUD * 3 - 1)  # ports that can stand nowhere else stand there
     with pytest.raises(EffectError, match="cannot run at 192000 Hz"):
         effect.render(LOUD, {}, 192_000)
+
+
+LATE = (
+    PLUGIN.replace("{9, 10, 5, 5, 5}", "{9, 10, 5, 6, 6}")
+    .replace('"Held", "Upside (Hz)", ""', '"Gain", "Latency (samples)", "Meter"')
+    .replace("{3 | 32 | 64, 2.1, 3.9}, {3 | 64, 5, 2}, {3 | 64, -1, -1}", "{3 | 576, 0, 2}, {0}, {0}")
+    .replace("static void *instantiate", "static float past[64]; static unsigned long at;\nstatic void *instantiate")
+    .replace("return rate > 100000 ? 0 : ports;", "for (at = 0; at < 64; at++) past[at] = 0; at = 0; return ports;")
+    .replace(
+        "ports[1][i] = ports[0][i] * *ports[2] + *ports[4];",
+        "{ float x = ports[0][i]; ports[1][i] = *ports[2] * past[at % 64]; past[at++ % 64] = x; } *ports[3] = TOLD;",
+    )
+)
+
+
+@pytest.mark.parametrize("length", [100, 1000, 20_000])
+def test_latency_is_found_by_any_name_and_whenever_it_is_told(library, length):
+    library("odd.so", LATE.replace("TOLD", "at > 2048 ? 64 : 0"))
+    effect, clip = load("ladspa:odd"), LOUD[:, :length]
+    assert effect.latency == 64 and not effect.automatable
+    assert np.array_equal(effect.render(clip, {"gain": 2}, RATE), 2 * clip)
+
+
+@pytest.mark.parametrize("told", ["0.0 / 0.0", "-5", "1e12"])
+def test_a_latency_that_cannot_be_is_one_sentence(library, told):
+    library("odd.so", LATE.replace("TOLD", told))
+    with pytest.raises(EffectError, match=r"tells a latency of .* samples; allowed are 0 to"):
+        load("ladspa:odd")
+
+
+def test_plugins_that_share_what_their_library_keeps_take_turns(library):
+    """The delay line of this one is in its library; it rests between two samples, so that others come in between."""
+    library("odd.so", "#include <sched.h>\n" + LATE.replace("TOLD", "64; sched_yield()"))
+    effect, clip = load("ladspa:odd"), np.tile(LOUD, (1, 8))
+    with ThreadPoolExecutor(4) as executor:
+        found = list(executor.map(lambda gain: effect.render(clip, {"gain": gain}, RATE), [0.5, 1, 1.5, 2] * 2))
+    for gain, wet in zip([0.5, 1, 1.5, 2] * 2, found, strict=True):
+        assert np.array_equal(wet, np.float32(gain) * clip)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the GNU C library")
+def test_memory_that_a_plugin_does_not_fill_is_zero(library):
+    """What it puts out is what stands in its memory."""
+    library(
+        "odd.so",
+        "#include <stdlib.h>\n"
+        + PLUGIN.replace("return rate > 100000 ? 0 : ports;", "ports[3] = malloc(40000); return ports;")
+        .replace("ports[0][i] * *ports[2] + *ports[4]", "ports[0][i] + ports[3][5000 + i % 4000]")
+        .replace("ports[k] = p;", "if (k != 3) ports[k] = p;")
+        .replace(
+            "cleanup(void *h) {}",
+            "cleanup(void *h) { for (int i = 0; i < 10000; i++) ports[3][i] = 7; free(ports[3]); }",
+        ),
+    )
+    effect = load("ladspa:odd")
+    for _ in range(3):
+        assert np.array_equal(effect.render(LOUD, {}, RATE), LOUD)
+
+
+def test_settings_that_are_read_only_at_the_beginning_fail_the_check(library):
+    library(
+        "odd.so",
+        LATE.replace("TOLD", "0")
+        .replace("connect, 0, run", "connect, activate, run")
+        .replace(
+            "static void run",
+            "static float held;\nstatic void activate(void *h) { held = *ports[2]; }\nstatic void run",
+        )
+        .replace("*ports[2] * past", "held * past"),
+    )
+    report = check_effect(load("ladspa:odd"), 0.1)
+    (broken,) = (check for check in report.checks if check.name == "changes during a clip")
+    assert broken.passed is False and broken.value == "the change is not heard"
 
 
 def test_what_a_library_holds_is_kept_until_it_changes(tmp_path, monkeypatch):

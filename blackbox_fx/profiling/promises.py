@@ -16,6 +16,7 @@ from blackbox_fx.profiling.signals import RATE, difference, music
 from blackbox_fx.space import Space
 
 _PURE = 1e-6  # relative to the largest sample
+_HEARD = 1e-3  # of the largest sample, between two settings
 
 Outcome = tuple[bool | None, str, str]
 
@@ -116,6 +117,9 @@ def _changes(t: Trial) -> Outcome:
         return equal, "not refused", "a clear refusal"
     varied, whole = t.effect.render(t.audio, blocks, RATE, hop), t.render()
     start = (count - 1) * hop
+    other = t.render(t.b)[:, start:]
+    if np.array_equal(varied[:, start:], whole[:, start:]) and difference(other, whole[:, start:]) > _HEARD:
+        return False, "the change is not heard", "a change that is heard"
     return same(difference(whole[:, :start], varied[:, :start]))
 
 

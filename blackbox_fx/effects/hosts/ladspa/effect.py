@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,9 @@ _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out wh
 _FAR, _HEARD = 0.8, 1e-3  # where ranges stand in [0, 1] while options are tried, and what is heard then
 _ODD, _CUT = 441, 1e-5  # samples of a piece that is no whole block, and what it may change
 _ROWS = 8  # random settings at which pieces are tried
+_LATENCY = re.compile(r"[\W_]*latency[\W_]*([\[(].*)?", re.IGNORECASE)
+_TELLS = 8192  # samples after which a plugin that has a port for its latency has told it
+_LONGEST = 2**24  # samples of latency
 _WRAPPER = b"DISTRHO"  # what every plugin made with DPF names
 # libraries may fill tables, or plan transforms, that their instances share
 _CREATION = threading.Lock()
@@ -199,7 +203,7 @@ class LADSPA(Effect):
         if self.layout.main == 2 and len(self.ports[1]) == 1:
             self.sums = True
         self.space = Space({name: c.kind for name, c in self.controls.items() if isinstance(c.kind, Parameter)})
-        self.latency_port = next((port for port, text in meters.items() if text.strip("_ ").lower() == "latency"), None)
+        self.latency_port = next((port for port, text in meters.items() if _LATENCY.fullmatch(text)), None)
         self._learn()
         self.latency = 0 if self.latency_port is None else self._latency()
         self.automatable = not self.latency
@@ -249,11 +253,17 @@ class LADSPA(Effect):
     def _latency(self) -> int:
         """Samples of latency that the plugin reports at its defaults, at `RATE`."""
         with self.instance(self.defaults, RATE) as instance:
-            instance.run(np.zeros((len(self.ports[0]), _BLOCK), np.float32))
+            instance.run(np.zeros((len(self.ports[0]), _TELLS), np.float32))
             return self._reported(instance)
 
     def _reported(self, instance: _Instance) -> int:
-        return 0 if self.latency_port is None else round(float(instance.controls[self.latency_port]))
+        told = 0.0 if self.latency_port is None else float(instance.controls[self.latency_port])
+        if not 0 <= told <= _LONGEST:
+            raise EffectError(
+                f"{self.name} tells a latency of {told:g} samples; allowed are 0 to {_LONGEST}; choose other "
+                "settings, or another plugin."
+            )
+        return round(told)
 
     @contextlib.contextmanager
     def instance(self, settings: Settings, sample_rate: float, earlier: Settings | None = None) -> Iterator[_Instance]:
@@ -407,6 +417,9 @@ class LADSPA(Effect):
                         f"{self.name} has a latency of {self.latency} samples at its defaults and of "
                         f"{self._reported(instance)} at settings of the clip; render these without hop."
                     )
+            if self.latency_port is not None and length < _TELLS:
+                out.append(instance.run(np.zeros((len(feed), _TELLS), np.float32)))
+                spare += _TELLS
             latency = self._reported(instance)
             if latency > spare:
                 out.append(instance.run(np.zeros((len(feed), latency - spare), np.float32)))
