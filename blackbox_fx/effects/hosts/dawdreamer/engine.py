@@ -18,7 +18,7 @@ import numpy as np
 from blackbox_fx.audio import Audio, check_sample_rate
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
-from blackbox_fx.effects.native import reseed, same_arithmetic
+from blackbox_fx.effects.native import cleared_memory, reseed, same_arithmetic
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Space
@@ -60,7 +60,8 @@ class Loaded:
 
     def connect(self) -> None:
         """Makes the graph, which prepares the processor again."""
-        self.engine.load_graph([(self.player, []), (self.processor, ["player"])])
+        with cleared_memory():
+            self.engine.load_graph([(self.player, []), (self.processor, ["player"])])
         if self.reborn:
             self.since = time.monotonic()
 
@@ -249,7 +250,7 @@ class DawDreamer(Effect, abc.ABC):
         if self.tempo is not None:
             engine.set_bpm(self.tempo)
         try:
-            with same_arithmetic():
+            with same_arithmetic(), cleared_memory():
                 processor = self._make(engine, sample_rate)
         except (RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())

@@ -23,7 +23,7 @@ from blackbox_fx.effects import overrides
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.host import Entry, Host, Several, entries_of_files
 from blackbox_fx.effects.hosts.vst3 import hosting, reader, state
-from blackbox_fx.effects.native import may_be_slow, reseed, same_arithmetic, say_reload
+from blackbox_fx.effects.native import cleared_memory, may_be_slow, reseed, same_arithmetic, say_reload
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.effects.texts import parameter_from_texts, python_names, raw_value
 from blackbox_fx.errors import DataError, EffectError, did_you_mean
@@ -223,7 +223,7 @@ class VST3(Effect):
         if files.digest(Path(self.path)) != self.digest:
             raise EffectError(f"{self.path} has changed on disk since it was loaded; load it again.")
         try:
-            with same_arithmetic():
+            with same_arithmetic(), cleared_memory():
                 plugin = hosting.load(self.path, self.plugin)
                 for _ in range(_LOADS):
                     if self.reset == "reload" or not _reloads(plugin):
