@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blackbox_fx.effects import further
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.base import is_all_finite
@@ -60,6 +61,7 @@ def check_further_inputs(effect: Effect, audio: Tensor, inputs: Mapping[str, Any
         if not isinstance(given, Tensor):
             raise ParameterError(f"{name} must be a tensor, got {type(given).__name__}; see torch.as_tensor.")
         _check_audio(name, given)
+        further.check_channels(effect.name, name, given.shape[1])
         if (len(given), given.shape[-1]) != (len(audio), audio.shape[-1]):
             raise AudioError(
                 f"{name} has shape {tuple(given.shape)} beside audio of {tuple(audio.shape)}; batch and time must be "
