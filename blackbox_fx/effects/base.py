@@ -308,9 +308,7 @@ class Effect(abc.ABC):
         hop: int | None,
         inputs: Mapping[str, Audio],
     ) -> RenderRequest:
-        if unknown := [name for name in inputs if name not in self.inputs]:
-            known = ", ".join(self.inputs) or "none"
-            raise ParameterError(f"{self.name} has no input {unknown[0]!r}; known are {known}.")
+        further.check_names(self.name, inputs, self.inputs)
         for name, given in inputs.items():
             if given.shape[1] != audio.shape[1]:
                 raise AudioError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from blackbox_fx.errors import AudioError, ParameterError
@@ -37,6 +37,13 @@ def gather(inputs: Any, named: Mapping[str, Any], known: Sequence[str]) -> dict[
 def keyword(name: str) -> str:
     """How a call gives this input, as Python text."""
     return f"{name}=..." if name.isidentifier() else f'inputs={{"{name}": ...}}'
+
+
+def check_names(effect: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Raises ParameterError unless all given inputs are known ones of an effect."""
+    for name in given:
+        if name not in known:
+            raise ParameterError(f"{effect} has no input {name!r}; known are {', '.join(known) or 'none'}.")
 
 
 def check_channels(effect: str, name: str, channels: int) -> None:

@@ -54,10 +54,8 @@ def check_values(audio: Tensor, params: Tensor, columns: Sequence[str], inputs: 
 
 def check_further_inputs(effect: Effect, audio: Tensor, inputs: Mapping[str, Any]) -> None:
     """Raises AudioError or ParameterError unless these have the shapes of further inputs of the effect."""
+    further.check_names(effect.name, inputs, effect.inputs)
     for name, given in inputs.items():
-        if name not in effect.inputs:
-            known = ", ".join(effect.inputs) or "none"
-            raise ParameterError(f"{effect.name} has no input {name!r}; known are {known}.")
         if not isinstance(given, Tensor):
             raise ParameterError(f"{name} must be a tensor, got {type(given).__name__}; see torch.as_tensor.")
         _check_audio(name, given)
