@@ -53,6 +53,12 @@ def test_inspect_shows_parameters():
     assert "cutoff_hz" in shown and "[20, 20000] Hz" in shown and "9 columns" in shown
 
 
+def test_inspect_says_what_a_further_input_hears():
+    shown = " ".join(call("inspect", "ladspa:sc2").stdout.split())
+    assert "Further inputs: sidechain; a render without them has silence there." in shown
+    assert "note: measured with the audio itself as sidechain, and not with silence" in shown
+
+
 def test_inspect_vst3():
     shown = call("inspect", "vst3:ZamCompX2", "--quick").stdout
     assert "threshold_db" in shown and "[-80, 0] dB" in shown

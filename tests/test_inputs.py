@@ -258,3 +258,11 @@ def test_functions_may_have_arguments_of_their_own():
 
     for fn in (free, np.multiply, lambda x, sr, depth, *, key: x):
         bfx.function(fn, DEPTH, inputs=("key",))
+
+
+def test_a_key_may_have_another_rule_than_audio():
+    layer = bfx.BlackBox(EFFECTS["ring modulator"], audio_rule=bfx.Identity())
+    layer.input_rules[0] = bfx.Crosswise()
+    audio, key = beats(1, 2, 1, 2000), beats(1, 2, 2, 2000).requires_grad_()
+    layer(audio, torch.tensor([[0.5]]), modulator=key).sum().backward()
+    torch.testing.assert_close(key.grad, 0.5 * audio, atol=1e-3, rtol=1e-2)

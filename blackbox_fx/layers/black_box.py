@@ -61,6 +61,8 @@ class BlackBox(nn.Module):
         failed: which items of the last forward pass have failed, (batch,), where the pool skips failures: their output
             is the dry audio. Their gradients are zero, and so is that of any item for whose gradient a render failed.
             `layer.pool.counters` has the sums.
+        input_rules: what gives further inputs their gradients, in the order of `effect.inputs`: copies of `audio_rule`,
+            in whose places other rules may be put.
 
     Shape:
         - audio: (batch, channel, time), floating point, any device
