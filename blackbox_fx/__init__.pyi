@@ -36,6 +36,7 @@ from .estimators import Auto as Auto
 from .estimators import Autodiff as Autodiff
 from .estimators import Call as Call
 from .estimators import ControlVariate as ControlVariate
+from .estimators import Crosswise as Crosswise
 from .estimators import Dynamics as Dynamics
 from .estimators import Estimator as Estimator
 from .estimators import FiniteDifference as FiniteDifference

@@ -208,12 +208,25 @@ def test_promises_are_counted_and_the_survey_is_taken_up(tmp_path, monkeypatch):
     assert "No LADSPA plugin" in found["ladspa:no_such_label"]["refused"]
     assert [name for name, passed, _, _ in found["pedalboard:Gain"]["results"]] == list(CHECKS)
     assert all(passed is not False for _, passed, _, _ in found["pedalboard:Gain"]["results"])
-    assert "3 effects: " in shown.output and "1 are refused" in shown.output
+    assert "3 effects: " in shown.output and "1 is refused." in shown.output
     with (tmp_path / "refused.csv").open() as file:
         assert [row["effect"] for row in csv.DictReader(file)] == ["ladspa:no_such_label"]
-    monkeypatch.setattr(isolation, "call", None)
+    assert "not applicable" in shown.output and "were checked before" not in shown.output
+    tried = []
+    monkeypatch.setattr(isolation, "call", lambda _, question, *more: tried.append(question["address"]))
     again = CliRunner().invoke(app, asked)
-    assert again.exit_code == 0 and again.stdout == shown.stdout
+    assert again.exit_code == 0 and tried == ["ladspa:no_such_label"]
+    assert "2 of 3 effects were checked before" in again.stderr and "0 are refused." in again.stdout
+    assert (tmp_path / "refused.csv").read_text() == "effect,why\n"
+
+
+def test_the_tables_of_a_folder_hold_all_that_was_found_in_it(tmp_path, monkeypatch):
+    for address in ("pedalboard:PitchShift", "ladspa:no_such_label", "pedalboard:Gain"):
+        shown = CliRunner().invoke(app, ("bench", "checks", address, "--out", str(tmp_path)))
+        assert shown.exit_code == 0, shown.output
+    assert shown.stdout.endswith("1 effect: 1 keeps every promise, 0 are refused.\n")
+    assert "no_such_label" not in shown.stdout and "no_such_label" in (tmp_path / "refused.csv").read_text()
+    assert (tmp_path / "broken.csv").read_text().startswith("effect,promise,measured\n")
 
 
 def test_verdicts_are_counted():

@@ -53,6 +53,12 @@ def test_inspect_shows_parameters():
     assert "cutoff_hz" in shown and "[20, 20000] Hz" in shown and "9 columns" in shown
 
 
+def test_inspect_says_what_a_further_input_hears():
+    shown = " ".join(call("inspect", "ladspa:sc2").stdout.split())
+    assert "Further inputs: sidechain; a render without them has silence there." in shown
+    assert "note: measured with the audio itself as sidechain, and not with silence" in shown
+
+
 def test_inspect_vst3():
     shown = call("inspect", "vst3:ZamCompX2", "--quick").stdout
     assert "threshold_db" in shown and "[-80, 0] dB" in shown
@@ -67,6 +73,22 @@ def test_render_writes_what_the_effect_gives(wav, tmp_path):
     wet, rate = audio.read(out)
     assert rate == RATE
     assert np.array_equal(wet, load("pedalboard:Distortion").render(music(0.3), {"drive_db": 30}, RATE))
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.5])
+def test_render_takes_further_inputs(wav, tmp_path, seconds):
+    from blackbox_fx import load
+
+    key, out, settings = tmp_path / "key.wav", tmp_path / "out.wav", {"threshold_level_db": -30}
+    audio.write(key, music(seconds), 22050)
+    shown = call("render", "ladspa:sc2", wav, out, "--set", "threshold_level_db=-30", "--input", f"sidechain={key}")
+    assert shown.exit_code == 0, shown.output
+    dry, heard = music(0.3), np.zeros((2, 10 * RATE), np.float32)
+    resampled, _ = audio.read(key, RATE)
+    heard[:, : resampled.shape[1]] = resampled
+    expected = load("ladspa:sc2").render(dry, settings, RATE, sidechain=heard[:, : dry.shape[1]])
+    assert np.array_equal(audio.read(out)[0], expected)
+    assert not np.array_equal(load("ladspa:sc2").render(dry, settings, RATE), expected)
 
 
 def test_render_takes_choices_toggles_and_impulses(wav, tmp_path):
@@ -148,8 +170,16 @@ def test_train_on_a_folder_of_stems(tmp_path):
         (("render", "pedalboard:Gain", "IN", "out.wav", "--set", "gain_db"), "name=value"),
         (("render", "pedalboard:Gain", "IN", "out.wav", "--set", "volume=3"), "'volume'"),
         (("render", "pedalboard:Gain", "IN", "out.wav", "--set", "gain_db=loud"), "[-60, 24] dB"),
+        (("render", "pedalboard:Gain", "IN", "out.wav", "--input", "key=k.wav"), "no input 'key'; known are none"),
+        (("render", "ladspa:sc2", "IN", "out.wav", "--input", "sidechain"), "NAME=FILE"),
+        (("render", "ladspa:sc2", "IN", "out.wav", "--input", "sidechain=no.wav"), "No such audio file"),
+        (
+            ("render", "ladspa:sc2", "IN", "out.wav", "--input", "sidechain=a.wav", "--input", "sidechain=b.wav"),
+            "twice",
+        ),
         (("render", "pedalboard:Gain", "IN", "out.xyz"), "out.xyz"),
         (("render", "pedalboard:Gain", "IN", "IN"), "same file"),
+        (("render", "ladspa:sc2", "IN", "IN", "--input", "sidechain=IN"), "same file"),
         (("train", "mix", "--songs", "EMPTY"), "EMPTY"),
         (("train", "mix", "--songs", "nowhere"), "nowhere"),
         (("demo", "--songs", "1"), "songs"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import blackbox_fx as bfx
+from blackbox_fx.effects import further
 from blackbox_fx.errors import AudioError, ParameterError
 
 RATE = 44100
@@ -202,3 +203,66 @@ def test_what_is_no_key_is_refused(inputs, words):
 def test_an_input_is_not_called_audio():
     with pytest.raises(ParameterError, match="cannot be called 'audio'"):
         bfx.function(lambda x, sr, audio: x, bfx.Space(), inputs=("audio",))
+
+
+def test_a_mix_hands_inputs_to_their_branches():
+    audio, key = beats(2, 2, 1, 8000), beats(2, 1, 2, 8000).requires_grad_()
+    mix = bfx.Mix({"dry": None, "comp": bfx.Chain([COMPRESSOR])}, audio_rule=bfx.Pointwise())
+    assert mix.inputs == ("comp.compress.sidechain",)
+    params = torch.rand(2, 2)
+    expected = audio + bfx.BlackBox(COMPRESSOR)(audio, params, sidechain=key.detach())
+    for given in ({"comp.compress.sidechain": key}, {"sidechain": key}):
+        torch.testing.assert_close(mix(audio, params, given), expected)
+    mix(audio, params, sidechain=key).square().sum().backward()
+    assert key.grad.any()
+    outer = bfx.Chain([bfx.load("pedalboard:Gain").fix(gain_db=0), mix])
+    torch.testing.assert_close(outer(audio, params, sidechain=key), expected)
+
+
+@pytest.mark.parametrize("pool", [bfx.Inline, bfx.Processes])
+def test_a_key_that_is_left_out_is_said_once_and_here(pool, caplog, monkeypatch):
+    monkeypatch.setattr(further, "_said", set())
+    audio, params = beats(1, 1, 1, 800), torch.zeros(1, 1)
+    with pool() as opened:
+        for _ in range(2):
+            bfx.BlackBox(bfx.function(duck, DEPTH, inputs=("key",)), pool=opened)(audio, params)
+            bfx.function(duck, DEPTH, inputs=("key",)).render(audio[0].numpy())
+    rack = bfx.Rack({"duck": bfx.function(duck, DEPTH, inputs=("key",))})
+    bfx.BlackBox(rack)(audio, params)
+    assert [record.message for record in caplog.records] == [
+        "duck gets silence on its input key; write key=... if it is to hear something.",
+        'rack gets silence on its input duck.key; write inputs={"duck.key": ...} if it is to hear something.',
+    ]
+
+
+def test_a_console_says_that_it_has_no_key(caplog, monkeypatch):
+    monkeypatch.setattr(further, "_said", set())
+    console = bfx.Console(strip=[COMPRESSOR])
+    tracks, song = beats(2, 1, 1, 800), torch.zeros(2, dtype=torch.long)
+    for key in (torch.tensor([-1, 0]), None, None):
+        console(tracks, song, torch.zeros(2, console.track_width), torch.zeros(1, 0), key)
+    assert [record.message for record in caplog.records] == [
+        "compress gets silence on its input sidechain; write key=... if it is to hear something."
+    ]
+
+
+def test_audio_of_many_channels_has_silence_as_its_key():
+    effect = bfx.function(duck, DEPTH, inputs=("key",))
+    audio = beats(1, 3, 1, 800)[0].numpy()
+    assert np.array_equal(bfx.Rack([effect]).render(audio), audio)
+
+
+def test_functions_may_have_arguments_of_their_own():
+    def free(audio, sample_rate, *rest, gain=1.0, **others):
+        return audio
+
+    for fn in (free, np.multiply, lambda x, sr, depth, *, key: x):
+        bfx.function(fn, DEPTH, inputs=("key",))
+
+
+def test_a_key_may_have_another_rule_than_audio():
+    layer = bfx.BlackBox(EFFECTS["ring modulator"], audio_rule=bfx.Identity())
+    layer.input_rules[0] = bfx.Crosswise()
+    audio, key = beats(1, 2, 1, 2000), beats(1, 2, 2, 2000).requires_grad_()
+    layer(audio, torch.tensor([[0.5]]), modulator=key).sum().backward()
+    torch.testing.assert_close(key.grad, 0.5 * audio, atol=1e-3, rtol=1e-2)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from blackbox_fx import BlackBox, FiniteDifference, check_effect, isolation
-from blackbox_fx.effects import RenderRequest, load
+from blackbox_fx.effects import RenderRequest, further, load
 from blackbox_fx.effects.hosts.ladspa import catalogue as ladspa_catalogue
 from blackbox_fx.effects.hosts.ladspa.catalogue import installed
 from blackbox_fx.errors import EffectError
@@ -268,13 +268,15 @@ def test_side_chains_hear_their_own_input():
     assert np.array_equal(effect.render(quiet[:1], {}, RATE, inputs={"sidechain": key}), pressed[:1])
 
 
-def test_an_input_that_is_left_out_is_said_once(caplog):
+def test_an_input_that_is_left_out_is_said_once(caplog, monkeypatch):
+    monkeypatch.setattr(further, "_said", set())
     effect = load("ladspa:sc2")
     for _ in range(3):
         effect.render(LOUD, {}, RATE)
         effect.fix(ratio=2).render(LOUD, {}, RATE)
+        load("ladspa:sc2").render(LOUD, {}, RATE)
     assert [r.message for r in caplog.records if "silence" in r.message] == [
-        "ladspa:sc2 gets silence on its input sidechain; give it as inputs={name: audio} if it is to hear something."
+        "ladspa:sc2 gets silence on its input sidechain; write sidechain=... if it is to hear something."
     ]
     caplog.clear()
     load("ladspa:sc2").render(LOUD, {}, RATE, inputs={"sidechain": LOUD})

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 import blackbox_fx
 from blackbox_fx.cli.__main__ import app
+from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 
 ROOT = Path(__file__).parent.parent
 MANUAL = ROOT / "notebooks"
@@ -98,6 +99,14 @@ def test_every_public_name_is_described():
     described = set(re.findall(r"^::: blackbox_fx\.(?:\w+\.)*(\w+)$", pages, re.M))
     names = {name for name in blackbox_fx.__all__ if not isinstance(getattr(blackbox_fx, name), types.ModuleType)}
     assert not names - described
+
+
+def test_the_table_of_audio_rules_has_all_that_are_tried():
+    text = (MANUAL / "choose-a-gradient.md").read_text()
+    rows = re.findall(r"^\| `(\w+)(?:\(proxy\))?` \|", text.partition("## The gradient of audio")[2], re.M)
+    tried = {type(rule).__name__ for rule in portfolio()}
+    assert set(rows) == tried | {"Surrogate"} and all(hasattr(blackbox_fx, name) for name in rows)
+    assert len(tried) == 9 and "nine models" in text and "nine rules" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="the manual needs pip install '.[docs]'")

@@ -183,12 +183,22 @@ def duck(audio, sample_rate, sidechain):
 DUCKER = bfx.function(duck, bfx.Space(), inputs=["sidechain"])
 
 
-def keyed(inputs, effect=DUCKER):
-    return effect.render(music(0.05), {}, RATE, inputs=inputs)
+def keyed(inputs, effect=DUCKER, **named):
+    return effect.render(music(0.05), {}, RATE, inputs=inputs, **named)
 
 
-def forward(layer, **inputs):
-    return layer(torch.from_numpy(music(0.05))[None], torch.zeros(1, layer.effect.space.width), **inputs)
+def forward(layer, *inputs, **named):
+    return layer(torch.from_numpy(music(0.05))[None], torch.zeros(1, layer.width), *inputs, **named)
+
+
+def console(*inputs, strip=DUCKER, bus=None, **named):
+    made = bfx.Console(strip, bus)
+    tracks = torch.from_numpy(music(0.05)).expand(3, -1, -1)
+    return made(tracks, torch.zeros(3, dtype=torch.long), torch.zeros(3, made.track_width), *inputs, **named)
+
+
+KEY = torch.from_numpy(music(0.05))[None]
+NO_BUS = torch.zeros(1, 0)
 
 
 # files as users have them
@@ -226,11 +236,104 @@ CALLING = {
         ParameterError,
         "sidechain",
     ),
-    "an input that is no mapping": (lambda _: keyed(music(0.05)), ParameterError, "inputs"),
+    "an input that is no mapping": (lambda _: keyed(music(0.05)), ParameterError, "write sidechain=..."),
+    "a key without its name": (lambda _: forward(bfx.BlackBox(DUCKER), KEY), ParameterError, "write sidechain=..."),
+    "a key of a chain without its name": (
+        lambda _: forward(bfx.Chain([DUCKER]), KEY),
+        ParameterError,
+        "write sidechain=...",
+    ),
+    "a key of a chain of two without its name": (
+        lambda _: forward(bfx.Chain({"a": DUCKER, "b": DUCKER}), KEY),
+        ParameterError,
+        'write inputs={"a.sidechain": ...}',
+    ),
+    "a key of a mix without its name": (
+        lambda _: forward(bfx.Mix([None, DUCKER]), KEY),
+        ParameterError,
+        "write sidechain=...",
+    ),
+    "a key of a rack without its name": (
+        lambda _: forward(bfx.BlackBox(bfx.Rack({"a": DUCKER})), KEY),
+        ParameterError,
+        'write inputs={"a.sidechain": ...}',
+    ),
+    "an input twice in a call": (
+        lambda _: keyed({"sidechain": music(0.05)}, sidechain=music(0.05)),
+        ParameterError,
+        "'sidechain' is given twice",
+    ),
+    "an input twice in a layer's call": (
+        lambda _: forward(bfx.BlackBox(DUCKER), {"sidechain": KEY}, sidechain=KEY),
+        ParameterError,
+        "'sidechain' is given twice",
+    ),
+    "an input twice in a chain's call": (
+        lambda _: forward(bfx.Chain({"a": DUCKER}), {"a.sidechain": KEY}, sidechain=KEY),
+        ParameterError,
+        "'a.sidechain' of this Chain is given twice",
+    ),
+    "an input that a mix lacks": (
+        lambda _: forward(bfx.Mix({"dry": None, "a": DUCKER}), kick=KEY),
+        ParameterError,
+        "This Mix has no input 'kick'; known are a.sidechain",
+    ),
+    "a key of three channels": (
+        lambda _: keyed({"sidechain": np.zeros((3, music(0.05).shape[1]))}),
+        AudioError,
+        "sidechain of duck has 3 channels",
+    ),
+    "a key of three channels for ladspa": (
+        lambda _: keyed({"sidechain": np.zeros((3, music(0.05).shape[1]))}, bfx.load("ladspa:sc2")),
+        AudioError,
+        "sidechain of ladspa:sc2 has 3 channels",
+    ),
+    "a key of three channels for a layer": (
+        lambda _: forward(bfx.BlackBox(DUCKER), sidechain=torch.zeros(1, 3, KEY.shape[-1])),
+        AudioError,
+        "sidechain of duck has 3 channels",
+    ),
+    "a list as key of a console": (lambda _: console(NO_BUS, [-1, 0, 0]), ParameterError, "got list"),
+    "numbers with a point as key of a console": (
+        lambda _: console(NO_BUS, torch.zeros(3)),
+        ParameterError,
+        "torch.float32",
+    ),
+    "audio as key of a console": (lambda _: console(NO_BUS, KEY), ParameterError, "key must be (3,) integers"),
+    "a track that is its own key": (
+        lambda _: console(NO_BUS, torch.tensor([-1, 1, 0])),
+        ParameterError,
+        "got 1 for track 1",
+    ),
+    "a side-chain of a console": (lambda _: console(NO_BUS, sidechain=KEY), ParameterError, "write key=..."),
+    "no params of a bus": (
+        lambda _: console(strip=None, bus=bfx.load("pedalboard:Gain")),
+        ParameterError,
+        "bus_params must be (mixes, 1), got None",
+    ),
+    "a bus with a side-chain": (lambda _: bfx.Console(bus=DUCKER), ParameterError, "put this effect into the strip"),
+    "a bus with a side-chain in a mix": (
+        lambda _: bfx.Console(bus=bfx.Mix([None, DUCKER])),
+        ParameterError,
+        "put this effect into the strip",
+    ),
+    "a function that takes what nothing gives": (
+        lambda _: bfx.function(duck, bfx.Space()),
+        ParameterError,
+        'write inputs=["sidechain"]',
+    ),
     "an input that is a word": (lambda _: bfx.function(duck, bfx.Space(), inputs="key"), ParameterError, "list"),
     "an input of another length": (lambda _: keyed({"sidechain": music(0.04)}), AudioError, "sidechain"),
     "NaN in an input": (lambda _: keyed({"sidechain": music(0.05) * np.nan}), AudioError, "sidechain contains NaN"),
     "an input called audio": (lambda _: bfx.function(duck, bfx.Space(), inputs=["audio"]), ParameterError, "audio"),
+    **{
+        f"an input called {name}": (
+            lambda _, name=name: bfx.function(lambda x, sr, **named: x, bfx.Space(), inputs=[name]),
+            ParameterError,
+            f"cannot be called '{name}'",
+        )
+        for name in ("values", "sample_rate", "hop", "inputs", "tail", "params")
+    },
     "an input twice": (lambda _: bfx.function(duck, bfx.Space(), inputs=["a", "a"]), ParameterError, "twice"),
     "an input that a layer lacks": (
         lambda _: forward(bfx.BlackBox(bfx.load("pedalboard:Gain"), sample_rate=RATE), sidechain=torch.zeros(1, 2, 9)),

@@ -11,8 +11,9 @@ from rich.columns import Columns
 from rich.console import Group
 from rich.text import Text
 
-from blackbox_fx.audio import Audio, check_audio
-from blackbox_fx.effects import Effect, load
+from blackbox_fx.audio import Audio
+from blackbox_fx.effects import Effect, RenderRequest, load
+from blackbox_fx.effects.further import check_names
 from blackbox_fx.effects.scanning import Scanned, installed, listing_hosts
 from blackbox_fx.effects.scanning import scan as scan_effects
 from blackbox_fx.errors import EffectError, ParameterError
@@ -96,6 +97,10 @@ def render(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Audio file to read.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Audio file to write; the ending sets the format.")],
     settings: Annotated[list[str], typer.Option("--set", help="name=value, in physical units; may be repeated.")] = [],
+    inputs: Annotated[
+        list[str],
+        typer.Option("--input", help="NAME=FILE, audio of a further input, such as sidechain; may be repeated."),
+    ] = [],
     preset: Preset = None,
     impulse: Impulse = None,
     parameters: Own = None,
@@ -105,14 +110,14 @@ def render(
 
     loaded = load_effect(effect, impulse, parameters)
     values = loaded.space.complete(choose(loaded, preset, settings))
+    files = _parse_inputs(loaded, inputs)
     audio, rate = read(source)
-    if target.exists() and target.samefile(source):
-        raise EffectError(f"OUT is the same file as IN ({source}); name another.")
-    write(
-        target,
-        _supervised(loaded.fix(values), audio, rate) if loaded.native else loaded.render(audio, values, rate),
-        rate,
-    )
+    for given in (source, *files.values()):
+        if target.exists() and given.exists() and target.samefile(given):
+            raise EffectError(f"OUT is the same file as {given}, which is read; name another.")
+    further = {name: _as_long(read(file, rate)[0], audio.shape[1]) for name, file in files.items()}
+    request = loaded.request(audio, values, rate, inputs=further)
+    write(target, _supervised(loaded.fix(values), request) if loaded.native else loaded.run(request), rate)
     show.out.print(
         f"wrote {target} ({audio.shape[1] / rate:.2f} s, {audio.shape[0]} channels, {rate:g} Hz)",
         markup=False,
@@ -120,14 +125,36 @@ def render(
     )
 
 
-def _supervised(effect: Effect, audio: Audio, rate: float) -> Audio:
+def _parse_inputs(effect: Effect, inputs: Sequence[str]) -> dict[str, Path]:
+    """NAME=FILE to files by name. Raises ParameterError on anything else, and on what is no input of the effect."""
+    files: dict[str, Path] = {}
+    for given in inputs:
+        name, _, file = given.partition("=")
+        if not name or not file:
+            raise ParameterError(f"--input takes NAME=FILE, such as sidechain=kick.wav, got {given!r}.")
+        check_names(effect.name, [name], effect.inputs)
+        if name in files:
+            raise ParameterError(f"--input gives {name!r} twice; leave one of them out.")
+        files[name] = Path(file)
+    return files
+
+
+def _as_long(audio: Audio, length: int) -> Audio:
+    """Audio of a length, cut or with silence behind it."""
+    import numpy as np
+
+    return np.pad(audio[:, :length], ((0, 0), (0, max(0, length - audio.shape[1]))))
+
+
+def _supervised(effect: Effect, request: RenderRequest) -> Audio:
     """A render in a worker process, at the settings to which the effect is fixed."""
     import numpy as np
 
     from blackbox_fx.runtime import Job, shared_pool
 
-    job = Job(effect, check_audio(audio)[None], np.zeros((1, 0)), np.zeros(1, np.int64), rate)
-    return shared_pool().map(job)[0]
+    further = {name: given[None] for name, given in request.inputs.items()}
+    at = np.zeros((1, 0)), np.zeros(1, np.int64), request.sample_rate
+    return shared_pool().map(Job(effect, request.audio[None], *at, inputs=further))[0]
 
 
 def choose(effect: Effect, preset: Path | None, settings: Sequence[str]) -> dict[str, Any]:

@@ -70,7 +70,9 @@ def _parameters(loaded: Effect) -> None:
     if loaded.settle:
         show.out.print(f"It is ready {loaded.settle:g} s after it was loaded.")
     if loaded.inputs:
-        show.out.print(f"Further inputs: {', '.join(loaded.inputs)}; what is left out gets silence.", soft_wrap=True)
+        show.out.print(
+            f"Further inputs: {', '.join(loaded.inputs)}; a render without them has silence there.", soft_wrap=True
+        )
     excluded: dict[str, str] = getattr(loaded, "excluded", {})
     by_reason: dict[str, list[str]] = {}
     for name, why in excluded.items():

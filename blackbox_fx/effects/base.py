@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import contextlib
 import hashlib
-import logging
 import os
 import sys
 import threading
@@ -17,14 +16,13 @@ import numpy as np
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, is_finite
 from blackbox_fx.core.checks import whole
-from blackbox_fx.effects import presets, tails
+from blackbox_fx.effects import further, presets, tails
 from blackbox_fx.effects.identity import canonical
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.errors import AudioError, EffectError, NotFinite, ParameterError
 from blackbox_fx.isolation.quiet import quiet
 from blackbox_fx.space import Array, Space
 
-_log = logging.getLogger("blackbox_fx")
 _USUAL_RATES = (44_100, 48_000)
 WHOLE_HOP = 4096  # samples, and multiples: hops at which every effect can change that can change at all
 _SHOWN = 8  # parameters in an error
@@ -36,13 +34,6 @@ class _Native:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.handle: Any = None
-        self._said = False
-
-    def say_silent(self, what: str) -> None:
-        """Says, once for each effect, that something is missing."""
-        if not self._said:
-            self._said = True
-            _log.warning("%s; give it as inputs={name: audio} if it is to hear something.", what)
 
     def __del__(self) -> None:
         if self.handle is not None:
@@ -259,8 +250,8 @@ class Effect(abc.ABC):
                 reset.
             sample_rate: in Hz.
             hop: samples per block.
-            inputs: audio of further inputs by name, (channel, time), as long as `audio`; see `Effect.inputs`. An input
-                that is left out gets silence.
+            inputs: audio of further inputs by name, (1 or 2 channels, time), as long as `audio`; see `Effect.inputs`.
+                An input that is left out gets silence, which is said once in the log.
             tail: whether to append the output after the audio ends, until it is 80 dB below the loudest sample, and at
                 most 10 seconds.
             **named: further inputs, too: `sidechain=kick`.
@@ -270,12 +261,12 @@ class Effect(abc.ABC):
 
         Raises:
             AudioError: bad audio or sample rate.
-            ParameterError: an unknown name, a value outside its range, a wrong number of blocks, an unknown input.
+            ParameterError: an unknown name, a value outside its range, a wrong number of blocks, an unknown input, or
+                one that is given twice.
             EffectError: the effect failed, returned another shape, NaN or infinity, or cannot change during a clip.
         """
-        if not isinstance(inputs, Mapping):
-            raise ParameterError(f"inputs must be audio by name, {{name: audio}}, got {type(inputs).__name__}.")
-        request = self.request(check_audio(audio), values, check_sample_rate(sample_rate), hop, {**inputs, **named})
+        given = further.gather(inputs, named, self.inputs)
+        request = self.request(check_audio(audio), values, check_sample_rate(sample_rate), hop, given)
         if tail:
             return tails.render_with_tail(self.run, request, self.tail_seconds)
         return self.run(request)
@@ -286,7 +277,12 @@ class Effect(abc.ABC):
     ) -> RenderRequest:
         """A request for audio and a sample rate that were checked before; see `render` for arguments and errors."""
         blocks = self._blocks(values, hop, audio.shape[1])
-        return self._request(audio, blocks, sample_rate, hop, {n: check_audio(x, n) for n, x in inputs.items()})
+        given = {name: check_audio(x, name) for name, x in inputs.items()}
+        request = self._request(audio, blocks, sample_rate, hop, given)
+        for name, x in given.items():
+            further.check_channels(self.name, name, len(x))
+        further.say_silent(self.name, [name for name in self.inputs if name not in given])
+        return request
 
     @final
     def request_at(
@@ -312,9 +308,7 @@ class Effect(abc.ABC):
         hop: int | None,
         inputs: Mapping[str, Audio],
     ) -> RenderRequest:
-        if unknown := [name for name in inputs if name not in self.inputs]:
-            known = ", ".join(self.inputs) or "none"
-            raise ParameterError(f"{self.name} has no input {unknown[0]!r}; known are {known}.")
+        further.check_names(self.name, inputs, self.inputs)
         for name, given in inputs.items():
             if given.shape[1] != audio.shape[1]:
                 raise AudioError(
@@ -327,10 +321,8 @@ class Effect(abc.ABC):
             length = self._checked_hop(int(hop))
         else:
             raise EffectError(f"{self.name} cannot change settings during a clip; render it without hop.")
-        silent = [name for name in self.inputs if name not in inputs]
-        if silent:
-            self._shared.say_silent(f"{self.name} gets silence on its input {' and '.join(silent)}")
-        silence = {name: np.zeros_like(audio) for name in silent}
+        like = audio if len(audio) <= further.MOST_CHANNELS else audio[:1]
+        silence = {name: np.zeros_like(like) for name in self.inputs if name not in inputs}
         return RenderRequest(audio, blocks, length, sample_rate, {**inputs, **silence})
 
     def _checked_hop(self, hop: int) -> int:

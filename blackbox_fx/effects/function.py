@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, final
@@ -12,9 +13,13 @@ import numpy as np
 from blackbox_fx.audio import Audio
 from blackbox_fx.core import checks
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.effects.request import AUDIO, RenderRequest
+from blackbox_fx.effects.request import RenderRequest
 from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.space import Space
+
+_OWN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# what `render` and layers call their own arguments
+_TAKEN = {*(n for n, p in inspect.signature(Effect.render).parameters.items() if p.kind not in _OWN), "params"}
 
 
 @final
@@ -71,7 +76,8 @@ def function(
         channels_out: how many channels `fn` returns; as many as it gets if not given.
 
     Raises:
-        ParameterError: fn cannot be called, space is no Space, or an input has the name of something else.
+        ParameterError: fn cannot be called, or takes what nothing gives; space is no Space; an input has the name of
+            something else.
 
     >>> import numpy as np
     >>> from blackbox_fx.space import Continuous, Space
@@ -85,6 +91,7 @@ def function(
     if not isinstance(space, Space):
         raise ParameterError(f"space must be a Space of parameters, such as bfx.Space({{...}}), got {space!r:.80}.")
     _check_inputs(inputs, space)
+    _check_arguments(fn, {*inputs, *space.parameters})
     if channels_out is not None:
         checks.whole("channels_out", channels_out)
     return Function(fn, space, name or getattr(fn, "__name__", "function"), tuple(inputs), channels_out)
@@ -93,9 +100,23 @@ def function(
 def _check_inputs(inputs: Sequence[str], space: Space) -> None:
     if isinstance(inputs, str) or not all(isinstance(each, str) for each in inputs):
         raise ParameterError(f'inputs must be a list of names, such as ["sidechain"], got {inputs!r:.80}.')
-    if AUDIO in inputs:
-        raise ParameterError(f"An input cannot be called {AUDIO!r}, as the audio itself is; rename it.")
+    if taken := [each for each in inputs if each in _TAKEN]:
+        raise ParameterError(f"An input cannot be called {taken[0]!r}, as an argument of calls is; rename it.")
     if len(set(inputs)) < len(inputs):
         raise ParameterError(f"inputs={list(inputs)} names an input twice; rename one of them.")
     if taken := [each for each in inputs if each in space.parameters]:
         raise ParameterError(f"{taken[0]!r} is an input and a parameter; rename one of them.")
+
+
+def _check_arguments(fn: Callable[..., Any], given: set[str]) -> None:
+    """Raises ParameterError if a function takes more than audio, sample rate and what it is given by name."""
+    try:
+        arguments = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):  # a built-in one
+        return
+    for argument in arguments[2:]:
+        if argument.default is argument.empty and argument.kind not in _OWN and argument.name not in given:
+            raise ParameterError(
+                f"fn takes {argument.name!r}, which is neither a parameter of its space nor a further input; add it to "
+                f'the space, or write inputs=["{argument.name}"].'
+            )

@@ -10,6 +10,7 @@ from blackbox_fx.estimators.audio_rules import Surrogate as Surrogate
 from blackbox_fx.estimators.audio_rules import TimeReversal as TimeReversal
 from blackbox_fx.estimators.audio_rules import TwoStage as TwoStage
 from blackbox_fx.estimators.audio_rules import Verified as Verified
+from blackbox_fx.estimators.audio_rules.crosswise import Crosswise as Crosswise
 from blackbox_fx.estimators.auto import Auto as Auto
 from blackbox_fx.estimators.autodiff import Autodiff as Autodiff
 from blackbox_fx.estimators.base import AudioRule as AudioRule

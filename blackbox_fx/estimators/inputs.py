@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blackbox_fx.effects import further
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.base import is_all_finite
@@ -53,13 +54,12 @@ def check_values(audio: Tensor, params: Tensor, columns: Sequence[str], inputs: 
 
 def check_further_inputs(effect: Effect, audio: Tensor, inputs: Mapping[str, Any]) -> None:
     """Raises AudioError or ParameterError unless these have the shapes of further inputs of the effect."""
+    further.check_names(effect.name, inputs, effect.inputs)
     for name, given in inputs.items():
-        if name not in effect.inputs:
-            known = ", ".join(effect.inputs) or "none"
-            raise ParameterError(f"{effect.name} has no input {name!r}; known are {known}.")
         if not isinstance(given, Tensor):
             raise ParameterError(f"{name} must be a tensor, got {type(given).__name__}; see torch.as_tensor.")
         _check_audio(name, given)
+        further.check_channels(effect.name, name, given.shape[1])
         if (len(given), given.shape[-1]) != (len(audio), audio.shape[-1]):
             raise AudioError(
                 f"{name} has shape {tuple(given.shape)} beside audio of {tuple(audio.shape)}; batch and time must be "

@@ -63,7 +63,7 @@ def measure(address: str, stop: threading.Event, seconds: float) -> Checked:
 
 
 def count(checked: Sequence[Checked]) -> list[tuple[str, int, int, int]]:
-    """For each promise, how many effects keep it, break it, and have no use for it."""
+    """For each promise, how many effects keep it, break it, and are not concerned."""
     rows = []
     for name in CHECKS:
         verdicts = [check.passed for one in checked for check in one.checks if check.name == name]

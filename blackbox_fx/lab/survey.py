@@ -34,8 +34,9 @@ def survey(
     log: Path | None,
     progress: Progress,
     at_once: int = 2,
+    again: Callable[[T], bool] = lambda _: False,
 ) -> Iterator[T]:
-    """Measures effects; those in the log are not measured again.
+    """Measures effects; those in the log are not measured again, unless `again` says so.
 
     Args:
         addresses: of the effects.
@@ -44,13 +45,11 @@ def survey(
         log: file to which one JSON line is added for each effect as it is measured.
         progress: called with effects done, all effects, and the last one's address.
         at_once: effects.
+        again: whether what the log has of an effect is to be measured again.
     """
-    known = {one.address: one for one in read_log(log, kind)} if log else {}
-    done = 0
-    for address in addresses:
-        if address in known:
-            done += 1
-            yield known[address]
+    known = recall(addresses, kind, log, again)
+    done = len(known)
+    yield from known.values()
     remaining = [address for address in addresses if address not in known]
     executor, stop = ThreadPoolExecutor(at_once), threading.Event()
     try:
@@ -65,6 +64,14 @@ def survey(
     finally:
         stop.set()
         executor.shutdown(cancel_futures=True)
+
+
+def recall(
+    addresses: Sequence[str], kind: type[T], log: Path | None, again: Callable[[T], bool] = lambda _: False
+) -> dict[str, T]:
+    """What the log has of these effects, by address, and is not to be measured again."""
+    logged = {one.address: one for one in read_log(log, kind)} if log else {}
+    return {address: logged[address] for address in addresses if address in logged and not again(logged[address])}
 
 
 def read_log(log: Path, kind: type[T]) -> list[T]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.core import checks, system
+from blackbox_fx.effects import further
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.keyed import Keyed
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
@@ -60,16 +61,19 @@ class BlackBox(nn.Module):
         failed: which items of the last forward pass have failed, (batch,), where the pool skips failures: their output
             is the dry audio. Their gradients are zero, and so is that of any item for whose gradient a render failed.
             `layer.pool.counters` has the sums.
+        input_rules: what gives further inputs their gradients, in the order of `effect.inputs`: copies of `audio_rule`,
+            in whose places other rules may be put.
 
     Shape:
         - audio: (batch, channel, time), floating point, any device
         - params: (batch, width) in [0, 1]
         - further inputs, such as `layer(audio, params, sidechain=key)`: as audio, with a gradient of their own by a
-          copy of the audio rule; see `Effect.inputs`. One that is left out is silence.
+          copy of the audio rule; see `Effect.inputs`. One that is left out is silence, which is said once in the log.
         - output: (batch, channel, time), float32, on the device of audio; as many channels as the effect gives
 
     Raises:
-        AudioError, ParameterError: wrong shapes, NaN or infinity, params outside [0, 1].
+        AudioError, ParameterError: wrong shapes, NaN or infinity, params outside [0, 1]; a further input that is
+            unknown, given twice, or given without its name.
         EffectError, WorkerDied, RenderTimeout: the effect failed.
 
     >>> import blackbox_fx as bfx
@@ -141,13 +145,14 @@ class BlackBox(nn.Module):
         self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor
     ) -> Tensor:
         """Renders audio, and further inputs by name, at params; see the class for shapes and errors."""
-        further = {**inputs, **named}
+        given = further.gather(inputs, named, self.effect.inputs)
         check_shapes(audio, params, self.columns)
-        check_further_inputs(self.effect, audio, further)
+        check_further_inputs(self.effect, audio, given)
+        further.say_silent(self.effect.name, [name for name in self.effect.inputs if name not in given])
         if audio.requires_grad and torch.is_grad_enabled():
             self._require_rule(audio.shape[1])
-        passed = Pass(self, tuple(further), torch.is_grad_enabled() and params.requires_grad, len(params))
-        return render(passed, *(given.float() for given in (audio, params, *further.values())))
+        passed = Pass(self, tuple(given), torch.is_grad_enabled() and params.requires_grad, len(params))
+        return render(passed, *(x.float() for x in (audio, params, *given.values())))
 
     def _require_rule(self, channels: int) -> None:
         out = self.effect.output_channels(channels)

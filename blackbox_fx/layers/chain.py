@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.effects import Effect
+from blackbox_fx.effects.further import gather
 from blackbox_fx.effects.rack import label
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
@@ -94,6 +95,32 @@ class Group(nn.Module):
         stops = np.cumsum(list(widths.values())).tolist()
         return {name: params[:, stop - w : stop] for (name, w), stop in zip(widths.items(), stops, strict=True)}
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The further inputs of its members, such as "compressor.sidechain"."""
+        return tuple(f"{name}.{each}" for name, member in self._items() for each in further_inputs(member))
+
+    def distribute(self, inputs: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """The further inputs of each member, by its label, of those by "label.input" or by an input's own name."""
+        found: dict[str, dict[str, Tensor]] = {name: {} for name in self.members}
+        plain = [name.rpartition(".")[2] for name in self.inputs]
+        for name, audio in gather(inputs, named, plain if len(set(plain)) == len(plain) else self.inputs).items():
+            fitting = [known for known in self.inputs if name == known or known.endswith(f".{name}")]
+            kind = type(self).__name__
+            if len(fitting) != 1:
+                known = ", ".join(self.inputs) or "none"
+                which = "several inputs" if fitting else "no input"
+                raise ParameterError(f"This {kind} has {which} {name!r}; known are {known}.")
+            label, _, own = fitting[0].partition(".")
+            if own in found[label]:
+                raise ParameterError(f"The input {fitting[0]!r} of this {kind} is given twice; leave one of them out.")
+            found[label][own] = audio
+        return found
+
+    def render_member(self, name: str, audio: Tensor, params: Tensor, further: Mapping[str, Tensor]) -> Tensor:
+        """The output of a member, which takes further inputs only where it has some."""
+        return self.members[name](audio, params, *((further,) if further else ()))
+
     def explain(self) -> str:
         """What gives the gradients of each effect in it, see `BlackBox.explain`."""
         layers = [module for module in self.modules() if isinstance(module, BlackBox)]
@@ -171,30 +198,12 @@ class Chain(Group):
     ) -> None:
         super().__init__(members, estimator, audio_rule, pool, sample_rate)
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The further inputs of its members, such as "compressor.sidechain"."""
-        return tuple(f"{name}.{each}" for name, member in self._items() for each in further_inputs(member))
-
     def forward(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor) -> Tensor:
         """Renders audio, and further inputs by name, through all members."""
-        own, further = self.split(params), self._distribute({**inputs, **named})
-        for name, member in self.members.items():
-            audio = member(audio, own[name], further[name]) if further[name] else member(audio, own[name])
+        own, further = self.split(params), self.distribute(inputs, named)
+        for name in self.members:
+            audio = self.render_member(name, audio, own[name], further[name])
         return audio
-
-    def _distribute(self, given: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """The further inputs of each member, by its label."""
-        found: dict[str, dict[str, Tensor]] = {name: {} for name in self.members}
-        for name, audio in given.items():
-            fitting = [known for known in self.inputs if name == known or known.endswith(f".{name}")]
-            if len(fitting) != 1:
-                known = ", ".join(self.inputs) or "none"
-                which = "several inputs" if fitting else "no input"
-                raise ParameterError(f"This Chain has {which} {name!r}; known are {known}.")
-            label, _, own = fitting[0].partition(".")
-            found[label][own] = audio
-        return found
 
 
 def as_layer(
@@ -238,7 +247,7 @@ def further_inputs(layer: Any) -> tuple[str, ...]:
     """The further inputs that a layer takes, by name."""
     if isinstance(layer, BlackBox):
         return layer.effect.inputs
-    return layer.inputs if isinstance(layer, Chain) else ()
+    return layer.inputs if isinstance(layer, Group) else ()
 
 
 def is_layer(member: Any) -> TypeGuard[nn.Module]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from blackbox_fx.dsp import TWINS
+from blackbox_fx.effects.further import say_silent
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
+from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import as_layer, common_rate, further_inputs
 from blackbox_fx.runtime import Pool
+
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @final
@@ -35,12 +39,13 @@ class Console(nn.Module):
         - song: (track,) integers in [0, mixes)
         - track_params: (track, track_width) in [0, 1]: strip, gain, pan
         - bus_params: (mixes, bus_width) in [0, 1]
-        - key: (track,) integers, for a strip with a further input such as a side-chain: which track is the key of each,
-          as it comes in, or -1 for silence
+        - key: (track,) integers, for a strip with a further input such as a side-chain: which other track is the key of
+          each, as it comes in, or -1 for silence
         - output: (mixes, 2, time)
 
     Raises:
-        AudioError, ParameterError: shapes that do not fit together; see `BlackBox` for others.
+        AudioError, ParameterError: shapes that do not fit together, a key that names no other track, a bus that has a
+            further input; see `BlackBox` for others.
     """
 
     def __init__(
@@ -64,6 +69,11 @@ class Console(nn.Module):
 
         self.strip = layer(strip, "strip")
         self.bus = layer(bus, "bus")
+        if unheard := further_inputs(self.bus):
+            raise ParameterError(
+                f"The bus of this Console has the input {unheard[0]}, and no key reaches a bus; put this effect into "
+                "the strip."
+            )
         twin = TWINS["gain_pan"]
         self.gain_pan = type(twin)(twin.name, twin.function, twin.space.within(gain_db=gain_db))
 
@@ -116,9 +126,24 @@ class Console(nn.Module):
         return torch.stack(tracks), buses
 
     def forward(
-        self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor, key: Tensor | None = None
+        self,
+        tracks: Tensor,
+        song: Tensor,
+        track_params: Tensor,
+        bus_params: Tensor | None = None,
+        key: Tensor | None = None,
+        **named: Any,
     ) -> Tensor:
         """The mixes; see the class for shapes and errors."""
+        if named:
+            raise ParameterError(
+                f"A Console takes no {next(iter(named))}=; write key=..., which names the track that each track hears."
+            )
+        if bus_params is None:
+            raise ParameterError(
+                f"bus_params must be (mixes, {self.bus_width}), got None; give a row for each mix, of no columns where "
+                "there is no bus."
+            )
         self._check(tracks, song, track_params, bus_params)
         strip_params, fader_params = track_params.split([self.track_width - 2, 2], dim=1)
         wet = self.strip(tracks, strip_params, **self._keys(tracks, key)) if self.strip else tracks
@@ -128,20 +153,24 @@ class Console(nn.Module):
 
     def _keys(self, tracks: Tensor, key: Tensor | None) -> dict[str, Any]:
         """The further inputs of the strip: for each track the one that is its key, as it comes in."""
-        if key is None:
-            return {}
         known = further_inputs(self.strip)
+        if key is None:
+            self._say_silent(known)
+            return {}
         if len(known) != 1:
             raise ParameterError(
                 f"The strip of this Console has the inputs {', '.join(known) or 'none'}, and key needs exactly one; "
                 "leave key out, or choose an effect with a side-chain."
             )
-        if key.shape != (len(tracks),) or not bool(((key >= -1) & (key < len(tracks))).all()):
-            raise ParameterError(
-                f"key must name one of {len(tracks)} tracks, or -1, for each track; got {key.tolist()}."
-            )
-        heard = tracks[key.clamp(min=0)] * (key >= 0).to(tracks)[:, None, None]
+        _check_key(key, len(tracks))
+        heard = tracks[key.clamp(min=0).long()] * (key >= 0).to(tracks)[:, None, None]
         return {"inputs": {known[0]: heard}}
+
+    def _say_silent(self, known: Sequence[str]) -> None:
+        """Says which effects of the strip lack a key that `key` could give them."""
+        for layer in self.strip.modules() if len(known) == 1 else ():
+            if isinstance(layer, BlackBox):
+                say_silent(layer.effect.name, layer.effect.inputs, "key=...")
 
     def _check(self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor) -> None:
         if tracks.ndim != 3 or tracks.shape[1] not in (1, 2):
@@ -155,6 +184,23 @@ class Console(nn.Module):
         mixes = len(bus_params)
         if song.shape != (len(tracks),) or not bool(((song >= 0) & (song < mixes)).all()):
             raise ParameterError(f"song must name one of {mixes} mixes for each of {len(tracks)} tracks.")
+
+
+def _check_key(key: Any, tracks: int) -> None:
+    """Raises ParameterError unless a key has the number of another track, or -1, for each track."""
+    if not isinstance(key, Tensor):
+        raise ParameterError(f"key must be a tensor of integers, got {type(key).__name__}; see torch.tensor.")
+    if key.shape != (tracks,) or key.dtype not in _INTEGERS:
+        raise ParameterError(
+            f"key must be ({tracks},) integers, the number of a track or -1 for each track, got {tuple(key.shape)} "
+            f"{key.dtype}."
+        )
+    for track, heard in enumerate(key.tolist()):
+        if not -1 <= heard < tracks or heard == track:
+            raise ParameterError(
+                f"key must name one of {tracks} tracks for each, and not the track itself, got {heard} for track "
+                f"{track}; write -1 for silence."
+            )
 
 
 def join(songs: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,7 @@ class Mix(Group):
     Shape:
         - audio: (batch, channel, time)
         - params: (batch, width) in [0, 1]
+        - further inputs of members, as in `Chain`
         - output: (batch, channel, time)
 
     Raises:
@@ -85,11 +86,11 @@ class Mix(Group):
         faders = torch.tensor([(level - low) / (high - low) for level in levels])
         return torch.cat([super().encode(branches), faders])
 
-    def forward(self, audio: Tensor, params: Tensor) -> Tensor:
-        """The sum of all branches."""
+    def forward(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor) -> Tensor:
+        """The sum of all branches, which hear further inputs by name."""
         check_inputs(audio, params, self.columns)
-        own = self.split(params)
-        wet = torch.stack([member(audio, own[name]) for name, member in self.members.items()])
+        own, further = self.split(params), self.distribute(inputs, named)
+        wet = torch.stack([self.render_member(name, audio, own[name], further[name]) for name in self.members])
         if self.level_db:
             low, high = self.level_db
             faders = 10 ** ((low + (high - low) * params[:, -len(wet) :]) / 20)

@@ -40,7 +40,7 @@ class Subject:
     def __init__(self, effect: Effect, budget: float) -> None:
         self.effect, self.budget = effect, budget
         inputs = " and ".join(effect.inputs)
-        self.notes = [f"its input {inputs} gets the audio itself"] if inputs else []
+        self.notes = [f"measured with the audio itself as {inputs}, and not with silence"] if inputs else []
         self.began = began = time.perf_counter()
         effect.open()
         self.open_ms = 1e3 * (time.perf_counter() - began)

@@ -28,10 +28,10 @@ WHAT_IS_WHAT = (
 )
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows with the same keys as a CSV file, whole or not at all."""
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], headings: Sequence[str] = ()) -> None:
+    """Writes rows with the same keys as a CSV file, whole or not at all; `headings` stand there without rows, too."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(text, headings or (list(rows[0]) if rows else []), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

@@ -14,6 +14,8 @@ from blackbox_fx.report import terminal as show
 if TYPE_CHECKING:
     from blackbox_fx.lab.checks import Checked
 
+_HEADINGS = {"refused": ("effect", "why"), "broken": ("effect", "promise", "measured")}
+
 
 def checks(
     effects: Annotated[
@@ -26,40 +28,57 @@ def checks(
     """Check all effects that are installed, and count which promises are kept."""
     from blackbox_fx.cli.bench.gradients import make_folder
     from blackbox_fx.lab.checks import Checked, count, installed_effects, measure
-    from blackbox_fx.lab.survey import survey
+    from blackbox_fx.lab.survey import read_log, recall, survey
 
     folder = make_folder(out)
     addresses = list(dict.fromkeys(effects or installed_effects()))
     found: list[Checked] = []
     log = folder / f"checks-{seconds:g}.jsonl" if folder else None
+    if known := len(recall(addresses, Checked, log, _is_refused)):
+        show.err.print(f"{known} of {len(addresses)} effects were checked before, see {log}", soft_wrap=True)
     try:
         with show.bar("effects") as progress:
-            found.extend(survey(addresses, partial(measure, seconds=seconds), Checked, log, progress, workers))
+            work = partial(measure, seconds=seconds)
+            found.extend(survey(addresses, work, Checked, log, progress, workers, _is_refused))
     except KeyboardInterrupt:
         show.err.print("stopped; start it again with the same --out to go on")
         raise
-    _show_broken(sorted(found, key=lambda one: one.address), folder)
+    for title, rows in _tables(found).items():
+        if rows:
+            show.table(title.title(), _HEADINGS[title], [tuple(map(show.plain, row.values())) for row in rows])
+    if folder is not None and log is not None:
+        everything = {one.address: one for one in read_log(log, Checked)}
+        _write_tables(folder, list(everything.values()))
     counts = [(name, *map(str, numbers)) for name, *numbers in count(found)]
-    show.table("Promises", ("promise", "kept", "broken", "of no use"), counts, numbers=3)
-    refused = sum(bool(one.refused) for one in found)
+    show.table("Promises", ("promise", "kept", "broken", "not applicable"), counts, numbers=3)
+    show.out.print(_summary(found), markup=False)
+
+
+def _is_refused(one: Checked) -> bool:
+    return bool(one.refused)
+
+
+def _summary(found: Sequence[Checked]) -> str:
+    """How many effects there are, keep every promise, and are refused."""
+    refused = sum(map(_is_refused, found))
     clean = sum(not one.refused and not one.failed for one in found)
-    show.out.print(f"{len(found)} effects: {clean} keep every promise, {refused} are refused.", markup=False)
+    return (
+        f"{len(found)} {'effect' if len(found) == 1 else 'effects'}: {clean} {'keeps' if clean == 1 else 'keep'} every "
+        f"promise, {refused} {'is' if refused == 1 else 'are'} refused."
+    )
 
 
-def _show_broken(found: Sequence[Checked], folder: Path | None) -> None:
-    """Lists what is refused and what is broken, in the terminal and as CSV files."""
+def _tables(found: Sequence[Checked]) -> dict[str, list[dict[str, str]]]:
+    """What is refused and what is broken, as rows."""
+    found = sorted(found, key=lambda one: one.address)
+    broken = [(one.address, check.name, check.value) for one in found for check in one.failed]
+    rows = {"refused": [(one.address, one.refused) for one in found if one.refused], "broken": broken}
+    return {title: [dict(zip(_HEADINGS[title], row, strict=True)) for row in own] for title, own in rows.items()}
+
+
+def _write_tables(folder: Path, found: Sequence[Checked]) -> None:
+    """Writes refused.csv and broken.csv."""
     from blackbox_fx.report.gradients import write_csv
 
-    tables = {
-        "refused": [{"effect": one.address, "why": one.refused} for one in found if one.refused],
-        "broken": [
-            {"effect": one.address, "promise": check.name, "measured": check.value}
-            for one in found
-            for check in one.failed
-        ],
-    }
-    for title, rows in tables.items():
-        if rows:
-            show.table(title.title(), tuple(rows[0]), [tuple(map(show.plain, row.values())) for row in rows])
-        if folder is not None:
-            write_csv(folder / f"{title}.csv", rows)
+    for title, rows in _tables(found).items():
+        write_csv(folder / f"{title}.csv", rows, _HEADINGS[title])
