@@ -171,13 +171,7 @@ def read(
     path = _checked_path(path)
     with _opened(path) as file:
         total, _, rate = _header(path, file)
-        if not isinstance(start, numbers.Integral) or not 0 <= start < total:
-            raise AudioError(f"start={start!r} is not allowed in {path}; allowed is [0, {total - 1}].")
-        if frames is not None and (not isinstance(frames, numbers.Integral) or frames < 1):
-            raise AudioError(
-                f"frames={frames!r} is not allowed for {path}; allowed are whole numbers from 1 on, or None."
-            )
-        wanted = total - start if frames is None else min(frames, total - start)
+        wanted = _wanted(path, total, start, frames)
         _go_to(file, start)
         data = file.read(wanted, dtype="float32", always_2d=True)
         # Only the header of an MP3 is an estimate.
@@ -196,6 +190,17 @@ def read(
     if not audio.shape[1]:
         raise AudioError(f"{path} is too short for {target:g} Hz; remove it or write it again.")
     return audio, target
+
+
+def _wanted(path: Path, total: int, start: int, frames: int | None) -> int:
+    """How many samples of a file are to be read."""
+    if not isinstance(start, numbers.Integral) or not 0 <= start < total:
+        raise AudioError(f"start={start!r} is not allowed in {path}; allowed is [0, {total - 1}].")
+    if frames is None:
+        return total - start
+    if not isinstance(frames, numbers.Integral) or frames < 1:
+        raise AudioError(f"frames={frames!r} is not allowed for {path}; allowed are whole numbers from 1 on, or None.")
+    return min(frames, total - start)
 
 
 def _go_to(file: Any, start: int) -> None:
