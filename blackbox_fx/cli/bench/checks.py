@@ -35,7 +35,7 @@ def checks(
     found: list[Checked] = []
     log = folder / f"checks-{seconds:g}.jsonl" if folder else None
     if known := len(recall(addresses, Checked, log, _is_refused)):
-        show.err.print(f"{known} of {len(addresses)} effects were checked before, see {log}", soft_wrap=True)
+        show.err.print(f"checked before, in {log}: {known} of {len(addresses)}", soft_wrap=True)
     try:
         with show.bar("effects") as progress:
             work = partial(measure, seconds=seconds)
