@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs check clean
+.PHONY: demo test docs check lint clean
 
 # the release of torch that is tested; any from 2.4 on should do
 TORCH ?= torch==2.13.0
@@ -26,13 +26,15 @@ test: $(VENV)/.ready
 docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --config-file .mkdocs.yml
 
-## lint, format, types on Linux, Windows and macOS
-check: $(VENV)/.ready
+## lint, format, types on Linux, Windows and macOS; `make -j 2 check` does them side by side
+check: lint types-Linux types-Windows types-Darwin
+
+lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
-	$(BIN)/pyright --pythonplatform Windows
-	$(BIN)/pyright --pythonplatform Darwin
+
+types-%: $(VENV)/.ready
+	$(BIN)/pyright --pythonplatform $*
 
 clean:
 	rm -rf $(VENV) build/site .pytest_cache .ruff_cache
