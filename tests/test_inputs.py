@@ -163,9 +163,20 @@ def test_a_console_routes_tracks_into_the_keys_of_others():
     torch.testing.assert_close(console(tracks, song, params, bus, key=torch.tensor([2, -1, 0])), expected)
     with pytest.raises(ParameterError, match="key must name one of 3 tracks"):
         console(tracks, song, params, bus, key=torch.tensor([3, 0, 0]))
+    with pytest.raises(ParameterError, match="another one of the same song, got 2 for track 0"):
+        console(tracks, torch.tensor([0, 0, 1]), params, torch.zeros(2, 0), key=torch.tensor([2, -1, -1]))
     with pytest.raises(ParameterError, match="has the inputs none"):
         plain = bfx.Console(strip=bfx.load("pedalboard:Gain"))
         plain(tracks, song, torch.rand(3, plain.track_width), bus, key=torch.tensor([2, -1, 0]))
+
+
+def test_further_inputs_of_a_bus_get_silence():
+    tracks, song, bus = beats(2, 2, 1, 8000), torch.zeros(2, dtype=torch.long), torch.rand(1, 2)
+    console, plain = bfx.Console(bus=COMPRESSOR), bfx.Console()
+    params = torch.rand(2, console.track_width)
+    mix = plain(tracks, song, params, torch.zeros(1, 0))
+    expected = bfx.BlackBox(COMPRESSOR)(mix, bus, sidechain=torch.zeros(1, 1, 8000))
+    torch.testing.assert_close(console(tracks, song, params, bus), expected)
 
 
 def test_threshold_and_level_of_the_key_are_found_from_sound_alone():

@@ -311,12 +311,6 @@ CALLING = {
         ParameterError,
         "bus_params must be (mixes, 1), got None",
     ),
-    "a bus with a side-chain": (lambda _: bfx.Console(bus=DUCKER), ParameterError, "put this effect into the strip"),
-    "a bus with a side-chain in a mix": (
-        lambda _: bfx.Console(bus=bfx.Mix([None, DUCKER])),
-        ParameterError,
-        "put this effect into the strip",
-    ),
     "a function that takes what nothing gives": (
         lambda _: bfx.function(duck, bfx.Space()),
         ParameterError,

@@ -28,7 +28,7 @@ class Console(nn.Module):
 
     Args:
         strip: the channel strip: an effect, a list of effects in series, a layer, or None for a wire.
-        bus: the same for the stereo mix.
+        bus: the same for the stereo mix; its further inputs, which no key reaches, get silence.
         gain_db: range of the faders.
         estimator, audio_rule: for bare effects, a copy for each.
         pool: where bare effects render.
@@ -44,8 +44,8 @@ class Console(nn.Module):
         - output: (mixes, 2, time)
 
     Raises:
-        AudioError, ParameterError: shapes that do not fit together, a key that names no other track, a bus that has a
-            further input; see `BlackBox` for others.
+        AudioError, ParameterError: shapes that do not fit together, a key that names no other track of its song; see
+            `BlackBox` for others.
     """
 
     def __init__(
@@ -69,11 +69,6 @@ class Console(nn.Module):
 
         self.strip = layer(strip, "strip")
         self.bus = layer(bus, "bus")
-        if unheard := further_inputs(self.bus):
-            raise ParameterError(
-                f"The bus of this Console has the input {unheard[0]}, and no key reaches a bus; put this effect into "
-                "the strip."
-            )
         twin = TWINS["gain_pan"]
         self.gain_pan = type(twin)(twin.name, twin.function, twin.space.within(gain_db=gain_db))
 
@@ -146,12 +141,15 @@ class Console(nn.Module):
             )
         self._check(tracks, song, track_params, bus_params)
         strip_params, fader_params = track_params.split([self.track_width - 2, 2], dim=1)
-        wet = self.strip(tracks, strip_params, **self._keys(tracks, key)) if self.strip else tracks
+        wet = self.strip(tracks, strip_params, **self._keys(tracks, song, key)) if self.strip else tracks
         placed = self.gain_pan(wet, fader_params, self.sample_rate)
         mix = placed.new_zeros(len(bus_params), 2, tracks.shape[-1]).index_add(0, song, placed)
-        return self.bus(mix, bus_params) if self.bus else mix
+        if not self.bus:
+            return mix
+        silence = {name: torch.zeros_like(mix[:, :1]) for name in further_inputs(self.bus)}
+        return self.bus(mix, bus_params, silence)
 
-    def _keys(self, tracks: Tensor, key: Tensor | None) -> dict[str, Any]:
+    def _keys(self, tracks: Tensor, song: Tensor, key: Tensor | None) -> dict[str, Any]:
         """The further inputs of the strip: for each track the one that is its key, as it comes in."""
         known = further_inputs(self.strip)
         if key is None:
@@ -162,7 +160,7 @@ class Console(nn.Module):
                 f"The strip of this Console has the inputs {', '.join(known) or 'none'}, and key needs exactly one; "
                 "leave key out, or choose an effect with a side-chain."
             )
-        _check_key(key, len(tracks))
+        _check_key(key, song)
         heard = tracks[key.clamp(min=0).long()] * (key >= 0).to(tracks)[:, None, None]
         return {"inputs": {known[0]: heard}}
 
@@ -186,8 +184,9 @@ class Console(nn.Module):
             raise ParameterError(f"song must name one of {mixes} mixes for each of {len(tracks)} tracks.")
 
 
-def _check_key(key: Any, tracks: int) -> None:
-    """Raises ParameterError unless a key has the number of another track, or -1, for each track."""
+def _check_key(key: Any, song: Tensor) -> None:
+    """Raises ParameterError unless a key has the number of another track of the song, or -1, for each track."""
+    tracks, songs = len(song), song.tolist()
     if not isinstance(key, Tensor):
         raise ParameterError(f"key must be a tensor of integers, got {type(key).__name__}; see torch.tensor.")
     if key.shape != (tracks,) or key.dtype not in _INTEGERS:
@@ -196,9 +195,9 @@ def _check_key(key: Any, tracks: int) -> None:
             f"{key.dtype}."
         )
     for track, heard in enumerate(key.tolist()):
-        if not -1 <= heard < tracks or heard == track:
+        if not -1 <= heard < tracks or heard == track or (heard >= 0 and songs[heard] != songs[track]):
             raise ParameterError(
-                f"key must name one of {tracks} tracks for each, and not the track itself, got {heard} for track "
+                f"key must name one of {tracks} tracks for each, another one of the same song, got {heard} for track "
                 f"{track}; write -1 for silence."
             )
 
