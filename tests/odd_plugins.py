@@ -31,6 +31,8 @@ KINDS = {
     "slow-setting": 18,
     "meters": 19,
     "slow-settings": 20,
+    "bank": 21,
+    "macro": 22,
 }
 
 

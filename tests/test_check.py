@@ -26,7 +26,8 @@ KNOWN = {
     "twin:gain_pan": {"mono and stereo"},  # always two channels out
     # where memory lies is heard in it, about -85 dB
     "vst3:ZamTube": {"repeats", "used equals fresh", "A after B is A", "silence after loud", "cut or whole"}
-    | {"changes during a clip", "threads", "ready at once", "every option", "odd blocks", "tail"},
+    | {"changes during a clip", "threads", "ready at once", "every option", "order of settings"}
+    | {"odd blocks", "tail"},
 }
 
 
@@ -39,6 +40,7 @@ def test_every_effect_honours_what_it_promises(request, effect):
 
 SPACES = {
     "every option": {"gain": Continuous(0.1, 2, 1), "style": Choice(("a", "b", "c"), "a")},
+    "order of settings": {"gain": Continuous(0.1, 2, 1), "macro": Continuous(0, 1, 0)},
     "meters and triggers": {"gain": Continuous(0.1, 2, 1), "gain_reduction_db": Continuous(0, 60, 0, "dB")},
     "units": {"gain": Continuous(0.1, 2, 1), "cutoff": Continuous(0, 0.5, 0.1)},
 }
@@ -56,6 +58,7 @@ class Wrong(Effect):
         self.inputs = ("key",) if promise == "further inputs" else ()
         self.latency = 5 if promise == "lines up" else 0
         self.style, self.made = "a", time.monotonic()
+        self.held, self.passed, self.renewed = 1, [1, 0], False  # of a wrapper, and whether each render has a new one
         self.state = 0.0
         self.count = itertools.count(1) if promise in ("repeats", "threads") else None
 
@@ -89,6 +92,8 @@ class Wrong(Effect):
         if self.promise == "every option":
             before, self.style = self.style, request.settings["style"]
             return wet * (2 if "c" in (before, self.style) and before != self.style else 1)
+        if self.promise == "order of settings":
+            return self.overwrite(request)
         if self.promise == "ready at once":
             return wet * (2 if time.monotonic() - self.made > 0.3 else 1)
         if self.promise == "lines up":
@@ -100,6 +105,16 @@ class Wrong(Effect):
         if self.promise == "further inputs":
             return wet * (1 + np.abs(request.inputs["key"]).max() if request.inputs["key"].any() else next(DRAWN))
         return wet
+
+    def overwrite(self, request):
+        """A macro sets the gain when it moves, and what did not change is not passed on, as in wrappers."""
+        gain, macro = request.settings["gain"], request.settings["macro"]
+        if self.renewed:
+            self.held, self.passed = 1, [1, 0]
+        self.held = gain if gain != self.passed[0] else self.held
+        self.held = macro if macro != self.passed[1] else self.held
+        self.passed = [gain, macro]
+        return request.audio * np.float32(self.held)
 
     def __setstate__(self, state):
         super().__setstate__(state)
@@ -166,6 +181,13 @@ def test_each_promise_is_seen_broken(promise):
         effect.space = Space({"gain": Lossy()})
     report = check_effect(effect, 0.4)
     assert promise in {check.name for check in report.failed} and not report.passed
+
+
+def test_a_setting_that_is_lost_in_each_new_instance_is_seen():
+    effect = Wrong("order of settings")
+    effect.renewed = True
+    (found,) = check_effect(effect, 0.1).failed
+    assert found.value == "gain does nothing as soon as macro leaves its default"
 
 
 def test_unknown_names_that_are_taken_are_seen(monkeypatch):

@@ -61,18 +61,27 @@ def test_settings_that_are_answered_late_are_waited_for_odd_plugin(monkeypatch):
         assert np.abs(effect.render(ONE, {"gain": gain}) / ONE - 10 ** (gain / 20)).max() < 1e-5
 
 
-@pytest.mark.parametrize("host", ["vst2", "lv2"])
-def test_an_option_that_overwrites_others_odd_plugin(host, monkeypatch):
-    effect = odd("mode", host, monkeypatch)
-    gain, style = effect.space.free
+def gain_of(kind, first, second):
+    return {"bank": 1 + first + 10 * second}.get(kind, 10 ** (first / 20))
 
-    def db(value):
-        return round(20 * np.log10(effect.render(ONE, {gain: 6, style: value})[0, -1] * 8))
 
-    assert effect.settle == effect.pause == 0
-    # an LV2 plugin does not tell that it moved
-    assert [db(k) for k in (0, 3, 0, 3, 3)] == ([6] * 5 if host == "vst2" else [6, -12, 6, -12, -12])
-    assert effect.first == ([style] if host == "vst2" else [])
+# the parameter that overwrites the other, and values of both
+OVERWRITTEN = {
+    "mode": ("style", [(6, 0), (6, 3), (6, 0), (-3, 3), (6, 2)]),
+    "bank": ("bank", [(2, 0), (2, 1), (3, 2), (3, 0), (0, 2), (2, 1)]),
+    "macro": ("macro", [(6, 0), (6, 0.5), (6, 1), (-3, 0.2), (6, 0.5)]),
+}
+
+
+@pytest.mark.parametrize(("host", "tempo"), [("vst2", None), ("lv2", None), ("vst3", 120)])
+@pytest.mark.parametrize("kind", OVERWRITTEN)
+def test_a_parameter_that_overwrites_another_odd_plugin(kind, host, tempo, monkeypatch):
+    effect = odd(kind, host, monkeypatch, tempo=tempo)
+    mover, rows = OVERWRITTEN[kind]
+    for row in rows:
+        wet = effect.render(ONE, dict(zip(effect.space.parameters, row, strict=True)))
+        assert wet[0, -1] * 8 == pytest.approx(gain_of(kind, *row), rel=1e-3)
+    assert effect.first == [mover] and effect.settle == effect.pause == 0
 
 
 @pytest.mark.parametrize(("kind", "host"), [("trigger", "lv2"), ("meter", "vst2")])

@@ -93,6 +93,21 @@ def test_an_option_of_an_odd_plugin_that_overwrites_others_is_set_first(host):
             assert gain(wet) == first[s]
 
 
+OVERWRITTEN = {  # values of the two parameters, and the gain that they stand for
+    "bank": [((s, b), 20 * np.log10(1 + s + 10 * b)) for s, b in ((2, 0), (2, 1), (3, 2), (3, 0), (0, 2), (2, 1))],
+    "macro": [((g, m), g) for g, m in ((6, 0), (6, 0.5), (6, 1), (-3, 0.2), (6, 0.5))],
+}
+
+
+@pytest.mark.parametrize("host", ["vst3", "ladspa"])
+@pytest.mark.parametrize("kind", OVERWRITTEN)
+def test_what_another_parameter_of_an_odd_plugin_overwrites_is_set_after_it(kind, host):
+    effect = load(build(kind, host))
+    for values, decibels in OVERWRITTEN[kind]:
+        wet = effect.render(flat(), dict(zip(effect.space.parameters, values, strict=True)))
+        assert gain(wet) == pytest.approx(decibels, abs=0.01)
+
+
 @pytest.mark.parametrize("host", ["vst3", "ladspa"])
 @pytest.mark.parametrize("kind", ["latency-by-setting", "late-latency"])
 def test_latency_of_an_odd_plugin_is_that_of_its_settings(kind, host):

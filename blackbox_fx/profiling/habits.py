@@ -107,15 +107,20 @@ def _grid(t: Trial) -> Outcome:
 
 def _nudged(t: Trial) -> Settings | None:
     """The settings a, with a continuous parameter moved by next to nothing."""
+    moved = (_moved_by_little(t, t.a, name) for name in t.effect.space.free)
+    return next((settings for settings in moved if settings is not None), None)
+
+
+def _moved_by_little(t: Trial, settings: Settings, name: str) -> Settings | None:
+    """Settings with one parameter moved by next to nothing; None where it is not continuous."""
     space = t.effect.space
-    for name in space.free:
-        parameter = space.parameters[name]
-        if isinstance(parameter, Continuous) and not parameter.step:
-            point = space.encode(t.a)
-            u = point[space.slices[name]]
-            u += np.where(u > 0.5, -_MOVED, _MOVED)
-            return space.decode(point)
-    return None
+    parameter = space.parameters[name]
+    if not isinstance(parameter, Continuous) or parameter.step:
+        return None
+    point = space.encode(settings)
+    u = point[space.slices[name]]
+    u += np.where(u > 0.5, -_MOVED, _MOVED)
+    return space.decode(point)
 
 
 def _positions(parameter: Parameter) -> list[Any]:
@@ -156,6 +161,37 @@ def _options(t: Trial) -> Outcome:
     passed, value, allowed = same(worst)
     every = sum(map(len, known.values()))
     return passed, f"{value}{where}; {tried} of {every} positions", allowed
+
+
+def _order(t: Trial) -> Outcome:
+    """Whether settings sound the same whichever parameter was moved last, and none is lost when another one moves."""
+    names, clip, until = t.effect.space.free, t.audio[:, :_CLIP], time.perf_counter() + _BUDGET
+    if len(names) < 2:
+        return None, "fewer than two free parameters", ""
+    t.render(t.a, clip)
+    base = t.render(t.b, clip)
+    tried, worst, where = 0, 0.0, ""
+    for name in names:
+        if tried and time.perf_counter() > until:
+            break
+        t.render(t.b | {name: t.a[name]}, clip)
+        if (error := difference(base, t.render(t.b, clip))) > worst:
+            worst, where = error, f" where {name} was moved last"
+        if other := _lost(t, name, clip):
+            return False, f"{other} does nothing as soon as {name} leaves its default", "each setting is heard"
+        tried += 1
+    passed, value, allowed = same(worst)
+    return passed, f"{value}{where}; {tried} of {len(names)} parameters", allowed
+
+
+def _lost(t: Trial, mover: str, clip: Audio) -> str:
+    """A parameter that does nothing once another one has left its default by next to nothing, though it did before."""
+    still = t.b | {mover: t.effect.defaults[mover]}
+    left = _moved_by_little(t, still, mover)
+    if left is None or difference(t.render(still, clip), t.render(left, clip)) <= _NEAR:
+        return ""
+    others = (name for name in t.effect.space.free if name != mover)
+    return next((n for n in others if _acts(t, n, still, clip) and not _acts(t, n, left, clip)), "")
 
 
 def _names(t: Trial) -> Outcome:
@@ -255,6 +291,7 @@ HABITS: dict[str, Callable[[Trial], Outcome]] = {
     "ready at once": _ready,
     "lines up": _lines_up,
     "every option": _options,
+    "order of settings": _order,
     "odd blocks": _grid,
     "both channels": _right,
     "tail": _tail,

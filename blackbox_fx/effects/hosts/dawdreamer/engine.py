@@ -165,6 +165,9 @@ class DawDreamer(Effect, abc.ABC):
     def set(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> None:
         """Sets all parameters, for each block of `hop` samples if there are several."""
 
+    def arrange(self, loaded: Loaded, settings: Settings) -> None:
+        """Lets settings reach a plugin one after another, if some overwrite others."""
+
     def choose_reset(self) -> Audio:
         """Chooses the first of "none" and "graph" under which no bit of a render depends on those before it.
 
@@ -334,6 +337,7 @@ class DawDreamer(Effect, abc.ABC):
     def _begin(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> int:
         """Sets a processor that stands at its beginning; its latency at these settings, in samples."""
         # settings made before the graph are lost in LV2; latency is known only after it in VST2
+        self.arrange(loaded, blocks[0])
         self.set(loaded, blocks, hop)
         # silence changes nothing for those that need not be loaded again
         if self.flushed or self.pause or (self.late and self.reset != "reload"):
@@ -347,6 +351,6 @@ class DawDreamer(Effect, abc.ABC):
         return self.latency_of(loaded.processor)
 
     @final
-    def pass_silence(self, loaded: Loaded) -> None:
+    def pass_silence(self, loaded: Loaded, samples: int = _PRELUDE) -> None:
         """Lets the settings reach a plugin that takes them only while it processes."""
-        loaded.run(np.zeros((self.layout.inputs, _PRELUDE), np.float32))
+        loaded.run(np.zeros((self.layout.inputs, samples), np.float32))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_fx.audio import Audio
+from blackbox_fx.effects import ordering
 from blackbox_fx.effects.hosts.dawdreamer.engine import BLOCK, DawDreamer, Loaded
 from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.request import Settings
@@ -22,7 +23,6 @@ _REACHED = 1e-4  # part of the energy that the loudest input gives
 _AUDIBLE = 1e-3  # part of an input's energy
 _SINGLE = 8  # parameters that are moved alone to see whether the latency moves, these first:
 _DELAYS = re.compile("look|laten|delay|ahead|over|fft|window|size|quality")
-_POSITIONS = 64  # of one parameter that are tried
 _OLD = 0.5  # seconds after which a plugin is rendered again
 _LONG = (0.5, 2.0)  # seconds in which plugins are ready
 _THREADS = Path("/proc/self/task")
@@ -113,8 +113,8 @@ def meters(loaded: Loaded, inputs: int) -> set[int]:
     return {k for k, (old, new) in enumerate(zip(before, _texts(processor), strict=True)) if old != new}
 
 
-def movers(loaded: Loaded, steps: dict[int, int], ignored: Iterable[int]) -> set[int]:
-    """The parameters that move others at one of their positions.
+def movers(loaded: Loaded, steps: dict[int, int], ignored: Iterable[int]) -> list[int]:
+    """The parameters that move others at one of their positions, in the order in which they are to be set.
 
     Args:
         loaded: the plugin, at its defaults; it is brought back to them.
@@ -125,20 +125,29 @@ def movers(loaded: Loaded, steps: dict[int, int], ignored: Iterable[int]) -> set
     raws = {k: float(processor.get_parameter(k)) for k in steps}
     watched = [k for k in range(processor.get_plugin_parameter_size()) if k not in set(ignored)]
     silence = np.zeros((processor.get_num_input_channels(), BLOCK), np.float32)
-    found = set()
+    found: dict[int, set[int]] = {}
+
+    def put(row: dict[int, float]) -> None:
+        for k, raw in row.items():
+            processor.set_parameter(k, raw)
+
+    # what is moved may be moved to its default
+    row = ordering.random_row(steps)
+    put(row)
     for k, count in steps.items():
         before = _values(processor, watched)
-        for position in np.linspace(0, 1, min(max(count, 2), _POSITIONS)):
-            processor.set_parameter(k, float(position))
+        for position in ordering.positions(count):
+            processor.set_parameter(k, position)
             if moved := _moved(before, _values(processor, watched), k):
                 break
         else:
             loaded.run(silence)
             moved = _moved(before, _values(processor, watched), k)
-        found |= {k} if moved else set()
-        for j in [k, *(raws if moved else ())]:
-            processor.set_parameter(j, raws[j])
-    return found
+        found[k] = moved
+        put({k: row[k], **(row if moved else {})})
+    put(raws)
+    put(raws)  # what was moved meanwhile
+    return ordering.sorted_movers(found)
 
 
 def _texts(processor: Any) -> list[str]:
@@ -149,8 +158,8 @@ def _values(processor: Any, watched: Sequence[int]) -> dict[int, str]:
     return {k: processor.get_parameter_text(k) for k in watched}
 
 
-def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> bool:
-    return any(after[k] != text for k, text in before.items() if k != mover)
+def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> set[int]:
+    return {k for k, text in before.items() if k != mover and after[k] != text}
 
 
 def works_aside(effect: DawDreamer) -> bool:

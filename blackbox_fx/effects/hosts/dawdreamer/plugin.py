@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, final
@@ -17,23 +17,26 @@ import numpy as np
 from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
 from blackbox_fx.core import cache
-from blackbox_fx.effects import overrides
+from blackbox_fx.effects import ordering, overrides
 from blackbox_fx.effects.hosts.dawdreamer import bundles, examine
 from blackbox_fx.effects.hosts.dawdreamer.bundles import Port
 from blackbox_fx.effects.hosts.dawdreamer.engine import BLOCK, DawDreamer, Loaded, dawdreamer
 from blackbox_fx.effects.hosts.dawdreamer.homes import home_for
 from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.native import reseed, say_reload
+from blackbox_fx.effects.ordering import steps_of
 from blackbox_fx.effects.request import Settings
 from blackbox_fx.effects.texts import count_steps, parameter_from_texts, python_names, raw_value
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Continuous, Integer, Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and measured
-_FORMAT = 3
+_FORMAT = 4
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
+_WRAPPER = b"DISTRHO"  # what every plugin made with DPF names
+_HEARD = 8 * BLOCK  # samples by which the order of settings is heard
 _METER = "moves by itself, as a meter"
 _READER = "blackbox_fx.effects.hosts.dawdreamer.reader"
 
@@ -146,6 +149,8 @@ class Plugin(DawDreamer, abc.ABC):
         told = [k for k, port in enumerate(audio) if port.side]
         if told or self.layout.inputs > self.layout.outputs:
             self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), told)
+        if not self.first and self.filters():
+            self.first = self._heard_first()
         fresh = self.choose_reset() if choose else None
         if examine.works_aside(self):
             self._time(choose, fresh)
@@ -200,7 +205,7 @@ class Plugin(DawDreamer, abc.ABC):
                 self.parts[name] = list(port.parts)
             if why := _reason(p, port) or (p["name"] in self.foreign) * "is the host's":
                 self.excluded[name] = why
-        if not ports:  # an LV2 plugin cannot move its inputs
+        if not ports:  # the host does not see what an LV2 plugin moves
             self._exclude_meters_and_find_movers(loaded, steps)
         self.space = Space({name: p for name, p in self.ranges.items() if name not in self.excluded})
 
@@ -210,14 +215,63 @@ class Plugin(DawDreamer, abc.ABC):
         used = [name for name in self.ranges if name not in self.excluded]
         tried = {self.index[name]: steps[self.index[name]] for name in used}
         moving = examine.movers(loaded, tried, meters)
-        self.first = [name for name in used if self.index[name] in moving]
+        self.first = [name for index in moving for name in used if self.index[name] == index]
+
+    def _heard_first(self) -> list[str]:
+        """Names of the parameters that overwrite others, as is heard."""
+        steps = {self.index[n]: steps_of(p) for n, p in self.space.parameters.items()}
+        if len(steps) < 2:
+            return []
+        noise = 0.3 * np.random.default_rng(0).standard_normal((self.layout.inputs, _HEARD)).astype(np.float32)
+        loaded = self.load_one(self.sample_rate, BLOCK)
+
+        def hear(row: ordering.Raws, moves: ordering.Moves, new: bool) -> Audio:
+            nonlocal loaded
+            if loaded.reborn:
+                loaded.connect()
+            elif new:
+                loaded = self.load_one(self.sample_rate, BLOCK)
+            self._pass_on(loaded, [row, *({index: raw} for index, raw in moves)])
+            if not loaded.reborn:
+                loaded.connect()
+            return np.nan_to_num(loaded.run(noise))
+
+        defaults = self.raws(self.space.defaults, self.sample_rate)
+        found = ordering.find_first(hear, steps, defaults, ordering.random_row(steps))
+        names = {index: name for name, index in self.index.items()}
+        return [names[index] for index in found]
+
+    def filters(self) -> bool:
+        """Whether a wrapper passes on only those settings that changed, and only while it processes."""
+        return self.flushed or any(_WRAPPER in path.read_bytes() for path in Path(self.bundle).glob("*.so"))
+
+    def raws(self, settings: Settings, sample_rate: float) -> dict[int, float]:
+        """Positions in [0, 1] by index."""
+        return {self.index[n]: raw_value(self._range_at(n, sample_rate), value) for n, value in settings.items()}
+
+    def arrange(self, loaded: Loaded, settings: Settings) -> None:
+        """Sets those that overwrite others before these, where the plugin takes them only while it processes."""
+        if not self.first or not (self.flushed or self.reborn):
+            return
+        steps = {self.index[n]: steps_of(p) for n, p in self.ranges.items()}
+        first = [self.index[name] for name in self.first]
+        self._pass_on(loaded, ordering.passes(self.raws(settings, loaded.sample_rate), first, steps))
+
+    def _pass_on(self, loaded: Loaded, parts: Iterable[ordering.Raws]) -> None:
+        for part in parts:
+            self.set_raws(loaded, part)
+            self.pass_silence(loaded, BLOCK)
+
+    @staticmethod
+    def set_raws(loaded: Loaded, raws: Mapping[int, float]) -> None:
+        """Sets parameters by index."""
+        for index, raw in raws.items():
+            loaded.processor.set_parameter(index, raw)
 
     def set(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> None:
         """Sets all parameters, those first that move others."""
-        settings = blocks[0]
-        for name in [*self.first, *(name for name in settings if name not in self.first)]:
-            raw = raw_value(self._range_at(name, loaded.sample_rate), settings[name])
-            loaded.processor.set_parameter(self.index[name], raw)
+        names = [*self.first, *(name for name in blocks[0] if name not in self.first)]
+        self.set_raws(loaded, self.raws({name: blocks[0][name] for name in names}, loaded.sample_rate))
 
     def _range_at(self, name: str, sample_rate: float) -> Parameter:
         """What the control of a parameter goes through at a sample rate."""

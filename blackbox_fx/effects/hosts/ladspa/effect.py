@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
 from blackbox_fx.core import cache
+from blackbox_fx.effects import ordering
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.host import Entry, Host
 from blackbox_fx.effects.hosts.ladspa import abi
@@ -27,13 +28,12 @@ from blackbox_fx.effects.native import cleared_memory, may_be_slow, reseed, same
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.effects.settling import difference
 from blackbox_fx.errors import EffectError
-from blackbox_fx.space import Continuous, Parameter, Space
+from blackbox_fx.space import Parameter, Space, Value
 
 # many plugins move their settings once a call, and some crash on long ones or are wrong on short ones
 _BLOCK = 512
 _FORMAT = 1
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out whether it is ready at once
-_FAR, _HEARD = 0.8, 1e-3  # where ranges stand in [0, 1] while options are tried, and what is heard then
 _ODD, _CUT = 441, 1e-5  # samples of a piece that is no whole block, and what it may change
 _ROWS = 8  # random settings at which pieces are tried
 _LATENCY = re.compile(r"[\W_]*latency[\W_]*([\[(].*)?", re.IGNORECASE)
@@ -113,17 +113,17 @@ class _Library:
     Attributes:
         plugin: its descriptor.
         passes_on: whether a wrapper passes on only those settings that changed, in the order of the ports.
-        ordered: at which positions of the options they are set before all else, by those positions.
+        first: indices of the parameters that overwrite others; None until it was tried.
         kept: instances that are ready, by sample rate.
         turn: the lock under which it runs.
         hop_multiple: at multiples of how many samples settings may change; None until it was tried.
     """
 
     hop_multiple: int | None = None
+    first: list[int] | None = None
 
     def __init__(self, plugin: Any, path: str, content: bytes) -> None:
         self.plugin, self.passes_on, self.turn = plugin, _WRAPPER in content, turn(path, content)
-        self.ordered: dict[tuple[float, ...], bool] = {}
         self.kept: dict[float, list[_Instance]] = {}
 
     def __del__(self) -> None:
@@ -153,7 +153,7 @@ class LADSPA(Effect):
 
     A plugin that is ready only a while after it was made is waited for; this is found in a process of its own, for
     libraries that start threads or read a clock. Its instances are kept and activated again, if that makes renders
-    equal. Plugins made with DPF get their options (modes, switches) before all else where that changes the output.
+    equal. Plugins made with DPF get parameters that overwrite others before these, as is tried at the first render.
 
     A plugin with one input and one output renders each channel separately. One with two inputs gets mono audio on both,
     and its left output is returned; if it has one output, stereo audio gets it on both channels. One with two outputs
@@ -266,18 +266,19 @@ class LADSPA(Effect):
         return round(told)
 
     @contextlib.contextmanager
-    def instance(self, settings: Settings, sample_rate: float, earlier: Settings | None = None) -> Iterator[_Instance]:
+    def instance(
+        self, settings: Settings, sample_rate: float, earlier: Sequence[Settings] | None = None
+    ) -> Iterator[_Instance]:
         """An instance of the plugin, active and at its beginning.
 
         Args:
             settings: of all parameters.
             sample_rate: in Hz.
-            earlier: settings that are passed on before; none if empty, and what the plugin needs if not given.
+            earlier: what is passed on before, one after another; what the plugin needs if not given.
         """
         with self.handle() as library:
             if earlier is None:
-                ordered = library.passes_on and self._is_ordered(library, settings, sample_rate)
-                earlier = self._elsewhere(settings) if ordered else {}
+                earlier = self._earlier(library, settings) if library.passes_on else ()
             kept = library.kept.get(sample_rate)
             instance = kept.pop() if kept else None
         with library.turn, same_arithmetic():
@@ -285,9 +286,10 @@ class LADSPA(Effect):
             if instance is None:
                 instance = self._new(library.plugin, settings, sample_rate)
             if earlier:
-                self._set(instance.controls, earlier, sample_rate)
                 instance.activate()
-                instance.pass_silence(1)
+                for part in earlier:
+                    self._set(instance.controls, part, sample_rate)
+                    instance.pass_silence(1)
                 instance.deactivate()
             if earlier or self.keeps:
                 self._set(instance.controls, settings, sample_rate)
@@ -314,31 +316,44 @@ class LADSPA(Effect):
             instance.deactivate()
         return instance
 
-    def _is_ordered(self, library: _Library, settings: Settings, sample_rate: float) -> bool:
-        """Whether options are to be set first: they move what is set before them, as is heard far from it."""
-        ranged = {n: p for n, p in self.space.parameters.items() if isinstance(p, Continuous)}
-        options = {n: v for n, v in settings.items() if n not in ranged}
-        if all(v == self.defaults[n] for n, v in options.items()):
-            return False
-        known = (sample_rate, *map(float, options.values()))
-        if known not in library.ordered:
-            far = options | {n: p.decode(np.array([_FAR])) for n, p in ranged.items()}
-            # a button is heard once only, after whatever it is passed on; that is no order
-            before = ({}, far, self._elsewhere(far))
-            plain, twice, ordered = (self._trial(far, sample_rate, earlier) for earlier in before)
-            library.ordered[known] = min(difference(plain, ordered), difference(twice, ordered)) > _HEARD
-        return library.ordered[known]
+    def _earlier(self, library: _Library, settings: Settings) -> list[Settings]:
+        """What is passed on before these settings, since some parameters overwrite others; see `ordering.passes`."""
+        if library.first is None:
+            library.first = self._find_first()
+        if not library.first:
+            return []
+        names, steps = [*self._kinds], [*map(ordering.steps_of, self._kinds.values())]
+        raws = {k: float(self._kinds[name].encode(settings[name])[0]) for k, name in enumerate(names)}
+        parts = ordering.passes(raws, library.first, dict(enumerate(steps)))
+        return [
+            {names[k]: settings[names[k]] if raw == raws[k] else self._value(k, raw) for k, raw in part.items()}
+            for part in parts
+        ]
 
-    def _trial(self, settings: Settings, sample_rate: float, earlier: Settings) -> Audio:
-        """The output at some settings, after others were passed on."""
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * _BLOCK))
-        with self.instance(settings, sample_rate, earlier) as instance:
-            return np.nan_to_num(instance.run(noise.astype(np.float32)))
+    @property
+    def _kinds(self) -> dict[str, Parameter]:
+        """The plugin's own parameters, whatever `within` makes of the space."""
+        return {name: c.kind for name, c in self.controls.items() if isinstance(c.kind, Parameter)}
 
-    def _elsewhere(self, settings: Settings) -> Settings:
-        """The options of these settings, with all ranges elsewhere, so that these are passed on after them."""
-        ranged = {n: p for n, p in self.space.parameters.items() if isinstance(p, Continuous)}
-        return settings | {n: p.decode((p.encode(settings[n]) + 0.5) % 1) for n, p in ranged.items()}
+    def _value(self, index: int, raw: float) -> Value:
+        return [*self._kinds.values()][index].decode(np.array([raw]))
+
+    def _find_first(self) -> list[int]:
+        """Indices of the parameters that overwrite others."""
+        names, kinds = [*self._kinds], [*self._kinds.values()]
+        if len(names) < 2:
+            return []
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * _BLOCK)).astype(np.float32)
+
+        def hear(row: ordering.Raws, moves: ordering.Moves, new: bool) -> Audio:
+            settings = {names[k]: self._value(k, raw) for k, raw in row.items()}
+            earlier = [settings, *({names[k]: self._value(k, raw)} for k, raw in moves)]
+            with self.instance(settings, RATE, earlier) as instance:
+                return np.nan_to_num(instance.run(noise))
+
+        steps = {k: ordering.steps_of(p) for k, p in enumerate(kinds)}
+        defaults = {k: float(p.encode(p.default)[0]) for k, p in enumerate(kinds)}
+        return ordering.find_first(hear, steps, defaults, ordering.random_row(steps))
 
     def find_hop_multiple(self) -> int:
         """See `Effect`; 512 for a plugin whose output depends on the lengths of its calls, as is tried here."""

@@ -24,17 +24,18 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.host import Entry, Host, Several, entries_of_files
 from blackbox_fx.effects.hosts.vst3 import hosting, reader, state
 from blackbox_fx.effects.native import cleared_memory, may_be_slow, reseed, same_arithmetic, say_reload
+from blackbox_fx.effects.ordering import steps_of
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.effects.texts import parameter_from_texts, python_names, raw_value
 from blackbox_fx.errors import DataError, EffectError, did_you_mean
-from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
+from blackbox_fx.space import Space
 
 _log = logging.getLogger("blackbox_fx")
 ENDINGS = (".vst3", ".component")  # the latter are AudioUnits, which only macOS has
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured, or given a state
 _RARE = ("hop_multiple", "settle", "patient", "first")
 _TOLD = {"channels", "latency", "reset", "automatable", "hop_multiple", "settle", "patient", "first", "parameters"}
-_FORMAT = 4
+_FORMAT = 5
 _LIBRARIES = ("", ".so", ".dll", ".dylib", ".vst3", ".bin")
 _LOADS = 8  # of a plugin whose host reports another reset than was measured
 
@@ -269,7 +270,7 @@ class VST3(Effect):
 
     @property
     def _manners(self) -> hosting.Manners:
-        steps = [(self.index[n], _positions(p)) for n, p in self.ranges.items()] if self.first else []
+        steps = [(self.index[n], steps_of(p)) for n, p in self.ranges.items()] if self.first else []
         return hosting.Manners(self.first, steps, self.settle, self.patient)
 
     def process(self, request: RenderRequest) -> Audio:
@@ -332,17 +333,6 @@ class _Loaded:
 
     plugin: Any
     rate: float | None = None
-
-
-def _positions(p: Parameter) -> int:
-    """How many a parameter has; 0 for a range."""
-    if isinstance(p, Choice):
-        return len(p.options)
-    if isinstance(p, Toggle):
-        return 2
-    if isinstance(p, Integer):
-        return p.high - p.low + 1
-    return round((p.high - p.low) / p.step) + 1 if isinstance(p, Continuous) and p.step else 0
 
 
 def _named(listed: Sequence[dict[str, Any]]) -> tuple[dict[str, int], dict[str, overrides.Reported]]:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_fx.effects.ordering import passes
+
 Array = NDArray[np.float32]
 # some plugins return dry audio or crash on other block sizes, so the input is padded to whole blocks of this many
 BLOCK = 512
@@ -130,25 +132,10 @@ def set_raws(plugin: Any, raws: Mapping[int, float]) -> None:
 def apply(plugin: Any, raws: Mapping[int, float], channels: int, sample_rate: float, manners: Manners) -> None:
     """Sets parameters and lets them take effect, by blocks of silence; the plugin is to be reset after that.
 
-    Parameters that move others come first. What they may have moved is then moved away and back, since wrappers pass on
-    only what differs from what they passed on before.
+    Those that move others come first, see `passes`.
     """
-
-    def settle_at(raws: Mapping[int, float]) -> None:
-        if raws:
-            set_raws(plugin, raws)
-            flush(plugin, channels, sample_rate)
-
-    steps = dict(manners.steps)
-    for index in manners.first:
-        settle_at({index: _away(raws[index], steps[index])})
-        settle_at({index: raws[index]})
-    if manners.first:
-        others = {index: raw for index, raw in raws.items() if index not in manners.first}
-        settle_at({index: _away(raw, steps[index]) for index, raw in others.items()})
-        settle_at(others)
-    else:
-        set_raws(plugin, raws)
+    for part in passes(raws, manners.first, dict(manners.steps)) if manners.first else [raws]:
+        set_raws(plugin, part)
         flush(plugin, channels, sample_rate)
     if manners.patient:
         wait(manners.settle)
@@ -171,17 +158,6 @@ def wait(seconds: float) -> None:
     """Sleeps, if there is anything to wait for."""
     if seconds:
         time.sleep(seconds)
-
-
-def is_stepped(steps: int) -> bool:
-    """Whether a parameter has a number of positions, rather than a range."""
-    return 2 <= steps <= 1000
-
-
-def _away(raw: float, steps: int) -> float:
-    """Another position near to this one."""
-    step = 1 / (steps - 1) if is_stepped(steps) else 1 / 64
-    return raw + step if raw + step <= 1 else raw - step
 
 
 def clip(channels: int, blocks: int) -> Array:

@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_fx import isolation
+from blackbox_fx.effects import ordering
 from blackbox_fx.effects.hosts.vst3.hosting import (
     BLOCK,
     RATE,
@@ -20,7 +21,6 @@ from blackbox_fx.effects.hosts.vst3.hosting import (
     begin,
     clip,
     flush,
-    is_stepped,
     load,
     names_in,
     set_raws,
@@ -28,6 +28,7 @@ from blackbox_fx.effects.hosts.vst3.hosting import (
     wait,
 )
 from blackbox_fx.effects.native import threads
+from blackbox_fx.effects.ordering import is_stepped
 from blackbox_fx.effects.settling import difference, settling
 
 Row = list[float]  # raw values of the parameters that are not the host's
@@ -35,7 +36,6 @@ BASES = 8  # random settings at which a parameter in doubt is tried
 _SHORT, _LONG = 8, 36  # blocks of a clip
 _ROWS = 8  # random settings at which pieces are compared
 _EQUAL, _ACTS, _NEAR, _FOLLOWS = 1e-6, 1e-5, 1e-3, 5e-3  # relative to the largest sample
-_POSITIONS = 64  # most of a parameter that are tried
 _MOVE = 1e-6  # of a range, which changes the output by next to nothing
 _EVEN, _ODD = 2 * BLOCK, 441  # samples between such moves
 # what hosts and wrappers add to the plugin's own parameters
@@ -184,12 +184,8 @@ class _Bench:
             return self._stream(0, lambda k: None, moved.args[1])
 
     def positions(self, k: int) -> list[float]:
-        """Where a parameter is tried: all positions, or as many as are allowed; both ends of a range."""
-        if self._gentle:
-            return [(self.own[k]["raw"] + 0.5) % 1]
-        steps = self.own[k]["steps"]
-        count = min(steps, _POSITIONS) if is_stepped(steps) else 2
-        return [round(j * (steps - 1) / (count - 1)) / (steps - 1) for j in range(count)] if count > 2 else [0.0, 1.0]
+        """Where a parameter is tried."""
+        return [(self.own[k]["raw"] + 0.5) % 1] if self._gentle else ordering.positions(self.own[k]["steps"])
 
     def go_through(self, k: int, row: Row) -> bool:
         """Takes a parameter to all positions and back; whether another one, and no meter, moves meanwhile."""
@@ -204,12 +200,11 @@ class _Bench:
         flush(self.plugin, self.channels, RATE)
         return False
 
-    def find_first(self, row: Row, base: Array, report: Callable[[Any], None]) -> None:
-        """Finds the parameters that move others: seen in their values, or unseen, in what a way through them leaves.
+    def find_first(self, row: Row, report: Callable[[Any], None]) -> None:
+        """Finds the parameters that move others: seen in their values, or unseen, in what is heard.
 
         Args:
             row: settings to start at; the defaults, if only one other position is tried.
-            base: the output there.
             report: as in `examine`.
         """
         self.apply(row)
@@ -224,18 +219,27 @@ class _Bench:
                 self.renew()
                 self.apply(row)
         report("gone through")
-        if self._seen or self._gentle or self.reset == "reload" or difference(base, self.render(row)) <= _NEAR:
+        if self._seen or self._gentle or self.reset == "reload":
             return
-        if difference(self.render(row), self.render(row)) > _NEAR:
-            return
-        for k in self.sure:
-            self.renew()
-            base = self.render(row)
-            self.go_through(k, self.raws())
-            report("gone through")
-            if difference(base, self.render(row)) > _NEAR:
-                self.first.append(self.own[k]["index"])
+
+        def hear(row: ordering.Raws, moves: ordering.Moves, new: bool) -> Array:
+            report("heard in another order")
+            return self.hear(row, moves, new)
+
+        tried = [(self.own[k], now[k]) for k in self.sure]
+        steps, defaults = ({p["index"]: p[what] for p, _ in tried} for what in ("steps", "raw"))
+        stands = {p["index"]: raw for p, raw in tried}
+        self.first = ordering.find_first(hear, steps, defaults, stands, hear({}, (), False))
         self.renew()
+
+    def hear(self, row: ordering.Raws, moves: ordering.Moves, new: bool) -> Array:
+        """The output after parameters were moved one by one; see `ordering.Hear`."""
+        if new:
+            self.renew()
+        for part in (row, *({index: raw} for index, raw in moves)):
+            set_raws(self.plugin, part)
+            flush(self.plugin, self.channels, RATE)
+        return self.view()
 
     def exclude_first(self, report: Callable[[Any], None]) -> None:
         """Excludes those whose effect does not repeat although they are set first, or that only move others."""
@@ -310,10 +314,12 @@ class _Bench:
         known = self.reset
         pieces, first, last = self.try_reset(other)
         report("reset")
-        self.find_first(*((self.defaults, first) if self._gentle else (other, last)), report)
-        if self._seen:  # what they moved may have looked like something that a reset leaves
-            self.reset = known
+        measured, self.reset = self.reset, known
+        self.find_first(self.defaults if self._gentle else self.random(0), report)
+        if self.first:  # what they moved may have looked like something that a reset leaves
             pieces, first, last = self.try_reset(other)
+        else:
+            self.reset = measured
         acts = alone is not None and difference(first, last) > _ACTS
         active = {alone} if acts else self.active(first, report)
         for p in [self.own[k] for k in self.doubts if k not in active]:
