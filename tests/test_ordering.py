@@ -30,7 +30,7 @@ class Filtered:
             self.renew()
         for part in (row, *({k: raw} for k, raw in moves)):
             self.set(part)
-        return np.array([self.values[k] * (k + 1) for k in STEPS])
+        return np.array([self.values[k] * (k + 1) for k in STEPS], np.float32)
 
 
 def nothing(values, k, raw):
@@ -64,7 +64,9 @@ def test_those_that_overwrite_others_are_found_in_their_order(react, first):
 
 def test_a_plugin_that_never_repeats_overwrites_nothing():
     rng = np.random.default_rng(0)
-    assert not find_first(lambda row, moves, new: rng.random(4), STEPS, dict.fromkeys(STEPS, 0.0), random_row(STEPS))
+    assert not find_first(
+        lambda row, moves, new: rng.random(4, np.float32), STEPS, dict.fromkeys(STEPS, 0.0), random_row(STEPS)
+    )
 
 
 def test_those_that_overwrite_each_other_are_sorted_all_the_same():
