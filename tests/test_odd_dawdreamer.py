@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -226,3 +227,11 @@ def test_tempo_odd_plugin(host, monkeypatch):
     dips = 0.5 + 0.5 * np.cos(2 * np.pi * np.arange(44_100) / beat)
     assert np.abs(wet - dips).max() < 1e-3 and np.array_equal(effect.render(long), wet)
     assert effect.address is None and effect.tempo == 240
+
+
+def test_a_vst3_odd_plugin_with_a_tempo_is_refused_in_other_threads(monkeypatch):
+    """Where it would wait for the main thread, for ever."""
+    effect = odd("plain", "vst3", monkeypatch, tempo=120)
+    effect.render(ONE, {}, RATE)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(EffectError, match="on the main thread only"):
+        executor.submit(effect.render, ONE, {}, RATE).result(timeout=30)

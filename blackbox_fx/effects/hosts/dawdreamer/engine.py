@@ -130,6 +130,7 @@ class DawDreamer(Effect, abc.ABC):
     native = True
     tempo: float | None = None
     reborn = False  # whether connecting makes a new plugin
+    anywhere = True  # whether it renders in other threads than the main one
     flushed = False  # whether settings act only after some audio
 
     def __init__(self, name: str, reset: str | None, sample_rate: float) -> None:
@@ -270,6 +271,8 @@ class DawDreamer(Effect, abc.ABC):
 
     def process(self, request: RenderRequest) -> Audio:
         """Renders a request; see `Effect.process`."""
+        if not self.anywhere and threading.current_thread() is not threading.main_thread():
+            raise EffectError(f"{self.name} with a tempo renders on the main thread only; give the layer Processes().")
         audio, key = request.audio, request.inputs.get("sidechain", request.audio[:0])
         if len(key) > 2 or (len(audio) > 2 and self.channels == 2):
             what = f"a side chain with {len(key)}" if len(key) > 2 else f"audio with {len(audio)}"

@@ -15,7 +15,8 @@ from blackbox_fx.effects.hosts.vst3.reader import HOST_PARAMETERS
 class TempoVST3(Plugin):
     """A VST3 plugin at a tempo, with ranges and channels as in `Plugin`. Side chains get silence.
 
-    Settings reach the plugin only while it processes, so each render first lets silence through.
+    Settings reach the plugin only while it processes, so each render first lets silence through. It renders on the main
+    thread only.
 
     Args:
         path: of its file or folder.
@@ -24,11 +25,12 @@ class TempoVST3(Plugin):
 
     Raises:
         ParameterError: a tempo that is not allowed.
-        EffectError: not a plugin, one that crashes or hangs, or no audio through it.
+        EffectError: not a plugin, one that crashes or hangs, no audio through it, or a render in another thread.
         MissingHost: dawdreamer is not installed.
     """
 
     flushed = True
+    anywhere = False  # its graph, made in another thread, waits for the main one
     foreign = HOST_PARAMETERS
 
     def __init__(self, path: Path, parameters: str | os.PathLike[str] | None, tempo: float) -> None:
