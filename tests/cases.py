@@ -98,6 +98,7 @@ AUDIO_RULES = {
     "LocalSpectrum": estimators.LocalSpectrum,
     "TwoStage": estimators.TwoStage,
     "Dynamics": estimators.Dynamics,
+    "Crosswise": estimators.Crosswise,
     "ModulatedDelay": estimators.ModulatedDelay,
     "MovingFilter": estimators.MovingFilter,
     "Surrogate": lambda: estimators.Surrogate(lambda audio, params, rate: audio * params[:, :1, None]),

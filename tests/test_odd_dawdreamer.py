@@ -187,7 +187,7 @@ def test_side_chain_odd_plugin(host, monkeypatch):
     assert np.abs(one * 3 - ONE).max() < 1e-6
     with pytest.raises(AudioError, match="equally long"):
         effect.render(ONE, inputs={"sidechain": key[:, 1:]})
-    with pytest.raises(EffectError, match="a side chain with 3"):
+    with pytest.raises(AudioError, match="has 3 channels, and must have one or two"):
         effect.render(ONE, inputs={"sidechain": np.tile(key[:1], (3, 1))})
 
 

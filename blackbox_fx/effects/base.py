@@ -142,6 +142,7 @@ class Effect(abc.ABC):
         """A text that identifies the effect, for files that keep its measurements."""
         nameless = self.with_space(self.space)
         nameless.address = None
+        vars(nameless).pop("hop_multiple", None)  # where settings may change is no part of what it does
         return f"v2-{hashlib.blake2b(canonical(nameless) + self.version(), digest_size=12).hexdigest()}"
 
     @property

@@ -274,9 +274,8 @@ class DawDreamer(Effect, abc.ABC):
         if not self.anywhere and threading.current_thread() is not threading.main_thread():
             raise EffectError(f"{self.name} with a tempo renders on the main thread only; give the layer Processes().")
         audio, key = request.audio, request.inputs.get("sidechain", request.audio[:0])
-        if len(key) > 2 or (len(audio) > 2 and self.channels == 2):
-            what = f"a side chain with {len(key)}" if len(key) > 2 else f"audio with {len(audio)}"
-            raise EffectError(f"{self.name} has 2 channels, got {what}; render pairs of channels.")
+        if len(audio) > 2 and self.channels == 2:
+            raise EffectError(f"{self.name} has 2 channels, got audio with {len(audio)}; render pairs of channels.")
         parts = list(audio[:, None]) if self.channels == 1 else [audio]
         wet = [self.layout.output(self._render(part, key, request), len(part)) for part in parts]
         return np.concatenate(wet)
