@@ -197,6 +197,14 @@ class Dynamics(Modelled):
         predicted = model.push(u)
         return Series((model, Gain(ratio(ju * predicted, predicted * predicted, 1024))))
 
+    def _scaled(self, model: Model, site: Site) -> Model:
+        """The model times one factor that suits the probe: noise on a key says too little for a slow one."""
+        u, ju = site[Noise(0, self.size)]
+        predicted = model.push(u)
+        power = float(np.vdot(predicted, predicted))
+        factor = float(np.vdot(predicted, ju)) / power if power > 0 else 1.0
+        return Series((model, Gain(np.full_like(predicted, factor))))
+
     def _by_key(self, site: Site) -> Model:
         """A gain of other audio that follows the level of the clip, or of the mean of its channels."""
         dry = site.inputs[AUDIO]
@@ -213,7 +221,7 @@ class Dynamics(Modelled):
                 return whole
             found.append((residual, model.level.is_square, whole))
         _, is_mean, best = min(found, key=lambda one: one[0])
-        return best if is_mean else self._corrected(best, site)  # noise hardly moves a mean, so a probe would blur it
+        return best if is_mean else self._scaled(best, site)  # noise hardly moves a mean
 
     def _passed(self, site: Site) -> tuple[Gain, float]:
         """The gain of audio whose gain follows a further input, and its residual, infinite where there is none."""
