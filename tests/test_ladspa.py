@@ -1,5 +1,6 @@
 """LADSPA plugins: what they tell of themselves, purity over many, latency, channels, libraries that misbehave."""
 
+import ctypes
 import os
 import pickle
 import platform
@@ -7,6 +8,8 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from blackbox_fx import BlackBox, FiniteDifference, check_effect, isolation
 from blackbox_fx.effects import RenderRequest, further, load
 from blackbox_fx.effects.hosts.ladspa import catalogue as ladspa_catalogue
 from blackbox_fx.effects.hosts.ladspa.catalogue import installed
+from blackbox_fx.effects.native import cleared_memory
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Continuous, Integer, Toggle
 from tests.cases import RATE, music
@@ -440,7 +444,7 @@ def test_latency_is_found_by_any_name_and_whenever_it_is_told(library, length):
 @pytest.mark.parametrize("told", ["0.0 / 0.0", "-5", "1e12"])
 def test_a_latency_that_cannot_be_is_one_sentence(library, told):
     library("odd.so", LATE.replace("TOLD", told))
-    with pytest.raises(EffectError, match=r"tells a latency of .* samples; allowed are 0 to"):
+    with pytest.raises(EffectError, match=r"reports a latency of .* samples; allowed are 0 to"):
         load("ladspa:odd")
 
 
@@ -471,6 +475,54 @@ def test_memory_that_a_plugin_does_not_fill_is_zero(library):
     effect = load("ladspa:odd")
     for _ in range(3):
         assert np.array_equal(effect.render(LOUD, {}, RATE), LOUD)
+
+
+def test_kept_instances_return_while_others_wait_for_their_turn(library):
+    library("odd.so", "#include <unistd.h>\n" + PLUGIN.replace("{\n    for (un", "{\n    usleep(100);\n    for (un"))
+    effect, done = load("ladspa:odd"), threading.Event()
+    effect.keeps = True
+    effect.render(LOUD, {}, RATE)
+
+    def render_on():
+        while not done.is_set():
+            effect.render(LOUD, {}, RATE)
+
+    rendering, trying = (threading.Thread(target=f, daemon=True) for f in (render_on, effect.find_hop_multiple))
+    rendering.start()
+    time.sleep(0.1)
+    trying.start()
+    trying.join(30)
+    done.set()
+    rendering.join(30)
+    assert not trying.is_alive() and not rendering.is_alive()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the GNU C library")
+def test_memory_is_cleared_until_the_last_has_left():
+    libc, size = ctypes.CDLL(None), 40_000
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_size_t],
+        [ctypes.c_void_p],
+    )
+
+    def is_clear():
+        """Whether memory is zero that was filled before."""
+        for value in (7, None):
+            place = libc.malloc(size)
+            found = any(ctypes.string_at(place + 64, size - 128))
+            if value is not None:
+                ctypes.memset(place, value, size)
+            libc.free(place)
+        return not found
+
+    first, second = cleared_memory(), cleared_memory()
+    with first:
+        second.__enter__()
+        assert is_clear()
+    assert is_clear()
+    second.__exit__(None, None, None)
+    assert not is_clear()
 
 
 def test_settings_that_are_read_only_at_the_beginning_fail_the_check(library):

@@ -124,7 +124,7 @@ def _mpeg(file: BinaryIO, head: bytes) -> int:
     flags, frames, length = struct.unpack(">3I", frame[at + 4 : at + 16])
     if flags & 3 != 3:
         return 0
-    return tag + length - 2 * length // max(frames, 1)  # some do not count their first frame, nor a last one
+    return tag + length - 2 * length // max(frames, 1)  # two frames of slack, for encoders count differently
 
 
 def _has_last_page(file: BinaryIO, size: int) -> bool:

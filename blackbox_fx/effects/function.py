@@ -17,6 +17,7 @@ from blackbox_fx.effects.request import RenderRequest
 from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.space import Space
 
+_NO_AUDIO = "biucSU"  # kinds of arrays: bool, whole and complex numbers, texts
 _OWN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 # what `render` and layers call their own arguments
 _TAKEN = {*(n for n, p in inspect.signature(Effect.render).parameters.items() if p.kind not in _OWN), "params"}
@@ -37,7 +38,7 @@ class Function(Effect):
         # copied both ways: a function may write into its input, and give its own buffer back
         inputs = {name: given.copy() for name, given in request.inputs.items()}
         wet = np.asarray(self.fn(request.audio.copy(), request.sample_rate, **inputs, **request.settings))
-        if wet.dtype.kind in "biucSU":
+        if wet.dtype.kind in _NO_AUDIO:
             raise EffectError(f"{self.name} returned {wet.dtype}; it must return floating point in about [-1, 1].")
         return np.array(wet, dtype=np.float32)
 

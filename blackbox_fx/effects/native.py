@@ -86,23 +86,36 @@ def _turn(_: str) -> threading.RLock:
     return threading.RLock()
 
 
+def is_filtered(library: bytes) -> bool:
+    """Whether a plugin is made with DPF, whose wrapper passes on only settings that differ from those before."""
+    return b"DISTRHO" in library
+
+
 _M_PERTURB, _TO_ZERO = -6, 255  # of mallopt in the GNU C library
+_clearing, _clearing_lock = set[object](), threading.Lock()
 
 
 @contextlib.contextmanager
 def cleared_memory() -> Iterator[None]:
     """Gives plugins zeros for memory that they do not fill, so that a render does not depend on what was there before.
 
-    Where the C library can: that is the GNU one, for all but small pieces. It holds for the whole process meanwhile.
+    Where the C library can: that is the GNU one, for all but small pieces. It holds for the whole process, until the
+    last thread has left the context.
     """
     if not sys.platform.startswith("linux") or not hasattr(_libc(), "gnu_get_libc_version"):
         yield
         return
-    _libc().mallopt(_M_PERTURB, _TO_ZERO)
+    mark = object()
+    with _clearing_lock:
+        _clearing.add(mark)
+        _libc().mallopt(_M_PERTURB, _TO_ZERO)
     try:
         yield
     finally:
-        _libc().mallopt(_M_PERTURB, 0)
+        with _clearing_lock:
+            _clearing.discard(mark)
+            if not _clearing:
+                _libc().mallopt(_M_PERTURB, 0)
 
 
 @functools.cache

@@ -176,14 +176,14 @@ class Dynamics(Modelled):
         power = np.sqrt(np.mean(np.square(y)))
         if AUDIO in site.inputs:
             return self._by_key(site)
-        passed, left = self._passed(site)
+        passed, residual_by_key = self._passed(site)
         if passed.exact:
             return passed
         first, made, residual = _stage(Clip(site.x, y, rate), self._seekers[0], site.point)
         if residual <= EXACT * power:
             first.exact = True
             return first
-        if left < residual:
+        if residual_by_key < residual:
             return self._corrected(passed, site)
         model: Model = first
         if _GOOD < residual / (power + 1e-30) < HOPELESS:

@@ -23,7 +23,7 @@ from blackbox_fx.effects.hosts.dawdreamer.bundles import Port
 from blackbox_fx.effects.hosts.dawdreamer.engine import BLOCK, DawDreamer, Loaded, dawdreamer
 from blackbox_fx.effects.hosts.dawdreamer.homes import home_for
 from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
-from blackbox_fx.effects.native import reseed, say_reload
+from blackbox_fx.effects.native import is_filtered, reseed, say_reload
 from blackbox_fx.effects.ordering import steps_of
 from blackbox_fx.effects.request import Settings
 from blackbox_fx.effects.texts import count_steps, parameter_from_texts, python_names, raw_value
@@ -35,7 +35,6 @@ _FORMAT = 4
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
-_WRAPPER = b"DISTRHO"  # what every plugin made with DPF names
 _HEARD = 8 * BLOCK  # samples by which the order of settings is heard
 _METER = "moves by itself, as a meter"
 _READER = "blackbox_fx.effects.hosts.dawdreamer.reader"
@@ -243,7 +242,7 @@ class Plugin(DawDreamer, abc.ABC):
 
     def filters(self) -> bool:
         """Whether a wrapper passes on only those settings that changed, and only while it processes."""
-        return self.flushed or any(_WRAPPER in path.read_bytes() for path in Path(self.bundle).glob("*.so"))
+        return self.flushed or any(is_filtered(path.read_bytes()) for path in Path(self.bundle).glob("*.so"))
 
     def raws(self, settings: Settings, sample_rate: float) -> dict[int, float]:
         """Positions in [0, 1] by index."""

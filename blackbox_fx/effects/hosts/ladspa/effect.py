@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,112 +21,21 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.host import Entry, Host
 from blackbox_fx.effects.hosts.ladspa import abi
 from blackbox_fx.effects.hosts.ladspa.catalogue import find, listed
+from blackbox_fx.effects.hosts.ladspa.instance import BLOCK, Instance, Library
 from blackbox_fx.effects.hosts.ladspa.ports import RATE, controls
-from blackbox_fx.effects.native import cleared_memory, may_be_slow, reseed, same_arithmetic, turn
+from blackbox_fx.effects.native import may_be_slow, reseed, same_arithmetic
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.effects.settling import difference
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Parameter, Space, Value
 
-# many plugins move their settings once a call, and some crash on long ones or are wrong on short ones
-_BLOCK = 512
 _FORMAT = 1
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out whether it is ready at once
 _ODD, _CUT = 441, 1e-5  # samples of a piece that is no whole block, and what it may change
 _ROWS = 8  # random settings at which pieces are tried
 _LATENCY = re.compile(r"[\W_]*latency[\W_]*([\[(].*)?", re.IGNORECASE)
-_TELLS = 8192  # samples after which a plugin that has a port for its latency has told it
-_LONGEST = 2**24  # samples of latency
-_WRAPPER = b"DISTRHO"  # what every plugin made with DPF names
-# libraries may fill tables, or plan transforms, that their instances share
-_CREATION = threading.Lock()
-
-
-@final
-class _Instance:
-    """An instance of a plugin.
-
-    Args:
-        plugin: its descriptor.
-        ports: its audio inputs and outputs.
-        controls: what all ports stand at, by index, now and later.
-        sample_rate: in Hz.
-    """
-
-    def __init__(
-        self, plugin: Any, ports: tuple[list[int], list[int]], controls: NDArray[np.float32], sample_rate: float
-    ) -> None:
-        self._plugin, rate = plugin, round(sample_rate)
-        self.controls = controls
-        self._source, self._sink = (np.zeros((len(side), _BLOCK), np.float32) for side in ports)
-        of = plugin.contents
-        with _CREATION, cleared_memory():
-            self._handle = of.instantiate(plugin, rate)
-            if not self._handle:
-                raise EffectError(f"ladspa:{of.label.decode()} cannot run at {rate} Hz; choose another rate.")
-            connect, first = of.connect_port, self.controls.ctypes.data
-            for port in range(len(self.controls)):
-                connect(self._handle, port, first + port * self.controls.itemsize)
-            for side, buffers in zip(ports, (self._source, self._sink), strict=True):
-                for port, buffer in zip(side, buffers, strict=True):
-                    connect(self._handle, port, buffer.ctypes.data)
-
-    def activate(self) -> None:
-        """Brings it to its beginning."""
-        with _CREATION, cleared_memory():
-            if self._plugin.contents.activate:
-                self._plugin.contents.activate(self._handle)
-
-    def deactivate(self) -> None:
-        """Ends what `activate` began."""
-        with _CREATION:
-            if self._plugin.contents.deactivate:
-                self._plugin.contents.deactivate(self._handle)
-
-    def free(self) -> None:
-        """Ends it, when it is not active."""
-        with _CREATION:
-            self._plugin.contents.cleanup(self._handle)
-
-    def run(self, audio: Audio) -> Audio:
-        """The next outputs, (output, time), for the next inputs, (input, time)."""
-        run, handle, length = self._plugin.contents.run, self._handle, audio.shape[1]
-        wet = np.empty((len(self._sink), length), np.float32)
-        for start in range(0, length, _BLOCK):
-            count = min(_BLOCK, length - start)
-            self._source[:, :count] = audio[:, start : start + count]
-            run(handle, count)
-            wet[:, start : start + count] = self._sink[:, :count]
-        return wet
-
-    def pass_silence(self, samples: int) -> None:
-        """Runs it on silence, so that it takes over its controls."""
-        self.run(np.zeros((len(self._source), samples), np.float32))
-
-
-@final
-class _Library:
-    """A plugin in its library.
-
-    Attributes:
-        plugin: its descriptor.
-        passes_on: whether a wrapper passes on only those settings that changed, in the order of the ports.
-        first: indices of the parameters that overwrite others; None until it was tried.
-        kept: instances that are ready, by sample rate.
-        turn: the lock under which it runs.
-        hop_multiple: at multiples of how many samples settings may change; None until it was tried.
-    """
-
-    hop_multiple: int | None = None
-    first: list[int] | None = None
-
-    def __init__(self, plugin: Any, path: str, content: bytes) -> None:
-        self.plugin, self.passes_on, self.turn = plugin, _WRAPPER in content, turn(path, content)
-        self.kept: dict[float, list[_Instance]] = {}
-
-    def __del__(self) -> None:
-        for instance in itertools.chain(*self.kept.values()):
-            instance.free()
+_REPORTED = 8192  # samples after which a plugin that has a port for its latency has set it
+_LONGEST = 2**24  # samples of latency; float32 counts no further
 
 
 class LADSPA(Effect):
@@ -232,11 +139,11 @@ class LADSPA(Effect):
         if read["settle"]:  # what few plugins have is kept only there, since it is part of the fingerprint
             self.settle, self.keeps = read["settle"], read["keeps"]
 
-    def open_handle(self) -> _Library:
+    def open_handle(self) -> Library:
         """The plugin in its library."""
         try:
             with same_arithmetic():
-                return _Library(abi.descriptors(self.path)[self.label], self.path, self._content())
+                return Library(abi.descriptors(self.path)[self.label], self.path, self._content())
         except (OSError, KeyError) as error:
             raise EffectError(f"Cannot load {self.name} from {self.path} ({error}); check the file.") from error
 
@@ -253,22 +160,22 @@ class LADSPA(Effect):
     def _latency(self) -> int:
         """Samples of latency that the plugin reports at its defaults, at `RATE`."""
         with self.instance(self.defaults, RATE) as instance:
-            instance.run(np.zeros((len(self.ports[0]), _TELLS), np.float32))
+            instance.run(np.zeros((len(self.ports[0]), _REPORTED), np.float32))
             return self._reported(instance)
 
-    def _reported(self, instance: _Instance) -> int:
-        told = 0.0 if self.latency_port is None else float(instance.controls[self.latency_port])
-        if not 0 <= told <= _LONGEST:
+    def _reported(self, instance: Instance) -> int:
+        latency = 0.0 if self.latency_port is None else float(instance.controls[self.latency_port])
+        if not 0 <= latency <= _LONGEST:
             raise EffectError(
-                f"{self.name} tells a latency of {told:g} samples; allowed are 0 to {_LONGEST}; choose other "
+                f"{self.name} reports a latency of {latency:g} samples; allowed are 0 to {_LONGEST}; choose other "
                 "settings, or another plugin."
             )
-        return round(told)
+        return round(latency)
 
     @contextlib.contextmanager
     def instance(
         self, settings: Settings, sample_rate: float, earlier: Sequence[Settings] | None = None
-    ) -> Iterator[_Instance]:
+    ) -> Iterator[Instance]:
         """An instance of the plugin, active and at its beginning.
 
         Args:
@@ -298,25 +205,24 @@ class LADSPA(Effect):
                 yield instance
             finally:
                 instance.deactivate()
-                if self.keeps:
-                    with self.handle() as library:
-                        library.kept.setdefault(sample_rate, []).append(instance)
+                if self.keeps:  # without the handle's lock, which others may hold while they wait for the turn
+                    library.kept.setdefault(sample_rate, []).append(instance)
                 else:
                     instance.free()
 
-    def _new(self, plugin: Any, settings: Settings, sample_rate: float) -> _Instance:
+    def _new(self, plugin: Any, settings: Settings, sample_rate: float) -> Instance:
         """An instance that was waited for, not active."""
         standing = self.standing.copy()  # some read their controls when these are connected
         self._set(standing, settings, sample_rate)
-        instance = _Instance(plugin, self.ports, standing, sample_rate)
+        instance = Instance(plugin, self.ports, standing, sample_rate)
         if self.settle:
             instance.activate()
-            instance.pass_silence(_BLOCK)
+            instance.pass_silence(BLOCK)
             time.sleep(self.settle)
             instance.deactivate()
         return instance
 
-    def _earlier(self, library: _Library, settings: Settings) -> list[Settings]:
+    def _earlier(self, library: Library, settings: Settings) -> list[Settings]:
         """What is passed on before these settings, since some parameters overwrite others; see `ordering.passes`."""
         if library.first is None:
             library.first = self._find_first()
@@ -343,7 +249,7 @@ class LADSPA(Effect):
         names, kinds = [*self._kinds], [*self._kinds.values()]
         if len(names) < 2:
             return []
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * _BLOCK)).astype(np.float32)
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * BLOCK)).astype(np.float32)
 
         def hear(row: ordering.Raws, moves: ordering.Moves, new: bool) -> Audio:
             settings = {names[k]: self._value(k, raw) for k, raw in row.items()}
@@ -363,12 +269,12 @@ class LADSPA(Effect):
             if library.hop_multiple is None:
                 drawn = [self.space.decode(np.random.default_rng(k).random(self.space.width)) for k in range(_ROWS)]
                 rows = map(self.space.complete, ({}, *drawn))
-                library.hop_multiple = 1 if all(self._cut(settings) <= _CUT for settings in rows) else _BLOCK
+                library.hop_multiple = 1 if all(self._cut(settings) <= _CUT for settings in rows) else BLOCK
             return library.hop_multiple
 
     def _cut(self, settings: Settings) -> float:
         """Difference between a clip in one and in pieces, at settings that stay; 0 where these cannot be in pieces."""
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (self.channels, 16 * _BLOCK)).astype(np.float32)
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (self.channels, 16 * BLOCK)).astype(np.float32)
         length = noise.shape[1]
         pieces = [settings] * -(-length // _ODD)
         try:
@@ -418,7 +324,7 @@ class LADSPA(Effect):
     def _run(self, feed: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         """Outputs for inputs of the same length, lined up."""
         length = feed.shape[1]
-        spare = -(length - (len(blocks) - 1) * hop) % _BLOCK  # the last call takes a whole block, too
+        spare = -(length - (len(blocks) - 1) * hop) % BLOCK  # the last call takes a whole block, too
         whole = np.zeros((len(feed), length + spare), np.float32)
         whole[:, :length] = feed
         stops = [*range(hop, len(blocks) * hop, hop), length + spare]
@@ -432,9 +338,9 @@ class LADSPA(Effect):
                         f"{self.name} has a latency of {self.latency} samples at its defaults and of "
                         f"{self._reported(instance)} at settings of the clip; render these without hop."
                     )
-            if self.latency_port is not None and length < _TELLS:
-                out.append(instance.run(np.zeros((len(feed), _TELLS), np.float32)))
-                spare += _TELLS
+            if self.latency_port is not None and length < _REPORTED:
+                out.append(instance.run(np.zeros((len(feed), _REPORTED), np.float32)))
+                spare += _REPORTED
             latency = self._reported(instance)
             if latency > spare:
                 out.append(instance.run(np.zeros((len(feed), latency - spare), np.float32)))
