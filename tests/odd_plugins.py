@@ -33,6 +33,8 @@ KINDS = {
     "slow-settings": 20,
     "bank": 21,
     "macro": 22,
+    "model": 23,
+    "forgets": 24,
 }
 
 

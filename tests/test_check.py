@@ -92,6 +92,8 @@ class Wrong(Effect):
         if self.promise == "every option":
             before, self.style = self.style, request.settings["style"]
             return wet * (2 if "c" in (before, self.style) and before != self.style else 1)
+        if self.promise == "settings are heard":
+            return request.audio.copy()
         if self.promise == "order of settings":
             return self.overwrite(request)
         if self.promise == "ready at once":

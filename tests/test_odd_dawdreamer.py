@@ -62,6 +62,22 @@ def test_settings_that_are_answered_late_are_waited_for_odd_plugin(monkeypatch):
         assert np.abs(effect.render(ONE, {"gain": gain}) / ONE - 10 ** (gain / 20)).max() < 1e-5
 
 
+@pytest.mark.parametrize("host", ["vst2", "lv2"])
+def test_an_option_that_takes_time_is_waited_for_odd_plugin(host, monkeypatch):
+    effect = odd("model", host, monkeypatch)
+    for gain, model in ((6, 12), (0, 12), (0, 0), (0, 12), (-6, 2), (6, 12)):
+        wet = effect.render(ONE, dict(zip(effect.space.parameters, (gain, model), strict=True)))
+        assert np.abs(wet / ONE * (1 + model) - 10 ** (gain / 20)).max() < 1e-5
+
+
+@pytest.mark.parametrize("host", ["vst2", "lv2"])
+def test_settings_that_are_forgotten_are_set_again_odd_plugin(host, monkeypatch):
+    effect = odd("forgets", host, monkeypatch)
+    (name,) = effect.space.parameters
+    for gain in (6, 0, -6, 6):
+        assert np.abs(effect.render(ONE, {name: gain}) / ONE - 10 ** (gain / 20)).max() < 1e-5
+
+
 def gain_of(kind, first, second):
     return {"bank": 1 + first + 10 * second}.get(kind, 10 ** (first / 20))
 

@@ -1,6 +1,7 @@
 """Plugins that behave oddly in one way each, in every host: what becomes of each kind."""
 
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -78,6 +79,33 @@ def test_an_odd_plugin_that_takes_settings_over_by_the_clock_is_waited_for(host)
     (name,) = effect.space.parameters
     assert effect.settle and not effect.excluded.keys() - {"latency_frames"}
     for decibels in (0, 6, -6):
+        assert gain(effect.render(flat(), {name: decibels})) == pytest.approx(decibels, abs=0.01)
+
+
+@pytest.mark.parametrize("host", ["vst3", "ladspa"])
+def test_an_option_of_an_odd_plugin_that_takes_time_is_waited_for(host):
+    effect = load(build("model", host))
+    decibels, model = effect.space.parameters
+    assert effect.settle >= 0.2
+    for g, m in ((6, 12), (0, 12), (0, 0), (0, 12), (-6, 2), (6, 12)):
+        wet = effect.render(flat(), {decibels: g, model: m})
+        assert gain(wet) == pytest.approx(g - 20 * np.log10(1 + m), abs=0.01)
+
+
+def test_an_odd_plugin_is_waited_for_only_when_a_slow_option_has_moved():
+    effect = load(build("model", "vst3"))
+    decibels, model = effect.space.parameters
+    effect.render(flat(), {model: 12})
+    start = time.perf_counter()
+    effect.render(flat(), {model: 12, decibels: 6})
+    assert time.perf_counter() - start < effect.settle
+
+
+@pytest.mark.parametrize("host", ["vst3", "ladspa"])
+def test_an_odd_plugin_that_forgets_its_settings_is_set_again(host):
+    effect = load(build("forgets", host))
+    (name,) = effect.space.parameters
+    for decibels in (6, 0, -6, 6):
         assert gain(effect.render(flat(), {name: decibels})) == pytest.approx(decibels, abs=0.01)
 
 

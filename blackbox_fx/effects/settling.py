@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 
-_YOUNG, _GROWN, _OLD = 0.05, 0.8, 8.0  # seconds
+GROWN = 0.8  # seconds after which nearly all that is late is ready
+_YOUNG, _OLD = 0.05, 8.0
 _NEAR = 1e-3  # relative to the largest sample
+
+
+T = TypeVar("T")
 
 
 def difference(a: Any, b: Any) -> float:
@@ -25,10 +29,10 @@ def settling(at: Callable[[float], Any]) -> float:
     Raises:
         ValueError: it still changes after 8 seconds.
     """
-    new, grown = at(0), at(_GROWN)
+    new, grown = at(0), at(GROWN)
     if difference(new, grown) <= _NEAR or difference(new, at(0)) > difference(new, grown) / 4:
         return 0.0
-    age, ready = _GROWN, grown
+    age, ready = GROWN, grown
     while difference(ready, older := at(2 * age)) > _NEAR:
         age, ready = 2 * age, older
         if age > _OLD:
@@ -37,3 +41,21 @@ def settling(at: Callable[[float], Any]) -> float:
     while difference(at(age), ready) > _NEAR:
         age *= 2
     return 2 * age
+
+
+def longest(rows: Iterable[T], at: Callable[[T, float], Any]) -> tuple[float, list[T]]:
+    """Seconds until the output stays as it is at each of several settings, and at which of them it takes time.
+
+    Args:
+        rows: the settings.
+        at: the output at some settings of a new instance that was given so many seconds.
+    """
+    settle, slow = 0.0, []
+    for row in rows:
+        if not settle or difference(at(row, settle), at(row, 2 * settle)) > _NEAR:
+            own = settling(lambda age, row=row: at(row, age))
+            if not own:
+                continue
+            settle = max(settle, own)
+        slow.append(row)
+    return settle, slow

@@ -240,6 +240,22 @@ def _acts(t: Trial, name: str, settings: Settings, clip: Audio) -> bool:
     return difference(t.render(settings, clip), t.render(space.decode(point), clip)) > 1e-6
 
 
+def _heard(t: Trial) -> Outcome:
+    """Whether settings are heard at all: a plugin may forget them when it is reset."""
+    names, clip, until = t.effect.space.free, t.audio[:, :_CLIP], time.perf_counter() + _BUDGET
+    idle, tried = [], 0
+    for name in names:
+        if tried and time.perf_counter() > until:
+            break
+        tried += 1
+        if not any(_acts(t, name, settings, clip) for settings in (t.a, t.b, t.c, t.d)):
+            idle.append(name)
+    if not tried:
+        return None, "no free parameters", ""
+    unheard = f"; {', '.join(idle[:4])}{', ...' if len(idle) > 4 else ''} changed nothing" if idle else ""
+    return len(idle) < tried, f"{tried - len(idle)} of {tried} tried at 4 settings{unheard}", "any"
+
+
 def _right(t: Trial) -> Outcome:
     """Whether both channels of a stereo clip are heard."""
     loud = [rms(t.render(settings)) for settings in (t.a, t.b)]
@@ -292,6 +308,7 @@ HABITS: dict[str, Callable[[Trial], Outcome]] = {
     "lines up": _lines_up,
     "every option": _options,
     "order of settings": _order,
+    "settings are heard": _heard,
     "odd blocks": _grid,
     "both channels": _right,
     "tail": _tail,

@@ -132,6 +132,7 @@ class DawDreamer(Effect, abc.ABC):
     reborn = False  # whether connecting makes a new plugin
     anywhere = True  # whether it renders in other threads than the main one
     flushed = False  # whether settings act only after some audio
+    forgets = False  # whether it goes back to its defaults when it is prepared for a render
 
     def __init__(self, name: str, reset: str | None, sample_rate: float) -> None:
         if reset is not None and reset not in RESETS:

@@ -24,6 +24,7 @@ _AUDIBLE = 1e-3  # part of an input's energy
 _SINGLE = 8  # parameters that are moved alone to see whether the latency moves, these first:
 _DELAYS = re.compile("look|laten|delay|ahead|over|fft|window|size|quality")
 _OLD = 0.5  # seconds after which a plugin is rendered again
+_OPTIONS = 16  # positions of options at which it is
 _LONG = (0.5, 2.0)  # seconds in which plugins are ready
 _THREADS = Path("/proc/self/task")
 _AT_ONCE = 1e-6  # seconds: no wait, but silence before the audio
@@ -162,6 +163,21 @@ def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> set[int
     return {k for k, text in before.items() if k != mover and after[k] != text}
 
 
+def forgets(effect: DawDreamer) -> bool:
+    """Whether a plugin is back at its defaults when it renders, so that it has to be set while it does."""
+    feed, _ = effect.jobs()[-1]
+    settings = effect.space.defaults | {name: _other(p) for name, p in effect.space.parameters.items()}
+
+    def acts(forgets: bool) -> bool:
+        effect.forgets = forgets
+        still, moved = (effect.run_afresh(feed, row) for row in (effect.space.defaults, settings))
+        return not np.array_equal(still, moved)
+
+    found = not acts(False) and acts(True)
+    effect.forgets = False
+    return found
+
+
 def works_aside(effect: DawDreamer) -> bool:
     """Whether a plugin starts threads, without which it cannot become ready later; True where that cannot be seen."""
     if not _THREADS.is_dir():
@@ -169,7 +185,7 @@ def works_aside(effect: DawDreamer) -> bool:
     before = _threads()
     loaded = effect.load_one(effect.sample_rate, BLOCK)
     seen = _threads()
-    for _, settings in effect.jobs()[-2:]:
+    for settings in (*(settings for _, settings in effect.jobs()[-2:]), *_options(effect)):
         effect.set(loaded, [settings], 0)
         seen |= _threads()
         effect.pass_silence(loaded)
@@ -205,6 +221,44 @@ def takes_time(effect: DawDreamer, old: Loaded, fresh: Audio, feed: Audio, setti
     return aged
 
 
+def _options(effect: DawDreamer) -> list[Settings]:
+    """Positions of options, each alone away from the defaults."""
+    space = effect.space
+    ways: list[Settings] = [
+        {**space.defaults, name: value}
+        for name, p in space.parameters.items()
+        if ordering.is_stepped(ordering.steps_of(p))
+        for value in (p.decode(np.array([u])) for u in ordering.positions(ordering.steps_of(p)))
+        if value != p.default
+    ]
+    return ways[:: max(1, -(-len(ways) // _OPTIONS))]
+
+
+def late_options(effect: DawDreamer, feed: Audio) -> list[Settings]:
+    """Settings with one option away from the defaults that sound differently a while after they were set."""
+
+    def prepared(settings: Settings) -> Loaded:
+        loaded = effect.load_one(effect.sample_rate, BLOCK)
+        prepare(effect, loaded, settings)
+        return loaded
+
+    keeps = effect.reset == "reload"  # what it has heard
+
+    def hear(settings: Settings) -> tuple[Settings, Loaded, Audio]:
+        loaded = prepared(settings)
+        wet = effect.run_on(loaded, feed, [settings], 0)
+        return settings, prepared(settings) if keeps or loaded.reborn else loaded, wet
+
+    def changes(settings: Settings, loaded: Loaded, young: Audio) -> bool:
+        if effect.reset == "graph" and not loaded.reborn:
+            loaded.connect()
+        return not np.array_equal(effect.run_on(loaded, feed, [settings], 0), young)
+
+    heard = [hear(settings) for settings in _options(effect)]
+    time.sleep(_OLD if heard else 0)
+    return [one[0] for one in heard if changes(*one)]
+
+
 def prepare(effect: DawDreamer, loaded: Loaded, settings: Settings) -> None:
     """Lets the settings arrive at a plugin, and puts it at its beginning, unless that would be a new one."""
     effect.set(loaded, [settings], 0)
@@ -213,8 +267,8 @@ def prepare(effect: DawDreamer, loaded: Loaded, settings: Settings) -> None:
         loaded.connect()
 
 
-def measure_times(effect: DawDreamer, feed: Audio, settings: Settings, aged: Audio) -> None:
-    """Sets `settle` and `pause` of an effect so that waiting longer changes nothing.
+def measure_times(effect: DawDreamer, feed: Audio, settings: Settings, aged: Audio) -> tuple[float, float]:
+    """The `settle` and the `pause` of an effect beyond which waiting changes nothing; it is left with others.
 
     Args:
         effect: the plugin.
@@ -247,4 +301,4 @@ def measure_times(effect: DawDreamer, feed: Audio, settings: Settings, aged: Aud
     pause = 0.0
     if not np.array_equal(wet(settle, 0.0), aged) and not np.array_equal(wet(settle, _AT_ONCE), wet(settle, _OLD)):
         pause = least(lambda wait: wet(settle, max(wait, _AT_ONCE)))
-    effect.settle, effect.pause = settle, pause
+    return settle, pause

@@ -31,7 +31,7 @@ from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Continuous, Integer, Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and measured
-_FORMAT = 4
+_FORMAT = 5
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
@@ -128,6 +128,8 @@ class Plugin(DawDreamer, abc.ABC):
             cache.save("dawdreamer", key, read)
         for name in _TOLD:
             setattr(self, name, read[name])
+        if read["forgets"]:  # kept only where it is so, since it is part of the fingerprint
+            self.forgets = True
         self.layout = Layout(*read["layout"][:2], *map(tuple, read["layout"][2:]))
         self.ranges = Space.from_json(read["space"]).parameters
         if self.reset == "reload":
@@ -151,6 +153,8 @@ class Plugin(DawDreamer, abc.ABC):
         if not self.first and self.filters():
             self.first = self._heard_first()
         fresh = self.choose_reset() if choose else None
+        if not ports and not self.flushed and examine.forgets(self):
+            self.forgets = True
         if examine.works_aside(self):
             self._time(choose, fresh)
         self.forget()
@@ -158,20 +162,31 @@ class Plugin(DawDreamer, abc.ABC):
     def _time(self, choose: bool, fresh: Audio | None) -> None:
         """Measures how long the plugin is waited for, and chooses the reset again; `fresh` as from `choose_reset`."""
         feed, settings = self.jobs()[-1]
+        self.settle, self.pause = times = self._times(feed, settings, fresh)
+        if not self.pause:
+            others = [self._times(feed, row) for row in examine.late_options(self, feed)]
+            self.settle, self.pause = map(max, zip(times, *others, strict=True))
+        if choose and (self.settle or self.pause):
+            self.choose_reset()
+
+    def _times(self, feed: Audio, settings: Settings, fresh: Audio | None = None) -> tuple[float, float]:
+        """The `settle` and the `pause` that it needs at these settings."""
+        known = self.settle, self.pause
         reseed()
         old = self.load_one(self.sample_rate, BLOCK)
         examine.prepare(self, old, settings)
         fresh = self.run_afresh(feed, settings) if fresh is None else fresh
         aged = examine.takes_time(self, old, fresh, feed, settings)
-        if aged is not None:
-            examine.measure_times(self, feed, settings, aged)
-            if choose:
-                self.choose_reset()
+        if aged is None:
+            return known
+        found = examine.measure_times(self, feed, settings, aged)
+        self.settle, self.pause = known
+        return found
 
     @final
     def reported(self) -> dict[str, Any]:
         """What `learn_isolated` takes over."""
-        found = {name: getattr(self, name) for name in _TOLD}
+        found = {name: getattr(self, name) for name in (*_TOLD, "forgets")}
         return found | {"layout": dataclasses.astuple(self.layout), "space": Space(self.ranges).to_json()}
 
     def _make(self, engine: Any, sample_rate: float) -> Any:
@@ -261,11 +276,12 @@ class Plugin(DawDreamer, abc.ABC):
             self.set_raws(loaded, part)
             self.pass_silence(loaded, BLOCK)
 
-    @staticmethod
-    def set_raws(loaded: Loaded, raws: Mapping[int, float]) -> None:
-        """Sets parameters by index."""
+    def set_raws(self, loaded: Loaded, raws: Mapping[int, float]) -> None:
+        """Sets parameters by index; while it renders, where it forgets what was set before."""
         for index, raw in raws.items():
             loaded.processor.set_parameter(index, raw)
+            if self.forgets:
+                loaded.processor.set_automation(index, np.full(2, raw, np.float32))  # one alone would be set before
 
     def set(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> None:
         """Sets all parameters, those first that move others."""

@@ -33,9 +33,9 @@ from blackbox_fx.space import Space
 _log = logging.getLogger("blackbox_fx")
 ENDINGS = (".vst3", ".component")  # the latter are AudioUnits, which only macOS has
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured, or given a state
-_RARE = ("hop_multiple", "settle", "patient", "first")
-_TOLD = {"channels", "latency", "reset", "automatable", "hop_multiple", "settle", "patient", "first", "parameters"}
-_FORMAT = 5
+_RARE = ("hop_multiple", "settle", "slow", "first", "forgets")
+_TOLD = {"channels", "latency", "reset", "automatable", "parameters", *_RARE}
+_FORMAT = 6
 _LIBRARIES = ("", ".so", ".dll", ".dylib", ".vst3", ".bin")
 _LOADS = 8  # of a plugin whose host reports another reset than was measured
 
@@ -119,6 +119,7 @@ class VST3(Effect):
         latency: samples that the plugin reports at 44.1 kHz and its defaults; the latency at the settings of a render
             is what is compensated.
         first: indices of the parameters that are set before all others.
+        slow: indices of the parameters after whose change the plugin is waited for.
         reset: done before each render: "host" or "reload".
         excluded: reasons why parameters are excluded, by name.
 
@@ -130,7 +131,8 @@ class VST3(Effect):
     native = True
     plugin: str | None = None  # its name, in a file that holds several
     first: Sequence[int] = ()
-    patient: bool = False  # settles after each change of settings, too
+    slow: Sequence[int] = ()  # parameters after whose change it settles, too
+    forgets: bool = False  # a reset puts it back to its defaults
     states = tuple(state.KINDS)
 
     def __init__(self, path: str | os.PathLike[str], parameters: str | os.PathLike[str] | None = None) -> None:
@@ -270,8 +272,8 @@ class VST3(Effect):
 
     @property
     def _manners(self) -> hosting.Manners:
-        steps = [(self.index[n], steps_of(p)) for n, p in self.ranges.items()] if self.first else []
-        return hosting.Manners(self.first, steps, self.settle, self.patient)
+        steps = [(self.index[n], steps_of(p)) for n, p in self.ranges.items()] if self.first or self.forgets else []
+        return hosting.Manners(self.first, steps, self.settle, self.slow, self.forgets)
 
     def process(self, request: RenderRequest) -> Audio:
         """Renders a request; see `Effect.process`."""
@@ -313,7 +315,10 @@ class VST3(Effect):
             hosting.flush(plugin, len(audio), sample_rate)
             hosting.wait(self.settle)
             ready.rate = sample_rate
-        hosting.begin(plugin, self._raws(blocks[0]), len(audio), sample_rate, self._manners, resets)
+        raws = self._raws(blocks[0])
+        slow = {k: raws[k] for k in self.slow if k in raws}
+        hosting.begin(plugin, raws, len(audio), sample_rate, self._manners, resets, ready.slow != slow)
+        ready.slow = slow
         if resets:
             loaded.append(ready)
 
@@ -329,10 +334,11 @@ class VST3(Effect):
 
 @dataclasses.dataclass
 class _Loaded:
-    """A plugin, and the sample rate in Hz at which it was waited for."""
+    """A plugin, the sample rate in Hz at which it was waited for, and where its slow parameters stand."""
 
     plugin: Any
     rate: float | None = None
+    slow: dict[int, float] | None = None
 
 
 def _named(listed: Sequence[dict[str, Any]]) -> tuple[dict[str, int], dict[str, overrides.Reported]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,13 +29,15 @@ class Manners(NamedTuple):
         first: indices of parameters that move others, in the order in which they are set before these.
         steps: index of each parameter, and how many positions it has.
         settle: seconds that it needs after it was loaded.
-        patient: whether it needs them after it was set, too.
+        slow: indices of the parameters after whose change it needs them, too.
+        forgets: whether a reset puts it back to its defaults, so that it is set once more.
     """
 
     first: Sequence[int] = ()
     steps: Sequence[tuple[int, int]] = ()
     settle: float = 0.0
-    patient: bool = False
+    slow: Sequence[int] = ()
+    forgets: bool = False
 
 
 @contextlib.contextmanager
@@ -129,29 +131,44 @@ def set_raws(plugin: Any, raws: Mapping[int, float]) -> None:
         native[index].raw_value = raw
 
 
-def apply(plugin: Any, raws: Mapping[int, float], channels: int, sample_rate: float, manners: Manners) -> None:
-    """Sets parameters and lets them take effect, by blocks of silence; the plugin is to be reset after that.
-
-    Those that move others come first, see `passes`.
-    """
-    for part in passes(raws, manners.first, dict(manners.steps)) if manners.first else [raws]:
+def _pass_on(plugin: Any, parts: Iterable[Mapping[int, float]], channels: int, sample_rate: float) -> None:
+    for part in parts:
         set_raws(plugin, part)
         flush(plugin, channels, sample_rate)
-    if manners.patient:
+
+
+def apply(
+    plugin: Any, raws: Mapping[int, float], channels: int, sample_rate: float, manners: Manners, waits: bool = True
+) -> None:
+    """Sets parameters and lets them take effect, by blocks of silence; the plugin is to be reset after that.
+
+    Those that move others come first, see `passes`. Without `waits`, slow ones stand where they stood before.
+    """
+    parts = passes(raws, manners.first, dict(manners.steps)) if manners.first else [raws]
+    _pass_on(plugin, parts, channels, sample_rate)
+    if manners.slow and (waits or manners.first):
         wait(manners.settle)
         flush(plugin, channels, sample_rate)
 
 
 def begin(
-    plugin: Any, raws: Mapping[int, float], channels: int, sample_rate: float, manners: Manners, reset: bool
+    plugin: Any,
+    raws: Mapping[int, float],
+    channels: int,
+    sample_rate: float,
+    manners: Manners,
+    reset: bool,
+    waits: bool = True,
 ) -> None:
     """Brings a plugin to the beginning of a render at these settings; without `reset`, one that was just loaded."""
-    if reset or manners.first or manners.patient:
-        apply(plugin, raws, channels, sample_rate, manners)
+    if reset or manners.first or manners.slow:
+        apply(plugin, raws, channels, sample_rate, manners, waits)
     else:
         set_raws(plugin, raws)
     if reset:
         plugin.reset()
+        if manners.forgets:
+            _pass_on(plugin, passes(raws, manners.first, dict(manners.steps)), channels, sample_rate)
 
 
 def wait(seconds: float) -> None:

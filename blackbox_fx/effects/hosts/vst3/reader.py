@@ -29,7 +29,7 @@ from blackbox_fx.effects.hosts.vst3.hosting import (
 )
 from blackbox_fx.effects.native import threads
 from blackbox_fx.effects.ordering import is_stepped
-from blackbox_fx.effects.settling import difference, settling
+from blackbox_fx.effects.settling import GROWN, difference, longest
 
 Row = list[float]  # raw values of the parameters that are not the host's
 BASES = 8  # random settings at which a parameter in doubt is tried
@@ -37,6 +37,7 @@ _SHORT, _LONG = 8, 36  # blocks of a clip
 _ROWS = 8  # random settings at which pieces are compared
 _EQUAL, _ACTS, _NEAR, _FOLLOWS = 1e-6, 1e-5, 1e-3, 5e-3  # relative to the largest sample
 _MOVE = 1e-6  # of a range, which changes the output by next to nothing
+_OPTIONS, _AT_ONCE = 64, 16  # positions of options that are tried, and instances that are waited for together
 _EVEN, _ODD = 2 * BLOCK, 441  # samples between such moves
 # what hosts and wrappers add to the plugin's own parameters
 HOST_PARAMETERS = ("Buffer Size", "Sample Rate", "Latency", "Current Program")
@@ -68,14 +69,14 @@ class _Bench:
     Args:
         make: gives a new instance.
         settle: seconds that one needs after it was loaded.
-        patient: whether it needs them after it was set, too.
+        slow: indices of the parameters after whose change it needs them, too.
         gentle: whether parameters that may move others are tried at one position only.
     """
 
     def __init__(
-        self, make: Callable[[], Any], settle: float = 0.0, patient: bool = False, gentle: bool = False
+        self, make: Callable[[], Any], settle: float = 0.0, slow: Sequence[int] = (), gentle: bool = False
     ) -> None:
-        self._make, self._settle, self._patient, self._gentle = make, settle, patient, gentle
+        self._make, self._settle, self._slow, self._gentle = make, settle, slow, gentle
         self.plugin = make()
         self.channels = _channels(self.plugin)
         wait(settle)
@@ -94,6 +95,7 @@ class _Bench:
         natives = self.plugin._parameters
         self.steps = [(k, native.num_steps) for k, native in enumerate(natives)]
         self.first: list[int] = []
+        self.forgets = False
         self._seen: list[int] = []  # those whose values were seen to move others
         self._doubted = {k for k, p in enumerate(natives) if not p.is_automatable or _METER.search(p.name)}
         # pedalboard found that audio survives a reset, so it reloads the plugin, which loses the settings
@@ -102,7 +104,7 @@ class _Bench:
 
     @property
     def manners(self) -> Manners:
-        return Manners(self.first, self.steps, self._settle, self._patient)
+        return Manners(self.first, self.steps, self._settle, self._slow, self.forgets)
 
     @property
     def own(self) -> list[dict[str, Any]]:
@@ -273,6 +275,22 @@ class _Bench:
             return self.try_reset(other)
         return difference(first, again) <= _NEAR, first, last
 
+    def find_forgets(self, row: Row, wet: Array) -> bool:
+        """Whether a parameter is heard at a row, which gave `wet`, only if it is set once more after the reset."""
+        self.forgets = True
+        again = self.render(row)
+        moved = [_moved(row, k) for k in self.sure] if difference(wet, again) > _NEAR else []
+        for other in moved:
+            self.forgets = True
+            acts = difference(again, self.render(other)) > _ACTS
+            self.forgets = False
+            if acts and difference(wet, self.render(other)) <= _ACTS:
+                self.forgets = True
+                break
+        else:
+            self.forgets = False
+        return self.forgets
+
     def hop_multiple(self, whole: Array) -> int:
         """At multiples of how many samples settings may change; 0 if nowhere.
 
@@ -313,6 +331,8 @@ class _Bench:
             other = _moved(self.defaults, alone)
         known = self.reset
         pieces, first, last = self.try_reset(other)
+        if self.reset == "host" and self.find_forgets(other, last):
+            pieces, first, last = self.try_reset(other)
         report("reset")
         measured, self.reset = self.reset, known
         self.find_first(self.defaults if self._gentle else self.random(0), report)
@@ -340,25 +360,60 @@ class _Ages:
 
     def __init__(self, bench: _Bench, report: Callable[[Any], None]) -> None:
         self._bench, self._report = bench, report
-        self._row = [0.25 + value / 2 for value in bench.random(4)]
+        moved = [0.25 + value / 2 for value in bench.random(4)]
+        self._base = [p["raw"] if is_stepped(p["steps"]) else u for p, u in zip(bench.own, moved, strict=True)]
 
-    def _at(self, age: float) -> Array:
+    def find(self) -> tuple[float, list[int]]:
+        """Seconds until a plugin is ready, and the indices of the parameters after whose change it needs them again."""
+        if self._late([self._base]):
+            settle, _ = longest([self._base], self._at)
+            patient = settle > 0 and self._is_patient(settle)
+            return settle, [p["index"] for p in self._bench.own] if patient else []
+        options, late = self._options(), []
+        for start in range(0, len(options), _AT_ONCE):
+            some = options[start : start + _AT_ONCE]
+            late += [some[k] for k in self._late([row for _, row in some])]
+        settle, slow = longest(late, lambda option, age: self._at(option[1], age))
+        return settle, sorted({self._bench.own[k]["index"] for k, _ in slow})
+
+    def _options(self) -> list[tuple[int, Row]]:
+        """Positions of options, each alone away from its default: which option it is, and the settings."""
+        ways = [
+            (k, [u if j == k else v for j, v in enumerate(self._base)])
+            for k in self._bench.sure
+            if is_stepped(self._bench.own[k]["steps"])
+            for u in self._bench.positions(k)
+            if u != self._base[k]
+        ]
+        return ways[:: max(1, -(-len(ways) // _OPTIONS))]
+
+    def _late(self, rows: Sequence[Row]) -> list[int]:
+        """Which of these settings sound differently a while after a new instance was given them."""
+        young = []
+        for row in rows:
+            view = self._at(row, 0.0)
+            young.append((self._bench.plugin, view))
+        wait(GROWN)
+        late = []
+        for k, (plugin, view) in enumerate(young):
+            self._bench.plugin = plugin
+            if difference(view, self._bench.view()) > _NEAR:
+                late.append(k)
+        return late
+
+    def _at(self, row: Row, age: float) -> Array:
         self._bench.renew()
-        self._bench.apply(self._row)
+        self._bench.apply(row)
         wait(age)
         self._report(f"{age:g} s old")
         return self._bench.view()
 
-    def settle(self) -> float:
-        """See `settling`."""
-        return settling(self._at)
-
-    def is_patient(self, settle: float) -> bool:
+    def _is_patient(self, settle: float) -> bool:
         """Whether a plugin that is ready takes over settings only a while after it got them."""
         self._bench.renew()
         flush(self._bench.plugin, self._bench.channels, RATE)
         wait(settle)
-        self._bench.apply(self._row)
+        self._bench.apply(self._base)
         young = self._bench.view()
         wait(settle)
         return self._bench.reset == "host" and difference(young, self._bench.view()) > _NEAR
@@ -372,30 +427,29 @@ def examine(
     Args:
         make: gives a new instance of it.
         report: called now and then with a word on the progress.
-        slow: whether it may be ready only a while after it was loaded.
+        slow: whether it may be ready only a while after it was loaded or set.
         gentle: whether options are tried at one other position only, since it does not survive all of them.
 
     Returns:
         "channels" (0 if it takes neither 1 nor 2), "latency" in samples, "reset" ("host" if the host's reset removes
         all earlier audio, else "reload": only a new instance is free of it), "automatable" (settings may change during
-        a clip), "hop_multiple" (samples, at whose multiples they may), "settle" (seconds until it is ready), "patient"
-        (whether it needs them after each change of settings, too), "first" (indices of parameters that move others) and
+        a clip), "hop_multiple" (samples, at whose multiples they may), "settle" (seconds until it is ready), "slow"
+        (indices of parameters after whose change it needs them, too), "first" (indices of parameters that move others), "forgets" (whether a reset puts it back to its defaults) and
         "parameters": index, name, label, steps, raw (the default), texts, and why it is excluded.
     """
     bench = _Bench(make, gentle=gentle)
-    settle, patient = 0.0, False
+    settle, waited = 0.0, list[int]()
     if slow and bench.channels:
-        ages = _Ages(bench, report)
-        settle = ages.settle()
-        patient = settle > 0 and ages.is_patient(settle)
-        bench = _Bench(make, settle, patient, gentle)
+        settle, waited = _Ages(bench, report).find()
+        bench = _Bench(make, settle, waited, gentle)
     answer: dict[str, Any] = {"channels": bench.channels, "latency": 0, "reset": "host", "automatable": False}
-    answer |= {"parameters": bench.parameters, "settle": settle, "patient": patient, "first": [], "hop_multiple": 0}
+    answer |= {"parameters": bench.parameters, "settle": settle, "slow": waited, "first": [], "hop_multiple": 0}
+    answer["forgets"] = False
     if not bench.channels:
         return answer
     report("loaded")
     pieces, whole = bench.choose_reset_and_exclude_idle(report)
-    if pieces and not bench.first and not patient:
+    if pieces and not bench.first and not waited:
         answer["hop_multiple"] = bench.hop_multiple(whole)
     answer["automatable"] = answer["hop_multiple"] > 0
     answer["reset"], answer["latency"], answer["first"] = (
@@ -403,6 +457,7 @@ def examine(
         bench.plugin.reported_latency_samples,
         bench.first,
     )
+    answer["forgets"] = bench.forgets
     report("tried")
     if not answer["automatable"]:
         for p in [p for k, p in enumerate(bench.own) if p["index"] not in bench.first and bench.remembers(k)]:
