@@ -232,7 +232,8 @@ class _Bench:
         steps, defaults = ({p["index"]: p[what] for p, _ in tried} for what in ("steps", "raw"))
         stands = {p["index"]: raw for p, raw in tried}
         self.first = ordering.find_first(hear, steps, defaults, stands, hear({}, (), False))
-        self.renew()
+        if self.first:
+            self.renew()
 
     def hear(self, row: ordering.Raws, moves: ordering.Moves, new: bool) -> Array:
         """The output after parameters were moved one by one; see `ordering.Hear`."""
@@ -275,20 +276,14 @@ class _Bench:
             return self.try_reset(other)
         return difference(first, again) <= _NEAR, first, last
 
-    def find_forgets(self, row: Row, wet: Array) -> bool:
-        """Whether a parameter is heard at a row, which gave `wet`, only if it is set once more after the reset."""
-        self.forgets = True
-        again = self.render(row)
-        moved = [_moved(row, k) for k in self.sure] if difference(wet, again) > _NEAR else []
-        for other in moved:
-            self.forgets = True
-            acts = difference(again, self.render(other)) > _ACTS
-            self.forgets = False
-            if acts and difference(wet, self.render(other)) <= _ACTS:
-                self.forgets = True
-                break
-        else:
-            self.forgets = False
+    def find_forgets(self) -> bool:
+        """Whether settings are heard only if they are set once more after the reset."""
+
+        def acts(forgets: bool) -> bool:
+            self.forgets = forgets
+            return difference(self.render(self.defaults), self.render(self.random(0))) > _ACTS
+
+        self.forgets = not acts(False) and acts(True)
         return self.forgets
 
     def hop_multiple(self, whole: Array) -> int:
@@ -331,7 +326,7 @@ class _Bench:
             other = _moved(self.defaults, alone)
         known = self.reset
         pieces, first, last = self.try_reset(other)
-        if self.reset == "host" and self.find_forgets(other, last):
+        if self.reset == "host" and difference(first, last) <= _ACTS and self.find_forgets():
             pieces, first, last = self.try_reset(other)
         report("reset")
         measured, self.reset = self.reset, known
