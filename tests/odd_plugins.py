@@ -35,6 +35,7 @@ KINDS = {
     "macro": 22,
     "model": 23,
     "forgets": 24,
+    "lies": 25,
 }
 
 

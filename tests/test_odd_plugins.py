@@ -15,7 +15,7 @@ from blackbox_fx.errors import DataError, EffectError
 from blackbox_fx.estimators import MultiplexedSPSA
 from blackbox_fx.space import Continuous
 from tests.cases import RATE, music
-from tests.odd_plugins import build, build_two
+from tests.odd_plugins import build, build_two, lv2_path
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,20 @@ def test_an_odd_plugin_is_waited_for_only_when_a_slow_option_has_moved():
     start = time.perf_counter()
     effect.render(flat(), {model: 12, decibels: 6})
     assert time.perf_counter() - start < effect.settle
+
+
+@pytest.mark.parametrize("latency", [0, 100, 700])
+@pytest.mark.parametrize("host", ["vst3", "ladspa", "vst2", "lv2"])
+def test_a_latency_that_an_odd_plugin_reports_wrongly_is_replaced(host, latency, monkeypatch):
+    monkeypatch.setenv("LV2_PATH", str(lv2_path()))
+    effect = load(build("lies", host), latency_samples=latency)
+    audio = music(0.1)
+    delayed = np.pad(audio, ((0, 0), (100, 700)))  # by as much as the plugin has, whatever it reports
+    expected = delayed[:, latency : latency + audio.shape[1]]
+    assert effect.latency == latency
+    assert np.abs(effect.render(audio) - expected).max() < 1e-6
+    if effect.automatable:
+        assert np.abs(effect.render(audio, [effect.defaults] * 9, RATE, 512) - expected).max() < 1e-6
 
 
 @pytest.mark.parametrize("host", ["vst3", "ladspa"])

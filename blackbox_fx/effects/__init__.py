@@ -38,12 +38,15 @@ def load(address: str | PurePath, **options: Any) -> Effect:
         options: passed to the host::
 
                 pedalboard  impulse_response, impulse_rate: of Convolution; a file, or (channel, time) and its rate
-                vst3        parameters: a TOML file, see below; tempo
+                vst3        parameters: a TOML file, see below; tempo; latency_samples
                 vst2, lv2   parameters; reset: "none", "graph" or "reload"; sample_rate in Hz, at which it is opened;
-                            tempo in beats per minute
-                ladspa      none
+                            tempo in beats per minute; latency_samples
+                ladspa      latency_samples
                 faust       code: the program itself, in place of its file; reset, sample_rate
-                command     space: its parameters; seconds: it may take; latency_samples: by which it delays
+                command     space: its parameters; seconds: it may take; latency_samples
+
+            latency_samples=512 is what is compensated, at all settings and sample rates, in place of what the plugin
+            reports, which `check` may have found to be wrong.
 
             tempo=97 is what the host tells the plugin; the clip starts at its first beat. Plugins of all three formats
             get it. Without it, VST2 and LV2 plugins are told 120, and VST3 plugins none. A VST3 plugin that is told a

@@ -79,8 +79,8 @@ def _lines_up(t: Trial) -> Outcome:
         return True, f"{worst} samples late at most, at {tried} settings", allowed
     value = f"{abs(worst)} samples {'late' if worst > 0 else 'early'} at {_short(where)}"
     if worst < 0 or told:
-        return False, f"{value}; latency told: {told}", allowed
-    return None, f"{value}: it delays, or has latency that it does not tell", ""
+        return False, f"{value}; {told} reported at the defaults, which load(..., latency_samples=) replaces", allowed
+    return None, f"{value}: it delays, or has latency that it does not report", ""
 
 
 def _short(settings: Settings) -> str:

@@ -28,7 +28,7 @@ class LV2(Plugin):
 
     Args:
         uri: such as "urn:dragonfly:plate"; `lv2ls` lists them.
-        reset, sample_rate, parameters, tempo: as for `VST2`.
+        reset, sample_rate, parameters, tempo, latency_samples: as for `VST2`.
 
     Raises:
         EffectError: not a URI, no such plugin, one that crashes or hangs, or no audio through it.
@@ -42,11 +42,12 @@ class LV2(Plugin):
         sample_rate: float = 44100,
         parameters: str | os.PathLike[str] | None = None,
         tempo: float | None = None,
+        latency_samples: int | None = None,
     ) -> None:
         if not re.match(r"[A-Za-z][\w+.-]*:\S+$", uri):
             raise EffectError(f"{uri!r} is no URI of an LV2 plugin; write one such as lv2:urn:dragonfly:plate.")
         bundle = str(bundles(search_path()).get(uri, ""))
-        super().__init__(f"lv2:{uri}", uri, reset, sample_rate, parameters, tempo, bundle)
+        super().__init__(f"lv2:{uri}", uri, reset, sample_rate, parameters, tempo, latency_samples, bundle)
 
     def _learn(self, choose: bool) -> None:
         try:

@@ -16,7 +16,7 @@ import numpy as np
 
 from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
-from blackbox_fx.core import cache
+from blackbox_fx.core import cache, checks
 from blackbox_fx.effects import ordering, overrides
 from blackbox_fx.effects.hosts.dawdreamer import bundles, examine
 from blackbox_fx.effects.hosts.dawdreamer.bundles import Port
@@ -74,6 +74,7 @@ class Plugin(DawDreamer, abc.ABC):
     """
 
     foreign: tuple[str, ...] = ()  # what the host adds to the parameters
+    latency_samples: int | None = None  # compensated in place of what the plugin tells
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class Plugin(DawDreamer, abc.ABC):
         sample_rate: float,
         parameters: str | os.PathLike[str] | None = None,
         tempo: float | None = None,
+        latency_samples: int | None = None,
         bundle: str = "",
     ) -> None:
         self.target, self.bundle, self.reborn = target, bundle, bool(bundle)
@@ -92,6 +94,8 @@ class Plugin(DawDreamer, abc.ABC):
         self.excluded: dict[str, str] = {}
         self.first: list[str] = []
         self.parts: dict[str, list[float]] = {}  # ends as parts of the sample rate
+        if latency_samples is not None:
+            self.latency_samples = checks.whole("latency_samples", latency_samples, 0)
         tables = None if parameters is None else overrides.read(parameters)
         super().__init__(name, reset, sample_rate)
         known = {n: overrides.Reported(r, r, self.excluded.get(n, "")) for n, r in self.ranges.items()}
@@ -128,6 +132,8 @@ class Plugin(DawDreamer, abc.ABC):
             cache.save("dawdreamer", key, read)
         for name in _TOLD:
             setattr(self, name, read[name])
+        if self.latency_samples is not None:
+            self.latency, self.late = self.latency_samples, 0
         if read["forgets"]:  # kept only where it is so, since it is part of the fingerprint
             self.forgets = True
         self.layout = Layout(*read["layout"][:2], *map(tuple, read["layout"][2:]))
@@ -200,7 +206,9 @@ class Plugin(DawDreamer, abc.ABC):
         """Called with what was just read: some plugins take seconds for each parameter."""
 
     def latency_of(self, processor: Any) -> int:
-        """In samples, as the plugin tells it now."""
+        """In samples, as the plugin tells it now, or as the user says."""
+        if self.latency_samples is not None:
+            return self.latency_samples
         return processor.get_latency_samples()
 
     def _read(self, loaded: Loaded, ports: Mapping[int, Port]) -> None:

@@ -42,6 +42,7 @@ class VST2(Plugin):
         sample_rate: in Hz, at which it is opened; others are opened when they are needed, on the main thread.
         parameters: a TOML file that says otherwise of parameters, see `load`.
         tempo: in beats per minute, see `load`.
+        latency_samples: see `load`.
 
     Raises:
         ParameterError: a reset or a tempo that is not allowed.
@@ -56,9 +57,11 @@ class VST2(Plugin):
         sample_rate: float = 44100,
         parameters: str | os.PathLike[str] | None = None,
         tempo: float | None = None,
+        latency_samples: int | None = None,
     ) -> None:
         found = self._find(path)
-        super().__init__(f"vst2:{plugin_name(found)}", str(found), reset, sample_rate, parameters, tempo)
+        name, target = f"vst2:{plugin_name(found)}", str(found)
+        super().__init__(name, target, reset, sample_rate, parameters, tempo, latency_samples)
 
     def _learn(self, choose: bool) -> None:
         self.learn_isolated(choose)

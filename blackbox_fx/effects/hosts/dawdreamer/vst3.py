@@ -22,6 +22,7 @@ class TempoVST3(Plugin):
         path: of its file or folder.
         parameters: a TOML file that says otherwise of parameters, see `load`.
         tempo: in beats per minute, see `load`.
+        latency_samples: see `load`.
 
     Raises:
         ParameterError: a tempo that is not allowed.
@@ -33,8 +34,14 @@ class TempoVST3(Plugin):
     anywhere = False  # its graph, made in another thread, waits for the main one
     foreign = HOST_PARAMETERS
 
-    def __init__(self, path: Path, parameters: str | os.PathLike[str] | None, tempo: float) -> None:
-        super().__init__(f"vst3:{path.name}", str(path), None, 44_100, parameters, tempo)
+    def __init__(
+        self,
+        path: Path,
+        parameters: str | os.PathLike[str] | None,
+        tempo: float,
+        latency_samples: int | None = None,
+    ) -> None:
+        super().__init__(f"vst3:{path.name}", str(path), None, 44_100, parameters, tempo, latency_samples)
 
     def _learn(self, choose: bool) -> None:
         self.learn_isolated(choose)

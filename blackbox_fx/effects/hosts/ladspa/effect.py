@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
-from blackbox_fx.core import cache
+from blackbox_fx.core import cache, checks
 from blackbox_fx.effects import ordering
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.host import Entry, Host
@@ -71,6 +71,7 @@ class LADSPA(Effect):
 
     Args:
         name: the label of an installed plugin, or "/path/file.so:label"; of a file that holds one, its path will do.
+        latency_samples: see `load`.
 
     Attributes:
         latency: samples that the plugin reports at 44.1 kHz and its defaults.
@@ -85,8 +86,11 @@ class LADSPA(Effect):
     excluded: Mapping[str, str] = {}
     sums: bool = False  # two inputs to one output
     keeps: bool = False
+    latency_samples: int | None = None
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, latency_samples: int | None = None) -> None:
+        if latency_samples is not None:
+            self.latency_samples = checks.whole("latency_samples", latency_samples, 0)
         path, self.label, self.layout = find(name)
         self.path = str(path)
         super().__init__(f"ladspa:{self.label}", Space())
@@ -112,7 +116,7 @@ class LADSPA(Effect):
         self.space = Space({name: c.kind for name, c in self.controls.items() if isinstance(c.kind, Parameter)})
         self.latency_port = next((port for port, text in meters.items() if _LATENCY.fullmatch(text)), None)
         self._learn()
-        self.latency = 0 if self.latency_port is None else self._latency()
+        self.latency = 0 if self.latency_port is self.latency_samples is None else self._latency()
         self.automatable = not self.latency
 
     @property
@@ -164,6 +168,8 @@ class LADSPA(Effect):
             return self._reported(instance)
 
     def _reported(self, instance: Instance) -> int:
+        if self.latency_samples is not None:
+            return self.latency_samples
         latency = 0.0 if self.latency_port is None else float(instance.controls[self.latency_port])
         if not 0 <= latency <= _LONGEST:
             raise EffectError(

@@ -18,7 +18,7 @@ import numpy as np
 
 from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
-from blackbox_fx.core import cache, files, paths
+from blackbox_fx.core import cache, checks, files, paths
 from blackbox_fx.effects import overrides
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.host import Entry, Host, Several, entries_of_files
@@ -114,6 +114,7 @@ class VST3(Effect):
         path: the .vst3 file or folder, or the name of an installed one; with ":name" behind it, the plugin of this name
             in a file that holds several.
         parameters: a TOML file that overrides parameters, see `load`.
+        latency_samples: see `load`.
 
     Attributes:
         latency: samples that the plugin reports at 44.1 kHz and its defaults; the latency at the settings of a render
@@ -134,8 +135,16 @@ class VST3(Effect):
     slow: Sequence[int] = ()  # parameters after whose change it settles, too
     forgets: bool = False  # a reset puts it back to its defaults
     states = tuple(state.KINDS)
+    latency_samples: int | None = None  # compensated in place of what the plugin reports
 
-    def __init__(self, path: str | os.PathLike[str], parameters: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        parameters: str | os.PathLike[str] | None = None,
+        latency_samples: int | None = None,
+    ) -> None:
+        if latency_samples is not None:
+            self.latency_samples = checks.whole("latency_samples", latency_samples, 0)
         found, plugin = _find(path)
         self.path = str(found)
         kind = "au" if self.path.endswith(".component") else "vst3"
@@ -144,7 +153,7 @@ class VST3(Effect):
         tables = {} if parameters is None else overrides.read(parameters)
         read = self._read()
         self.channels: int = read["channels"]
-        self.latency: int = read["latency"]
+        self.latency: int = read["latency"] if self.latency_samples is None else self.latency_samples
         self.reset: str = read["reset"]
         self.automatable = read["automatable"]
         self._keep(**{name: read[name] for name in _RARE})
@@ -326,7 +335,7 @@ class VST3(Effect):
             if k:
                 hosting.set_raws(plugin, self._raws(blocks[k]))
 
-        return hosting.stream(plugin, audio, hop, sample_rate, change, latency)
+        return hosting.stream(plugin, audio, hop, sample_rate, change, latency, self.latency_samples)
 
     def _raws(self, settings: Settings) -> dict[int, float]:
         return {self.index[name]: raw_value(self.ranges[name], value) for name, value in settings.items()}
@@ -394,11 +403,14 @@ def _bare(effect: VST3, audio: Audio, sample_rate: float) -> Callable[[], Any]:
 
 
 def make(
-    path: str | os.PathLike[str], parameters: str | os.PathLike[str] | None = None, tempo: float | None = None
+    path: str | os.PathLike[str],
+    parameters: str | os.PathLike[str] | None = None,
+    tempo: float | None = None,
+    latency_samples: int | None = None,
 ) -> Effect:
     """A VST3 plugin in pedalboard, or in dawdreamer if it is told a tempo in beats per minute; see `load`."""
     if tempo is None:
-        return VST3(path, parameters)
+        return VST3(path, parameters, latency_samples)
     from blackbox_fx.effects.hosts.dawdreamer.vst3 import TempoVST3
 
     file, plugin = _find(path)
@@ -406,7 +418,7 @@ def make(
         raise EffectError(
             f"{file} holds several plugins, and a tempo can be told to the only one of a file; leave it out."
         )
-    return TempoVST3(file, parameters, tempo)
+    return TempoVST3(file, parameters, tempo, latency_samples)
 
 
 HOST = Host(

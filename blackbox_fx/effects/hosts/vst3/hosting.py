@@ -82,6 +82,7 @@ def stream(
     sample_rate: float,
     change: Callable[[int], None],
     latency: int | None = None,
+    true: int | None = None,
 ) -> Array:
     """A plugin's output, (channel, time), from its present state, without its latency.
 
@@ -93,16 +94,19 @@ def stream(
         change: called with k before the input that gives output block k. Blocks of input are shifted by the latency, so
             that each setting governs its own block of output.
         latency: in samples, where it is known better than the plugin knows before its first block.
+        true: what is compensated, in samples, if the plugin reports another latency than it has.
 
     Raises:
         LatencyMoved: the latency is another after some block.
     """
     length = audio.shape[1]
     latency = int(plugin.reported_latency_samples) if latency is None else latency
-    fed = -(-(length + latency) // BLOCK) * BLOCK
+    true = latency if true is None else true
+    lead, late = max(0, latency - true), max(latency, true)
+    fed = -(-(length + late) // BLOCK) * BLOCK
     padded = np.empty((len(audio), fed), np.float32)
-    padded[:, :length], padded[:, length:] = audio, 0
-    stops = [*range(hop + latency, length + latency, hop), fed]
+    padded[:, :lead], padded[:, lead : lead + length], padded[:, lead + length :] = 0, audio, 0
+    stops = [*range(hop + late, length + late, hop), fed]
     # the host prepares the plugin again, which resets it, when a block is longer than the first
     size = min(BLOCK, stops[0])
     out, start = [], 0
@@ -114,7 +118,7 @@ def stream(
         start = stop
     wet = np.concatenate(out, axis=1) if len(out) > 1 else out[0]
     # after a reset, the host itself drops as many samples as there is latency
-    skip = max(0, wet.shape[1] - (fed - latency))
+    skip = max(0, wet.shape[1] - (fed - latency)) + late - latency
     return wet[:, skip : skip + length]
 
 
