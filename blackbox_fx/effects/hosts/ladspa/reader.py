@@ -1,4 +1,4 @@
-"""Whether a LADSPA plugin is ready at once, and at all of its options: `isolation.call` runs this module in a process of its own."""
+"""Whether a LADSPA plugin is ready at once: `isolation.call` runs this module in a process of its own."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -429,8 +429,9 @@ def examine(
         "channels" (0 if it takes neither 1 nor 2), "latency" in samples, "reset" ("host" if the host's reset removes
         all earlier audio, else "reload": only a new instance is free of it), "automatable" (settings may change during
         a clip), "hop_multiple" (samples, at whose multiples they may), "settle" (seconds until it is ready), "slow"
-        (indices of parameters after whose change it needs them, too), "first" (indices of parameters that move others), "forgets" (whether a reset puts it back to its defaults) and
-        "parameters": index, name, label, steps, raw (the default), texts, and why it is excluded.
+        (indices of parameters after whose change it needs them, too), "first" (indices of parameters that move others),
+        "forgets" (whether a reset puts it back to its defaults) and "parameters": index, name, label, steps, raw (the
+        default), texts, and why it is excluded.
     """
     bench = _Bench(make, gentle=gentle)
     settle, waited = 0.0, list[int]()
