@@ -26,9 +26,10 @@ from blackbox_fx.estimators import (
     Verified,
 )
 from blackbox_fx.estimators.audio_rules import certificate, trial
-from blackbox_fx.estimators.audio_rules.ballistics import Times, identify
+from blackbox_fx.estimators.audio_rules.ballistics import identify
 from blackbox_fx.estimators.audio_rules.base import Modelled, Site, visit
 from blackbox_fx.estimators.audio_rules.dynamics import _Level
+from blackbox_fx.estimators.audio_rules.levels import LOUDEST, MEAN, Times
 from blackbox_fx.estimators.audio_rules.modulated_delay import _DryWet, _Line
 from blackbox_fx.estimators.audio_rules.moving_filter import _Moving
 from blackbox_fx.estimators.audio_rules.operators import Filter, Gain, Series, Wire
@@ -84,11 +85,13 @@ OPERATORS = {
     "filter apart": lambda rng, n: Filter(np.eye(2)[..., None] * rng.standard_normal((2, 2, n))),
     "series": lambda rng, n: Series([Gain(rng.standard_normal((2, n))), Filter(rng.standard_normal((2, 2, n)))]),
     "delay line": lambda rng, n: _Line(30 + 20 * np.sin(np.arange(n) / 50), 0.7),
-    "level": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=False, window=0.0)),
-    "linked level": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=True, window=0.0)),
-    "mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=False, window=2.0)),
-    "sliding mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, False, 2.3, sliding=True)),
-    "linked mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, linked=True, window=2.0)),
+    "level": lambda rng, n: _level(rng, n, Times(1.0, 20.0)),
+    "linked level": lambda rng, n: _level(rng, n, Times(1.0, 20.0, LOUDEST)),
+    "mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, window=2.0)),
+    "sliding mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, window=2.3, sliding=True)),
+    "mean level": lambda rng, n: _level(rng, n, Times(1.0, 20.0, MEAN)),
+    "power": lambda rng, n: _level(rng, n, Times(1.0, 20.0, power=True)),
+    "linked mean square": lambda rng, n: _level(rng, n, Times(1.0, 20.0, LOUDEST, window=2.0)),
     "moving filter": lambda rng, n: _Moving(rng.standard_normal((5, 2, 90)), rng.uniform(0, 1, (5, n))),
     "dry and wet": lambda rng, n: _DryWet(
         _Line(30 + 20 * np.sin(np.arange(n) / 50), 0.0), rng.standard_normal(33), rng.standard_normal(33)
@@ -118,25 +121,33 @@ def test_the_delay_line_is_what_its_formula_says():
 
 
 @pytest.mark.parametrize(
-    "times", [Times(3.0, 40.0, False, 0.0), Times(2.0, 10.0, True, 0.0), Times(2.0, 25.0, False, 6.0)]
+    "times",
+    [
+        Times(3.0, 40.0),
+        Times(2.0, 10.0, LOUDEST),
+        Times(4.0, 30.0, MEAN),
+        Times(2.0, 25.0, window=6.0),
+        Times(5.0, 60.0, power=True),
+        Times(3.0, 20.0, MEAN, power=True),
+    ],
 )
 @pytest.mark.parametrize(("low", "high"), [(0.0, -0.8), (12.0, 0.0)])
 def test_a_threshold_and_a_ratio_are_found_in_clip_and_output(times, low, high):
     x = music(1.5, 2).astype(np.float64)
     envelope, _ = times.follow(times.level(x, RATE), RATE)
-    over = np.log(np.broadcast_to(envelope, x.shape)) - np.log(0.15)
+    over = np.log(np.broadcast_to(envelope, x.shape)) / (1 + times.power) - np.log(0.15)
     gain = np.exp(low * np.minimum(over, 0) + high * np.maximum(over, 0))
     found = identify(x, 0.7 * gain * x, RATE)
     assert found.residual < (1e-3 if times.window else 1e-5) * np.sqrt(np.mean(np.square(gain * x)))
     if not times.window:  # else a shorter window makes up for a longer release
         assert dataclasses.astuple(found.times) == pytest.approx(dataclasses.astuple(times), rel=0.02)
-        gains, rises = found.curve(np.array([0.1, 0.3]))
-        assert np.allclose(rises / gains, [low, high], atol=0.05)
+        gains, rises = found.curve(np.array([0.1, 0.3]) ** (1 + times.power))
+        assert np.allclose(rises / gains * (1 + times.power), [low, high], atol=0.05)
 
 
-@pytest.mark.parametrize("window", [0.0, 4.0])
-def test_the_derivative_of_a_level_is_that_of_its_own_differences(window):
-    times, rng, step = Times(1.0, 15.0, linked=False, window=window), np.random.default_rng(0), 1e-6
+@pytest.mark.parametrize("kind", [{}, {"window": 4.0}, {"power": True}, {"link": MEAN}])
+def test_the_derivative_of_a_level_is_that_of_its_own_differences(kind):
+    times, rng, step = Times(1.0, 15.0, **kind), np.random.default_rng(0), 1e-6
     x, u = rng.standard_normal((2, 2, 3000))
 
     def output(x):

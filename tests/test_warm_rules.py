@@ -10,7 +10,9 @@ import torch
 from blackbox_fx.effects import Rack, function, load
 from blackbox_fx.estimators import Call, Dynamics, ModulatedDelay, MovingFilter, Verified
 from blackbox_fx.estimators.audio_rules import base, trial
-from blackbox_fx.estimators.audio_rules.ballistics import EXACT, Clip, Hinge, Times
+from blackbox_fx.estimators.audio_rules.ballistics import EXACT, Clip
+from blackbox_fx.estimators.audio_rules.curves import Hinge
+from blackbox_fx.estimators.audio_rules.levels import Times
 from blackbox_fx.estimators.audio_rules.memory import Memory, Outcome
 from blackbox_fx.estimators.audio_rules.modulated_delay import _filters, _Line, _products, _shift
 from blackbox_fx.runtime import Inline
@@ -92,7 +94,7 @@ def call_item(call, g, k):
 
 def test_a_steep_gate_is_identified():
     x = music(1.5, 1).astype(np.float64)
-    times = Times(1.0, 4.0, linked=False, window=8.0)
+    times = Times(1.0, 4.0, window=8.0)
     envelope, _ = times.follow(times.level(x, RATE), RATE)
     y = x * np.exp(60 * np.minimum(np.log(envelope) - np.log(0.15), 0))
     found = Clip(x, y, RATE).anywhere()

@@ -5,145 +5,39 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.core.lazy import scipy
-from blackbox_fx.estimators.audio_rules.envelopes import (
-    Floats,
-    curves_left,
-    follow,
-    follow_many,
-    follow_moved,
-    slide,
-    slide_back,
-    smooth,
-    smooth_back,
-)
+from blackbox_fx.estimators.audio_rules.curves import QUANTILES, SMALLEST, Curve, Hinge, drawn, soft_hinge, spline
+from blackbox_fx.estimators.audio_rules.envelopes import Floats, curves_left, follow_many, follow_moved
+from blackbox_fx.estimators.audio_rules.levels import LOUDEST, MEAN, OWN, Times, keep
 
 _ATTACKS_MS = (0.0, 0.05, 0.2, 1.0, 5.0, 20.0)
+_SLOW_MS = (80.0, 300.0)  # attacks that are tried for a key, too
 _RELEASES_MS = (0.2, 1.0, 5.0, 20.0, 80.0, 300.0)
-_WINDOWS_MS = (2.0, 8.0, 32.0)  # of a mean square
-_SLIDING_MS = (1.5, 6.0, 12.0, 24.0)  # of one that forgets what is older
-_KNOTS, _FEW_KNOTS = 96, 48  # of the curves that rank times, and of the one that is returned
+_SAMPLES, _POWERS = (Times(0.0, 0.0),), (Times(0.0, 0.0, power=True),)
+_MEANS = tuple(Times(0.0, 0.0, window=ms) for ms in (2.0, 8.0, 32.0))
+_SLIDING = tuple(Times(0.0, 0.0, window=ms, sliding=True) for ms in (1.5, 6.0, 12.0, 24.0))
+_KNOTS = 96  # of the curves that rank times
 _STRETCHES = 2  # a second one is searched if the first one fails
 _STRETCH = 1.0  # seconds that are searched
-_SAMPLES = 1500  # drawn at random, on which a curve is fitted
 _FINALISTS, _KEYED_FINALISTS = 2, 6  # a key says less of the times than the clip itself, which peaks with its level
 _STEPS = (6, 40)
 EXACT = 1e-4  # of the output: a smaller residual shows that the effect has these equations
 _SURE, _ENOUGH = 3e-5, 2e-4  # of the output: a smaller residual ends the search, or its slow part
 HOPELESS = 0.2  # of the output: with a larger residual, the effect is no gain that follows a level
-_FLOOR = 1e-7
-_SMALL = 1e-12
-_BENDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)  # quantiles of the level
+_SOFT = 1.5  # times the residual of many knots, that a soft knee may have
+_ONSET = 0.02  # seconds in which a gain may come from elsewhere
+_AUDIBLE = 1e-7
 _ROUNDS = 3  # of fits on the whole clip
 _FAR, _LITTLE = (3e-6, 2e-2), (1e-3, 5e-2)  # residuals of output and logarithm, and gains, that end a descent
 _VAGUE = 0.01  # doubt of a number that halves its weight
 _LONGER = 1.02  # of windows, for a derivative by differences
 _NONE = np.zeros(0)
-
-Curve = Callable[[Floats], tuple[Floats, Floats]]
-
-
-def keep(ms: float, sample_rate: float) -> float:
-    """The coefficient of a one-pole follower with this time constant."""
-    return float(np.exp(-1000.0 / (ms * sample_rate))) if ms > 0 else 0.0
-
-
-class Level(NamedTuple):
-    """The input of an envelope follower.
-
-    Args:
-        level: the momentary level, at least 1e-7; (channel, time) or, where channels are linked, (1, time).
-        each: the level of every channel.
-        keeps: coefficients of the mean square, or None where there is none.
-        samples: of the window of a sliding mean square; 0 where there is none.
-    """
-
-    level: Floats
-    each: Floats
-    keeps: Floats | None
-    samples: float = 0.0
-
-    @property
-    def is_square(self) -> bool:
-        """Whether the level is the root of a mean square, and not that of single samples."""
-        return self.keeps is not None or self.samples > 0
-
-    def mean(self, signal: Floats) -> Floats:
-        """The mean over time that the square undergoes."""
-        return slide(signal, self.samples) if self.keeps is None else smooth(signal, self.keeps)
-
-    def mean_back(self, signal: Floats) -> Floats:
-        """The transpose of `mean`."""
-        return slide_back(signal, self.samples) if self.keeps is None else smooth_back(signal, self.keeps)
-
-
-@final
-@dataclasses.dataclass(frozen=True, order=True)
-class Times:
-    """Time constants of an envelope follower, in ms.
-
-    Args:
-        attack: while the level rises.
-        release: while the level falls.
-        linked: whether the loudest channel sets the gain of all channels.
-        window: 0 if the level is that of single samples. Otherwise the level is the root of a mean square that rises at
-            once and falls with this time constant.
-        sliding: whether it is the mean over a window of this length instead.
-    """
-
-    attack: float
-    release: float
-    linked: bool
-    window: float
-    sliding: bool = False
-
-    def level(self, x: Floats, rate: float) -> Level:
-        """The level of a clip (channel, time)."""
-        each, keeps, samples = np.abs(x), None, 0.0
-        if self.window and self.sliding:
-            samples = max(1.0, 1e-3 * self.window * rate)
-            each = np.sqrt(np.maximum(slide(np.square(x), samples), 0.0))
-        elif self.window:
-            power, keeps = follow(np.square(x), 0.0, keep(self.window, rate))
-            each = np.sqrt(power)
-        each = each + _FLOOR
-        return Level(each.max(axis=0, keepdims=True) if self.linked else each, each, keeps, samples)
-
-    def follow(self, level: Level, rate: float) -> tuple[Floats, Floats]:
-        """The envelope, and the coefficient of the follower at every sample."""
-        return follow(level.level, keep(self.attack, rate), keep(self.release, rate))
-
-    @property
-    def logs(self) -> Floats:
-        """Logarithms of attack, release and, where there is one, window."""
-        return np.log([max(self.attack, 0.01), self.release, *([self.window] if self.window else [])])
-
-    def at(self, logs: Floats) -> Times:
-        """With the times that `logs` gives."""
-        times = np.exp(np.clip(logs, -7, 9)).tolist()
-        return Times(times[0], times[1], self.linked, times[2] if self.window else 0.0, self.sliding)
-
-
-class Hinge(NamedTuple):
-    """Two straight lines over the logarithm of the level, for the logarithm of the gain: a threshold and ratios."""
-
-    bend: float
-    height: float
-    low: float
-    high: float
-
-    def __call__(self, level: Floats) -> tuple[Floats, Floats]:
-        """The gain, and its derivative by the logarithm of the level."""
-        over = np.log(level) - self.bend
-        slopes = np.where(over < 0, self.low, self.high)
-        gain = np.exp(np.clip(self.height + slopes * over, -60, 20))
-        return gain, gain * slopes
 
 
 class Fit(NamedTuple):
@@ -173,7 +67,7 @@ class Found:
     Args:
         times: of the follower.
         curve: from the envelope to the gain, and to its derivative by the logarithm of the envelope.
-        residual: root mean square of the output's residual.
+        residual: root mean square of the output's residual, once the gain has settled.
         weights: of a hinge, how well its four numbers and the logarithms of the times are known, 0 to 1.
     """
 
@@ -183,53 +77,10 @@ class Found:
     weights: Floats
 
 
-def _constant(level: Floats) -> tuple[Floats, Floats]:
-    return np.ones_like(level), np.zeros_like(level)
-
-
-def _spline(envelope: Floats, x: Floats, y: Floats) -> Curve:
-    """The curve by least squares, straight between knots over the logarithm of the envelope."""
-    axis = np.log(envelope)
-    audible = axis[np.abs(x) > 1e-6]
-    spread = np.linspace(0, 1, _FEW_KNOTS)
-    wide = np.ptp(audible) if len(audible) else 0.0
-    if wide < 1e-3:
-        return _constant
-    # where the level mostly is, and everywhere else too, but not on top of each other
-    both = np.sort(
-        np.append(np.quantile(audible[:: len(audible) // _SAMPLES + 1], spread), audible.min() + wide * spread)
-    )
-    knots = both[np.append(True, np.diff(np.floor(both / wide * 500)) > 0)]
-    count = len(knots)
-    place = np.clip(np.searchsorted(knots, axis) - 1, 0, count - 2)
-    above = np.clip((axis - knots[place]) / np.diff(knots)[place], 0, 1)
-    below, power, product = 1 - above, np.square(x), x * y
-    # hats overlap only with their neighbours, so the normal equations have three diagonals
-    main = np.bincount(place, below**2 * power, count) + np.bincount(place + 1, above**2 * power, count)
-    side = np.bincount(place, below * above * power, count)[: count - 1]
-    wanted = np.bincount(place, below * product, count) + np.bincount(place + 1, above * product, count)
-    bend = np.diff(np.eye(count), 2, axis=0)
-    gram = np.diag(main) + np.diag(side, 1) + np.diag(side, -1) + 1e-6 * main.mean() * (bend.T @ bend)
-    values = np.linalg.solve(gram + _SMALL * main.mean() * np.eye(count), wanted)
-
-    def curve(level: Floats) -> tuple[Floats, Floats]:
-        at = np.log(level)
-        rises = np.diff(values) / np.diff(knots)
-        inside = (at >= knots[0]) & (at <= knots[-1])
-        return np.interp(at, knots, values), inside * rises[np.clip(np.searchsorted(knots, at) - 1, 0, count - 2)]
-
-    return curve
-
-
 def _busiest(off: Floats, length: int) -> int:
     """The start of the stretch of a number of samples with the largest error, (channel, time)."""
     total = np.append(0.0, np.cumsum(np.square(off).sum(axis=0)))
     return int(np.argmax(total[length:] - total[: len(total) - length]))
-
-
-@functools.lru_cache(maxsize=8)
-def _drawn(length: int) -> NDArray[np.int64]:
-    return np.sort(np.random.default_rng(0).choice(length, min(length, _SAMPLES), replace=False))
 
 
 def _root(squares: float) -> float:
@@ -252,23 +103,23 @@ class _Search:
         before = max(0, start - length)  # where a follower runs in, which takes some of its release times
         self.rate, self._key = rate, np.ascontiguousarray(clip.key[:, before : start + length])
         self._channels, self.is_keyed = len(x), clip.key is not clip.x
-        drawn = _drawn(length)
-        if len(drawn) < length:
+        at = drawn(length)
+        if len(at) < length:
             total = np.cumsum(np.abs(off[:, start : start + length]).max(axis=0))
-            even = np.searchsorted(total, np.linspace(0, total[-1], len(drawn)))
-            drawn = np.unique(np.append(drawn, np.minimum(even, length - 1)))
-        self._at = start - before + drawn
-        self.dry, self.wet = x[:, start + drawn].ravel(), y[:, start + drawn].ravel()
+            even = np.searchsorted(total, np.linspace(0, total[-1], len(at)))
+            at = np.unique(np.append(at, np.minimum(even, length - 1)))
+        self._at = start - before + at
+        self.dry, self.wet = x[:, start + at].ravel(), y[:, start + at].ravel()
         self.size = self._loud(self.wet)
         # the logarithm of the gain is straight on both sides of a bend, however steep, so it leads there from afar
         loudness = np.minimum(np.abs(self.dry) / self._loud(self.dry), 1.0)
-        self._trust: Floats = np.where(np.abs(self.wet) > _FLOOR, loudness, 0.0)
-        self._logs = np.log((np.abs(self.wet) + _SMALL) / (np.abs(self.dry) + _SMALL))
+        self._trust: Floats = np.where(np.abs(self.wet) > _AUDIBLE, loudness, 0.0)
+        self._logs = np.log((np.abs(self.wet) + SMALLEST) / (np.abs(self.dry) + SMALLEST))
         self._level = functools.lru_cache(maxsize=8)(lambda times: times.level(self._key, rate))
 
     @staticmethod
     def _loud(signal: Floats) -> float:
-        return _root(float(np.square(signal).mean())) + _SMALL
+        return _root(float(np.square(signal).mean())) + SMALLEST
 
     def _at_all(self, followed: Floats) -> Floats:
         """Envelopes (..., channel, sample) as (..., sample of any channel)."""
@@ -276,7 +127,7 @@ class _Search:
         return np.broadcast_to(followed, shape).reshape(*shape[:-2], -1)
 
     def _envelopes(self, like: Times, pairs: Sequence[tuple[float, float]]) -> Floats:
-        level = self._level(dataclasses.replace(like, attack=0.0, release=0.0)).level
+        level = self._level(like.instant).level
         attacks, releases = np.array([[keep(ms, self.rate) for ms in pair] for pair in pairs]).T.copy()
         return self._at_all(follow_many(level, attacks, releases, self._at))
 
@@ -288,14 +139,24 @@ class _Search:
         """What the best curve leaves of the output, 0 to 1."""
         return float(self._left(self._envelopes(times, [(times.attack, times.release)]))[0])
 
-    def grid(self, windows: tuple[float, ...], sliding: bool = False) -> list[tuple[float, Times]]:
-        """The best of a grid of times, and what they leave."""
-        pairs = list(itertools.product(_ATTACKS_MS, _RELEASES_MS))
+    def grid(self, kinds: Sequence[Times]) -> list[tuple[float, Times]]:
+        """The best of a grid of attacks and releases for several kinds of level, and what they leave."""
+        attacks = (*_ATTACKS_MS, *_SLOW_MS) if self.is_keyed else _ATTACKS_MS
+        pairs = list(itertools.product(attacks, _RELEASES_MS))
+        links = (OWN, LOUDEST, MEAN) if len(self._key) > 1 else (OWN,)
         found = list[tuple[float, Times]]()
-        for linked, window in itertools.product((False, True)[: len(self._key)], windows):
-            left = self._left(self._envelopes(Times(0.0, 0.0, linked, window, sliding), pairs)).tolist()
-            found += [(value, Times(*pair, linked, window, sliding)) for value, pair in zip(left, pairs, strict=True)]
-        return sorted(found)[: _KEYED_FINALISTS if self.is_keyed else _FINALISTS]
+        for kind, link in itertools.product(kinds, links):
+            one = dataclasses.replace(kind, link=link)
+            left = self._left(self._envelopes(one, pairs)).tolist()
+            found += [
+                (value, dataclasses.replace(one, attack=attack, release=release))
+                for value, (attack, release) in zip(left, pairs, strict=True)
+            ]
+        found.sort(key=lambda pair: pair[0])
+        links = {times.link: (least, times) for least, times in reversed(found)}
+        first = sorted(links.values(), key=lambda pair: pair[0])  # the best of each link
+        ranked = [*first, *(pair for pair in found if pair not in first)]
+        return ranked[: _KEYED_FINALISTS if self.is_keyed else _FINALISTS + (len(first) > 1)]
 
     def refined(self, least: float, times: Times) -> tuple[float, Times]:
         """Better times nearby, by Nelder-Mead."""
@@ -305,7 +166,7 @@ class _Search:
         ended: Any = scipy.optimize.minimize(
             lambda logs: self.residual(times.at(logs)), start, method="Nelder-Mead", options=options
         )
-        return min((least, times), (float(ended.fun), times.at(ended.x)))
+        return min((least, times), (float(ended.fun), times.at(ended.x)), key=lambda pair: pair[0])
 
     def _slopes(self, numbers: Floats, like: Times, free: NDArray[np.bool_], logs: bool) -> tuple[Floats, Floats]:
         """What a hinge with its times leaves, against the output or of the gain's logarithm; and the derivative."""
@@ -327,24 +188,20 @@ class _Search:
 
     def _moved(self, times: Times, moved: bool) -> tuple[Floats, Floats]:
         """The level, and its derivative by the logarithm of the window where that is wanted."""
-        found = self._level(dataclasses.replace(times, attack=0.0, release=0.0))
+        found = self._level(times.instant)
         if not found.is_square or not moved:
             return found.level, found.level
-        if found.keeps is None:
-            longer = self._level(dataclasses.replace(times, attack=0.0, release=0.0, window=times.window * _LONGER))
-            return found.level, (longer.level - found.level) / np.log(_LONGER)
-        power, held = np.square(found.each - _FLOOR), -np.log(keep(times.window, self.rate))
-        moves = smooth((power - np.square(self._key)) * held / (1 - found.keeps), found.keeps) / (2 * found.each)
-        if times.linked:
-            moves = np.take_along_axis(moves, found.each.argmax(axis=0)[None], axis=0)
-        return found.level, moves
+        if found.keeps is not None:
+            return found.level, found.by_log_window(self._key)
+        longer = self._level(dataclasses.replace(times.instant, window=times.window * _LONGER))
+        return found.level, (longer.level - found.level) / np.log(_LONGER)
 
     def fit(self, numbers: Floats, like: Times, steps: int, free: NDArray[np.bool_] | None = None) -> Fit:
         """A hinge with its times that is near to given ones.
 
         Args:
             numbers: of the hinge, and the logarithms of the times.
-            like: whether channels are linked, and whether there is a window.
+            like: what level is followed.
             steps: at most.
             free: the numbers that are fitted; all if not given.
         """
@@ -381,7 +238,7 @@ class _Search:
         axis = np.log(self._envelopes(times, [(times.attack, times.release)])[0])
         found = list[tuple[float, Floats]]()
         loud = axis[np.abs(self.dry) > 1e-3 * np.abs(self.dry).max()]
-        for bend in np.quantile(loud, _BENDS) if len(loud) else ():
+        for bend in np.quantile(loud, QUANTILES) if len(loud) else ():
             over = axis - bend
             lines = self._trust * np.stack([np.ones_like(over), np.minimum(over, 0), np.maximum(over, 0)])
             gram, wanted = lines @ lines.T, lines @ (self._trust * self._logs)
@@ -393,7 +250,7 @@ class _Search:
         """Numbers of the best line without a bend, which is below all levels."""
         axis = np.log(self._envelopes(times, [(times.attack, times.release)])[0])
         bend, weights = float(axis.min()), self._trust
-        slope, height = np.polyfit(axis - bend, self._logs, 1, w=weights) if np.ptp(axis) > _SMALL else (0.0, 0.0)
+        slope, height = np.polyfit(axis - bend, self._logs, 1, w=weights) if np.ptp(axis) > SMALLEST else (0.0, 0.0)
         return np.concatenate([[bend, height, slope, slope], times.logs])
 
     def hinge(self, least: float, times: Times) -> tuple[float, Times, Fit | None]:
@@ -418,14 +275,18 @@ def _one_slope(times: Times) -> NDArray[np.bool_]:
     return np.array([False, True, False, True, *np.ones(len(times.logs), bool)])
 
 
+def _of_each_kind(tried: Sequence[tuple[float, Times]]) -> list[tuple[float, Times]]:
+    """The best of single samples, of their powers, of a mean that falls, and of a sliding one."""
+    return list({(at.window > 0, at.sliding, at.power): (least, at) for least, at in reversed(tried)}.values())
+
+
 def _identify(search: _Search) -> tuple[Times, Fit | None]:
     """Times, and a hinge; None for a curve of many knots."""
     tried = list[tuple[float, Times]]()
-    best: tuple[float, Times, Fit | None] = (np.inf, Times(0.0, 1.0, False, 0.0), None)
-    kinds = [((0.0,), False), (_WINDOWS_MS, False), *([(_SLIDING_MS, True)] if search.is_keyed else [])]
-    for windows, sliding in kinds:
-        grid = search.grid(windows, sliding)
-        tried = sorted([*tried, *grid])
+    best: tuple[float, Times, Fit | None] = (np.inf, Times(0.0, 1.0), None)
+    for kinds in (_SAMPLES, _MEANS, *([_SLIDING] if search.is_keyed else []), _POWERS):
+        grid = search.grid(kinds)
+        tried = sorted([*tried, *grid], key=lambda pair: pair[0])
         for least, times in grid:
             if best[0] < _SURE or not least < HOPELESS:
                 break
@@ -433,7 +294,8 @@ def _identify(search: _Search) -> tuple[Times, Fit | None]:
             if found[0] > least and not search.is_keyed:
                 break
     if best[0] > _ENOUGH and EXACT < tried[0][0] < HOPELESS:
-        tried = sorted(search.refined(*one) for one in tried[:_FINALISTS])
+        some = _of_each_kind(tried) if search.is_keyed else tried[:_FINALISTS]
+        tried = sorted((search.refined(*one) for one in some), key=lambda pair: pair[0])
         best = min(best, search.hinge(*tried[0]), key=lambda found: found[0])
     return (tried[0][1], None) if tried[0][0] < best[0] else best[1:]
 
@@ -452,7 +314,7 @@ class Clip:
     def __init__(self, x: Floats, y: Floats, rate: float, key: Floats | None = None) -> None:
         self.x, self.y, self.rate = np.ascontiguousarray(x), y, rate
         self.key = self.x if key is None else np.ascontiguousarray(key)
-        self.size = _root(float(np.square(y).mean())) + _SMALL
+        self.size = _root(float(np.square(y).mean())) + SMALLEST
 
     def _off(self, found: Found) -> Floats:
         envelope, _ = found.times.follow(found.times.level(self.key, self.rate), self.rate)
@@ -461,29 +323,34 @@ class Clip:
     def _judged(self, times: Times, curve: Curve, weights: Floats = _NONE) -> tuple[Found, Floats]:
         found = Found(times, curve, np.inf, weights)
         off = self._off(found)
-        return dataclasses.replace(found, residual=_root(float(np.square(off).mean()))), off
+        settled = off[:, min(int(_ONSET * self.rate), off.shape[1] // 8) :]
+        return dataclasses.replace(found, residual=_root(float(np.square(settled).mean()))), off
 
     def _hinge(self, fit: Fit, like: Times) -> tuple[Found, Floats]:
         return self._judged(like.at(fit.numbers[4:]), Hinge(*fit.numbers[:4].tolist()), fit.weights)
 
     def flat(self) -> Found:
         """The same gain at every level."""
-        gain = float(np.vdot(self.x, self.y) / (np.vdot(self.x, self.x) + _SMALL))
-        times, hinge = Times(0.0, 1.0, linked=False, window=0.0), Hinge(0.0, np.log(max(gain, _SMALL)), 0.0, 0.0)
+        gain = float(np.vdot(self.x, self.y) / (np.vdot(self.x, self.x) + SMALLEST))
+        times, hinge = Times(0.0, 1.0), Hinge(0.0, np.log(max(gain, SMALLEST)), 0.0, 0.0)
         residual = _root(float(np.square(self.y - gain * self.x).mean()))
         return Found(times, hinge, residual, np.zeros(len(hinge) + len(times.logs)))
 
     def curve(self, times: Times) -> Found:
-        """A curve of many knots with these times."""
+        """A curve with these times: a soft knee, or one of many knots if that is clearly better."""
         envelope = np.broadcast_to(times.follow(times.level(self.key, self.rate), self.rate)[0], self.x.shape)
-        return self._judged(times, _spline(envelope.ravel(), self.x.ravel(), self.y.ravel()))[0]
+        free = self._judged(times, spline(envelope.ravel(), self.x.ravel(), self.y.ravel()))[0]
+        if free.residual > HOPELESS * self.size:
+            return free
+        soft = self._judged(times, soft_hinge(envelope, self.x, self.y, free.curve))[0]
+        return soft if soft.residual < _SOFT * free.residual else free  # it has steadier slopes
 
     def near(self, fit: Fit, like: Times, free: NDArray[np.bool_] | None = None, widely: bool = False) -> Found:
         """A hinge with its times, from the numbers of one that was found elsewhere.
 
         Args:
             fit: from which to start.
-            like: whether channels are linked, and whether there is a window.
+            like: what level is followed.
             free: the numbers that are fitted; all if not given.
             widely: whether to start at other bends too where this one leads nowhere.
         """
@@ -514,7 +381,7 @@ class Clip:
         x, y = self.x, self.y
         length = min(x.shape[1], int(_STRETCH * self.rate))
         best: Found | None = None
-        off = y - x * float((x * y).sum() / ((x * x).sum() + _SMALL))
+        off = y - x * float((x * y).sum() / ((x * x).sum() + SMALLEST))
         for _ in range(_STRETCHES):
             times, fit = _identify(_Search(self, off, _busiest(off, length), length))
             # a second may not show both sides of a threshold

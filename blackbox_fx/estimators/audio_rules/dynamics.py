@@ -8,9 +8,11 @@ from typing import final
 import numpy as np
 
 from blackbox_fx.effects.request import AUDIO
-from blackbox_fx.estimators.audio_rules.ballistics import EXACT, HOPELESS, Clip, Fit, Found, Hinge, Level, Times
+from blackbox_fx.estimators.audio_rules.ballistics import EXACT, HOPELESS, Clip, Fit, Found
 from blackbox_fx.estimators.audio_rules.base import Model, Modelled, Probe, Signal, Site
+from blackbox_fx.estimators.audio_rules.curves import Hinge
 from blackbox_fx.estimators.audio_rules.envelopes import smooth, smooth_back
+from blackbox_fx.estimators.audio_rules.levels import Level, Times
 from blackbox_fx.estimators.audio_rules.memory import Memory, Outcome
 from blackbox_fx.estimators.audio_rules.operators import Gain, Mean, Series
 from blackbox_fx.estimators.audio_rules.pointwise import ratio
@@ -31,7 +33,7 @@ class _Level(Model):
         key: what the follower follows: x, or a key input.
         gain: curve(envelope).
         slope: x * curve'(envelope).
-        level: the input of the follower.
+        level: the input of the follower, of the key.
         keeps: coefficient of the follower at every sample, (channel, time), or (1, time) where channels are linked.
         direct: whether key is x, so that the gain acts on it, too.
     """
@@ -40,25 +42,19 @@ class _Level(Model):
         self, key: Signal, gain: Signal, slope: Signal, level: Level, keeps: Signal, direct: bool = True
     ) -> None:
         self.gain, self.slope, self.keeps, self.level, self.direct = gain, slope, keeps, level, direct
-        loudest = level.each >= level.level
-        if len(keeps) < len(key):
-            loudest = loudest / loudest.sum(axis=0)  # channels that are equally loud share the gain
-        self.drive = key if level.is_square else np.sign(key)
-        self.share = loudest / level.each if level.is_square else loudest
+        self.key, self.share = key, level.share
 
     def _link(self, signal: Signal) -> Signal:
         return signal if len(self.keeps) == len(signal) else signal.sum(axis=0, keepdims=True)
 
     def push(self, u: Signal) -> Signal:
         """Forwards through both paths."""
-        power = self.level.mean(self.drive * u) if self.level.is_square else self.drive * u
-        moved = self.slope * smooth(self._link(self.share * power), self.keeps)
+        moved = self.slope * smooth(self._link(self.share * self.level.push(self.key, u)), self.keeps)
         return self.gain * u + moved if self.direct else moved
 
     def pull(self, v: Signal) -> Signal:
         """Backwards through both paths."""
-        power = self.share * smooth_back(self._link(self.slope * v), self.keeps)
-        moved = self.drive * (self.level.mean_back(power) if self.level.is_square else power)
+        moved = self.level.pull(self.key, self.share * smooth_back(self._link(self.slope * v), self.keeps))
         return self.gain * v + moved if self.direct else moved
 
 
@@ -85,7 +81,7 @@ class _Seeker:
                 break
             best = min(best, attempt(), key=lambda one: one.residual)
         if isinstance(best.curve, Hinge) and best.weights[0] > _SEEN and _exact(best, clip):
-            kind, hinge = (best.times.linked, best.times.window > 0, best.times.sliding), np.array(best.curve)
+            kind, hinge = _kind(best.times), np.array(best.curve)
             self._hinges.add(Outcome(point, kind, _scaled(np.concatenate([hinge, best.times.logs])), best.weights))
         return best
 
@@ -111,6 +107,11 @@ class _Seeker:
         if not exact or not isinstance(found.curve, Hinge) or found.weights[0] <= _SEEN:
             self._others.add(Outcome(point, found.times, np.zeros(0), np.zeros(0)))
         return found
+
+
+def _kind(times: Times) -> tuple[int, bool, bool, bool]:
+    """Which level is followed, as `Times` take it."""
+    return times.link, times.window > 0, times.sliding, times.power
 
 
 def _exact(found: Found, clip: Clip) -> bool:
