@@ -338,7 +338,7 @@ def test_a_certificate_is_kept_and_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "{}", '{KEPT: {"format": 2}}', '{KEPT: {"format": 2, "rules": 3}}', "{KEPT: [2]}", "\x00"],
+    ["", "{", "[]", "{}", '{KEPT: {"format": 5}}', '{KEPT: {"format": 5, "rules": 3}}', "{KEPT: [2]}", "\x00"],
 )
 def test_a_damaged_certificate_is_measured_anew(text, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

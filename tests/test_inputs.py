@@ -100,6 +100,28 @@ def test_the_gradient_of_a_key_is_that_of_central_differences(name, key_channels
     assert effect.inputs[0] in layer.explain()
 
 
+@pytest.mark.parametrize(("key_channels", "channels"), [(1, 1), (1, 2), (2, 2)])
+def test_the_key_of_a_plugin_at_slow_and_fast_times_and_with_a_knee(key_channels, channels):
+    effect = bfx.load("ladspa:sc3").fix(chain_balance=1.0, makeup_gain_db=0.0)
+    layer = bfx.BlackBox(effect, audio_rule=bfx.Dynamics())
+    settings = [
+        {"attack_time_ms": a, "release_time_ms": r, "threshold_level_db": t, "ratio": n, "knee_radius_db": k}
+        for a, r, t, n, k in ((200, 600, -27, 2.2, 4), (4, 90, -21, 1.3, 5), (20, 300, -25, 8, 2))
+    ]
+    params = torch.tensor(np.stack([effect.space.encode(one) for one in settings]), dtype=torch.float32)
+    audio, key = beats(3, channels, 1), beats(3, key_channels, 2).requires_grad_()
+    wet = layer(audio, params, sidechain=key)
+    cotangent = torch.randn(wet.shape, generator=torch.Generator().manual_seed(1))
+    (wet * cotangent).sum().backward()
+    for item in range(3):
+        at = (audio[item].numpy(), key[item].detach().numpy(), params[item].double().numpy(), cotangent[item].numpy())
+        swells = [u for k, u in enumerate(directions(at[1], 16)) if k % 2 == 0]
+        true = np.array([along(effect, *at, u) for u in swells])
+        found = np.array([float((key.grad[item].numpy().astype(np.float64) * u).sum()) for u in swells])
+        assert np.dot(true, found) / (np.linalg.norm(true) * np.linalg.norm(found)) > 0.98
+        assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(true), rel=0.15)
+
+
 def test_params_and_audio_have_their_gradients_beside_a_key():
     audio, key = beats(2, 1, 1).requires_grad_(), beats(2, 1, 2)
     layer = bfx.BlackBox(COMPRESSOR, bfx.FiniteDifference(), audio_rule=bfx.Verified(recheck=0))

@@ -33,6 +33,8 @@ HOPELESS = 0.2  # of the output: with a larger residual, the effect is no gain t
 _SOFT = 1.5  # times the residual of many knots, that a soft knee may have
 _ONSET = 0.02  # seconds in which a gain may come from elsewhere
 _AUDIBLE = 1e-7
+_CLEARLY = 1.25
+_PATIENCE = 2  # hinges for a key that leave more than curves of many knots
 _ROUNDS = 3  # of fits on the whole clip
 _FAR, _LITTLE = (3e-6, 2e-2), (1e-3, 5e-2)  # residuals of output and logarithm, and gains, that end a descent
 _VAGUE = 0.01  # doubt of a number that halves its weight
@@ -280,22 +282,28 @@ def _of_each_kind(tried: Sequence[tuple[float, Times]]) -> list[tuple[float, Tim
     return list({(at.window > 0, at.sliding, at.power): (least, at) for least, at in reversed(tried)}.values())
 
 
+def _rank(pair: tuple[float, Times]) -> float:
+    """What times leave; means and powers, which can pass for single samples, have to be clearly better."""
+    least, times = pair
+    return least * (1.0 if not times.window and not times.power else _CLEARLY)
+
+
 def _identify(search: _Search) -> tuple[Times, Fit | None]:
     """Times, and a hinge; None for a curve of many knots."""
     tried = list[tuple[float, Times]]()
     best: tuple[float, Times, Fit | None] = (np.inf, Times(0.0, 1.0), None)
     for kinds in (_SAMPLES, _MEANS, *([_SLIDING] if search.is_keyed else []), _POWERS):
         grid = search.grid(kinds)
-        tried = sorted([*tried, *grid], key=lambda pair: pair[0])
+        tried = sorted([*tried, *grid], key=_rank)
+        worse = 0
         for least, times in grid:
-            if best[0] < _SURE or not least < HOPELESS:
+            if best[0] < _SURE or not least < HOPELESS or worse > (_PATIENCE if search.is_keyed else 0):
                 break
             best = min(best, found := search.hinge(least, times), key=lambda one: one[0])
-            if found[0] > least and not search.is_keyed:
-                break
+            worse += found[0] > least
     if best[0] > _ENOUGH and EXACT < tried[0][0] < HOPELESS:
         some = _of_each_kind(tried) if search.is_keyed else tried[:_FINALISTS]
-        tried = sorted((search.refined(*one) for one in some), key=lambda pair: pair[0])
+        tried = sorted((search.refined(*one) for one in some), key=_rank)
         best = min(best, search.hinge(*tried[0]), key=lambda found: found[0])
     return (tried[0][1], None) if tried[0][0] < best[0] else best[1:]
 
@@ -342,8 +350,12 @@ class Clip:
         free = self._judged(times, spline(envelope.ravel(), self.x.ravel(), self.y.ravel()))[0]
         if free.residual > HOPELESS * self.size:
             return free
-        soft = self._judged(times, soft_hinge(envelope, self.x, self.y, free.curve))[0]
-        return soft if soft.residual < _SOFT * free.residual else free  # it has steadier slopes
+        knee = soft_hinge(envelope, self.x, self.y, free.curve)
+        soft = self._judged(times, knee)[0]
+        if soft.residual > _SOFT * free.residual:  # else it has steadier slopes
+            return free
+        hard = self.near(Fit.guess(np.concatenate([knee[:4], times.logs])), times)
+        return min(soft, hard, key=lambda found: found.residual)
 
     def near(self, fit: Fit, like: Times, free: NDArray[np.bool_] | None = None, widely: bool = False) -> Found:
         """A hinge with its times, from the numbers of one that was found elsewhere.

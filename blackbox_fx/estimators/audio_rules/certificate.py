@@ -10,7 +10,7 @@ from typing import Any, final
 from blackbox_fx.core import cache
 
 _log = logging.getLogger("blackbox_fx")
-_FOLDER, _FORMAT = "audio_rules", 3
+_FOLDER, _FORMAT = "audio_rules", 5
 
 
 @final

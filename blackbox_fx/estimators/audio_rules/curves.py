@@ -95,11 +95,12 @@ def spline(envelope: Floats, x: Floats, y: Floats) -> Curve:
     gram = np.diag(main) + np.diag(side, 1) + np.diag(side, -1) + 1e-6 * main.mean() * (bend.T @ bend)
     values = np.linalg.solve(gram + SMALLEST * main.mean() * np.eye(count), wanted)
 
+    rises, middles = np.diff(values) / np.diff(knots), (knots[1:] + knots[:-1]) / 2
+
     def curve(level: Floats) -> tuple[Floats, Floats]:
         at = np.log(level)
-        rises = np.diff(values) / np.diff(knots)
         inside = (at >= knots[0]) & (at <= knots[-1])
-        return np.interp(at, knots, values), inside * rises[np.clip(np.searchsorted(knots, at) - 1, 0, count - 2)]
+        return np.interp(at, knots, values), inside * np.interp(at, middles, rises)
 
     return curve
 

@@ -21,7 +21,7 @@ from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise
 _PATIENCE, _HOPEFUL = 12, 0.25  # searches from nothing, and the share that must succeed for more of them
 _CLOSE = 0.1  # of each parameter's range: so near to a setting without a hinge, there is no search from nothing
 _SEEN = 0.5  # weight of a threshold that is on both sides of the clip's level
-_FAINT = 1e-3  # of the loudest: silence, for a level that is a mean
+_FAINT = 1e-3  # of the loudest: silence, for a key
 _GOOD = 3e-3  # of the output: with a smaller residual, there is no second stage
 
 
@@ -134,8 +134,9 @@ def _stage(clip: Clip, seeker: _Seeker, point: Signal | None) -> tuple[_Level, S
     shared, keeps = found.times.follow(level, rate)
     envelope = np.broadcast_to(shared, x.shape)
     gain, rise = found.curve(envelope)
-    if clip.key is not clip.x and level.is_square:
-        rise = np.where(envelope > _FAINT * envelope.max(), rise, 0.0)  # what the fit left would be amplified there
+    if clip.key is not clip.x:  # what the fit left would be amplified where there is nothing
+        envelope = np.maximum(envelope, _FAINT ** (1 + level.is_power) * envelope.max())
+        rise = found.curve(envelope)[1]
     return _Level(clip.key, gain, x * rise / envelope, level, keeps, clip.key is x), gain * x, found.residual
 
 

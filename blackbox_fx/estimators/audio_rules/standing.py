@@ -43,7 +43,8 @@ def certify_surrogates(
         surrogates: of the effect.
         device: where they are.
     """
-    sites = visit(trial, certifying_probes(SMALL))
+    certifying = certifying_probes(SMALL)
+    sites = visit(trial, certifying)
     audio, params, output = (x.to(device) for x in (trial.audio, trial.params, trial.output))
     there = dataclasses.replace(trial, audio=audio, params=params, output=output)
     cotangent = torch.from_numpy(np.stack(vs)).to(audio)
@@ -58,5 +59,5 @@ def certify_surrogates(
         assert grad is not None
         pulled = grad.double().cpu().numpy()
         seconds = (time.perf_counter() - began) / len(vs)
-        found.append(Standing(*agreement(sites, vs, [*pulled], SMALL), seconds))
+        found.append(Standing(*agreement(sites, vs, [*pulled], certifying), seconds))
     return found

@@ -31,6 +31,7 @@ _PEAK = 0.5  # of the clips; at 0.1 a limiter loses 0.01, at 1 it is the same
 _LENGTH = 32768  # samples of these clips; 16384 and 44100 are the same, but slow oscillators need length
 _SIZES = (7e-4, SMALL, 6e-3, 2e-2)  # from what float32 resolves to what bends steep curves
 _KEY_SIZE = 6e-2  # for a key; sc3 answers at 2e-2 and 6e-2 alike (.99), and at 2e-3 by rounding alone (.58)
+_UNHEARD = 1e-2  # of the largest answer at any site
 _LARGE = 0.3  # size of probes for effects without a derivative
 _RANKING = 100  # seed of the probes that rank; those that certify have others
 _CERTIFYING = range(101, 109)  # 6 directions at a single setting missed that a filter had become a distortion
@@ -359,30 +360,37 @@ def _shortlist(
 
 def certify(trial: Call, vs: list[Signal], rules: Sequence[Modelled], size: float) -> tuple[float, float]:
     """The cosine of the chosen gradient to the true one, from random directions, and its standard error."""
-    ranking, certifying = ranking_probe(size), certifying_probes(size)
+    ranking, certifying = ranking_probe(size), certifying_probes(size, AUDIO in trial.effect.inputs)
     sites = visit(trial, (*union(rules), ranking, *certifying))
     pairs = zip(sites, vs, strict=True)
     gradients = [
         to_input(best([rule.fit(site) for rule in rules], site, ranking, v).pull(v), site.x) for site, v in pairs
     ]
-    return agreement(sites, vs, gradients, size)
+    return agreement(sites, vs, gradients, certifying)
 
 
-def certifying_probes(size: float) -> list[Probe]:
-    """Random directions to which no rule is fitted, and by which none is chosen."""
-    return [Noise(seed, size) for seed in _CERTIFYING]
+def certifying_probes(size: float, is_keyed: bool = False) -> list[Probe]:
+    """Random directions to which no rule is fitted, and by which none is chosen; swells, too, for a key.
+
+    Noise on a key often moves a gain by less than the effect rounds.
+    """
+    return [Swell(seed, size) if is_keyed and seed % 2 else Noise(seed, size) for seed in _CERTIFYING]
 
 
 def agreement(
-    sites: Sequence[Site], vs: Sequence[Signal], gradients: Sequence[Signal], size: float
+    sites: Sequence[Site], vs: Sequence[Signal], gradients: Sequence[Signal], certifying: Sequence[Probe]
 ) -> tuple[float, float]:
-    """The cosine of gradients to the true ones, by the certifying probes that were made, and its standard error."""
-    certifying = certifying_probes(size)
-    found, true = [], []
-    for site, v, gradient in zip(sites, vs, gradients, strict=True):
-        products = np.array([((v * site[p].ju).sum(), (gradient * site[p].u).sum()) for p in certifying])
-        scale = np.linalg.norm(products[:, 0]) or 1.0
-        true.append(products[:, 0] / scale)
-        found.append(products[:, 1] / scale)
-    cosine = correlation(np.concatenate(found), np.concatenate(true))
-    return cosine, (1 - cosine**2) / np.sqrt(len(certifying) * len(found))
+    """The cosine of gradients to the true ones, by certifying probes that were made, and its standard error.
+
+    All sites count the same, but those that hardly hear a key are left out: there are only the effect's roundings.
+    """
+    pairs = [
+        np.array([((v * site[p].ju).sum(), (gradient * site[p].u).sum()) for p in certifying])
+        for site, v, gradient in zip(sites, vs, gradients, strict=True)
+    ]
+    norms = np.array([np.linalg.norm(products[:, 0]) for products in pairs])
+    least = _UNHEARD * norms.max() if AUDIO in sites[0].inputs else 0.0
+    heard = [products / (norm or 1.0) for products, norm in zip(pairs, norms, strict=True) if norm >= least]
+    true, found = np.concatenate(heard).T
+    cosine = correlation(found, true)
+    return cosine, (1 - cosine**2) / np.sqrt(len(true))
