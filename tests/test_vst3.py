@@ -10,6 +10,7 @@ import pytest
 from blackbox_fx import isolation
 from blackbox_fx.effects import RenderRequest, load
 from blackbox_fx.effects.hosts.vst3 import effect as vst3
+from blackbox_fx.effects.hosts.vst3 import measures
 from blackbox_fx.effects.hosts.vst3 import reader as vst3_reader
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Choice, Continuous, Integer, Toggle
@@ -150,7 +151,7 @@ def test_a_reset_that_leaves_something_is_not_believed(leak, reset):
 
 def test_a_parameter_that_is_remembered_is_left_out(monkeypatch):
     monkeypatch.setattr(Fake, "mark", 1.0)
-    monkeypatch.setattr(vst3_reader, "_moved", lambda row, k: [0.7 if j == k else v for j, v in enumerate(row)])
+    monkeypatch.setattr(measures, "moved", lambda row, k: [0.7 if j == k else v for j, v in enumerate(row)])
     _, why = examined(remembers=True)
     assert "remembered" in why["Gain"] and not why["Pan"]
 

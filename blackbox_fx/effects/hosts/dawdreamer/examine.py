@@ -165,6 +165,8 @@ def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> set[int
 
 def forgets(effect: DawDreamer) -> bool:
     """Whether a plugin is back at its defaults when it renders, so that it has to be set while it does."""
+    if effect.flushed or effect.reborn:
+        return False  # it is set after that anyway
     feed, _ = effect.jobs()[-1]
     settings = effect.space.defaults | {name: _other(p) for name, p in effect.space.parameters.items()}
 

@@ -159,8 +159,7 @@ class Plugin(DawDreamer, abc.ABC):
         if not self.first and self.filters():
             self.first = self._heard_first()
         fresh = self.choose_reset() if choose else None
-        if not ports and not self.flushed and examine.forgets(self):
-            self.forgets = True
+        self.forgets = examine.forgets(self)
         if examine.works_aside(self):
             self._time(choose, fresh)
         self.forget()

@@ -8,7 +8,7 @@ from typing import final
 
 from blackbox_fx.core import files
 from blackbox_fx.effects.hosts.dawdreamer.plugin import Plugin
-from blackbox_fx.effects.hosts.vst3.reader import HOST_PARAMETERS
+from blackbox_fx.effects.hosts.vst3.bench import HOST_PARAMETERS
 
 
 @final

@@ -197,7 +197,7 @@ class LADSPA(Effect):
         with library.turn, same_arithmetic():
             reseed()
             if instance is None:
-                instance = self._new(library.plugin, settings, sample_rate)
+                instance = self.new_instance(library.plugin, settings, sample_rate)
             if earlier:
                 instance.activate()
                 for part in earlier:
@@ -216,7 +216,7 @@ class LADSPA(Effect):
                 else:
                     instance.free()
 
-    def _new(self, plugin: Any, settings: Settings, sample_rate: float) -> Instance:
+    def new_instance(self, plugin: Any, settings: Settings, sample_rate: float) -> Instance:
         """An instance that was waited for, not active."""
         standing = self.standing.copy()  # some read their controls when these are connected
         self._set(standing, settings, sample_rate)

@@ -33,10 +33,11 @@ class _Examined(LADSPA):
     def late(self, rows: Sequence[Settings], audio: Audio) -> list[Settings]:
         """Which of these settings sound differently a while after a new instance was given them."""
         with self.handle() as library, same_arithmetic():
-            instances = [self._new(library.plugin, row, RATE) for row in rows]
-            for instance in instances:
-                _heard(instance, np.zeros_like(audio))
-            young = [_heard(instance, audio) for instance in instances]
+            instances, young = list[Instance](), list[Audio]()
+            for row in rows:
+                instances.append(self.new_instance(library.plugin, row, RATE))
+                _heard(instances[-1], np.zeros_like(audio))
+                young.append(_heard(instances[-1], audio))
             time.sleep(GROWN)
             grown = [_heard(instance, audio) for instance in instances]
             for instance in instances:

@@ -143,8 +143,6 @@ class VST3(Effect):
         parameters: str | os.PathLike[str] | None = None,
         latency_samples: int | None = None,
     ) -> None:
-        if latency_samples is not None:
-            self.latency_samples = checks.whole("latency_samples", latency_samples, 0)
         found, plugin = _find(path)
         self.path = str(found)
         kind = "au" if self.path.endswith(".component") else "vst3"
@@ -153,7 +151,7 @@ class VST3(Effect):
         tables = {} if parameters is None else overrides.read(parameters)
         read = self._read()
         self.channels: int = read["channels"]
-        self.latency: int = read["latency"] if self.latency_samples is None else self.latency_samples
+        self.latency = self._compensated(latency_samples, read["latency"])
         self.reset: str = read["reset"]
         self.automatable = read["automatable"]
         self._keep(**{name: read[name] for name in _RARE})
@@ -170,6 +168,13 @@ class VST3(Effect):
         # the plugin's own ranges, whatever `within` makes of the space
         self.ranges = {n: known[n].control for n in used}
         self.space = Space({n: known[n].offered for n in used})
+
+    def _compensated(self, given: int | None, reported: int) -> int:
+        """The latency in samples that is compensated at the defaults."""
+        if given is None:
+            return reported
+        self.latency_samples = checks.whole("latency_samples", given, 0)
+        return self.latency_samples
 
     def _keep(self, **traits: Any) -> None:
         """Keeps what few plugins have only where they do, since it is part of the fingerprint."""

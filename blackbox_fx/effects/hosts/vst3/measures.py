@@ -1,0 +1,123 @@
+"""What is measured of a VST3 plugin by rendering it: its reset, which parameters act, and when settings may change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+import numpy as np
+
+from blackbox_fx.effects.hosts.vst3.bench import ACTS, EQUAL, LONG, NEAR, SHORT, Bench, Row, moved
+from blackbox_fx.effects.hosts.vst3.hosting import BLOCK, Array, clip
+from blackbox_fx.effects.hosts.vst3.movers import Movers
+from blackbox_fx.effects.settling import difference
+
+BASES = 8  # random settings at which a parameter in doubt is tried
+_ROWS = 8  # random settings at which pieces are compared
+_FOLLOWS = 5e-3  # relative to the largest sample
+_MOVE = 1e-6  # of a range, which changes the output by next to nothing
+_EVEN, _ODD = 2 * BLOCK, 441  # samples between such moves
+
+
+@final
+class Measures:
+    """The measurements of a plugin.
+
+    Args:
+        bench: the plugin.
+        report: called now and then with a word on the progress.
+    """
+
+    def __init__(self, bench: Bench, report: Callable[[Any], None]) -> None:
+        self._bench, self._report, self._movers = bench, report, Movers(bench, report)
+
+    def _try_reset(self, other: Row) -> tuple[bool, Array, Array]:
+        """Chooses the reset.
+
+        Returns:
+            Whether a clip may be rendered in pieces, and the renders at the defaults and at `other`.
+        """
+        bench = self._bench
+        still = bench.defaults
+        first, last, again = bench.render(still), bench.render(other), bench.render(still, _EVEN)
+        if bench.reset == "host" and difference(first, again) > EQUAL < difference(first, bench.render(still)):
+            bench.reset = "reload"
+            return self._try_reset(other)
+        return difference(first, again) <= NEAR, first, last
+
+    def _find_forgets(self) -> bool:
+        """Whether settings are heard only if they are set once more after the reset."""
+        bench = self._bench
+
+        def acts(forgets: bool) -> bool:
+            bench.forgets = forgets
+            return difference(bench.render(bench.defaults), bench.render(bench.random(0))) > ACTS
+
+        bench.forgets = not acts(False) and acts(True)
+        return bench.forgets
+
+    def hop_multiple(self, whole: Array) -> int:
+        """At multiples of how many samples settings may change; 0 if nowhere.
+
+        There, settings that move by next to nothing from hop to hop give nearly the output at the defaults, `whole`,
+        and settings that stay give the same output in pieces, at the defaults and elsewhere, as in one.
+        """
+        bench = self._bench
+        if difference(whole, bench.render(bench.defaults, _ODD, _MOVE)) <= _FOLLOWS:
+            rows = (bench.defaults, *map(bench.random, range(_ROWS)))
+            if all(difference(bench.render(row), bench.render(row, _ODD)) <= ACTS for row in rows):
+                return 1
+        return BLOCK if difference(whole, bench.render(bench.defaults, _EVEN, _MOVE)) <= _FOLLOWS else 0
+
+    def _active(self, first: Array) -> set[int]:
+        """The doubtful parameters that change the output at the defaults, which gave `first`, or at random settings."""
+        bench = self._bench
+        found = {k for k in bench.doubts if difference(first, bench.render(moved(bench.defaults, k))) > ACTS}
+        bench.audio = clip(bench.channels, LONG)
+        for row in np.random.default_rng(1).random((BASES, len(bench.own))).tolist():
+            remaining = [k for k in bench.doubts if k not in found]
+            if not remaining:
+                break
+            self._report(f"{len(remaining)} parameters in doubt")
+            base = bench.render(row)
+            least = ACTS + 4 * difference(base, bench.render(row))
+            found |= {k for k in remaining if difference(base, bench.render(moved(row, k))) > least}
+        bench.audio = clip(bench.channels, SHORT)
+        return found
+
+    def choose_reset_and_exclude_idle(self) -> tuple[bool, Array]:
+        """Chooses the reset, and excludes parameters that change nothing.
+
+        Returns:
+            Whether a clip may be rendered in pieces, and the render at the defaults.
+        """
+        bench = self._bench
+        # some plugins take long to set and to reset, so a single doubtful parameter is tried together with the reset
+        alone = bench.doubts[0] if len(bench.doubts) == 1 else None
+        other = bench.random(0)
+        if alone is not None:
+            other = moved(bench.defaults, alone)
+        known = bench.reset
+        pieces, first, last = self._try_reset(other)
+        if bench.reset == "host" and difference(first, last) <= ACTS and self._find_forgets():
+            pieces, first, last = self._try_reset(other)
+        self._report("reset")
+        measured, bench.reset = bench.reset, known
+        self._movers.find_first(bench.defaults if bench.gentle else bench.random(0))
+        if bench.first:  # what they moved may have looked like something that a reset leaves
+            pieces, first, last = self._try_reset(other)
+        else:
+            bench.reset = measured
+        acts = alone is not None and difference(first, last) > ACTS
+        active = {alone} if acts else self._active(first)
+        for p in [bench.own[k] for k in bench.doubts if k not in active]:
+            p["why"] = f"changes nothing at {BASES} random settings"
+        self._movers.exclude_first()
+        return pieces, first
+
+    def remembers(self, k: int) -> bool:
+        """Whether moving a parameter and setting it back changes the output of a plugin that otherwise repeats."""
+        bench = self._bench
+        first, again = bench.render(bench.defaults), bench.render(bench.defaults)
+        bench.render(moved(bench.defaults, k))
+        return difference(first, again) <= EQUAL < NEAR < difference(first, bench.render(bench.defaults))

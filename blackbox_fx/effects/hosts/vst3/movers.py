@@ -1,0 +1,100 @@
+"""The parameters of a VST3 plugin that move others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+import numpy as np
+
+from blackbox_fx.effects import ordering
+from blackbox_fx.effects.hosts.vst3.bench import ACTS, NEAR, Bench, Row
+from blackbox_fx.effects.hosts.vst3.hosting import Array
+from blackbox_fx.effects.settling import difference
+
+
+@final
+class Movers:
+    """Finds them, and what they need.
+
+    Args:
+        bench: the plugin, which is told what comes first.
+        report: called now and then with a word on the progress.
+    """
+
+    def __init__(self, bench: Bench, report: Callable[[Any], None]) -> None:
+        self._bench, self._report = bench, report
+        self._seen: list[int] = []  # those whose values were seen to move others
+
+    def _go_through(self, k: int, row: Row) -> bool:
+        """Takes a parameter to all positions and back; whether another one, and no meter, moves meanwhile."""
+        bench = self._bench
+        index, others = bench.own[k]["index"], [j for j in bench.sure if j != k]
+        for raw in bench.positions(k):
+            bench.put({index: raw})
+            now = bench.raws()
+            if any(abs(now[j] - row[j]) > 1e-6 for j in others):
+                return True
+        bench.put({index: row[k]})
+        return False
+
+    def find_first(self, row: Row) -> None:
+        """Finds the parameters that move others: seen in their values, or unseen, in what is heard.
+
+        Args:
+            row: settings to start at; the defaults, if only one other position is tried.
+        """
+        bench = self._bench
+        bench.apply(row)
+        now = bench.raws()
+        if not np.allclose(now, row, rtol=0, atol=1e-6):  # what moves others has moved them since they were set
+            bench.apply(row)
+            now = bench.raws()
+        for k in bench.sure:
+            if self._go_through(k, now):
+                self._seen.append(bench.own[k]["index"])
+                bench.first = list(self._seen)
+                bench.renew()
+                bench.apply(row)
+        self._report("gone through")
+        if self._seen or bench.gentle or bench.reset == "reload":
+            return
+
+        tried = [(bench.own[k], now[k]) for k in bench.sure]
+        steps, defaults = ({p["index"]: p[what] for p, _ in tried} for what in ("steps", "raw"))
+        stands = {p["index"]: raw for p, raw in tried}
+        bench.first = ordering.find_first(self._hear, steps, defaults, stands, self._hear({}, (), False))
+        if bench.first:
+            bench.renew()
+
+    def _hear(self, row: ordering.Raws, moves: ordering.Moves, new: bool) -> Array:
+        """The output after parameters were moved one by one; see `ordering.Hear`."""
+        bench = self._bench
+        self._report("heard in another order")
+        if new:
+            bench.renew()
+        for part in (row, *({index: raw} for index, raw in moves)):
+            bench.put(part)
+        return bench.view()
+
+    def exclude_first(self) -> None:
+        """Excludes those whose effect does not repeat although they are set first, or that only move others."""
+        bench = self._bench
+        for index in list(bench.first):
+            k = next(k for k, p in enumerate(bench.own) if p["index"] == index)
+            if why := self._fault_of_first(k):
+                bench.own[k]["why"] = why
+                bench.first.remove(index)
+                bench.renew()
+            self._report("tried what moves others")
+
+    def _fault_of_first(self, k: int) -> str:
+        bench = self._bench
+        row = bench.defaults if bench.gentle else bench.random(3)
+        rows = [row, *([raw if j == k else v for j, v in enumerate(row)] for raw in bench.positions(k))]
+        once = [bench.render(r) for r in rows]
+        twice = [bench.render(r) for r in reversed(rows)][::-1]
+        if max(map(difference, once, twice)) > NEAR:
+            return "moves others, and the same settings then do not give the same output"
+        idle = max(difference(once[0], other) for other in once) <= ACTS
+        return "only moves others" if idle and bench.own[k]["index"] in self._seen else ""
