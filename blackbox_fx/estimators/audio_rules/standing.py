@@ -12,8 +12,8 @@ import torch
 
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.audio_rules.base import Signal, visit
+from blackbox_fx.estimators.audio_rules.certifying import agreement, certifying_probes
 from blackbox_fx.estimators.audio_rules.probes import SMALL
-from blackbox_fx.estimators.audio_rules.trial import agreement, certifying_probes
 from blackbox_fx.estimators.autodiff import pull
 from blackbox_fx.estimators.base import Call, Differentiable
 

@@ -17,7 +17,7 @@ from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.composer import compose
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators import Call
-from blackbox_fx.estimators.audio_rules.trial import correlation
+from blackbox_fx.estimators.audio_rules.certifying import correlation
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
 from blackbox_fx.estimators.base import Differentiable
 from blackbox_fx.estimators.truth import AudioTruth
