@@ -12,7 +12,7 @@ from blackbox_fx.effects.request import AUDIO
 from blackbox_fx.estimators.audio_rules.base import Modelled, Probe, Signal, Site, to_input, visit
 from blackbox_fx.estimators.audio_rules.probes import Noise, Swell
 from blackbox_fx.estimators.audio_rules.ranking import best, ranking_probe, union
-from blackbox_fx.estimators.base import Call
+from blackbox_fx.estimators.call import Call
 
 _UNHEARD = 1e-2  # of the largest answer at any site
 _CERTIFYING = range(101, 109)  # 6 directions at a single setting missed that a filter had become a distortion

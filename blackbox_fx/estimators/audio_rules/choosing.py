@@ -19,7 +19,7 @@ from blackbox_fx.estimators.audio_rules.pointwise import Pointwise
 from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 from blackbox_fx.estimators.audio_rules.probes import SMALL, Noise, Swell
 from blackbox_fx.estimators.audio_rules.ranking import RANKING, alike, cost, rank
-from blackbox_fx.estimators.base import Call
+from blackbox_fx.estimators.call import Call
 
 # What changing each does to the cosine at settings that the trial has not seen, over single effects and racks of two.
 # "The same" means a change of less than 0.003.

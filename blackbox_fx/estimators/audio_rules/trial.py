@@ -12,7 +12,8 @@ from torch import Tensor
 from blackbox_fx.audio import Audio
 from blackbox_fx.errors import EffectError
 from blackbox_fx.estimators.audio_rules.base import Signal
-from blackbox_fx.estimators.base import Call, to_numpy
+from blackbox_fx.estimators.call import Call
+from blackbox_fx.estimators.tensors import to_numpy
 
 # What changing each does was measured as in `choosing`.
 _SETTINGS = 6  # random, in addition to up to two of the call; 3 lose 0.05 on racks, 12 double the time
