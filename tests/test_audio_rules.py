@@ -25,7 +25,7 @@ from blackbox_fx.estimators import (
     TwoStage,
     Verified,
 )
-from blackbox_fx.estimators.audio_rules import certificate, trial
+from blackbox_fx.estimators.audio_rules import certificate, choosing, ranking, trial
 from blackbox_fx.estimators.audio_rules.ballistics import identify
 from blackbox_fx.estimators.audio_rules.base import Modelled, Site, visit
 from blackbox_fx.estimators.audio_rules.dynamics import _Level
@@ -34,7 +34,7 @@ from blackbox_fx.estimators.audio_rules.modulated_delay import _DryWet, _Line
 from blackbox_fx.estimators.audio_rules.moving_filter import _Moving
 from blackbox_fx.estimators.audio_rules.operators import Filter, Gain, Series, Wire
 from blackbox_fx.estimators.audio_rules.portfolio import portfolio
-from blackbox_fx.estimators.audio_rules.trial import cost
+from blackbox_fx.estimators.audio_rules.ranking import cost
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.runtime import Inline
 from blackbox_fx.space import Continuous, Space, Toggle
@@ -296,22 +296,22 @@ def test_equations_that_give_the_very_output_outrank_probes(share, names, monkey
             wire.exact = bool(np.random.default_rng(int(1e6 * abs(site.y).sum())).random() < share)
             return wire
 
-    monkeypatch.setattr(trial, "portfolio", lambda size: [Identity(), Solver(), Pointwise(1, size)])
+    monkeypatch.setattr(choosing, "portfolio", lambda size: [Identity(), Solver(), Pointwise(1, size)])
     call, g = site(load("pedalboard:Distortion"))
-    found = trial.choose(*trial.make_trial(call, g, random=True))
+    found = choosing.choose(*trial.make_trial(call, g, random=True))
     assert [rule.split("(")[0] for rule in found.rules] == names
 
 
 def test_where_no_model_predicts_anything_a_wire_is_the_answer():
     rng = np.random.default_rng(0)
     u, g, noise = rng.standard_normal((3, 1, 44100))
-    probe, wire, lost, good = trial.ranking_probe(1e-3), Wire(), Gain(0.02 * noise), Gain(np.full_like(u, 0.1))
+    probe, wire, lost, good = ranking.ranking_probe(1e-3), Wire(), Gain(0.02 * noise), Gain(np.full_like(u, 0.1))
     here = Site(u, u, 44100, {probe: (u, 0.1 * u)})  # a wire predicts it worse than nothing does, and points along it
-    assert trial.rank(wire, here, (probe,), g) < trial.rank(lost, here, (probe,), g) < 0.55
-    assert trial.best([lost, wire], here, probe, g) is wire
-    assert trial.best([lost, wire, good], here, probe, g) is good
+    assert ranking.rank(wire, here, (probe,), g) < ranking.rank(lost, here, (probe,), g) < 0.55
+    assert ranking.best([lost, wire], here, probe, g) is wire
+    assert ranking.best([lost, wire, good], here, probe, g) is good
     lost.exact = True
-    assert trial.best([lost, wire], here, probe, g) is lost
+    assert ranking.best([lost, wire], here, probe, g) is lost
 
 
 def test_one_more_render_chooses_between_rules_that_share_theirs():

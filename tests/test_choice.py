@@ -14,7 +14,7 @@ from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import function
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.autodiff import surrogate_gradient, surrogate_vjp
-from blackbox_fx.estimators.base import Call
+from blackbox_fx.estimators.call import Call
 from blackbox_fx.estimators.comparison import compare
 from blackbox_fx.estimators.decision import Candidate, decide
 from blackbox_fx.lab import choice as lab

@@ -9,8 +9,8 @@ import torch
 from blackbox_fx.effects import Rack, function, load
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators import SPSA, Call, FiniteDifference, MultiplexedSPSA
-from blackbox_fx.estimators.base import carry_out
 from blackbox_fx.estimators.blocks import automatable, block_plan, segments, windows
+from blackbox_fx.estimators.call import carry_out
 from blackbox_fx.estimators.moves import reaches
 from blackbox_fx.estimators.slopes import at_items
 from blackbox_fx.runtime import Inline

@@ -9,7 +9,7 @@ import torch
 
 from blackbox_fx.effects import Rack, function, load
 from blackbox_fx.estimators import Call, Dynamics, ModulatedDelay, MovingFilter, Verified
-from blackbox_fx.estimators.audio_rules import base, trial
+from blackbox_fx.estimators.audio_rules import base, choosing, trial
 from blackbox_fx.estimators.audio_rules.ballistics import EXACT, Clip
 from blackbox_fx.estimators.audio_rules.curves import Hinge
 from blackbox_fx.estimators.audio_rules.levels import Times
@@ -175,7 +175,7 @@ def test_a_linear_effect_that_rounds_is_measured_by_high_impulses():
 def test_the_trial_is_bounded_and_says_how_far_it_is(name):
     effect, pool, steps = load(f"pedalboard:{name}"), RecordingPool(), []
     call, g = call_at(effect, effect.space.sample(4, 3), pool, seconds=1.0)
-    trial.choose(*trial.make_trial(call, g, random=True), progress=lambda *step: steps.append(step))
+    choosing.choose(*trial.make_trial(call, g, random=True), progress=lambda *step: steps.append(step))
     assert sum(len(job) for job in pool.jobs) <= 400
     assert len(steps) > 3 and [done for done, _, _ in steps] == list(range(1, len(steps) + 1))
     assert all(total >= len(steps) and words for _, total, words in steps)

@@ -14,10 +14,10 @@ from blackbox_fx.estimators.audio_rules.crosswise import Crosswise as Crosswise
 from blackbox_fx.estimators.auto import Auto as Auto
 from blackbox_fx.estimators.autodiff import Autodiff as Autodiff
 from blackbox_fx.estimators.base import AudioRule as AudioRule
-from blackbox_fx.estimators.base import Call as Call
 from blackbox_fx.estimators.base import Estimator as Estimator
-from blackbox_fx.estimators.base import Plan as Plan
 from blackbox_fx.estimators.base import Probing as Probing
+from blackbox_fx.estimators.call import Call as Call
+from blackbox_fx.estimators.call import Plan as Plan
 from blackbox_fx.estimators.control_variate import ControlVariate as ControlVariate
 from blackbox_fx.estimators.finite_difference import FiniteDifference as FiniteDifference
 from blackbox_fx.estimators.guided import GuidedES as GuidedES

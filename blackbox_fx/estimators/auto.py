@@ -16,7 +16,8 @@ from blackbox_fx.core.tables import align
 from blackbox_fx.errors import AudioError
 from blackbox_fx.estimators import comparison
 from blackbox_fx.estimators.autodiff import Autodiff
-from blackbox_fx.estimators.base import Call, Estimator, Plan, Probing, require_surrogates, surrogate_name
+from blackbox_fx.estimators.base import Estimator, Probing
+from blackbox_fx.estimators.call import Call, Plan, require_surrogates
 from blackbox_fx.estimators.comparison import Comparison, compare
 from blackbox_fx.estimators.control_variate import ControlVariate
 from blackbox_fx.estimators.decision import Candidate, Decision, decide
@@ -25,6 +26,7 @@ from blackbox_fx.estimators.moves import most_moves, reaches
 from blackbox_fx.estimators.multiplexed import MultiplexedSPSA
 from blackbox_fx.estimators.spsa import SPSA
 from blackbox_fx.estimators.stochastic import make_generator
+from blackbox_fx.estimators.surrogates import surrogate_name
 from blackbox_fx.space import Space
 
 _log = logging.getLogger("blackbox_fx")

@@ -10,17 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.estimators.base import (
-    Call,
-    Differentiable,
-    Estimator,
-    Pulled,
-    Rows,
-    is_all_finite,
-    surrogate_name,
-    to_numpy,
-)
+from blackbox_fx.estimators.base import Estimator
+from blackbox_fx.estimators.call import Call, Rows
 from blackbox_fx.estimators.moves import coarse_moves, reaches
+from blackbox_fx.estimators.surrogates import Differentiable, Pulled, surrogate_name
+from blackbox_fx.estimators.tensors import is_all_finite, to_numpy
 from blackbox_fx.runtime.base import inner
 from blackbox_fx.space import Space
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.estimators.base import Call, Plan, Rows
+from blackbox_fx.estimators.call import Call, Plan, Rows
 from blackbox_fx.estimators.moves import Move, plan
 from blackbox_fx.estimators.stochastic import signs
 

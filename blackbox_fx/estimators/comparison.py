@@ -13,7 +13,8 @@ from torch import Tensor
 
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.autodiff import pull, surrogate_scores, surrogate_vjp
-from blackbox_fx.estimators.base import Call, Differentiable, Estimator, Plan, Pullbacks, Rows, surrogate_name
+from blackbox_fx.estimators.base import Estimator
+from blackbox_fx.estimators.call import Call, Plan, Rows
 from blackbox_fx.estimators.moves import Move, coarse_moves, reaches
 from blackbox_fx.estimators.slopes import (
     DIRECTIONS,
@@ -26,6 +27,7 @@ from blackbox_fx.estimators.slopes import (
     slopes_of,
     some_items,
 )
+from blackbox_fx.estimators.surrogates import Differentiable, Pullbacks, surrogate_name
 from blackbox_fx.space import Space
 
 

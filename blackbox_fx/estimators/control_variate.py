@@ -11,8 +11,10 @@ from torch import Tensor
 
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.autodiff import check_surrogate, surrogate_scores, surrogate_vjp
-from blackbox_fx.estimators.base import Call, Differentiable, Estimator, Probing, surrogate_name
+from blackbox_fx.estimators.base import Estimator, Probing
+from blackbox_fx.estimators.call import Call
 from blackbox_fx.estimators.moves import reaches
+from blackbox_fx.estimators.surrogates import Differentiable, surrogate_name
 from blackbox_fx.space import Space
 
 _LEAST = 1e-9  # a step so small that only a column's own steps count

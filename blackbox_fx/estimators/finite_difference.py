@@ -7,7 +7,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.estimators.base import Call, Plan, Probing, Rows
+from blackbox_fx.estimators.base import Probing
+from blackbox_fx.estimators.call import Call, Plan, Rows
 from blackbox_fx.estimators.moves import check_step, coarse_moves, most_moves, pair, plan, reaches
 from blackbox_fx.space import Space
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.autodiff import check_surrogate, surrogate_vjp
-from blackbox_fx.estimators.base import Call, Differentiable, Plan, Rows, carry_out
+from blackbox_fx.estimators.call import Call, Plan, Rows, carry_out
 from blackbox_fx.estimators.moves import around, check_step, coarse_moves, most_moves, plan, reaches
 from blackbox_fx.estimators.spsa import draw
 from blackbox_fx.estimators.stochastic import Stochastic
+from blackbox_fx.estimators.surrogates import Differentiable
 from blackbox_fx.space import Space
 
 

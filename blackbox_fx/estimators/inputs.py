@@ -11,7 +11,7 @@ from torch import Tensor
 from blackbox_fx.effects import further
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.estimators.base import is_all_finite
+from blackbox_fx.estimators.tensors import is_all_finite
 
 _TOLERANCE = 1e-6  # params this far outside [0, 1] are float32 rounding
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators.base import Plan, Rows
+from blackbox_fx.estimators.call import Plan, Rows
 from blackbox_fx.space import Choice, Space, Toggle
 
 _LARGEST = 0.1  # a parameter whose own step is larger is coarse

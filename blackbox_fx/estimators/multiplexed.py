@@ -12,8 +12,8 @@ from torch import Tensor
 
 from blackbox_fx.core import checks
 from blackbox_fx.effects.base import WHOLE_HOP
-from blackbox_fx.estimators.base import Call, Plan, carry_out
 from blackbox_fx.estimators.blocks import automatable, block_plan, segments, sum_segments
+from blackbox_fx.estimators.call import Call, Plan, carry_out
 from blackbox_fx.estimators.finite_difference import FiniteDifference
 from blackbox_fx.estimators.moves import Move, check_step, coarse_moves, most_moves, plan, reaches
 from blackbox_fx.estimators.slopes import ITEMS, at_items, some_items

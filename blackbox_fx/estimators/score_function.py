@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.estimators.base import Call, Plan, Rows
+from blackbox_fx.estimators.call import Call, Plan, Rows
 from blackbox_fx.estimators.moves import around
 from blackbox_fx.estimators.stochastic import Stochastic
 from blackbox_fx.space import Choice, Space, Toggle

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blackbox_fx.estimators.base import Call, Rows
+from blackbox_fx.estimators.call import Call, Rows
 from blackbox_fx.estimators.moves import pair, reaches
 
 STEP = 5e-3  # where a gradient changes within this, as that of a delay does, a smoother one is wanted

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from blackbox_fx.core import checks
-from blackbox_fx.estimators.base import Call, Plan, Rows
+from blackbox_fx.estimators.call import Call, Plan, Rows
 from blackbox_fx.estimators.moves import Move, check_step, coarse_moves, most_moves, pair, plan, reaches
 from blackbox_fx.estimators.stochastic import Stochastic, signs
 from blackbox_fx.space import Space

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blackbox_fx.estimators.base import Probing, Rows
+from blackbox_fx.estimators.base import Probing
+from blackbox_fx.estimators.call import Rows
 
 
 def make_generator(generator: torch.Generator | None) -> torch.Generator:

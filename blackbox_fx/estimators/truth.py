@@ -7,8 +7,9 @@ from typing import final
 
 import numpy as np
 
-from blackbox_fx.estimators.audio_rules.trial import correlation
-from blackbox_fx.estimators.base import Call, to_numpy
+from blackbox_fx.estimators.audio_rules.certifying import correlation
+from blackbox_fx.estimators.call import Call
+from blackbox_fx.estimators.tensors import to_numpy
 
 _SIZES = (1e-5, 1e-4, 1e-3, 4e-3)  # of the clip's root mean square
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from blackbox_fx.core.progress import Progress
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.estimators import AudioRule, Call, FiniteDifference, Verified
-from blackbox_fx.estimators.audio_rules.trial import correlation
+from blackbox_fx.estimators.audio_rules.certifying import correlation
 from blackbox_fx.estimators.truth import AudioTruth
 from blackbox_fx.lab.case import RATE, draw_settings, music
 from blackbox_fx.layers.black_box import BlackBox

@@ -16,8 +16,8 @@ from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.dsp import TWINS, Twin
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.estimators import SPSA, Identity
-from blackbox_fx.estimators.audio_rules.trial import correlation
-from blackbox_fx.estimators.base import Call
+from blackbox_fx.estimators.audio_rules.certifying import correlation
+from blackbox_fx.estimators.call import Call
 from blackbox_fx.estimators.truth import AudioTruth
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import Chain

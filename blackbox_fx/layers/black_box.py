@@ -19,8 +19,8 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.keyed import Keyed
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
-from blackbox_fx.estimators.base import Differentiable, Pullbacks
 from blackbox_fx.estimators.inputs import check_further_inputs, check_shapes
+from blackbox_fx.estimators.surrogates import Differentiable, Pullbacks
 from blackbox_fx.layers.eager import eager
 from blackbox_fx.layers.rendering import Pass, render
 from blackbox_fx.layers.surrogates import ProxyLike, usable

@@ -13,8 +13,11 @@ from torch import Tensor
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.keyed import Keyed
 from blackbox_fx.errors import EffectError
-from blackbox_fx.estimators.base import AudioRule, Call, Estimator, Plan, Pullbacks, carry_out, to_numpy
+from blackbox_fx.estimators.base import AudioRule, Estimator
+from blackbox_fx.estimators.call import Call, Plan, carry_out
 from blackbox_fx.estimators.inputs import check_values
+from blackbox_fx.estimators.surrogates import Pullbacks
+from blackbox_fx.estimators.tensors import to_numpy
 from blackbox_fx.runtime import Ahead, Job, Pool
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators.autodiff import check_surrogate
-from blackbox_fx.estimators.base import Differentiable
+from blackbox_fx.estimators.surrogates import Differentiable
 from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.proxy.model import Proxy
 

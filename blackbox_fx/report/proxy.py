@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from blackbox_fx.audio import write
-from blackbox_fx.estimators.base import to_numpy
+from blackbox_fx.estimators.tensors import to_numpy
 from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.learning.scoring.held_out import HeldOutSet, best_gain, esr
 from blackbox_fx.proxy.card import Card

@@ -6,6 +6,6 @@ from blackbox_fx.runtime.base import Pool as Pool
 from blackbox_fx.runtime.counters import Counters as Counters
 from blackbox_fx.runtime.processes import Processes as Processes
 from blackbox_fx.runtime.processes import shared_pool as shared_pool
-from blackbox_fx.runtime.ray import Ray as Ray
+from blackbox_fx.runtime.ray.pool import Ray as Ray
 from blackbox_fx.runtime.threads import Inline as Inline
 from blackbox_fx.runtime.threads import Threads as Threads

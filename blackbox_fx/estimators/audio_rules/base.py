@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.estimators.base import AudioRule, Call, to_numpy
+from blackbox_fx.estimators.base import AudioRule
+from blackbox_fx.estimators.call import Call
+from blackbox_fx.estimators.tensors import to_numpy
 
 Signal = NDArray[np.float64]
 _SAME = 0.02  # distance of gradients that leaves their cosine at 0.9998

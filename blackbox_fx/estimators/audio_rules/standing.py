@@ -12,10 +12,11 @@ import torch
 
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.audio_rules.base import Signal, visit
+from blackbox_fx.estimators.audio_rules.certifying import agreement, certifying_probes
 from blackbox_fx.estimators.audio_rules.probes import SMALL
-from blackbox_fx.estimators.audio_rules.trial import agreement, certifying_probes
 from blackbox_fx.estimators.autodiff import pull
-from blackbox_fx.estimators.base import Call, Differentiable
+from blackbox_fx.estimators.call import Call
+from blackbox_fx.estimators.surrogates import Differentiable
 
 
 class Standing(NamedTuple):

@@ -7,7 +7,9 @@ from typing import final
 from torch import Tensor
 
 from blackbox_fx.estimators.autodiff import check_surrogate, pull
-from blackbox_fx.estimators.base import AudioRule, Call, Differentiable
+from blackbox_fx.estimators.base import AudioRule
+from blackbox_fx.estimators.call import Call
+from blackbox_fx.estimators.surrogates import Differentiable
 
 
 @final

@@ -20,29 +20,19 @@ from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.audio_rules import certificate
 from blackbox_fx.estimators.audio_rules.base import Modelled, Signal, to_input, visit
 from blackbox_fx.estimators.audio_rules.certificate import Certificate
+from blackbox_fx.estimators.audio_rules.certifying import certify
+from blackbox_fx.estimators.audio_rules.choosing import choose, chosen_rules
 from blackbox_fx.estimators.audio_rules.portfolio import portfolio
 from blackbox_fx.estimators.audio_rules.probes import SMALL
+from blackbox_fx.estimators.audio_rules.ranking import best, cost, ranking_probe, union
 from blackbox_fx.estimators.audio_rules.standing import certify_surrogates
-from blackbox_fx.estimators.audio_rules.trial import (
-    best,
-    certify,
-    choose,
-    chosen_rules,
-    cost,
-    make_trial,
-    ranking_probe,
-    union,
-)
+from blackbox_fx.estimators.audio_rules.trial import make_trial
 from blackbox_fx.estimators.autodiff import pull
-from blackbox_fx.estimators.base import (
-    AudioRule,
-    Call,
-    Differentiable,
-    require_surrogates,
-    surrogate_name,
-    to_numpy,
-)
+from blackbox_fx.estimators.base import AudioRule
+from blackbox_fx.estimators.call import Call, require_surrogates
 from blackbox_fx.estimators.decision import EXACT
+from blackbox_fx.estimators.surrogates import Differentiable, surrogate_name
+from blackbox_fx.estimators.tensors import to_numpy
 
 _log = logging.getLogger("blackbox_fx")
 _RIGHT = 0.98  # cosine of a surrogate for which no rule is tried

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blackbox_fx.estimators import Call, FiniteDifference
 from blackbox_fx.estimators.autodiff import surrogate_gradient
-from blackbox_fx.estimators.base import Differentiable
+from blackbox_fx.estimators.surrogates import Differentiable
 from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.losses import MultiResolutionSTFT
 

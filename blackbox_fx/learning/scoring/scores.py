@@ -17,9 +17,9 @@ from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.composer import compose
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators import Call
-from blackbox_fx.estimators.audio_rules.trial import correlation
+from blackbox_fx.estimators.audio_rules.certifying import correlation
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
-from blackbox_fx.estimators.base import Differentiable
+from blackbox_fx.estimators.surrogates import Differentiable
 from blackbox_fx.estimators.truth import AudioTruth
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.scoring.held_out import HeldOutSet, best_gain, esr, make_held_out
