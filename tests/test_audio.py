@@ -223,6 +223,7 @@ CUT = (
     ("a.wav", "RF64", "PCM_16"),
     ("a.w64", "W64", "PCM_16"),
     ("a.aiff", "AIFF", "PCM_16"),
+    ("a.svx", "SVX", "PCM_16"),
     ("a.au", "AU", "PCM_16"),
     ("a.caf", "CAF", "PCM_16"),
     ("a.ogg", "OGG", "VORBIS"),

@@ -15,7 +15,7 @@ _FIRST, _LAST = 2, 4  # the flags of its first and its last page
 def missing(file: BinaryIO) -> int:
     """How many bytes a file lacks of what its header promises; 0 if it is complete, or says nothing of its length.
 
-    WAV (with RF64, BW64 and W64), AIFF, CAF and AU are known by the length of their samples, MP3 by the length in its
+    WAV (with RF64, BW64 and W64), AIFF, 8SVX, CAF and AU are known by the length of their samples, MP3 by the length in its
     first frame, where encoders write one, and Ogg by the mark of its last page, without which one byte or more are
     missing. FLAC is not judged: reading it to the end tells.
 
@@ -69,7 +69,7 @@ def vorbis(file: BinaryIO) -> tuple[int, int]:
 
 
 def _chunks(file: BinaryIO, head: bytes) -> int:
-    """Where the chunk of samples of a WAV or AIFF file ends; 0 if it does not say."""
+    """Where the chunk of samples of a WAV, AIFF or 8SVX file ends; 0 if it does not say."""
     order = ">" if head[:4] in (b"RIFX", b"FORM") else "<"
     long = None  # of the samples, where 32 bits are too few
     file.seek(12)
@@ -78,7 +78,7 @@ def _chunks(file: BinaryIO, head: bytes) -> int:
         if header[:4] == b"ds64":
             long = struct.unpack("<Q", file.read(16)[8:].ljust(8, b"\0"))[0]
             length = max(0, length - 16)
-        if header[:4] in (b"data", b"SSND"):
+        if header[:4] in (b"data", b"SSND", b"BODY"):
             length = long if long is not None and length == 0xFFFFFFFF else length
             return 0 if _is_unknown(length) else file.tell() + length
         file.seek(length + length % 2, 1)
