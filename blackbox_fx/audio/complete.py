@@ -15,8 +15,8 @@ _FIRST, _LAST = 2, 4  # the flags of its first and its last page
 def missing(file: BinaryIO) -> int:
     """How many bytes a file lacks of what its header promises; 0 if it is complete, or says nothing of its length.
 
-    WAV (with RF64, BW64 and W64), AIFF, 8SVX, CAF and AU are known by the length of their samples, MP3 by the length in its
-    first frame, where encoders write one, and Ogg by the mark of its last page, without which one byte or more are
+    WAV (with RF64, BW64 and W64), AIFF, 8SVX, CAF and AU are known by the length of their samples, MP3 by the length in
+    its first frame, where encoders write one, and Ogg by the mark of its last page, without which one byte or more are
     missing. FLAC is not judged: reading it to the end tells.
 
     Args:

@@ -20,7 +20,7 @@ _LATE = 32  # samples; filters delay by as much
 _HEARD = 0.5  # correlation of output and input at which a lag is known
 _OPTIONS = 64  # positions of a discrete parameter that are tried
 _BUDGET = 15.0  # seconds for options, and for parameters
-_CLIP = 4096  # samples, for what is tried often
+_CLIP, _SECONDS = 4096, 2  # samples, for what is tried often, and the length of a clip for what is rarely heard
 _MOVED = 1e-6  # of the range of a parameter: as good as not moved
 _NEAR = 1e-3  # relative to the largest sample
 _ODD_HOP = 441
@@ -242,18 +242,30 @@ def _acts(t: Trial, name: str, settings: Settings, clip: Audio) -> bool:
 
 def _heard(t: Trial) -> Outcome:
     """Whether settings are heard at all: a plugin may forget them when it is reset."""
-    names, clip, until = t.effect.space.free, t.audio[:, :_CLIP], time.perf_counter() + _BUDGET
-    idle, tried = [], 0
-    for name in names:
+    names = t.effect.space.free
+    if not names:
+        return None, "no free parameters", ""
+    tried, idle = _unheard(t, t.audio[:, :_CLIP])
+    if len(idle) == tried:
+        long = np.tile(t.audio, -(-_SECONDS * RATE // t.audio.shape[1]))
+        tried, idle = _unheard(t, long)
+        wet = [t.render(settings, long) for settings in (t.a, t.b)]
+        if len(idle) == tried and all(rms(y) <= 1e-6 or difference(long, y) <= _NEAR for y in wet):
+            return None, "it passes the audio on, or nothing, at all settings", ""
+    unheard = f"; {', '.join(idle[:4])}{', ...' if len(idle) > 4 else ''} changed nothing" if idle else ""
+    return len(idle) < tried, f"{tried - len(idle)} of {tried} tried at 4 settings{unheard}", "any"
+
+
+def _unheard(t: Trial, clip: Audio) -> tuple[int, list[str]]:
+    """How many parameters were tried, and which of them changed nothing."""
+    idle, tried, until = list[str](), 0, time.perf_counter() + _BUDGET
+    for name in t.effect.space.free:
         if tried and time.perf_counter() > until:
             break
         tried += 1
         if not any(_acts(t, name, settings, clip) for settings in (t.a, t.b, t.c, t.d)):
             idle.append(name)
-    if not tried:
-        return None, "no free parameters", ""
-    unheard = f"; {', '.join(idle[:4])}{', ...' if len(idle) > 4 else ''} changed nothing" if idle else ""
-    return len(idle) < tried, f"{tried - len(idle)} of {tried} tried at 4 settings{unheard}", "any"
+    return tried, idle
 
 
 def _right(t: Trial) -> Outcome:
