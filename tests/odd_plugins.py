@@ -36,6 +36,7 @@ KINDS = {
     "model": 23,
     "forgets": 24,
     "lies": 25,
+    "forgets-one": 26,
 }
 
 

@@ -123,6 +123,15 @@ def test_an_odd_plugin_that_forgets_its_settings_is_set_again(host):
         assert gain(effect.render(flat(), {name: decibels})) == pytest.approx(decibels, abs=0.01)
 
 
+@pytest.mark.parametrize("host", ["vst3", "ladspa", "vst2", "lv2"])
+def test_an_odd_plugin_that_forgets_one_of_two_settings_is_set_again(host, monkeypatch):
+    monkeypatch.setenv("LV2_PATH", str(lv2_path()))
+    effect = load(build("forgets-one", host))
+    for decibels, trim in ((6, 0), (0, 3), (-6, 3), (6, -3)):
+        settings = dict(zip(effect.space.parameters, (decibels, trim), strict=True))
+        assert gain(effect.render(flat(), settings)) == pytest.approx(decibels + trim, abs=0.01)
+
+
 @pytest.mark.parametrize("host", ["vst3", "ladspa"])
 def test_an_option_of_an_odd_plugin_that_overwrites_others_is_set_first(host):
     effect = load(build("mode", host))

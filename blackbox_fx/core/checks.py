@@ -9,6 +9,7 @@ import numpy as np
 
 from blackbox_fx.errors import ParameterError
 
+_LONGEST = 2**24  # samples of latency
 LEAST_COSINE = 0.5  # of a surrogate's gradient to the effect's; below, it is wrong rather than rough
 
 
@@ -26,6 +27,13 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     """A whole number of at least `least`. Raises ParameterError otherwise."""
     if not is_whole(value) or value < least:
         raise ParameterError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    return int(value)
+
+
+def latency(value: Any) -> int:
+    """Samples of latency. Raises ParameterError unless it is a whole number of 0 to 2**24."""
+    if not is_whole(value) or not 0 <= value <= _LONGEST:
+        raise ParameterError(f"latency_samples must be a whole number of 0 to {_LONGEST}, got {value!r}.")
     return int(value)
 
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-GROWN = 0.8  # seconds after which nearly all that is late is ready
-_YOUNG, _OLD = 0.05, 8.0
+GROWN = 3.0  # seconds after which nearly all that is late is ready
+_AGES, _YOUNG, _OLD = (0.8, 3.2), 0.05, 8.0  # seconds
 _NEAR = 1e-3  # relative to the largest sample
 
 
@@ -29,10 +29,10 @@ def settling(at: Callable[[float], Any]) -> float:
     Raises:
         ValueError: it still changes after 8 seconds.
     """
-    new, grown = at(0), at(GROWN)
-    if difference(new, grown) <= _NEAR or difference(new, at(0)) > difference(new, grown) / 4:
+    new = at(0)
+    age, ready = next(((age, wet) for age in _AGES if difference(new, wet := at(age)) > _NEAR), (0.0, new))
+    if not age or difference(new, at(0)) > difference(new, ready) / 4:
         return 0.0
-    age, ready = GROWN, grown
     while difference(ready, older := at(2 * age)) > _NEAR:
         age, ready = 2 * age, older
         if age > _OLD:
@@ -52,7 +52,7 @@ def longest(rows: Iterable[T], at: Callable[[T, float], Any]) -> tuple[float, li
     """
     settle, slow = 0.0, []
     for row in rows:
-        if not settle or difference(at(row, settle), at(row, 2 * settle)) > _NEAR:
+        if not settle or difference(at(row, settle), at(row, settle + GROWN)) > _NEAR:
             own = settling(lambda age, row=row: at(row, age))
             if not own:
                 continue

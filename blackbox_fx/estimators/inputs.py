@@ -66,10 +66,10 @@ def check_further_inputs(effect: Effect, audio: Tensor, inputs: Mapping[str, Any
                 "equal."
             )
         if given.requires_grad and torch.is_grad_enabled():
-            possible = (1, effect.output_channels(audio.shape[1]))
+            possible = sorted({1, effect.output_channels(audio.shape[1])})
             if given.shape[1] not in possible:
                 raise AudioError(
-                    f"{name} has {given.shape[1]} channels, and has a gradient with {possible[0]} or {possible[1]}; "
+                    f"{name} has {given.shape[1]} channels, and has a gradient with {' or '.join(map(str, possible))}; "
                     "give it their mean, or detach it."
                 )
 

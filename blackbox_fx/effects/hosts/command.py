@@ -102,7 +102,7 @@ class Command(Effect):
         self.program = str(Path(found).absolute())
         self.arguments = [_pieces(element) for element in arguments]
         self.seconds = checks.positive("seconds", seconds)
-        self.latency_samples = checks.whole("latency_samples", latency_samples, 0)
+        self.latency_samples = checks.latency(latency_samples)
         super().__init__(f"command:{Path(program).name}", parameters)
         self._check_names()
 

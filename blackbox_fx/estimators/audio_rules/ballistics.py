@@ -251,8 +251,12 @@ class _Search:
     def _straight(self, times: Times) -> Floats:
         """Numbers of the best line without a bend, which is below all levels."""
         axis = np.log(self._envelopes(times, [(times.attack, times.release)])[0])
-        bend, weights = float(axis.min()), self._trust
-        slope, height = np.polyfit(axis - bend, self._logs, 1, w=weights) if np.ptp(axis) > SMALLEST else (0.0, 0.0)
+        bend, weights = float(axis.min()), np.square(self._trust)
+        total = float(weights.sum()) + SMALLEST
+        level, height = float(weights @ axis) / total, float(weights @ self._logs) / total
+        spread = float(weights @ np.square(axis - level)) / total
+        slope = float(weights @ ((axis - level) * self._logs)) / total / spread if spread > SMALLEST else 0.0
+        height += slope * (bend - level)
         return np.concatenate([[bend, height, slope, slope], times.logs])
 
     def hinge(self, least: float, times: Times) -> tuple[float, Times, Fit | None]:

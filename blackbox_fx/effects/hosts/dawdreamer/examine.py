@@ -15,6 +15,7 @@ from blackbox_fx.effects import ordering
 from blackbox_fx.effects.hosts.dawdreamer.engine import BLOCK, DawDreamer, Loaded
 from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.request import Settings
+from blackbox_fx.effects.settling import GROWN
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle, Value
 
@@ -23,9 +24,9 @@ _REACHED = 1e-4  # part of the energy that the loudest input gives
 _AUDIBLE = 1e-3  # part of an input's energy
 _SINGLE = 8  # parameters that are moved alone to see whether the latency moves, these first:
 _DELAYS = re.compile("look|laten|delay|ahead|over|fft|window|size|quality")
-_OLD = 0.5  # seconds after which a plugin is rendered again
-_OPTIONS = 16  # positions of options at which it is
-_LONG = (0.5, 2.0)  # seconds in which plugins are ready
+_OLD = GROWN  # seconds after which a plugin is rendered again
+_OPTIONS, _DRAWN = 16, 3  # positions of options at which it is, and random settings
+_LONG = (0.5, 3.5)  # seconds in which plugins are ready
 _THREADS = Path("/proc/self/task")
 _AT_ONCE = 1e-6  # seconds: no wait, but silence before the audio
 _WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds that are tried; twice the first that is enough is kept
@@ -164,18 +165,22 @@ def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> set[int
 
 
 def forgets(effect: DawDreamer) -> bool:
-    """Whether a plugin is back at its defaults when it renders, so that it has to be set while it does."""
+    """Whether a parameter is back at its default when it renders, so that it has to be set while it does."""
     if effect.flushed or effect.reborn:
         return False  # it is set after that anyway
-    feed, _ = effect.jobs()[-1]
-    settings = effect.space.defaults | {name: _other(p) for name, p in effect.space.parameters.items()}
+    feed, settings = effect.jobs()[-1]
 
-    def acts(forgets: bool) -> bool:
+    def wet(row: Settings, forgets: bool) -> Audio:
         effect.forgets = forgets
-        still, moved = (effect.run_afresh(feed, row) for row in (effect.space.defaults, settings))
-        return not np.array_equal(still, moved)
+        return effect.run_afresh(feed, row)
 
-    found = not acts(False) and acts(True)
+    def acts(name: str, forgets: bool) -> bool:
+        other = {**settings, name: _other(effect.space.parameters[name])}
+        return not np.array_equal(wet(settings, forgets), wet(other, forgets))
+
+    found = not np.array_equal(wet(settings, False), wet(settings, True)) and any(
+        not acts(name, False) and acts(name, True) for name in effect.space.parameters
+    )
     effect.forgets = False
     return found
 
@@ -224,7 +229,7 @@ def takes_time(effect: DawDreamer, old: Loaded, fresh: Audio, feed: Audio, setti
 
 
 def _options(effect: DawDreamer) -> list[Settings]:
-    """Positions of options, each alone away from the defaults."""
+    """Positions of options, each alone away from the defaults, and some random settings."""
     space = effect.space
     ways: list[Settings] = [
         {**space.defaults, name: value}
@@ -233,7 +238,8 @@ def _options(effect: DawDreamer) -> list[Settings]:
         for value in (p.decode(np.array([u])) for u in ordering.positions(ordering.steps_of(p)))
         if value != p.default
     ]
-    return ways[:: max(1, -(-len(ways) // _OPTIONS))]
+    drawn = [settings for _, settings in effect.jobs()[:_DRAWN]] if ways else []
+    return ways[:: max(1, -(-len(ways) // _OPTIONS))] + drawn
 
 
 def late_options(effect: DawDreamer, feed: Audio) -> list[Settings]:
@@ -291,6 +297,8 @@ def measure_times(effect: DawDreamer, feed: Audio, settings: Settings, aged: Aud
         young = render(0.0)
         for long in _LONG:
             if np.array_equal(last := render(long), render(2 * long)):
+                if long < _LONG[-1] and np.array_equal(last, young) and not np.array_equal(last, aged):
+                    continue  # it may take longer
                 if not np.array_equal(render(0.0), young):
                     return 0.0  # it differs whatever the time
                 return 2 * next((wait for wait in (0.0, *_WAITS) if np.array_equal(render(wait), last)), long)

@@ -31,8 +31,9 @@ from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Continuous, Integer, Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and measured
-_FORMAT = 5
+_FORMAT = 6
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
+_ENOUGH = 3  # settings that take time, of which it is measured how much
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
 _HEARD = 8 * BLOCK  # samples by which the order of settings is heard
@@ -95,7 +96,7 @@ class Plugin(DawDreamer, abc.ABC):
         self.first: list[str] = []
         self.parts: dict[str, list[float]] = {}  # ends as parts of the sample rate
         if latency_samples is not None:
-            self.latency_samples = checks.whole("latency_samples", latency_samples, 0)
+            self.latency_samples = checks.latency(latency_samples)
         tables = None if parameters is None else overrides.read(parameters)
         super().__init__(name, reset, sample_rate)
         known = {n: overrides.Reported(r, r, self.excluded.get(n, "")) for n, r in self.ranges.items()}
@@ -169,7 +170,7 @@ class Plugin(DawDreamer, abc.ABC):
         feed, settings = self.jobs()[-1]
         self.settle, self.pause = times = self._times(feed, settings, fresh)
         if not self.pause:
-            others = [self._times(feed, row) for row in examine.late_options(self, feed)]
+            others = [self._times(feed, row) for row in examine.late_options(self, feed)[:_ENOUGH]]
             self.settle, self.pause = map(max, zip(times, *others, strict=True))
         if choose and (self.settle or self.pause):
             self.choose_reset()
@@ -180,6 +181,7 @@ class Plugin(DawDreamer, abc.ABC):
         reseed()
         old = self.load_one(self.sample_rate, BLOCK)
         examine.prepare(self, old, settings)
+        self.say("tried again after a while")
         fresh = self.run_afresh(feed, settings) if fresh is None else fresh
         aged = examine.takes_time(self, old, fresh, feed, settings)
         if aged is None:

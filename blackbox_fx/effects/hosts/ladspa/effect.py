@@ -29,7 +29,7 @@ from blackbox_fx.effects.settling import difference
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Parameter, Space, Value
 
-_FORMAT = 2
+_FORMAT = 3
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out whether it is ready at once
 _ODD, _CUT = 441, 1e-5  # samples of a piece that is no whole block, and what it may change
 _ROWS = 8  # random settings at which pieces are tried
@@ -90,7 +90,7 @@ class LADSPA(Effect):
 
     def __init__(self, name: str, latency_samples: int | None = None) -> None:
         if latency_samples is not None:
-            self.latency_samples = checks.whole("latency_samples", latency_samples, 0)
+            self.latency_samples = checks.latency(latency_samples)
         path, self.label, self.layout = find(name)
         self.path = str(path)
         super().__init__(f"ladspa:{self.label}", Space())
@@ -224,14 +224,14 @@ class LADSPA(Effect):
         if self.settle:
             instance.activate()
             instance.pass_silence(BLOCK)
-            time.sleep(self.settle)
+            time.sleep(self.settle * max(1.0, sample_rate / RATE))  # what it does may grow with the rate
             instance.deactivate()
         return instance
 
     def _earlier(self, library: Library, settings: Settings) -> list[Settings]:
         """What is passed on before these settings, since some parameters overwrite others; see `ordering.passes`."""
         if library.first is None:
-            library.first = self._find_first()
+            library.first = self.find_first()
         if not library.first:
             return []
         names, steps = [*self._kinds], [*map(ordering.steps_of, self._kinds.values())]
@@ -250,7 +250,7 @@ class LADSPA(Effect):
     def _value(self, index: int, raw: float) -> Value:
         return [*self._kinds.values()][index].decode(np.array([raw]))
 
-    def _find_first(self) -> list[int]:
+    def find_first(self) -> list[int]:
         """Indices of the parameters that overwrite others."""
         names, kinds = [*self._kinds], [*self._kinds.values()]
         if len(names) < 2:

@@ -18,9 +18,11 @@ from blackbox_fx.effects.ordering import is_stepped, positions, steps_of
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.effects.settling import GROWN, difference, longest
 
+_SEVERAL = 4  # random settings
 _LENGTH = 4096  # samples of a clip
 _EQUAL, _NEAR = 1e-6, 1e-3  # relative to the largest sample
-_OPTIONS = 64  # positions of options that are tried
+_OPTIONS = 96  # positions of options that are tried
+_ENOUGH = 4  # settings that take time, of which it is measured how much
 
 
 @final
@@ -30,7 +32,11 @@ class _Examined(LADSPA):
     def _learn(self) -> None:
         pass
 
-    def late(self, rows: Sequence[Settings], audio: Audio) -> list[Settings]:
+    def find_first(self) -> list[int]:
+        """None, for the order of settings is no matter here."""
+        return []
+
+    def late(self, rows: Sequence[Settings], audio: Audio, report: Callable[[Any], None]) -> list[Settings]:
         """Which of these settings sound differently a while after a new instance was given them."""
         with self.handle() as library, same_arithmetic():
             instances, young = list[Instance](), list[Audio]()
@@ -38,6 +44,7 @@ class _Examined(LADSPA):
                 instances.append(self.new_instance(library.plugin, row, RATE))
                 _heard(instances[-1], np.zeros_like(audio))
                 young.append(_heard(instances[-1], audio))
+                report("heard")
             time.sleep(GROWN)
             grown = [_heard(instance, audio) for instance in instances]
             for instance in instances:
@@ -68,7 +75,8 @@ def _options(effect: LADSPA, settings: Settings) -> list[Settings]:
 def _reply(name: str, report: Callable[[Any], None]) -> dict[str, Any]:
     effect = _Examined(name)
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, (effect.channels, _LENGTH)).astype(np.float32)
-    several: list[Settings] = [effect.space.complete(effect.space.decode(row)) for row in effect.space.sample(2, 0)]
+    space = effect.space
+    several: list[Settings] = [space.complete(space.decode(row)) for row in space.sample(_SEVERAL, 0)]
 
     def render(settings: Settings, gain: float = 1.0) -> Audio:
         wet = effect.process(RenderRequest(gain * audio, [settings], _LENGTH, RATE))
@@ -80,12 +88,11 @@ def _reply(name: str, report: Callable[[Any], None]) -> dict[str, Any]:
         return render(settings)
 
     noise = np.random.default_rng(1).uniform(-0.5, 0.5, (len(effect.ports[0]), _LENGTH)).astype(np.float32)
-    late = effect.late([*several, *_options(effect, several[0])], noise)
-    report("heard again")
-    effect.settle, slow = longest(late[:1] if several[0] in late else late, at)
+    late = effect.late([*several, *_options(effect, several[0])], noise, report)
+    effect.settle, slow = longest(late[:1] if several[0] in late else late[:_ENOUGH], at)
     if not slow:
         return {"settle": 0.0, "keeps": False}
-    several += slow
+    several = [*several[:2], *slow]
     fresh = [render(settings) for settings in several]
     effect.keeps = True
     for settings in several:

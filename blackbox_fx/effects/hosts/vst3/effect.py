@@ -35,7 +35,7 @@ ENDINGS = (".vst3", ".component")  # the latter are AudioUnits, which only macOS
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured, or given a state
 _RARE = ("hop_multiple", "settle", "slow", "first", "forgets")
 _TOLD = {"channels", "latency", "reset", "automatable", "parameters", *_RARE}
-_FORMAT = 6
+_FORMAT = 7
 _LIBRARIES = ("", ".so", ".dll", ".dylib", ".vst3", ".bin")
 _LOADS = 8  # of a plugin whose host reports another reset than was measured
 
@@ -173,7 +173,7 @@ class VST3(Effect):
         """The latency in samples that is compensated at the defaults."""
         if given is None:
             return reported
-        self.latency_samples = checks.whole("latency_samples", given, 0)
+        self.latency_samples = checks.latency(given)
         return self.latency_samples
 
     def _keep(self, **traits: Any) -> None:
@@ -281,13 +281,18 @@ class VST3(Effect):
         return answer["values"], max(0.0, answer["difference"] - 4 * answer["noise"])
 
     def _ask_state(self, question: dict[str, Any]) -> dict[str, Any]:
-        told = {"path": self.path, "name": self.plugin, "channels": self.channels, "manners": self._manners}
+        told = {
+            "path": self.path,
+            "name": self.plugin,
+            "channels": self.channels,
+            "manners": self._manners(hosting.RATE),
+        }
         return isolation.call(state.__name__, question | told, _DEADLINE)
 
-    @property
-    def _manners(self) -> hosting.Manners:
+    def _manners(self, sample_rate: float) -> hosting.Manners:
         steps = [(self.index[n], steps_of(p)) for n, p in self.ranges.items()] if self.first or self.forgets else []
-        return hosting.Manners(self.first, steps, self.settle, self.slow, self.forgets)
+        settle = self.settle * max(1.0, sample_rate / hosting.RATE)  # what it does may grow with the rate
+        return hosting.Manners(self.first, steps, settle, self.slow, self.forgets)
 
     def process(self, request: RenderRequest) -> Audio:
         """Renders a request; see `Effect.process`."""
@@ -324,14 +329,15 @@ class VST3(Effect):
         latency: int | None = None,
     ) -> Audio:
         ready = loaded.pop() if loaded else _Loaded(self.load_plugin())
+        manners = self._manners(sample_rate)
         plugin, resets = ready.plugin, self.reset == "host" and not _reloads(ready.plugin)
         if self.settle and ready.rate != sample_rate:  # what it prepares may depend on the rate
             hosting.flush(plugin, len(audio), sample_rate)
-            hosting.wait(self.settle)
+            hosting.wait(manners.settle)
             ready.rate = sample_rate
         raws = self._raws(blocks[0])
         slow = {k: raws[k] for k in self.slow if k in raws}
-        hosting.begin(plugin, raws, len(audio), sample_rate, self._manners, resets, ready.slow != slow)
+        hosting.begin(plugin, raws, len(audio), sample_rate, manners, resets, ready.slow != slow)
         ready.slow = slow
         if resets:
             loaded.append(ready)

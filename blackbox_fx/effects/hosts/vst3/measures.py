@@ -45,16 +45,22 @@ class Measures:
             return self._try_reset(other)
         return difference(first, again) <= NEAR, first, last
 
-    def _find_forgets(self) -> bool:
-        """Whether settings are heard only if they are set once more after the reset."""
+    def _find_forgets(self, row: Row, wet: Array) -> bool:
+        """Whether a parameter is heard at a row, which gave `wet`, only if it is set once more after the reset."""
+        bench = self._bench
+        bench.forgets = True
+        again = bench.render(row)
+        bench.forgets = difference(wet, again) > NEAR and any(self._is_forgotten(row, k) for k in bench.sure)
+        return bench.forgets
+
+    def _is_forgotten(self, row: Row, k: int) -> bool:
         bench = self._bench
 
         def acts(forgets: bool) -> bool:
             bench.forgets = forgets
-            return difference(bench.render(bench.defaults), bench.render(bench.random(0))) > ACTS
+            return difference(bench.render(row), bench.render(moved(row, k))) > ACTS
 
-        bench.forgets = not acts(False) and acts(True)
-        return bench.forgets
+        return not acts(False) and acts(True)
 
     def hop_multiple(self, whole: Array) -> int:
         """At multiples of how many samples settings may change; 0 if nowhere.
@@ -99,7 +105,7 @@ class Measures:
             other = moved(bench.defaults, alone)
         known = bench.reset
         pieces, first, last = self._try_reset(other)
-        if bench.reset == "host" and difference(first, last) <= ACTS and self._find_forgets():
+        if bench.reset == "host" and self._find_forgets(other, last):
             pieces, first, last = self._try_reset(other)
         self._report("reset")
         measured, bench.reset = bench.reset, known
