@@ -93,7 +93,7 @@ class Wrong(Effect):
             before, self.style = self.style, request.settings["style"]
             return wet * (2 if "c" in (before, self.style) and before != self.style else 1)
         if self.promise == "settings are heard":
-            return request.audio.copy()
+            return 0.5 * request.audio
         if self.promise == "order of settings":
             return self.overwrite(request)
         if self.promise == "ready at once":

@@ -86,7 +86,7 @@ def test_an_odd_plugin_that_takes_settings_over_by_the_clock_is_waited_for(host)
 def test_an_option_of_an_odd_plugin_that_takes_time_is_waited_for(host):
     effect = load(build("model", host))
     decibels, model = effect.space.parameters
-    assert effect.settle >= 0.2
+    assert effect.settle >= 0.1
     for g, m in ((6, 12), (0, 12), (0, 0), (0, 12), (-6, 2), (6, 12)):
         wet = effect.render(flat(), {decibels: g, model: m})
         assert gain(wet) == pytest.approx(g - 20 * np.log10(1 + m), abs=0.01)

@@ -84,6 +84,7 @@ class Bench:
         ]
         natives = self.plugin._parameters
         self.steps = [(k, native.num_steps) for k, native in enumerate(natives)]
+        self._stood: Row | None = None  # of slow parameters
         self.first: list[int] = []
         self.forgets = False
         self._doubted = {k for k, p in enumerate(natives) if not p.is_automatable or _METER.search(p.name)}
@@ -127,7 +128,7 @@ class Bench:
 
     def renew(self) -> None:
         """Takes a new instance, which is ready."""
-        self.plugin = self._make()
+        self.plugin, self._stood = self._make(), None
         if self._settle:
             flush(self.plugin, self.channels, RATE)
             wait(self._settle)
@@ -141,18 +142,24 @@ class Bench:
             if then != value or p["index"] not in self._doubted
         }
 
+    def _waits(self, row: Row) -> bool:
+        """Whether slow parameters move."""
+        before, self._stood = self._stood, [u for u, p in zip(row, self.own, strict=True) if p["index"] in self._slow]
+        return before != self._stood
+
     def put(self, raws: ordering.Raws) -> None:
         """Sets parameters by index, and lets them take effect."""
+        self._stood = None
         set_raws(self.plugin, raws)
         flush(self.plugin, self.channels, RATE)
 
     def begin(self, row: Row, reset: bool = True) -> None:
         """See `hosting.begin`."""
-        begin(self.plugin, self._given(row), self.channels, RATE, self.manners, reset)
+        begin(self.plugin, self._given(row), self.channels, RATE, self.manners, reset, self._waits(row))
 
     def apply(self, row: Row) -> None:
         """See `hosting.apply`."""
-        apply(self.plugin, self._given(row), self.channels, RATE, self.manners)
+        apply(self.plugin, self._given(row), self.channels, RATE, self.manners, self._waits(row))
 
     def view(self) -> Array:
         """The output of the plugin as it is."""
