@@ -32,8 +32,8 @@ _SURE, _ENOUGH = 3e-5, 2e-4  # of the output: a smaller residual ends the search
 HOPELESS = 0.2  # of the output: with a larger residual, the effect is no gain that follows a level
 _SOFT = 1.5  # times the residual of many knots, that a soft knee may have
 _ONSET = 0.02  # seconds in which a gain may come from elsewhere
-_AUDIBLE = 1e-7
-_CLEARLY = 1.25
+_AUDIBLE = 1e-7  # below, an output says nothing of the gain
+_CLEARLY = 1.25  # times as much may be left by the level of single samples
 _PATIENCE = 2  # hinges for a key that leave more than curves of many knots
 _ROUNDS = 3  # of fits on the whole clip
 _FAR, _LITTLE = (3e-6, 2e-2), (1e-3, 5e-2)  # residuals of output and logarithm, and gains, that end a descent
@@ -155,8 +155,8 @@ class _Search:
                 for value, (attack, release) in zip(left, pairs, strict=True)
             ]
         found.sort(key=lambda pair: pair[0])
-        links = {times.link: (least, times) for least, times in reversed(found)}
-        first = sorted(links.values(), key=lambda pair: pair[0])  # the best of each link
+        best = {times.link: (least, times) for least, times in reversed(found)}
+        first = sorted(best.values(), key=lambda pair: pair[0])  # of each link
         ranked = [*first, *(pair for pair in found if pair not in first)]
         return ranked[: _KEYED_FINALISTS if self.is_keyed else _FINALISTS + (len(first) > 1)]
 
