@@ -8,6 +8,7 @@ import torch
 import blackbox_fx as bfx
 from blackbox_fx.effects import further
 from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.estimators.audio_rules.ballistics import Clip
 
 RATE = 44100
 RATIO = bfx.Continuous(1, 20, 4, log=True)
@@ -120,6 +121,13 @@ def test_the_key_of_a_plugin_at_slow_and_fast_times_and_with_a_knee(key_channels
         found = np.array([float((key.grad[item].numpy().astype(np.float64) * u).sum()) for u in swells])
         assert np.dot(true, found) / (np.linalg.norm(true) * np.linalg.norm(found)) > 0.98
         assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(true), rel=0.15)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_faint_clip_beside_a_loud_key_is_no_error():
+    noise = np.random.default_rng(0).standard_normal((3, 8000))
+    found = Clip(1e-8 * noise[:2], np.zeros((2, 8000)), RATE, 0.5 * noise[2:]).anywhere()
+    assert np.isfinite(found.curve(np.array([0.01, 0.3]))).all()
 
 
 def test_params_and_audio_have_their_gradients_beside_a_key():

@@ -9,7 +9,7 @@ import numpy as np
 
 from blackbox_fx.errors import ParameterError
 
-_LONGEST = 2**24  # samples of latency
+LONGEST_LATENCY = 2**24  # samples; float32, in which plugins report it, counts no further
 LEAST_COSINE = 0.5  # of a surrogate's gradient to the effect's; below, it is wrong rather than rough
 
 
@@ -32,8 +32,8 @@ def whole(name: str, value: Any, least: int = 1) -> int:
 
 def latency(value: Any) -> int:
     """Samples of latency. Raises ParameterError unless it is a whole number of 0 to 2**24."""
-    if not is_whole(value) or not 0 <= value <= _LONGEST:
-        raise ParameterError(f"latency_samples must be a whole number of 0 to {_LONGEST}, got {value!r}.")
+    if not is_whole(value) or not 0 <= value <= LONGEST_LATENCY:
+        raise ParameterError(f"latency_samples must be a whole number of 0 to {LONGEST_LATENCY}, got {value!r}.")
     return int(value)
 
 

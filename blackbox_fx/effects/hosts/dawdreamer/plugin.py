@@ -75,7 +75,7 @@ class Plugin(DawDreamer, abc.ABC):
     """
 
     foreign: tuple[str, ...] = ()  # what the host adds to the parameters
-    latency_samples: int | None = None  # compensated in place of what the plugin tells
+    latency_samples: int | None = None  # compensated in place of what the plugin reports
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class Plugin(DawDreamer, abc.ABC):
         """Called with what was just read: some plugins take seconds for each parameter."""
 
     def latency_of(self, processor: Any) -> int:
-        """In samples, as the plugin tells it now, or as the user says."""
+        """In samples, as the plugin reports it now, or as the user says."""
         if self.latency_samples is not None:
             return self.latency_samples
         return processor.get_latency_samples()

@@ -35,7 +35,6 @@ _ODD, _CUT = 441, 1e-5  # samples of a piece that is no whole block, and what it
 _ROWS = 8  # random settings at which pieces are tried
 _LATENCY = re.compile(r"[\W_]*latency[\W_]*([\[(].*)?", re.IGNORECASE)
 _REPORTED = 8192  # samples after which a plugin that has a port for its latency has set it
-_LONGEST = 2**24  # samples of latency; float32 counts no further
 
 
 class LADSPA(Effect):
@@ -171,10 +170,10 @@ class LADSPA(Effect):
         if self.latency_samples is not None:
             return self.latency_samples
         latency = 0.0 if self.latency_port is None else float(instance.controls[self.latency_port])
-        if not 0 <= latency <= _LONGEST:
+        if not 0 <= latency <= checks.LONGEST_LATENCY:
             raise EffectError(
-                f"{self.name} reports a latency of {latency:g} samples; allowed are 0 to {_LONGEST}; choose other "
-                "settings, or another plugin."
+                f"{self.name} reports a latency of {latency:g} samples; allowed are 0 to "
+                f"{checks.LONGEST_LATENCY}; choose other settings, or another plugin."
             )
         return round(latency)
 
