@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blackbox_fx.effects.ordering import find_first, passes, random_row, sorted_movers
+from blackbox_fx.effects.ordering import find_first, moves, passes, random_row, sorted_movers
 
 STEPS = {0: 0, 1: 4, 2: 4, 3: 0}  # a gain, two options, a macro
 
@@ -28,7 +28,7 @@ class Filtered:
         self.heard += 1
         if new:
             self.renew()
-        for part in (row, *({k: raw} for k, raw in moves)):
+        for part in (row, *moves):
             self.set(part)
         return np.array([self.values[k] * (k + 1) for k in STEPS], np.float32)
 
@@ -60,6 +60,30 @@ def test_those_that_overwrite_others_are_found_in_their_order(react, first):
         for part in passes(row, first, STEPS) if first else [row]:
             plugin.set(part)
         assert plugin.values == row
+
+
+def test_ranges_set_out_before_the_one_before_is_back_and_options_do_not():
+    ways = {0: (0.0, 1.0, 0.4), 1: (0.0, 1.0, 0.5), 2: (0.0, 0.5, 1.0, 0.0), 3: (0.0, 1.0, 0.6)}
+    assert moves(ways, {0: 0, 1: 0, 2: 3, 3: 0}) == [
+        {0: 0.0},
+        {0: 1.0, 1: 0.0},
+        {0: 0.4, 1: 1.0},
+        {1: 0.5},
+        *({2: at} for at in ways[2]),
+        *({3: at} for at in ways[3]),
+    ]
+
+
+@pytest.mark.parametrize("mover", [0, 1, 2, 3])
+@pytest.mark.parametrize("other", [0, 1, 2, 3])
+def test_ranges_that_overwrite_others_are_found_in_either_order(mover, other):
+    def react(values, k, raw):
+        if k == mover and k != other:
+            values[other] = 0.7
+
+    ranges, plugin = dict.fromkeys(STEPS, 0), Filtered(react)
+    found = find_first(plugin, ranges, dict.fromkeys(STEPS, 0.0), random_row(ranges))
+    assert found == ([mover] if mover != other else [])
 
 
 def test_a_plugin_that_never_repeats_overwrites_nothing():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import platformdirs
-
 from blackbox_fx.core import system
 
 
 def cache() -> Path:
     """The folder for what was measured; for a user without a home, one for temporary files."""
+    import platformdirs
+
     try:
         return platformdirs.user_cache_path("blackbox_fx")
     except RuntimeError:
@@ -20,6 +20,8 @@ def cache() -> Path:
 
 def data() -> Path:
     """The folder for what a user keeps; for a user without a home, one for temporary files."""
+    import platformdirs
+
     try:
         return platformdirs.user_data_path("blackbox_fx")
     except RuntimeError:

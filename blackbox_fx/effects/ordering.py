@@ -12,7 +12,7 @@ from blackbox_fx.effects.settling import difference
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle
 
 Raws = Mapping[int, float]  # positions in [0, 1] by the index of the parameter
-Moves = Sequence[tuple[int, float]]
+Moves = Sequence[Raws]
 _HEARD = 1e-3  # relative to the largest sample
 _MOST = 64  # positions of a parameter that are tried
 _NEAR = 1 / 64  # how far a range is moved away
@@ -26,7 +26,7 @@ class Hear(Protocol):
 
         Args:
             row: what all parameters are set to, at once.
-            moves: what single ones are set to then, one after another; each is passed on before the next.
+            moves: what some are set to then; each move is passed on before the next.
             new: whether the instance has to be one that stood at its defaults before.
         """
         ...
@@ -74,6 +74,26 @@ def passes(raws: Raws, first: Iterable[int], steps: Raws) -> list[dict[int, floa
     others = [index for index in raws if index not in leading]
     groups = [*([index] for index in leading), *([others] if others else [])]
     return [{index: at[index] for index in group} for group in groups for at in (moved, raws)]
+
+
+def moves(ways: Mapping[int, Sequence[float]], steps: Raws) -> list[dict[int, float]]:
+    """Moves that take one parameter after another along its way, which ends where it began.
+
+    A range that follows a range sets out before that one is back, which saves time.
+
+    Args:
+        ways: the positions of each parameter.
+        steps: how many positions each has.
+    """
+    found: list[dict[int, float]] = []
+    ranged = False
+    for index, way in ways.items():
+        follows, ranged = ranged, not is_stepped(int(steps[index]))
+        start = len(found) - (len(way) - 1 if follows and ranged else 0)
+        found += [{} for _ in range(start + len(way) - len(found))]
+        for move, raw in zip(found[start:], way, strict=True):
+            move[index] = raw
+    return found
 
 
 def sorted_movers(overwritten: Mapping[int, Iterable[int]]) -> list[int]:
@@ -129,7 +149,7 @@ class _Search:
     def _heard(self, *order: int, row: Raws | None = None, new: bool = False) -> NDArray[np.float32]:
         """The output after parameters went through their positions and back, in this order."""
         back = self._row if row is None else row
-        return self._hear(back, [(k, at) for k in order for at in (*self._where[k], back[k])], new)
+        return self._hear(back, [{k: at} for k in order for at in (*self._where[k], back[k])], new)
 
     def _elsewhere(self, k: int) -> Raws:
         return {**self._row, k: max(self._where[k], key=lambda at: abs(at - self._row[k]))}
@@ -138,7 +158,7 @@ class _Search:
         """Whether the order of all is heard."""
         forth = self._heard(*self._where) if forth is None else forth
         again = [*self._row][-2::-1]  # nothing has overwritten the last
-        back = [(k, at) for k in again for at in (away(self._row[k], self._steps[k]), self._row[k])]
+        back = moves({k: (away(self._row[k], self._steps[k]), self._row[k]) for k in again}, self._steps)
         heard = self._hear(self._row, back, False)
         return _differ(forth, heard) and not _differ(heard, self._hear(self._row, back, False))
 
@@ -156,7 +176,7 @@ class _Search:
             return False
         # where all are put back to their defaults in the right order, it sounds as if new
         count = len(self._where[mover]) + len(self._where[other]) + 2
-        new = self._hear(self._defaults, [(other, self._defaults[other])] * count, True)
+        new = self._hear(self._defaults, [{other: self._defaults[other]}] * count, True)
         orders = ((mover, other), (other, mover))
         as_new = [not _differ(new, self._heard(*order, row=self._defaults, new=True)) for order in orders]
         if as_new[0] != as_new[1]:

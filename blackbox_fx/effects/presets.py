@@ -11,7 +11,6 @@ import logging
 import os
 import struct
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +114,8 @@ def _header(effect: Any) -> dict[str, Any]:
 
 
 def _host(effect: Any) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow, and workers need none
+
     name = effect.name.partition(":")[0]
     package = hosts.find_host(name).package if name in hosts.NAMES else "blackbox_fx"
     try:

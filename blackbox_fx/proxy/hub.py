@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any, final
 
-from typing_extensions import override
 
 from blackbox_fx.core.files import write_bytes, write_text
 from blackbox_fx.errors import DataError
@@ -57,7 +56,6 @@ class HubProxy(ModelHubMixin, library_name="blackbox_fx"):
         return cls(_read(find_proxy(name)))
 
     @classmethod
-    @override
     def from_pretrained(cls, *args: Any, **options: Any) -> HubProxy:
         """A proxy of the Hub or of a folder; nothing is unpickled.
 
@@ -76,7 +74,6 @@ class HubProxy(ModelHubMixin, library_name="blackbox_fx"):
             ) from error
 
     @classmethod
-    @override
     def _from_pretrained(
         cls,
         *,
@@ -105,14 +102,12 @@ class HubProxy(ModelHubMixin, library_name="blackbox_fx"):
             found[name] = read_bytes(path.parent, path.name, limit)
         return cls(found)
 
-    @override
     def _save_pretrained(self, save_directory: Path) -> None:
         for name in (RECIPE, WEIGHTS, CARD):
             write_bytes(save_directory / name, self._files[name])
         # the mixin asks for it before all else, and fails without a network if it is not there
         write_text(save_directory / "config.json", json.dumps({"library_name": "blackbox_fx"}))
 
-    @override
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """README.md of the repository, from the card."""
         card = self.card

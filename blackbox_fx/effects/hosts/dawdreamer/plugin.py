@@ -254,7 +254,7 @@ class Plugin(DawDreamer, abc.ABC):
                 loaded.connect()
             elif new:
                 loaded = self.load_one(self.sample_rate, BLOCK)
-            self._pass_on(loaded, [row, *({index: raw} for index, raw in moves)])
+            self._pass_on(loaded, [row, *moves])
             if not loaded.reborn:
                 loaded.connect()
             return np.nan_to_num(loaded.run(noise))

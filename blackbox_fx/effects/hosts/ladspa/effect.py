@@ -257,9 +257,8 @@ class LADSPA(Effect):
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * BLOCK)).astype(np.float32)
 
         def hear(row: ordering.Raws, moves: ordering.Moves, new: bool) -> Audio:
-            settings = {names[k]: self._value(k, raw) for k, raw in row.items()}
-            earlier = [settings, *({names[k]: self._value(k, raw)} for k, raw in moves)]
-            with self.instance(settings, RATE, earlier) as instance:
+            earlier = [{names[k]: self._value(k, raw) for k, raw in move.items()} for move in (row, *moves)]
+            with self.instance(earlier[0], RATE, earlier) as instance:
                 return np.nan_to_num(instance.run(noise))
 
         steps = {k: ordering.steps_of(p) for k, p in enumerate(kinds)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -27,7 +27,7 @@ from blackbox_fx.effects.ordering import is_stepped
 
 Row = list[float]  # raw values of the parameters that are not the host's
 EQUAL, ACTS, NEAR = 1e-6, 1e-5, 1e-3  # differences relative to the largest sample
-SHORT, LONG = 8, 36  # blocks of a clip
+BRIEF, SHORT, LONG = 3, 8, 36  # blocks of a clip
 # what hosts and wrappers add to the plugin's own parameters
 HOST_PARAMETERS = ("Buffer Size", "Sample Rate", "Latency", "Current Program")
 # names that a meter may have; some plugins report that their meters can be automated
@@ -161,10 +161,28 @@ class Bench:
         """See `hosting.apply`."""
         apply(self.plugin, self._given(row), self.channels, RATE, self.manners, self._waits(row))
 
-    def view(self) -> Array:
-        """The output of the plugin as it is."""
+    def view(self, hop: int = 0) -> Array:
+        """The output of the plugin as it is, after its reset."""
         if self.reset == "host":
             self.plugin.reset()
+        return self._stream(hop, lambda k: None)
+
+    def again(self, row: Row, hop: int) -> Array:
+        """The output at the row that was rendered last."""
+        return self.render(row, hop) if self.reset == "reload" or self.forgets else self.view(hop)
+
+    @contextlib.contextmanager
+    def briefly(self) -> Iterator[None]:
+        """Gives it a brief clip."""
+        self.audio, audio = clip(max(1, self.channels), BRIEF), self.audio
+        try:
+            yield
+        finally:
+            self.audio = audio
+
+    def hear(self, row: Row) -> Array:
+        """The output at a row, without a reset."""
+        self.apply(row)
         return self._stream(0, lambda k: None)
 
     def _stream(self, hop: int, change: Callable[[int], None], latency: int | None = None) -> Array:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
 
 from blackbox_fx.effects.hosts.vst3.bench import ACTS, EQUAL, LONG, NEAR, SHORT, Bench, Row, moved
-from blackbox_fx.effects.hosts.vst3.hosting import BLOCK, Array, clip
+from blackbox_fx.effects.hosts.vst3.hosting import BLOCK, Array, LatencyMoved, clip
 from blackbox_fx.effects.hosts.vst3.movers import Movers
 from blackbox_fx.effects.settling import difference
 
@@ -16,7 +17,7 @@ BASES = 8  # random settings at which a parameter in doubt is tried
 _ROWS = 8  # random settings at which pieces are compared
 _FOLLOWS = 5e-3  # relative to the largest sample
 _MOVE = 1e-6  # of a range, which changes the output by next to nothing
-_EVEN, _ODD = 2 * BLOCK, 441  # samples between such moves
+_EVEN, _ODD = 2 * BLOCK, 441  # samples of pieces
 
 
 @final
@@ -30,19 +31,31 @@ class Measures:
 
     def __init__(self, bench: Bench, report: Callable[[Any], None]) -> None:
         self._bench, self._report, self._movers = bench, report, Movers(bench, report)
+        self._moves_evenly = False  # whether moves by next to nothing at even hops are known to do no harm
 
-    def _try_reset(self, other: Row) -> tuple[bool, Array, Array]:
-        """Chooses the reset.
+    def _choose_reset(self, other: Row) -> tuple[bool, Array, Array]:
+        """Chooses the reset, and finds whether settings have to be set again after it.
 
         Returns:
             Whether a clip may be rendered in pieces, and the renders at the defaults and at `other`.
         """
-        bench = self._bench
-        still = bench.defaults
-        first, last, again = bench.render(still), bench.render(other), bench.render(still, _EVEN)
+        bench, still = self._bench, self._bench.defaults
+        first, before = bench.render(still), None
+        if bench.reset == "host":
+            bench.plugin.reset()
+            with contextlib.suppress(LatencyMoved):
+                before = bench.hear(other)  # set after the reset, and not yet reset again
+        last = bench.render(other)
+        kept = before is not None and difference(before, last) <= EQUAL
+        self._moves_evenly = kept and difference(first, bench.render(still, _EVEN, _MOVE)) <= NEAR
+        if self._moves_evenly:
+            return True, first, last
+        again = bench.render(still, _EVEN)
         if bench.reset == "host" and difference(first, again) > EQUAL < difference(first, bench.render(still)):
             bench.reset = "reload"
-            return self._try_reset(other)
+            return self._choose_reset(other)
+        if bench.reset == "host" and not kept and not bench.forgets and self._find_forgets(other, last):
+            return self._choose_reset(other)
         return difference(first, again) <= NEAR, first, last
 
     def _find_forgets(self, row: Row, wet: Array) -> bool:
@@ -69,11 +82,16 @@ class Measures:
         and settings that stay give the same output in pieces, at the defaults and elsewhere, as in one.
         """
         bench = self._bench
-        if difference(whole, bench.render(bench.defaults, _ODD, _MOVE)) <= _FOLLOWS:
+
+        def follows(hop: int) -> bool:
+            return difference(whole, bench.render(bench.defaults, hop, _MOVE)) <= _FOLLOWS
+
+        if follows(_ODD):
             rows = (bench.defaults, *map(bench.random, range(_ROWS)))
-            if all(difference(bench.render(row), bench.render(row, _ODD)) <= ACTS for row in rows):
-                return 1
-        return BLOCK if difference(whole, bench.render(bench.defaults, _EVEN, _MOVE)) <= _FOLLOWS else 0
+            with bench.briefly():
+                if all(difference(bench.render(row), bench.again(row, _ODD)) <= ACTS for row in rows):
+                    return 1
+        return BLOCK if self._moves_evenly or follows(_EVEN) else 0
 
     def _active(self, first: Array) -> set[int]:
         """The doubtful parameters that change the output at the defaults, which gave `first`, or at random settings."""
@@ -104,14 +122,12 @@ class Measures:
         if alone is not None:
             other = moved(bench.defaults, alone)
         known = bench.reset
-        pieces, first, last = self._try_reset(other)
-        if bench.reset == "host" and self._find_forgets(other, last):
-            pieces, first, last = self._try_reset(other)
+        pieces, first, last = self._choose_reset(other)
         self._report("reset")
         measured, bench.reset = bench.reset, known
         self._movers.find_first(bench.defaults if bench.gentle else bench.random(0))
         if bench.first:  # what they moved may have looked like something that a reset leaves
-            pieces, first, last = self._try_reset(other)
+            pieces, first, last = self._choose_reset(other)
         else:
             bench.reset = measured
         acts = alone is not None and difference(first, last) > ACTS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -26,14 +26,40 @@ class Movers:
         self._bench, self._report = bench, report
         self._seen: list[int] = []  # those whose values were seen to move others
 
+    def _stand(self, row: Row) -> Row:
+        """Sets a row, and says where the parameters then stand."""
+        bench = self._bench
+        bench.apply(row)
+        if not np.allclose(
+            bench.raws(), row, rtol=0, atol=1e-6
+        ):  # what moves others has moved them since they were set
+            bench.apply(row)
+        return bench.raws()
+
+    def _any_moves(self, row: Row) -> bool:
+        """Takes all parameters to all positions and back; whether one, and no meter, moves that is not set."""
+        bench = self._bench
+        ways = {k: (*bench.positions(k), row[k]) for k in bench.sure}
+        stands = list(row)
+        for move in ordering.moves(ways, {k: bench.own[k]["steps"] for k in bench.sure}):
+            bench.put({bench.own[k]["index"]: raw for k, raw in move.items()})
+            for k, raw in move.items():
+                stands[k] = raw
+            if self._have_moved(row, [k for k in bench.sure if stands[k] == row[k]]):
+                return True
+        return False
+
+    def _have_moved(self, row: Row, some: Sequence[int]) -> bool:
+        now = self._bench.raws()
+        return any(abs(now[k] - row[k]) > 1e-6 for k in some)
+
     def _go_through(self, k: int, row: Row) -> bool:
         """Takes a parameter to all positions and back; whether another one, and no meter, moves meanwhile."""
         bench = self._bench
         index, others = bench.own[k]["index"], [j for j in bench.sure if j != k]
         for raw in bench.positions(k):
             bench.put({index: raw})
-            now = bench.raws()
-            if any(abs(now[j] - row[j]) > 1e-6 for j in others):
+            if self._have_moved(row, others):
                 return True
         bench.put({index: row[k]})
         return False
@@ -45,12 +71,12 @@ class Movers:
             row: settings to start at; the defaults, if only one other position is tried.
         """
         bench = self._bench
-        bench.apply(row)
-        now = bench.raws()
-        if not np.allclose(now, row, rtol=0, atol=1e-6):  # what moves others has moved them since they were set
-            bench.apply(row)
-            now = bench.raws()
-        for k in bench.sure:
+        now = self._stand(row)
+        suspects = bench.sure if self._any_moves(now) else []
+        if suspects:
+            bench.renew()
+            now = self._stand(row)
+        for k in suspects:
             if self._go_through(k, now):
                 self._seen.append(bench.own[k]["index"])
                 bench.first = list(self._seen)
@@ -73,9 +99,10 @@ class Movers:
         self._report("heard in another order")
         if new:
             bench.renew()
-        for part in (row, *({index: raw} for index, raw in moves)):
+        for part in (row, *moves):
             bench.put(part)
-        return bench.view()
+        with bench.briefly():
+            return bench.view()
 
     def exclude_first(self) -> None:
         """Excludes those whose effect does not repeat although they are set first, or that only move others."""
