@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, final
 
-
 from blackbox_fx.core.files import write_bytes, write_text
+from blackbox_fx.core.hints import override
 from blackbox_fx.errors import DataError
 from blackbox_fx.proxy import card as cards
 from blackbox_fx.proxy import weights
@@ -56,6 +56,7 @@ class HubProxy(ModelHubMixin, library_name="blackbox_fx"):
         return cls(_read(find_proxy(name)))
 
     @classmethod
+    @override
     def from_pretrained(cls, *args: Any, **options: Any) -> HubProxy:
         """A proxy of the Hub or of a folder; nothing is unpickled.
 
@@ -74,6 +75,7 @@ class HubProxy(ModelHubMixin, library_name="blackbox_fx"):
             ) from error
 
     @classmethod
+    @override
     def _from_pretrained(
         cls,
         *,
@@ -102,12 +104,14 @@ class HubProxy(ModelHubMixin, library_name="blackbox_fx"):
             found[name] = read_bytes(path.parent, path.name, limit)
         return cls(found)
 
+    @override
     def _save_pretrained(self, save_directory: Path) -> None:
         for name in (RECIPE, WEIGHTS, CARD):
             write_bytes(save_directory / name, self._files[name])
         # the mixin asks for it before all else, and fails without a network if it is not there
         write_text(save_directory / "config.json", json.dumps({"library_name": "blackbox_fx"}))
 
+    @override
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """README.md of the repository, from the card."""
         card = self.card

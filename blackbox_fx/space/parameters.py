@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.core.checks import is_number
+from blackbox_fx.core.hints import override
 from blackbox_fx.errors import ParameterError
 
 Value = float | int | bool | str
@@ -132,11 +133,13 @@ class Continuous(Parameter):
         object.__setattr__(self, "default", self.check("default", self.default))
 
     @property
+    @override
     def unit_step(self) -> float:
         if self.log:
             return math.log1p(self.step / self.low) / (math.log(self.high) - math.log(self.low))
         return self.step / (self.high - self.low)
 
+    @override
     def decode(self, u: Array) -> float:
         x = min(max(float(u[0]), 0.0), 1.0)
         if self.log:
@@ -149,6 +152,7 @@ class Continuous(Parameter):
         return min(max(value, self.low), self.high)
 
     @classmethod
+    @override
     def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
         columns, low, high = np.array(starts), *(np.array([getattr(p, end) for p in parameters]) for end in _ENDS)
         logs, grids = (np.flatnonzero([getattr(p, how) for p in parameters]) for how in ("log", "step"))
@@ -170,6 +174,7 @@ class Continuous(Parameter):
 
         return decode
 
+    @override
     def encode(self, value: Any) -> Array:
         if self.log:
             u = (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
@@ -177,19 +182,23 @@ class Continuous(Parameter):
             u = (value - self.low) / (self.high - self.low)
         return np.array([min(max(u, 0.0), 1.0)])
 
+    @override
     def check(self, name: str, value: Any) -> float:
         number = _forgiven(_number(name, value), self.low, self.high)
         if not self.low <= number <= self.high:
             raise ParameterError(f"{name}={value!r} is outside its range; allowed is {self.describe()}.")
         return number
 
+    @override
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         u = rng.random((n, 1))
         return self.snap(u) if self.step else u
 
+    @override
     def snap(self, u: Array) -> Array:
         return super().snap(u) if self.step else np.clip(u, 0.0, 1.0)
 
+    @override
     def describe(self) -> str:
         step = f" in steps of {self.step:g}" if self.step else ""
         return f"[{self.low:g}, {self.high:g}]{' ' + self.unit if self.unit else ''}{step}{', log' if self.log else ''}"
@@ -215,14 +224,17 @@ class Integer(Parameter):
         object.__setattr__(self, "default", self.check("default", self.default))
 
     @property
+    @override
     def unit_step(self) -> float:
         return 1.0 / (self.high - self.low)
 
+    @override
     def decode(self, u: Array) -> int:
         x = min(max(float(u[0]), 0.0), 1.0)
         return self.low + math.floor(x * (self.high - self.low) + 0.5)
 
     @classmethod
+    @override
     def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
         columns, lows = np.array(starts), [p.low for p in parameters]
         spans = np.array([float(p.high - p.low) for p in parameters])
@@ -233,18 +245,22 @@ class Integer(Parameter):
 
         return decode
 
+    @override
     def encode(self, value: Any) -> Array:
         return np.array([(value - self.low) / (self.high - self.low)])
 
+    @override
     def check(self, name: str, value: Any) -> int:
         number = _number(name, value)
         if number != round(number) or not self.low <= number <= self.high:
             raise ParameterError(f"{name}={value!r} is not allowed; allowed is {self.describe()}.")
         return int(number)
 
+    @override
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         return (rng.integers(0, self.high - self.low + 1, (n, 1)) / (self.high - self.low)).astype(np.float64)
 
+    @override
     def describe(self) -> str:
         return f"whole numbers in [{self.low}, {self.high}]{' ' + self.unit if self.unit else ''}"
 
@@ -261,28 +277,35 @@ class Toggle(Parameter):
         object.__setattr__(self, "default", self.check("default", self.default))
 
     @property
+    @override
     def unit_step(self) -> float:
         return 1.0
 
+    @override
     def decode(self, u: Array) -> bool:
         return bool(u[0] >= 0.5)
 
     @classmethod
+    @override
     def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
         columns = np.array(starts)
         return lambda row: (row[columns] >= 0.5).tolist()
 
+    @override
     def encode(self, value: Any) -> Array:
         return np.array([float(value)])
 
+    @override
     def check(self, name: str, value: Any) -> bool:
         if value not in (True, False, 0, 1):
             raise ParameterError(f"{name}={value!r} is not allowed; allowed is {self.describe()}.")
         return bool(value)
 
+    @override
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         return rng.integers(0, 2, (n, 1)).astype(np.float64)
 
+    @override
     def describe(self) -> str:
         return "true or false"
 
@@ -304,17 +327,21 @@ class Choice(Parameter):
         self.check("default", self.default)
 
     @property
+    @override
     def columns(self) -> int:
         return len(self.options)
 
     @property
+    @override
     def unit_step(self) -> float:
         return 1.0
 
+    @override
     def decode(self, u: Array) -> str:
         return self.options[int(np.argmax(u))]
 
     @classmethod
+    @override
     def decoder(cls, parameters: Sequence[Any], starts: Sequence[int]) -> Decoder:
         options, most = [p.options for p in parameters], max(p.columns for p in parameters)
         # a choice with fewer options repeats its first one, which wins over its equals all the same
@@ -327,19 +354,23 @@ class Choice(Parameter):
 
         return decode
 
+    @override
     def encode(self, value: Any) -> Array:
         u = np.zeros(len(self.options))
         u[self.options.index(value)] = 1.0
         return u
 
+    @override
     def check(self, name: str, value: Any) -> str:
         if value not in self.options:
             raise ParameterError(f"{name}={value!r} is not allowed; allowed is {self.describe()}.")
         return str(value)
 
+    @override
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         return np.eye(len(self.options))[rng.integers(0, len(self.options), n)]
 
+    @override
     def describe(self) -> str:
         return "one of " + ", ".join(self.options)
 

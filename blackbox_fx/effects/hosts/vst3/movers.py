@@ -30,9 +30,7 @@ class Movers:
         """Sets a row, and says where the parameters then stand."""
         bench = self._bench
         bench.apply(row)
-        if not np.allclose(
-            bench.raws(), row, rtol=0, atol=1e-6
-        ):  # what moves others has moved them since they were set
+        if not np.allclose(bench.raws(), row, rtol=0, atol=1e-6):  # what moves others has moved them since
             bench.apply(row)
         return bench.raws()
 
