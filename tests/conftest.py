@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 from tests import cases
@@ -21,6 +22,12 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 # machines that run tests are busy: how long an example takes says nothing
 settings.register_profile("shared", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """What a test draws without a generator is the same in every run."""
+    torch.manual_seed(0)
 
 
 # words in the ids of tests, a file that they need, and the Debian package it comes from

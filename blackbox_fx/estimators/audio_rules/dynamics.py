@@ -76,28 +76,34 @@ class _Seeker:
         best = clip.flat()  # as of an open gate, which says nothing of its threshold
         if point is None:
             return best if _exact(best, clip) else clip.anywhere()
-        for attempt in self._attempts(clip, point):
+        for attempt in self._known(clip, point):
             if _exact(best, clip):
                 break
             best = min(best, attempt(), key=lambda one: one.residual)
+        soft = best.residual < _GOOD * clip.size and not isinstance(best.curve, Hinge)
+        if not (soft or _exact(best, clip) or self._is_vain(point)):
+            best = min(best, self._from_nothing(clip, point), key=lambda one: one.residual)
         if isinstance(best.curve, Hinge) and best.weights[0] > _SEEN and _exact(best, clip):
             kind, hinge = _kind(best.times), np.array(best.curve)
             self._hinges.add(Outcome(point, kind, _scaled(np.concatenate([hinge, best.times.logs])), best.weights))
         return best
 
-    def _attempts(self, clip: Clip, point: Signal) -> list[Callable[[], Found]]:
-        """From what was found at the nearest settings; and from nothing, unless that has failed near here, or often."""
+    def _known(self, clip: Clip, point: Signal) -> list[Callable[[], Found]]:
+        """Attempts from what was found at the nearest settings."""
         attempts = list[tuple[float, Callable[[], Found]]]()
         expected, hinge, other = self._hinges.expected(point), self._hinges.nearest(point), self._others.nearest(point)
         if expected is not None and hinge is not None:
             numbers, like, free = _unscaled(expected.vector), Times(0.0, 0.0, *expected.kind), expected.free
             attempts.append((hinge.away(point), lambda: clip.near(numbers, like, free)))
-        hopeless = self._searches >= _PATIENCE and self._successes < _HOPEFUL * self._searches
-        known = other is not None and (hopeless or other.away(point) < _CLOSE)
-        if other is not None and known:
+        if other is not None:
             attempts.append((other.away(point), lambda: clip.curve(other.kind)))
-        nearest = [attempt for _, attempt in sorted(attempts, key=lambda pair: pair[0])]
-        return nearest if known else [*nearest, lambda: self._from_nothing(clip, point)]
+        return [attempt for _, attempt in sorted(attempts, key=lambda pair: pair[0])]
+
+    def _is_vain(self, point: Signal) -> bool:
+        """Whether searches from nothing have failed near here, or often."""
+        other = self._others.nearest(point)
+        hopeless = self._searches >= _PATIENCE and self._successes < _HOPEFUL * self._searches
+        return other is not None and (hopeless or other.away(point) < _CLOSE)
 
     def _from_nothing(self, clip: Clip, point: Signal) -> Found:
         found = clip.anywhere()
