@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -27,8 +27,9 @@ from blackbox_fx.proxy.store import list_proxies, load_proxy
 from blackbox_fx.runtime import Inline, Pool
 
 RATE = 44100
-DEFAULT = "default"
+DEFAULT, UNPREPARED = "default", "without proxies"
 _TIMES = 5
+_MOVE = 0.02  # of every parameter's range, from one timed step to the next
 _AUDIO_ITEMS, _DIRECTIONS = 3, 24
 
 
@@ -80,9 +81,16 @@ class TwinLayer(nn.Module):
 Way = tuple[str, Effect, Callable[[Pool], nn.Module]]
 
 
-def ways(addresses: Sequence[str]) -> list[Way]:
-    """What is compared: layers as they come for addresses, or for the shipped proxies' effects, chains and twins."""
+def ways(addresses: Sequence[str], unprepared: bool = False) -> list[Way]:
+    """What is compared: layers as they come for addresses, or for the shipped proxies' effects, chains and twins.
+
+    Args:
+        addresses: of effects.
+        unprepared: whether layers use no proxy, so that they find their gradients from renders alone.
+    """
     named = [load(address) for address in addresses] or shipped_effects()
+    if unprepared:
+        return [(UNPREPARED, effect, _layer(effect, surrogates=())) for effect in named]
     found = [layer_way(effect) for effect in named]
     if addresses:
         return found
@@ -97,7 +105,7 @@ def ways(addresses: Sequence[str]) -> list[Way]:
     return [
         *found,
         ("Chain", strip, _chain(strip)),
-        ("SPSA(1), audio by Identity", strip, _layer(strip, plain=True)),
+        ("SPSA(1), audio by Identity", strip, _layer(strip, estimator=SPSA(1), audio_rule=Identity())),
         ("Chain", long, _chain(long)),
         ("autodiff", TWINS["compressor"].effect(), lambda pool: TwinLayer([TWINS["compressor"]])),
         ("autodiff", both, lambda pool: TwinLayer(twins[:2])),
@@ -115,12 +123,8 @@ def layer_way(effect: Effect) -> Way:
     return DEFAULT, effect, _layer(effect)
 
 
-def _layer(effect: Effect, plain: bool = False) -> Callable[[Pool], nn.Module]:
-    def make(pool: Pool) -> nn.Module:
-        how = {"estimator": SPSA(1), "audio_rule": Identity()} if plain else {}
-        return BlackBox(effect, **how, pool=pool, sample_rate=RATE)
-
-    return make
+def _layer(effect: Effect, **how: Any) -> Callable[[Pool], nn.Module]:
+    return lambda pool: BlackBox(effect, **how, pool=pool, sample_rate=RATE)
 
 
 def _chain(rack: Rack) -> Callable[[Pool], nn.Module]:
@@ -138,7 +142,8 @@ def measure(listed: Sequence[Way], items: int, seconds: float, progress: Progres
         seconds: of each clip.
         progress: called with ways done, all ways, and the present one.
 
-    Everything renders in this process, so that times are those of the effect and of the gradient alone.
+    Everything renders in this process, so that times are those of the effect and of the gradient alone. As in training,
+    settings move a little from one step to the next.
     """
     pool = Inline()
     for done, (way, effect, make) in enumerate(listed):
@@ -148,31 +153,35 @@ def measure(listed: Sequence[Way], items: int, seconds: float, progress: Progres
 
 
 def _measure(way: str, module: nn.Module, held_out: HeldOutSet) -> Step:
-    name, items = held_out.stream.effect.name, len(held_out.batch.params)
-    first = _backward(module, held_out, True, True)[0]
+    name, settings = held_out.stream.effect.name, held_out.batch.params
+    items, draw = len(settings), torch.Generator().manual_seed(0)
+
+    def timed(audio: bool, params: bool) -> float:
+        moved = (settings + _MOVE * torch.randn(settings.shape, generator=draw)).clamp(0, 1)
+        return _backward(module, held_out, moved, audio, params)[0]
+
+    first = _backward(module, held_out, settings, True, True)[0]
     spent: dict[str, list[float]] = {what: [] for what in ("forward", "params", "audio", "both")}
-    grads: tuple[Tensor, Tensor] = torch.zeros(0), torch.zeros(0)
     for _ in range(_TIMES):
         began = time.perf_counter()
         with torch.no_grad():
             module(held_out.batch.audio, held_out.batch.params)
         forward = time.perf_counter() - began
         spent["forward"].append(forward)
-        spent["params"].append(_backward(module, held_out, False, True)[0] - forward)
-        spent["audio"].append(_backward(module, held_out, True, False)[0] - forward)
-        seconds, grads = _backward(module, held_out, True, True)
-        spent["both"].append(seconds - forward)
+        for what, asked in (("params", (False, True)), ("audio", (True, False)), ("both", (True, True))):
+            spent[what].append(timed(*asked) - forward)
+    _, grads = _backward(module, held_out, settings, True, True)
     ms = {what: 1e3 * statistics.median(times) / items for what, times in spent.items()}
     cosines = _params_cosine(grads[1], held_out), _audio_cosine(grads[0], held_out)
     return Step(name, way, ms["forward"], 1e3 * first, ms["params"], ms["audio"], ms["both"], *cosines, _by(module))
 
 
 def _backward(
-    module: nn.Module, held_out: HeldOutSet, audio: bool, params: bool
+    module: nn.Module, held_out: HeldOutSet, settings: Tensor, audio: bool, params: bool
 ) -> tuple[float, tuple[Tensor, Tensor]]:
     """Seconds of a pass forward and backward, and the gradients of audio and params."""
     x = held_out.batch.audio.clone().requires_grad_(audio)
-    p = held_out.batch.params.clone().requires_grad_(params)
+    p = settings.clone().requires_grad_(params)
     began = time.perf_counter()
     module(x, p).backward(held_out.cotangents)
     seconds = time.perf_counter() - began

@@ -179,6 +179,9 @@ def step(
     ] = None,
     items: Annotated[int, typer.Option(min=2, help="Clips, with a setting each.")] = 6,
     seconds: Annotated[float, typer.Option(min=0.2, help="Length of a clip.")] = 1.5,
+    unprepared: Annotated[
+        bool, typer.Option("--unprepared", help="Use no proxies; gradients come from renders.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page.")] = None,
 ) -> None:
     """Time a training step through default layers, in one process, and measure how right its gradients are."""
@@ -190,7 +193,7 @@ def step(
     found: list[Step] = []
     try:
         with show.bar("effects") as progress:
-            found.extend(measure(ways(effects or ()), items, seconds, progress))
+            found.extend(measure(ways(effects or (), unprepared), items, seconds, progress))
     except KeyboardInterrupt:
         show.err.print("stopped; this is what was measured so far")
     rows = step_table(found)
