@@ -37,6 +37,7 @@ KINDS = {
     "forgets": 24,
     "lies": 25,
     "forgets-one": 26,
+    "switches": 27,
 }
 
 
@@ -54,7 +55,7 @@ def lv2_path():
 
 def _compile(source, target, library, *options):
     library.parent.mkdir(parents=True, exist_ok=True)
-    flags = ["-O1", "-std=gnu++14", "-fPIC", "-shared", "-fvisibility=hidden", "-w"]
+    flags = ["-O0", "-std=gnu++14", "-fPIC", "-shared", "-fvisibility=hidden", "-w"]
     headers = [f"-I{SOURCES}", f"-I{DPF}", f"-I{DPF / 'src'}"]
     sources = [str(SOURCES / source), str(DPF / "DistrhoPluginMain.cpp")]
     command = [
@@ -100,7 +101,7 @@ def build_two():
     library = target / f"Contents/{platform.machine()}-linux/Two.so"
     for name, kind in (("Alpha", "plain"), ("Beta", "bypass")):
         _compile("odd.cpp", "VST3", library.with_name(f"{name}.bin"), f'-DNAME="{name}"', f"-DKIND={KINDS[kind]}")
-    flags = ["-O1", "-std=gnu++14", "-fPIC", "-shared", "-w"]
+    flags = ["-O0", "-std=gnu++14", "-fPIC", "-shared", "-w"]
     command = ["g++", *flags, str(SOURCES / "two_classes.cpp"), "-o", str(library), "-ldl"]
     subprocess.run(command, check=True, timeout=120)
     return target

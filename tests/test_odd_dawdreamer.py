@@ -48,6 +48,14 @@ def test_each_setting_has_its_own_latency_odd_plugin(host, reset, monkeypatch):
         assert np.abs(effect.render(audio, {effect.space.free[-1]: lookahead}) - audio).max() < 1e-6
 
 
+@pytest.mark.parametrize("host", ["vst2", "lv2", "vst3"])
+def test_what_a_plugin_keeps_shows_where_no_switch_mutes_it_odd_plugin(host, monkeypatch):
+    effect = odd("switches", host, monkeypatch)
+    first = effect.render(ONE)
+    effect.render(-ONE)
+    assert effect.reset != "none" and first.any() and np.array_equal(effect.render(ONE), first)
+
+
 def test_a_plugin_that_is_not_ready_is_waited_for_odd_plugin(monkeypatch):
     effect = odd("warm-up", "vst2", monkeypatch)
     assert effect.settle >= 0.3 and effect.reset == "none"

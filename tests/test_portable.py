@@ -37,7 +37,7 @@ assert bfx.profile(bfx.load("pedalboard:Gain"), budget=0.5).realtime > 0
 
 TRAINING = """
 from pathlib import Path
-import sys, torch
+import sys, numpy as np, torch
 import blackbox_fx as bfx
 from blackbox_fx.cli.__main__ import app
 from typer.testing import CliRunner
@@ -48,7 +48,14 @@ assert (folder / "proxy" / "card.json").exists() and trained.log.steps == 3
 for words in (["--help"], ["proxy", "list"], ["inspect", "pedalboard:Gain", "--quick"]):
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, (words, done.output)
-done = CliRunner().invoke(app, ["demo", "--songs", "3", "--steps", "1", "--out", str(folder / "demo")])
+for song in range(3):
+    (folder / f"songs/{song}").mkdir(parents=True)
+    for track in range(2):
+        noise = 0.1 * np.random.default_rng(track).standard_normal((2, 22050)).astype(np.float32)
+        bfx.audio.write(folder / f"songs/{song}/{track}.flac", noise, 44100)
+(folder / "mix.toml").write_text("batch = 2\\nseconds = 0.4\\nexcerpts = 4\\nunseen = 2\\n")
+given = {"--songs": folder / "songs", "--out": folder / "run", "--recipe": folder / "mix.toml", "--steps": 1}
+done = CliRunner().invoke(app, ["train", "mix", *(str(word) for pair in given.items() for word in pair)])
 assert done.exit_code == 0, (done.output, done.exception)
 """
 

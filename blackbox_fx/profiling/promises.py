@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from blackbox_fx.space import Space
 
 _PURE = 1e-6  # relative to the largest sample
 _HEARD = 1e-3  # of the largest sample, between two settings
+_DRAWN = 12  # settings from which those of a trial are taken
 
 Outcome = tuple[bool | None, str, str]
 
@@ -26,16 +28,37 @@ class Trial:
     """An effect, with the audio and the settings of its checks.
 
     Attributes:
-        a, b, c, d: random settings.
+        a, b, c, d: random settings; those at which the audio is changed come first.
     """
 
     def __init__(self, effect: Effect, seconds: float) -> None:
         self.effect = effect
         self.audio = music(seconds)
         self.audio *= np.abs(np.cos(np.linspace(0, 12, self.audio.shape[1], dtype=np.float32)))
-        points = effect.space.sample(4, np.random.default_rng(0))
-        self.a, self.b, self.c, self.d = (effect.space.decode(point) for point in points)
         self.fresh: Any = None
+        self.a, self.b, self.c, self.d = self._settings()
+
+    def _settings(self) -> list[Settings]:
+        """Four of a dozen; a bypass or a closed gate would hide what a plugin does wrong."""
+        effect = self.effect
+        with contextlib.suppress(Exception):  # whether it pickles is a check of its own
+            effect = pickle.loads(pickle.dumps(effect))  # so that the checks begin with one that is not used
+        changed, others = list[Settings](), list[Settings]()
+        for point in effect.space.sample(_DRAWN, np.random.default_rng(0)):
+            settings = effect.space.decode(point)
+            (changed if self._is_changed(effect, settings) else others).append(settings)
+            if len(changed) == 4:
+                break
+        return [*changed, *others][:4]
+
+    def _is_changed(self, effect: Effect, settings: Settings) -> bool:
+        """Whether audio comes out, and is not what went in."""
+        audio = self.audio[:, : RATE // 10]
+        try:
+            wet = effect.render(audio, settings, RATE)
+        except BlackBoxError:
+            return True  # which the checks will name
+        return bool(wet.any()) and difference(audio, wet) > _HEARD
 
     def render(self, settings: Settings | None = None, audio: Audio | None = None, rate: float = RATE) -> Audio:
         """The output; for the audio of the trial, and at setting a, if not given."""
@@ -83,9 +106,10 @@ def _used(t: Trial) -> Outcome:
 
 
 def _aba(t: Trial) -> Outcome:
-    first = t.render()
+    plain = t.effect.defaults
+    first, default = t.render(), t.render(plain)
     t.render(t.b)
-    return same(difference(first, t.render()))
+    return same(max(difference(first, t.render()), difference(default, t.render(plain))))
 
 
 def _leak(t: Trial) -> Outcome:

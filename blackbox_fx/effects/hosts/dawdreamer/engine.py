@@ -21,7 +21,7 @@ from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.native import cleared_memory, reseed, same_arithmetic
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
-from blackbox_fx.space import Space
+from blackbox_fx.space import Choice, Space, Toggle
 
 BLOCK = 512  # samples; the input is padded to whole blocks, since some plugins fail on others
 RESETS = ("none", "graph", "reload")
@@ -192,10 +192,17 @@ class DawDreamer(Effect, abc.ABC):
 
     @final
     def jobs(self) -> list[tuple[Audio, Settings]]:
-        """Loud and quiet noise, (inputs, time), each with random settings."""
+        """Loud and quiet noise, (inputs, time), each with settings.
+
+        They are random, but the defaults come first, and every other pair has the defaults of all switches and options:
+        a bypass or a closed gate would hide what the plugin keeps.
+        """
         rng = np.random.default_rng(0)
         noise = rng.standard_normal((self.channels, int(self.sample_rate / 5))).astype(np.float32)
         settings = [self.space.defaults | self.space.decode(row) for row in self.space.sample(12, rng)]
+        settings[0] = self.space.defaults
+        options = {n: p.default for n, p in self.space.parameters.items() if isinstance(p, Toggle | Choice)}
+        settings = [row | (options if k % 4 < 2 else {}) for k, row in enumerate(settings)]
         feed = self.layout.feed(noise, noise[:, ::-1])
         return [((1.0, 0.003)[k % 2] * feed, values) for k, values in enumerate(settings)]
 
