@@ -56,8 +56,8 @@ class Trial:
         audio = self.audio[:, : RATE // 10]
         try:
             wet = effect.render(audio, settings, RATE)
-        except BlackBoxError:
-            return True  # which the checks will name
+        except Exception:  # the checks will name it
+            return True
         return bool(wet.any()) and difference(audio, wet) > _HEARD
 
     def render(self, settings: Settings | None = None, audio: Audio | None = None, rate: float = RATE) -> Audio:
