@@ -18,9 +18,10 @@ $(VENV)/.ready: pyproject.toml
 demo: $(VENV)/.ready
 	$(BIN)/blackbox-fx demo
 
-## all tests, doctests and notebooks
+## all tests, doctests and notebooks; in one process more than there are cores, since some wait
 test: $(VENV)/.ready
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder \
+		-n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 ## the manual, to be read offline: build/site/index.html
 docs: $(VENV)/.ready
