@@ -38,6 +38,7 @@ KINDS = {
     "lies": 25,
     "forgets-one": 26,
     "switches": 27,
+    "forgets-late": 28,
 }
 
 

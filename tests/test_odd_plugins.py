@@ -115,9 +115,9 @@ def test_a_latency_that_an_odd_plugin_reports_wrongly_is_replaced(host, latency,
         assert np.abs(effect.render(audio, [effect.defaults] * 9, RATE, 512) - expected).max() < 1e-6
 
 
-@pytest.mark.parametrize("host", ["vst3", "ladspa"])
-def test_an_odd_plugin_that_forgets_its_settings_is_set_again(host):
-    effect = load(build("forgets", host))
+@pytest.mark.parametrize(("kind", "host"), [("forgets", "vst3"), ("forgets", "ladspa"), ("forgets-late", "vst3")])
+def test_an_odd_plugin_that_forgets_its_settings_is_set_again(kind, host):
+    effect = load(build(kind, host))
     (name,) = effect.space.parameters
     for decibels in (6, 0, -6, 6):
         assert gain(effect.render(flat(), {name: decibels})) == pytest.approx(decibels, abs=0.01)

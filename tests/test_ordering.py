@@ -62,12 +62,13 @@ def test_those_that_overwrite_others_are_found_in_their_order(react, first):
         assert plugin.values == row
 
 
-def test_ranges_set_out_before_the_one_before_is_back_and_options_do_not():
+def test_ranges_set_out_as_the_one_before_goes_back_and_options_do_not():
     ways = {0: (0.0, 1.0, 0.4), 1: (0.0, 1.0, 0.5), 2: (0.0, 0.5, 1.0, 0.0), 3: (0.0, 1.0, 0.6)}
     assert moves(ways, {0: 0, 1: 0, 2: 3, 3: 0}) == [
         {0: 0.0},
-        {0: 1.0, 1: 0.0},
-        {0: 0.4, 1: 1.0},
+        {0: 1.0},
+        {0: 0.4, 1: 0.0},
+        {1: 1.0},
         {1: 0.5},
         *({2: at} for at in ways[2]),
         *({3: at} for at in ways[3]),

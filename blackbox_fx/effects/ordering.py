@@ -79,7 +79,7 @@ def passes(raws: Raws, first: Iterable[int], steps: Raws) -> list[dict[int, floa
 def moves(ways: Mapping[int, Sequence[float]], steps: Raws) -> list[dict[int, float]]:
     """Moves that take one parameter after another along its way, which ends where it began.
 
-    A range that follows a range sets out before that one is back, which saves time.
+    A range that follows a range sets out when that one goes back, which saves time.
 
     Args:
         ways: the positions of each parameter.
@@ -89,7 +89,7 @@ def moves(ways: Mapping[int, Sequence[float]], steps: Raws) -> list[dict[int, fl
     ranged = False
     for index, way in ways.items():
         follows, ranged = ranged, not is_stepped(int(steps[index]))
-        start = len(found) - (len(way) - 1 if follows and ranged else 0)
+        start = len(found) - (follows and ranged)
         found += [{} for _ in range(start + len(way) - len(found))]
         for move, raw in zip(found[start:], way, strict=True):
             move[index] = raw

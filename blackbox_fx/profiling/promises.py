@@ -56,8 +56,8 @@ class Trial:
         audio = self.audio[:, : RATE // 10]
         try:
             wet = effect.render(audio, settings, RATE)
-        except Exception:  # the checks will name it
-            return True
+        except Exception:  # the checks of the edges will name it
+            return False
         return bool(wet.any()) and difference(audio, wet) > _HEARD
 
     def render(self, settings: Settings | None = None, audio: Audio | None = None, rate: float = RATE) -> Audio:

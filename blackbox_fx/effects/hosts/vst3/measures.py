@@ -43,6 +43,7 @@ class Measures:
         first, before = bench.render(still), None
         if bench.reset == "host":
             bench.plugin.reset()
+            bench.put({})  # some put themselves back only in the first block
             with contextlib.suppress(LatencyMoved):
                 before = bench.hear(other)  # set after the reset, and not yet reset again
         last = bench.render(other)
