@@ -29,6 +29,7 @@ class Trial:
 
     Attributes:
         a, b, c, d: random settings; those at which the audio is changed come first.
+        drawn: four random settings, whatever they do.
     """
 
     def __init__(self, effect: Effect, seconds: float) -> None:
@@ -36,6 +37,7 @@ class Trial:
         self.audio = music(seconds)
         self.audio *= np.abs(np.cos(np.linspace(0, 12, self.audio.shape[1], dtype=np.float32)))
         self.fresh: Any = None
+        self.drawn = [effect.space.decode(point) for point in effect.space.sample(4, np.random.default_rng(0))]
         self.a, self.b, self.c, self.d = self._settings()
 
     def _settings(self) -> list[Settings]:
@@ -86,7 +88,7 @@ def _shape(t: Trial) -> Outcome:
 
 
 def _finite(t: Trial) -> Outcome:
-    peak = max(float(np.abs(t.render(s)).max()) for s in (t.a, t.b, t.c, t.d))
+    peak = max(float(np.abs(t.render(s)).max()) for s in t.drawn)
     return bool(np.isfinite(peak)), f"peak {peak:.3g} at 4 random settings", "no NaN, no infinity"
 
 
