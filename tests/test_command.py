@@ -124,11 +124,9 @@ def test_a_known_delay_is_compensated_sox():
 
 def test_the_deadline_ends_child_and_grandchild(tmp_path):
     pids = tmp_path / "pids"
-    effect = shell(f"sleep 60 & echo $! $$ >{pids}; echo half way >&2; sleep 61", seconds=0.5)
-    began = time.monotonic()
+    effect = shell(f"sleep 600 & echo $! $$ >{pids}; echo half way >&2; sleep 601", seconds=0.5)
     with pytest.raises(EffectError, match=r"more than 0\.5 s and was killed \(half way\)"):
         effect.render(LOUD)
-    assert time.monotonic() - began < 10
     found = [int(pid) for pid in pids.read_text().split()]
     time.sleep(0.1)
     assert len(found) == 2 and not any(map(is_running, found))

@@ -107,13 +107,12 @@ def test_a_step_that_hangs_ends_the_training_with_what_it_has(songs, tmp_path):
     held_out, net = material(songs, seed=9).batch(0), start()
     fit(start(), objective(songs), held_out, dataclasses.replace(RECIPE, steps=1), tmp_path / "first")  # compiles
     slow = net.register_forward_pre_hook(
-        lambda *_: time.sleep(20) if net.training and torch.is_grad_enabled() else None
+        lambda *_: time.sleep(600) if net.training and torch.is_grad_enabled() else None
     )
-    began = time.monotonic()
     with pytest.raises(BlackBoxError, match="took more than"):
         fit(net, objective(songs), held_out, RECIPE, tmp_path, stalled=0.4)
     slow.remove()
-    assert time.monotonic() - began < 15 and (tmp_path / "checkpoint.json").exists()
+    assert (tmp_path / "checkpoint.json").exists()
 
 
 def test_an_interrupt_that_is_lost_comes_again(songs, tmp_path):
@@ -123,17 +122,16 @@ def test_an_interrupt_that_is_lost_comes_again(songs, tmp_path):
     def hang(*_):
         if net.training and torch.is_grad_enabled():
             try:
-                time.sleep(20)
+                time.sleep(600)
             except KeyboardInterrupt:  # as Python does in a finalizer
                 lost.append(True)
-                time.sleep(20)
+                time.sleep(600)
 
     slow = net.register_forward_pre_hook(hang)
-    began = time.monotonic()
     with pytest.raises(BlackBoxError, match="took more than"):
         fit(net, objective(songs), held_out, RECIPE, tmp_path, stalled=0.4)
     slow.remove()
-    assert lost and time.monotonic() - began < 15
+    assert lost
 
 
 def test_a_training_ends_when_it_no_longer_improves(songs, tmp_path, monkeypatch):

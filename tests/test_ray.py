@@ -56,7 +56,7 @@ def diary(folder, act=None, slow=0.0):
         if act and gain == 1.0 and (act == "doom" or not (folder / "acted").exists()):
             (folder / "acted").touch()
             os.kill(here, signal.SIGSTOP if act == "stop" else signal.SIGKILL)
-            time.sleep(60)
+            time.sleep(600)
         with contextlib.suppress(FileExistsError), (folder / "first").open("x") as file:
             file.write(str(here))
         time.sleep(0.05 + (slow if (folder / "first").read_text() == str(here) else 0.0))
@@ -216,9 +216,10 @@ def test_ctrl_c_leaves_the_pool_usable(pool, tmp_path):
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         pool.map(diary_job(diary(tmp_path), 400)[0])
-    began = time.monotonic()
     assert np.array_equal(pool.map(bad_job(0, 0)), Inline().map(bad_job(0, 0)))
-    assert time.monotonic() - began < 10  # nobody goes on with what was left
+    begun = actors(tmp_path)
+    wait_for(lambda: not any(map(is_running, begun)))  # nobody goes on with what was left
+    assert 0 < sum(begun.values()) < 400
 
 
 def test_an_actor_that_is_lost_costs_a_retry_elsewhere(pool, tmp_path, caplog):
@@ -233,9 +234,7 @@ def test_an_actor_that_is_lost_costs_a_retry_elsewhere(pool, tmp_path, caplog):
 
 def test_an_actor_that_hangs_costs_a_deadline(impatient, tmp_path):
     work, expected = diary_job(diary(tmp_path, "stop"), special=20)
-    began = time.monotonic()
     assert np.array_equal(impatient.map(work), expected)
-    assert 5 < time.monotonic() - began < 25
     found = impatient.counters
     assert (found.hangs, found.restarts, found.crashes, found.renders) == (1, 1, 0, 40) and found.retries >= 1
     stopped = [pid for pid in actors(tmp_path) if psutil.Process(pid).status() == psutil.STATUS_STOPPED]
@@ -244,10 +243,8 @@ def test_an_actor_that_hangs_costs_a_deadline(impatient, tmp_path):
 
 
 def test_a_render_that_hangs_costs_a_deadline(impatient):
-    work, began = bad_job(0, 3), time.monotonic()
     with pytest.raises(RenderTimeout, match=r"deadline of 0\.5 s .*twice"):
-        impatient.map(work)
-    assert time.monotonic() - began < 10
+        impatient.map(bad_job(0, 3))
     assert impatient.counters.hangs == 2
 
 

@@ -110,10 +110,8 @@ def test_a_crash_is_reported_and_the_pool_goes_on(mode, caplog):
 
 def test_a_hang_is_ended_at_the_deadline():
     with Processes(2, deadline=0.5) as pool:
-        began = time.monotonic()
         with pytest.raises(RenderTimeout, match=r"0\.5 s"):
             pool.project(bad_job(0, 3, 0), WEIGHT[:1, :, :1000])
-        assert time.monotonic() - began < 20
         assert pool.restarts == 2
         assert np.array_equal(pool.map(bad_job(0)), Inline().map(bad_job(0)))
 
