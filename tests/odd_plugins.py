@@ -39,6 +39,7 @@ KINDS = {
     "forgets-one": 26,
     "switches": 27,
     "forgets-late": 28,
+    "forgets-mode": 29,
 }
 
 

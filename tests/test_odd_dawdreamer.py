@@ -78,14 +78,6 @@ def test_an_option_that_takes_time_is_waited_for_odd_plugin(host, monkeypatch):
         assert np.abs(wet / ONE * (1 + model) - 10 ** (gain / 20)).max() < 1e-5
 
 
-@pytest.mark.parametrize("host", ["vst2", "lv2"])
-def test_settings_that_are_forgotten_are_set_again_odd_plugin(host, monkeypatch):
-    effect = odd("forgets", host, monkeypatch)
-    (name,) = effect.space.parameters
-    for gain in (6, 0, -6, 6):
-        assert np.abs(effect.render(ONE, {name: gain}) / ONE - 10 ** (gain / 20)).max() < 1e-5
-
-
 def gain_of(kind, first, second):
     return {"bank": 1 + first + 10 * second}.get(kind, 10 ** (first / 20))
 

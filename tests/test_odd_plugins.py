@@ -118,21 +118,25 @@ def test_a_latency_that_an_odd_plugin_reports_wrongly_is_replaced(host, latency,
         assert np.abs(effect.render(audio, [effect.defaults] * 9, RATE, 512) - expected).max() < 1e-6
 
 
-@pytest.mark.parametrize(("kind", "host"), [("forgets", "vst3"), ("forgets", "ladspa"), ("forgets-late", "vst3")])
-def test_an_odd_plugin_that_forgets_its_settings_is_set_again(kind, host):
-    effect = load(build(kind, host))
-    (name,) = effect.space.parameters
-    for decibels in (6, 0, -6, 6):
-        assert gain(effect.render(flat(), {name: decibels})) == pytest.approx(decibels, abs=0.01)
+FORGETFUL = {  # the second values, and what they add to the gain
+    "forgets": lambda second: 0,
+    "forgets-late": lambda second: 0,
+    "forgets-one": lambda trim: trim,
+    "forgets-mode": lambda style: 0,
+}
 
 
-@pytest.mark.parametrize("host", ["vst3", "ladspa", "vst2", "lv2"])
-def test_an_odd_plugin_that_forgets_one_of_two_settings_is_set_again(host, monkeypatch):
+@pytest.mark.parametrize(
+    ("host", "options"), [("vst3", {}), ("vst3", {"tempo": 100}), ("ladspa", {}), ("vst2", {}), ("lv2", {})]
+)
+@pytest.mark.parametrize("kind", FORGETFUL)
+def test_an_odd_plugin_that_forgets_its_settings_is_set_again(kind, host, options, monkeypatch):
     monkeypatch.setenv("LV2_PATH", str(lv2_path()))
-    effect = load(build("forgets-one", host))
-    for decibels, trim in ((6, 0), (0, 3), (-6, 3), (6, -3)):
-        settings = dict(zip(effect.space.parameters, (decibels, trim), strict=True))
-        assert gain(effect.render(flat(), settings)) == pytest.approx(decibels + trim, abs=0.01)
+    effect = load(build(kind, host), **options)
+    for decibels, second in ((6, 0), (0, 3), (-6, 3), (6, 3), (6, 2), (0, 0)):
+        wet = effect.render(flat(), dict(zip(effect.space.parameters, (decibels, second), strict=False)))
+        assert gain(wet[:, :1]) == pytest.approx(decibels + FORGETFUL[kind](second), abs=0.01)
+        assert gain(wet) == pytest.approx(decibels + FORGETFUL[kind](second), abs=0.01)
 
 
 @pytest.mark.parametrize("host", ["vst3", "ladspa"])

@@ -132,7 +132,7 @@ class DawDreamer(Effect, abc.ABC):
     reborn = False  # whether connecting makes a new plugin
     anywhere = True  # whether it renders in other threads than the main one
     flushed = False  # whether settings act only after some audio
-    forgets = False  # whether it goes back to its defaults when it is prepared for a render
+    forgets = False  # whether it goes back to its defaults when a render begins
 
     def __init__(self, name: str, reset: str | None, sample_rate: float) -> None:
         if reset is not None and reset not in RESETS:
@@ -154,6 +154,11 @@ class DawDreamer(Effect, abc.ABC):
     def channels(self) -> int:
         """Of the audio that goes through at once, 1 or 2."""
         return self.layout.channels
+
+    @property
+    def lead(self) -> int:
+        """Samples of silence before the audio, in which settings arrive that would be forgotten before; whole blocks."""
+        return 0
 
     def latency_of(self, processor: Any) -> int:
         """In samples, as it is now."""
@@ -326,11 +331,11 @@ class DawDreamer(Effect, abc.ABC):
         """
         loaded.wait(self.settle)
         latency, length = self._begin(loaded, blocks, hop), feed.shape[1]
-        spare = max(latency, spare)
-        total = -(-(length + spare) // block) * block
+        spare, lead = max(latency, spare), self.lead
+        total = -(-(lead + length + spare) // block) * block
         padded = np.zeros((len(feed), total), np.float32)
-        padded[:, :length] = feed
-        wet = loaded.run(padded)
+        padded[:, lead : lead + length] = feed
+        wet = loaded.run(padded)[:, lead:]
         if self.late and self.reset == "reload":
             wet, latency = np.array(wet), self._told(loaded)
             if latency > spare:
@@ -363,4 +368,4 @@ class DawDreamer(Effect, abc.ABC):
     @final
     def pass_silence(self, loaded: Loaded, samples: int = _PRELUDE) -> None:
         """Lets the settings reach a plugin that takes them only while it processes."""
-        loaded.run(np.zeros((self.layout.inputs, samples), np.float32))
+        loaded.run(np.zeros((self.layout.inputs, self.lead + samples), np.float32))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.effects import ordering
+from blackbox_fx.effects import forgetting, ordering
 from blackbox_fx.effects.hosts.dawdreamer.engine import BLOCK, DawDreamer, Loaded
 from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.request import Settings
@@ -28,6 +28,7 @@ _OLD = GROWN  # seconds after which a plugin is rendered again
 _OPTIONS, _DRAWN = 16, 3  # positions of options at which it is, and random settings
 _LONG = (0.5, 3.5)  # seconds in which plugins are ready
 _THREADS = Path("/proc/self/task")
+_AUDIBLE_JOB = -4  # of `DawDreamer.jobs`: loud, and with all switches and options at their defaults
 _AT_ONCE = 1e-6  # seconds: no wait, but silence before the audio
 _WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds that are tried; twice the first that is enough is kept
 
@@ -83,7 +84,7 @@ def late_latency(effect: DawDreamer, loaded: Loaded) -> int:
     space = effect.space
     rows = [*space.sample(3, 1), np.zeros(space.width), np.ones(space.width)]
     moved = sorted(space.parameters, key=lambda name: not _DELAYS.search(name))[:_SINGLE]
-    tried = [space.decode(row) for row in rows] + [{name: _other(space.parameters[name])} for name in moved]
+    tried = [space.decode(row) for row in rows] + [{name: forgetting.other(space.parameters[name])} for name in moved]
     seen: list[tuple[int, int]] = []
     for settings in [space.defaults | values for values in tried]:
         effect.set(loaded, [settings], 0)
@@ -94,20 +95,10 @@ def late_latency(effect: DawDreamer, loaded: Loaded) -> int:
     return max(after for _, after in seen) if any(told != after for told, after in seen) else 0
 
 
-def _other(parameter: Parameter) -> Value:
-    """A value far from the default."""
-    if isinstance(parameter, Toggle):
-        return not parameter.default
-    if isinstance(parameter, Choice):
-        return parameter.options[-1] if parameter.default != parameter.options[-1] else parameter.options[0]
-    assert isinstance(parameter, Continuous | Integer)
-    ends = (parameter.low, parameter.high)
-    return max(ends, key=lambda end: abs(end - parameter.default))
-
-
 def meters(loaded: Loaded, inputs: int) -> set[int]:
     """The parameters that move by themselves while audio goes through."""
     processor = loaded.processor
+    loaded.run(np.zeros((inputs, BLOCK), np.float32))  # what goes back to its default then is no meter
     before = _texts(processor)
     rng = np.random.default_rng(0)
     for _ in range(2):
@@ -165,22 +156,14 @@ def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> set[int
 
 
 def forgets(effect: DawDreamer) -> bool:
-    """Whether a parameter is back at its default when it renders, so that it has to be set while it does."""
-    if effect.flushed or effect.reborn:
-        return False  # it is set after that anyway
-    feed, settings = effect.jobs()[-1]
+    """Whether a parameter is back at its default when a render begins; see `forgetting.forgets`."""
+    feed, settings = effect.jobs()[_AUDIBLE_JOB]
 
     def wet(row: Settings, forgets: bool) -> Audio:
         effect.forgets = forgets
         return effect.run_afresh(feed, row)
 
-    def acts(name: str, forgets: bool) -> bool:
-        other = {**settings, name: _other(effect.space.parameters[name])}
-        return not np.array_equal(wet(settings, forgets), wet(other, forgets))
-
-    found = not np.array_equal(wet(settings, False), wet(settings, True)) and any(
-        not acts(name, False) and acts(name, True) for name in effect.space.parameters
-    )
+    found = forgetting.forgets(wet, settings, effect.space.parameters)
     effect.forgets = False
     return found
 

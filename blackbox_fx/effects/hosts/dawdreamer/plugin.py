@@ -31,7 +31,7 @@ from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Continuous, Integer, Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and measured
-_FORMAT = 7
+_FORMAT = 8
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _ENOUGH = 3  # settings that take time, of which it is measured how much
 _MOST_STEPS = 1000  # of a parameter that does not move freely
@@ -161,6 +161,10 @@ class Plugin(DawDreamer, abc.ABC):
             self.first = self._heard_first()
         fresh = self.choose_reset() if choose else None
         self.forgets = examine.forgets(self)
+        if self.forgets:
+            if not self.first and self.filters():
+                self.first = self._heard_first()
+            fresh = self.choose_reset() if choose else None
         if examine.works_aside(self):
             self._time(choose, fresh)
         self.forget()
@@ -254,6 +258,9 @@ class Plugin(DawDreamer, abc.ABC):
                 loaded.connect()
             elif new:
                 loaded = self.load_one(self.sample_rate, BLOCK)
+            if self.forgets:
+                lead = self._automate(loaded, _rows(defaults, [row, *moves]))
+                return np.nan_to_num(loaded.run(np.pad(noise, ((0, 0), (lead, 0))))[:, lead:])
             self._pass_on(loaded, [row, *moves])
             if not loaded.reborn:
                 loaded.connect()
@@ -274,11 +281,26 @@ class Plugin(DawDreamer, abc.ABC):
 
     def arrange(self, loaded: Loaded, settings: Settings) -> None:
         """Sets those that overwrite others before these, where the plugin takes them only while it processes."""
-        if not self.first or not (self.flushed or self.reborn):
-            return
+        if not self.forgets and (self.flushed or self.reborn):
+            self._pass_on(loaded, self._passes(self.raws(settings, loaded.sample_rate)))
+
+    def _passes(self, raws: ordering.Raws) -> list[dict[int, float]]:
+        """What is passed on one after another, each with some silence, if some parameters overwrite others."""
         steps = {self.index[n]: steps_of(p) for n, p in self.ranges.items()}
         first = [self.index[name] for name in self.first]
-        self._pass_on(loaded, ordering.passes(self.raws(settings, loaded.sample_rate), first, steps))
+        return ordering.passes(raws, first, steps) if first else []
+
+    @property
+    def lead(self) -> int:
+        """See `DawDreamer.lead`."""
+        return BLOCK * (1 + len(self._passes(self.raws(self.space.defaults, self.sample_rate)))) if self.forgets else 0
+
+    def _automate(self, loaded: Loaded, rows: Sequence[ordering.Raws]) -> int:
+        """Sets all parameters while it renders, a row in each block. Returns the samples before the last row."""
+        for index in rows[-1]:
+            curve = np.repeat(np.float32([row[index] for row in rows]), BLOCK)
+            loaded.processor.set_automation(index, curve)
+        return BLOCK * (len(rows) - 1)
 
     def _pass_on(self, loaded: Loaded, parts: Iterable[ordering.Raws]) -> None:
         for part in parts:
@@ -286,16 +308,18 @@ class Plugin(DawDreamer, abc.ABC):
             self.pass_silence(loaded, BLOCK)
 
     def set_raws(self, loaded: Loaded, raws: Mapping[int, float]) -> None:
-        """Sets parameters by index; while it renders, where it forgets what was set before."""
+        """Sets parameters by index."""
         for index, raw in raws.items():
             loaded.processor.set_parameter(index, raw)
-            if self.forgets:
-                loaded.processor.set_automation(index, np.full(2, raw, np.float32))  # one alone would be set before
 
     def set(self, loaded: Loaded, blocks: Sequence[Settings], hop: int) -> None:
-        """Sets all parameters, those first that move others."""
+        """Sets all parameters, those first that move others; again while it renders, where it forgets."""
         names = [*self.first, *(name for name in blocks[0] if name not in self.first)]
-        self.set_raws(loaded, self.raws({name: blocks[0][name] for name in names}, loaded.sample_rate))
+        raws = self.raws({name: blocks[0][name] for name in names}, loaded.sample_rate)
+        self.set_raws(loaded, raws)
+        if self.forgets:
+            defaults = self.raws(self.space.defaults, loaded.sample_rate)
+            self._automate(loaded, _rows(defaults, [*self._passes(raws), raws]))
 
     def _range_at(self, name: str, sample_rate: float) -> Parameter:
         """What the control of a parameter goes through at a sample rate."""
@@ -304,6 +328,17 @@ class Plugin(DawDreamer, abc.ABC):
         control, (low, high) = self.ranges[name], self.parts[name]
         assert isinstance(control, Continuous)
         return Continuous(low * sample_rate, high * sample_rate, low * sample_rate, log=control.log)
+
+
+def _rows(defaults: ordering.Raws, parts: Iterable[ordering.Raws]) -> list[ordering.Raws]:
+    """What all parameters stand at, one part after another.
+
+    The defaults come first: there some plugins begin whatever they were set to, and are passed on only what changes.
+    """
+    rows = [defaults]
+    for part in parts:
+        rows.append({**rows[-1], **part})
+    return rows
 
 
 def _checked(tempo: float) -> float:

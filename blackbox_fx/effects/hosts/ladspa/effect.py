@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
 from blackbox_fx.core import cache, checks
-from blackbox_fx.effects import ordering
+from blackbox_fx.effects import forgetting, ordering
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.host import Entry, Host
 from blackbox_fx.effects.hosts.ladspa import abi
@@ -33,6 +33,7 @@ _FORMAT = 3
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out whether it is ready at once
 _ODD, _CUT = 441, 1e-5  # samples of a piece that is no whole block, and what it may change
 _ROWS = 8  # random settings at which pieces are tried
+_AWAY = 0.3  # of a range, where it is found out what is forgotten
 _LATENCY = re.compile(r"[\W_]*latency[\W_]*([\[(].*)?", re.IGNORECASE)
 _REPORTED = 8192  # samples after which a plugin that has a port for its latency has set it
 
@@ -191,6 +192,7 @@ class LADSPA(Effect):
         with self.handle() as library:
             if earlier is None:
                 earlier = self._earlier(library, settings) if library.passes_on else ()
+            goes_on = bool(earlier and library.forgets)
             kept = library.kept.get(sample_rate)
             instance = kept.pop() if kept else None
         with library.turn, same_arithmetic():
@@ -202,10 +204,12 @@ class LADSPA(Effect):
                 for part in earlier:
                     self._set(instance.controls, part, sample_rate)
                     instance.pass_silence(1)
-                instance.deactivate()
+                if not goes_on:
+                    instance.deactivate()
             if earlier or self.keeps:
                 self._set(instance.controls, settings, sample_rate)
-            instance.activate()
+            if not goes_on:
+                instance.activate()
             try:
                 yield instance
             finally:
@@ -228,15 +232,17 @@ class LADSPA(Effect):
         return instance
 
     def _earlier(self, library: Library, settings: Settings) -> list[Settings]:
-        """What is passed on before these settings, since some parameters overwrite others; see `ordering.passes`."""
-        if library.first is None:
-            library.first = self.find_first()
+        """What is passed on before these settings, if some are forgotten at the beginning or overwrite others."""
+        if library.forgets is None:
+            library.forgets = self.find_forgets(library)
+            library.first = self.find_first(library)
+        begin = [self._standard] if library.forgets else []
         if not library.first:
-            return []
+            return begin
         names, steps = [*self._kinds], [*map(ordering.steps_of, self._kinds.values())]
         raws = {k: float(self._kinds[name].encode(settings[name])[0]) for k, name in enumerate(names)}
         parts = ordering.passes(raws, library.first, dict(enumerate(steps)))
-        return [
+        return begin + [
             {names[k]: settings[names[k]] if raw == raws[k] else self._value(k, raw) for k, raw in part.items()}
             for part in parts
         ]
@@ -249,17 +255,36 @@ class LADSPA(Effect):
     def _value(self, index: int, raw: float) -> Value:
         return [*self._kinds.values()][index].decode(np.array([raw]))
 
-    def find_first(self) -> list[int]:
+    @property
+    def _standard(self) -> Settings:
+        return {name: p.default for name, p in self._kinds.items()}
+
+    def find_forgets(self, library: Library) -> bool:
+        """Whether some parameter is back at its default when the plugin begins; see `forgetting.forgets`."""
+        away = {name: p.decode(np.array([_AWAY])) for name, p in self._kinds.items() if not ordering.steps_of(p)}
+
+        def wet(row: Settings, forgets: bool) -> Audio:
+            library.forgets = forgets
+            with self.instance(row, RATE, [self._standard if forgets else row]) as instance:
+                return np.nan_to_num(instance.run(self._noise))
+
+        return forgetting.forgets(wet, self._standard | away, self._kinds)
+
+    @property
+    def _noise(self) -> Audio:
+        return np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * BLOCK)).astype(np.float32)
+
+    def find_first(self, library: Library) -> list[int]:
         """Indices of the parameters that overwrite others."""
         names, kinds = [*self._kinds], [*self._kinds.values()]
         if len(names) < 2:
             return []
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (len(self.ports[0]), 4 * BLOCK)).astype(np.float32)
+        begin = [self._standard] if library.forgets else []
 
         def hear(row: ordering.Raws, moves: ordering.Moves, new: bool) -> Audio:
             earlier = [{names[k]: self._value(k, raw) for k, raw in move.items()} for move in (row, *moves)]
-            with self.instance(earlier[0], RATE, earlier) as instance:
-                return np.nan_to_num(instance.run(noise))
+            with self.instance(earlier[0], RATE, begin + earlier) as instance:
+                return np.nan_to_num(instance.run(self._noise))
 
         steps = {k: ordering.steps_of(p) for k, p in enumerate(kinds)}
         defaults = {k: float(p.encode(p.default)[0]) for k, p in enumerate(kinds)}

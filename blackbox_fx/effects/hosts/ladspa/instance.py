@@ -88,6 +88,7 @@ class Library:
     Attributes:
         plugin: its descriptor.
         passes_on: whether a wrapper passes on only those settings that changed, in the order of the ports.
+        forgets: whether it is back at its defaults when it begins; None until it was tried.
         first: indices of the parameters that overwrite others; None until it was tried.
         kept: instances that are ready, by sample rate.
         turn: the lock under which it runs.
@@ -95,6 +96,7 @@ class Library:
     """
 
     hop_multiple: int | None = None
+    forgets: bool | None = None
     first: list[int] | None = None
 
     def __init__(self, plugin: Any, path: str, content: bytes) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
 from blackbox_fx.effects.hosts.ladspa.effect import LADSPA
-from blackbox_fx.effects.hosts.ladspa.instance import Instance
+from blackbox_fx.effects.hosts.ladspa.instance import Instance, Library
 from blackbox_fx.effects.hosts.ladspa.ports import RATE
 from blackbox_fx.effects.native import same_arithmetic
 from blackbox_fx.effects.ordering import is_stepped, positions, steps_of
@@ -32,7 +32,11 @@ class _Examined(LADSPA):
     def _learn(self) -> None:
         pass
 
-    def find_first(self) -> list[int]:
+    def find_forgets(self, library: Library) -> bool:
+        """False, for what is forgotten is no matter here."""
+        return False
+
+    def find_first(self, library: Library) -> list[int]:
         """None, for the order of settings is no matter here."""
         return []
 

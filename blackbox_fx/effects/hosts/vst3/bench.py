@@ -180,9 +180,13 @@ class Bench:
         finally:
             self.audio = audio
 
-    def hear(self, row: Row) -> Array:
-        """The output at a row, without a reset."""
-        self.apply(row)
+    def restart(self) -> None:
+        """Resets it; some put themselves back to their defaults only in the first block after that."""
+        self.plugin.reset()
+        self.put({})
+
+    def hear(self) -> Array:
+        """The output of the plugin as it is, without a reset."""
         return self._stream(0, lambda k: None)
 
     def _stream(self, hop: int, change: Callable[[int], None], latency: int | None = None) -> Array:

@@ -42,10 +42,10 @@ class Measures:
         bench, still = self._bench, self._bench.defaults
         first, before = bench.render(still), None
         if bench.reset == "host":
-            bench.plugin.reset()
-            bench.put({})  # some put themselves back only in the first block
+            bench.restart()
             with contextlib.suppress(LatencyMoved):
-                before = bench.hear(other)  # set after the reset, and not yet reset again
+                bench.apply(other)
+                before = bench.hear()  # set after the reset, and not yet reset again
         last = bench.render(other)
         kept = before is not None and difference(before, last) <= EQUAL
         self._moves_evenly = kept and difference(first, bench.render(still, _EVEN, _MOVE)) <= NEAR

@@ -97,10 +97,12 @@ class Movers:
         self._report("heard in another order")
         if new:
             bench.renew()
+        if bench.forgets:
+            bench.restart()
         for part in (row, *moves):
             bench.put(part)
         with bench.briefly():
-            return bench.view()
+            return bench.hear() if bench.forgets else bench.view()
 
     def exclude_first(self) -> None:
         """Excludes those whose effect does not repeat although they are set first, or that only move others."""
