@@ -40,6 +40,9 @@ KINDS = {
     "switches": 27,
     "forgets-late": 28,
     "forgets-mode": 29,
+    "upper-end": 30,
+    "lower-end": 31,
+    "one-mode": 32,
 }
 
 

@@ -157,6 +157,28 @@ OVERWRITTEN = {  # values of the two parameters, and the gain that they stand fo
 }
 
 
+# the values of one parameter, of which only the last overwrites the next
+AT_ONE_PLACE = {"upper-end": (0.5, 0.2, 0.95), "lower-end": (0.5, 0.8, 0.05), "one-mode": (0, 3, 4)}
+
+
+@pytest.mark.parametrize("host", ["vst3", "ladspa", "vst2", "lv2"])
+@pytest.mark.parametrize("kind", AT_ONE_PLACE)
+def test_what_a_parameter_of_an_odd_plugin_overwrites_at_one_place_is_set_after_it(kind, host, monkeypatch):
+    monkeypatch.setenv("LV2_PATH", str(lv2_path()))
+    effect = load(build(kind, host))
+    calm, other, acts = AT_ONE_PLACE[kind]
+    for macro, decibels, trim in (
+        (calm, 6, 1),
+        (acts, 6, 1),
+        (other, 6, 1),
+        (acts, 6, -2),
+        (calm, 6, -2),
+        (acts, 6, 1),
+    ):
+        wet = effect.render(flat(), dict(zip(effect.space.parameters, (macro, decibels, trim), strict=True)))
+        assert gain(wet) == pytest.approx(decibels + trim, abs=0.01)
+
+
 @pytest.mark.parametrize("host", ["vst3", "ladspa"])
 @pytest.mark.parametrize("kind", OVERWRITTEN)
 def test_what_another_parameter_of_an_odd_plugin_overwrites_is_set_after_it(kind, host):

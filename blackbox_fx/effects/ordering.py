@@ -76,26 +76,6 @@ def passes(raws: Raws, first: Iterable[int], steps: Raws) -> list[dict[int, floa
     return [{index: at[index] for index in group} for group in groups for at in (moved, raws)]
 
 
-def moves(ways: Mapping[int, Sequence[float]], steps: Raws) -> list[dict[int, float]]:
-    """Moves that take one parameter after another along its way, which ends where it began.
-
-    A range that follows a range sets out when that one goes back, which saves time.
-
-    Args:
-        ways: the positions of each parameter.
-        steps: how many positions each has.
-    """
-    found: list[dict[int, float]] = []
-    ranged = False
-    for index, way in ways.items():
-        follows, ranged = ranged, not is_stepped(int(steps[index]))
-        start = len(found) - (follows and ranged)
-        found += [{} for _ in range(start + len(way) - len(found))]
-        for move, raw in zip(found[start:], way, strict=True):
-            move[index] = raw
-    return found
-
-
 def sorted_movers(overwritten: Mapping[int, Iterable[int]]) -> list[int]:
     """Those that overwrite anything, each before what it overwrites, where they do not overwrite each other.
 
@@ -122,8 +102,8 @@ def find_first(
 ) -> list[int]:
     """The parameters that overwrite others, in the order in which they are to be set before all else.
 
-    All are taken through their positions and back one by one, and then away and back in the opposite order. Only if
-    that is heard, each is compared with each other one; a plugin whose output does not repeat is left alone.
+    All are taken through their positions and back one by one, and then in the opposite order. Only if that is heard,
+    each is compared with each other one; a plugin whose output does not repeat is left alone.
 
     Args:
         hear: the plugin.
@@ -158,9 +138,8 @@ class _Search:
         """Whether the order of all is heard."""
         forth = self._heard(*self._where) if forth is None else forth
         again = [*self._row][-2::-1]  # nothing has overwritten the last
-        back = moves({k: (away(self._row[k], self._steps[k]), self._row[k]) for k in again}, self._steps)
-        heard = self._hear(self._row, back, False)
-        return _differ(forth, heard) and not _differ(heard, self._hear(self._row, back, False))
+        heard = self._heard(*again)
+        return _differ(forth, heard) and not _differ(heard, self._heard(*again))
 
     def overwritten(self, mover: int) -> set[int]:
         """What a parameter overwrites."""

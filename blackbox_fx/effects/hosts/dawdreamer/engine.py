@@ -157,7 +157,7 @@ class DawDreamer(Effect, abc.ABC):
 
     @property
     def lead(self) -> int:
-        """Samples of silence before the audio, in which settings arrive that would be forgotten before; whole blocks."""
+        """Samples of silence before the audio, in which settings arrive that it would forget; whole blocks."""
         return 0
 
     def latency_of(self, processor: Any) -> int:

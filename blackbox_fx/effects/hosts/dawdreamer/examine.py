@@ -17,7 +17,6 @@ from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.request import Settings
 from blackbox_fx.effects.settling import GROWN
 from blackbox_fx.errors import EffectError
-from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle, Value
 
 _MOST = 4  # inputs of a plugin that may have a side chain
 _REACHED = 1e-4  # part of the energy that the loudest input gives

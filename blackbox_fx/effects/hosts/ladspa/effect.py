@@ -29,7 +29,7 @@ from blackbox_fx.effects.settling import difference
 from blackbox_fx.errors import EffectError
 from blackbox_fx.space import Parameter, Space, Value
 
-_FORMAT = 3
+_FORMAT = 4
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out whether it is ready at once
 _ODD, _CUT = 441, 1e-5  # samples of a piece that is no whole block, and what it may change
 _ROWS = 8  # random settings at which pieces are tried

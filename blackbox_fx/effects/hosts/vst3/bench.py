@@ -28,6 +28,7 @@ from blackbox_fx.effects.ordering import is_stepped
 Row = list[float]  # raw values of the parameters that are not the host's
 EQUAL, ACTS, NEAR = 1e-6, 1e-5, 1e-3  # differences relative to the largest sample
 BRIEF, SHORT, LONG = 3, 8, 36  # blocks of a clip
+_MOMENT = 32  # samples in which a setting arrives
 # what hosts and wrappers add to the plugin's own parameters
 HOST_PARAMETERS = ("Buffer Size", "Sample Rate", "Latency", "Current Program")
 # names that a meter may have; some plugins report that their meters can be automated
@@ -151,7 +152,7 @@ class Bench:
         """Sets parameters by index, and lets them take effect."""
         self._stood = None
         set_raws(self.plugin, raws)
-        flush(self.plugin, self.channels, RATE)
+        flush(self.plugin, self.channels, RATE, _MOMENT)
 
     def begin(self, row: Row, reset: bool = True) -> None:
         """See `hosting.begin`."""
@@ -183,7 +184,7 @@ class Bench:
     def restart(self) -> None:
         """Resets it; some put themselves back to their defaults only in the first block after that."""
         self.plugin.reset()
-        self.put({})
+        flush(self.plugin, self.channels, RATE)
 
     def hear(self) -> Array:
         """The output of the plugin as it is, without a reset."""

@@ -35,7 +35,7 @@ ENDINGS = (".vst3", ".component")  # the latter are AudioUnits, which only macOS
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured, or given a state
 _RARE = ("hop_multiple", "settle", "slow", "first", "forgets")
 _TOLD = {"channels", "latency", "reset", "automatable", "parameters", *_RARE}
-_FORMAT = 7
+_FORMAT = 8
 _LIBRARIES = ("", ".so", ".dll", ".dylib", ".vst3", ".bin")
 _LOADS = 8  # of a plugin whose host reports another reset than was measured
 

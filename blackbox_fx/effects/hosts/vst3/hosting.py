@@ -122,9 +122,9 @@ def stream(
     return wet[:, skip : skip + length]
 
 
-def flush(plugin: Any, channels: int, sample_rate: float) -> None:
+def flush(plugin: Any, channels: int, sample_rate: float, samples: int = BLOCK) -> None:
     """Applies settings: a plugin takes them only while it processes."""
-    plugin.process(np.zeros((channels, BLOCK), np.float32), sample_rate, buffer_size=BLOCK, reset=False)
+    plugin.process(np.zeros((channels, samples), np.float32), sample_rate, buffer_size=samples, reset=False)
 
 
 def set_raws(plugin: Any, raws: Mapping[int, float]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
 
 from blackbox_fx.effects.hosts.vst3.bench import ACTS, EQUAL, LONG, NEAR, SHORT, Bench, Row, moved
-from blackbox_fx.effects.hosts.vst3.hosting import BLOCK, Array, LatencyMoved, clip
+from blackbox_fx.effects.hosts.vst3.hosting import BLOCK, Array, clip
 from blackbox_fx.effects.hosts.vst3.movers import Movers
 from blackbox_fx.effects.settling import difference
 
@@ -31,33 +30,29 @@ class Measures:
 
     def __init__(self, bench: Bench, report: Callable[[Any], None]) -> None:
         self._bench, self._report, self._movers = bench, report, Movers(bench, report)
+        self._is_plain = False  # whether the order of its settings and its reset after them are known to be no matter
         self._moves_evenly = False  # whether moves by next to nothing at even hops are known to do no harm
 
-    def _choose_reset(self, other: Row) -> tuple[bool, Array, Array]:
+    def _choose_reset(self, other: Row) -> tuple[bool, Array]:
         """Chooses the reset, and finds whether settings have to be set again after it.
 
         Returns:
-            Whether a clip may be rendered in pieces, and the renders at the defaults and at `other`.
+            Whether a clip may be rendered in pieces, and the render at the defaults.
         """
         bench, still = self._bench, self._bench.defaults
-        first, before = bench.render(still), None
-        if bench.reset == "host":
-            bench.restart()
-            with contextlib.suppress(LatencyMoved):
-                bench.apply(other)
-                before = bench.hear()  # set after the reset, and not yet reset again
-        last = bench.render(other)
-        kept = before is not None and difference(before, last) <= EQUAL
-        self._moves_evenly = kept and difference(first, bench.render(still, _EVEN, _MOVE)) <= NEAR
+        first, last = bench.render(still), bench.render(other)
+        tried = bench.reset == "host" and not (bench.first or bench.forgets or bench.gentle)
+        self._is_plain = tried and self._movers.keeps_order(last)
+        self._moves_evenly = self._is_plain and difference(first, bench.render(still, _EVEN, _MOVE)) <= NEAR
         if self._moves_evenly:
-            return True, first, last
+            return True, first
         again = bench.render(still, _EVEN)
         if bench.reset == "host" and difference(first, again) > EQUAL < difference(first, bench.render(still)):
             bench.reset = "reload"
             return self._choose_reset(other)
-        if bench.reset == "host" and not kept and not bench.forgets and self._find_forgets(other, last):
+        if bench.reset == "host" and not (self._is_plain or bench.forgets) and self._find_forgets(other, last):
             return self._choose_reset(other)
-        return difference(first, again) <= NEAR, first, last
+        return difference(first, again) <= NEAR, first
 
     def _find_forgets(self, row: Row, wet: Array) -> bool:
         """Whether a parameter is heard at a row, which gave `wet`, only if it is set once more after the reset."""
@@ -117,22 +112,17 @@ class Measures:
             Whether a clip may be rendered in pieces, and the render at the defaults.
         """
         bench = self._bench
-        # some plugins take long to set and to reset, so a single doubtful parameter is tried together with the reset
-        alone = bench.doubts[0] if len(bench.doubts) == 1 else None
-        other = bench.random(0)
-        if alone is not None:
-            other = moved(bench.defaults, alone)
-        known = bench.reset
-        pieces, first, last = self._choose_reset(other)
+        other, known = bench.random(0), bench.reset
+        pieces, first = self._choose_reset(other)
         self._report("reset")
         measured, bench.reset = bench.reset, known
-        self._movers.find_first(bench.defaults if bench.gentle else bench.random(0))
+        if not self._is_plain:
+            self._movers.find_first(bench.defaults if bench.gentle else other)
         if bench.first:  # what they moved may have looked like something that a reset leaves
-            pieces, first, last = self._choose_reset(other)
+            pieces, first = self._choose_reset(other)
         else:
             bench.reset = measured
-        acts = alone is not None and difference(first, last) > ACTS
-        active = {alone} if acts else self._active(first)
+        active = self._active(first)
         for p in [bench.own[k] for k in bench.doubts if k not in active]:
             p["why"] = f"changes nothing at {BASES} random settings"
         self._movers.exclude_first()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
 
 from blackbox_fx.effects import ordering
-from blackbox_fx.effects.hosts.vst3.bench import ACTS, NEAR, Bench, Row
-from blackbox_fx.effects.hosts.vst3.hosting import Array
+from blackbox_fx.effects.hosts.vst3.bench import ACTS, EQUAL, NEAR, Bench, Row
+from blackbox_fx.effects.hosts.vst3.hosting import Array, LatencyMoved
 from blackbox_fx.effects.settling import difference
 
 
@@ -34,33 +34,36 @@ class Movers:
             bench.apply(row)
         return bench.raws()
 
-    def _any_moves(self, row: Row) -> bool:
-        """Takes all parameters to all positions and back; whether one, and no meter, moves that is not set."""
-        bench = self._bench
-        ways = {k: (*bench.positions(k), row[k]) for k in bench.sure}
-        stands = list(row)
-        for move in ordering.moves(ways, {k: bench.own[k]["steps"] for k in bench.sure}):
-            bench.put({bench.own[k]["index"]: raw for k, raw in move.items()})
-            for k, raw in move.items():
-                stands[k] = raw
-            if self._have_moved(row, [k for k in bench.sure if stands[k] == row[k]]):
-                return True
-        return False
-
-    def _have_moved(self, row: Row, some: Sequence[int]) -> bool:
-        now = self._bench.raws()
-        return any(abs(now[k] - row[k]) > 1e-6 for k in some)
-
     def _go_through(self, k: int, row: Row) -> bool:
         """Takes a parameter to all positions and back; whether another one, and no meter, moves meanwhile."""
         bench = self._bench
         index, others = bench.own[k]["index"], [j for j in bench.sure if j != k]
         for raw in bench.positions(k):
             bench.put({index: raw})
-            if self._have_moved(row, others):
+            now = bench.raws()
+            if any(abs(now[j] - row[j]) > 1e-6 for j in others):
                 return True
         bench.put({index: row[k]})
         return False
+
+    def keeps_order(self, wet: Array) -> bool:
+        """Whether a plugin that has just been rendered sounds the same if it is set after its reset, in any order.
+
+        Args:
+            wet: what it gave.
+        """
+        bench = self._bench
+        now = bench.raws()
+        for order in (bench.sure, bench.sure[::-1]):
+            bench.restart()
+            if any(self._go_through(k, now) for k in order):
+                return False
+            try:
+                if difference(wet, bench.hear()) > EQUAL:
+                    return False
+            except LatencyMoved:
+                return False
+        return True
 
     def find_first(self, row: Row) -> None:
         """Finds the parameters that move others: seen in their values, or unseen, in what is heard.
@@ -70,11 +73,7 @@ class Movers:
         """
         bench = self._bench
         now = self._stand(row)
-        suspects = bench.sure if self._any_moves(now) else []
-        if suspects:
-            bench.renew()
-            now = self._stand(row)
-        for k in suspects:
+        for k in bench.sure:
             if self._go_through(k, now):
                 self._seen.append(bench.own[k]["index"])
                 bench.first = list(self._seen)
