@@ -298,7 +298,7 @@ class Plugin(DawDreamer, abc.ABC):
     def _automate(self, loaded: Loaded, rows: Sequence[ordering.Raws]) -> int:
         """Sets all parameters while it renders, a row in each block. Returns the samples before the last row."""
         for index in rows[-1]:
-            curve = np.repeat(np.float32([row[index] for row in rows]), BLOCK)
+            curve = np.repeat([row[index] for row in rows], BLOCK).astype(np.float32)
             loaded.processor.set_automation(index, curve)
         return BLOCK * (len(rows) - 1)
 

@@ -27,7 +27,7 @@ from blackbox_fx.effects.ordering import is_stepped
 
 Row = list[float]  # raw values of the parameters that are not the host's
 EQUAL, ACTS, NEAR = 1e-6, 1e-5, 1e-3  # differences relative to the largest sample
-BRIEF, SHORT, LONG = 3, 8, 36  # blocks of a clip
+BRIEF, SHORT, LONG = 2, 8, 36  # blocks of a clip
 _MOMENT = 32  # samples in which a setting arrives
 # what hosts and wrappers add to the plugin's own parameters
 HOST_PARAMETERS = ("Buffer Size", "Sample Rate", "Latency", "Current Program")
