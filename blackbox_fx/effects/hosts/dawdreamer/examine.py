@@ -28,6 +28,7 @@ _OPTIONS, _DRAWN = 16, 3  # positions of options at which it is, and random sett
 _LONG = (0.5, 3.5)  # seconds in which plugins are ready
 _THREADS = Path("/proc/self/task")
 _AUDIBLE_JOB = -4  # of `DawDreamer.jobs`: loud, and with all switches and options at their defaults
+_BRIEF = 8 * BLOCK  # samples in which it is heard what a plugin forgets
 _AT_ONCE = 1e-6  # seconds: no wait, but silence before the audio
 _WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds that are tried; twice the first that is enough is kept
 
@@ -154,13 +155,22 @@ def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> set[int
     return {k for k, text in before.items() if k != mover and after[k] != text}
 
 
-def forgets(effect: DawDreamer) -> bool:
-    """Whether a parameter is back at its default when a render begins; see `forgetting.forgets`."""
+def forgets(effect: DawDreamer, is_pure: bool) -> bool:
+    """Whether a parameter is back at its default when a render begins; see `forgetting.forgets`.
+
+    Args:
+        effect: the plugin.
+        is_pure: whether its reset is one that leaves nothing, so that no new one is needed for each render.
+    """
     feed, settings = effect.jobs()[_AUDIBLE_JOB]
+    run = effect.run_at if is_pure else effect.run_afresh
+    effect.forgets = True
+    lead = effect.lead  # of silence in either case, so that what moves by itself is where it is in the other
+    late = np.pad(feed[:, :_BRIEF], ((0, 0), (lead, 0)))
 
     def wet(row: Settings, forgets: bool) -> Audio:
         effect.forgets = forgets
-        return effect.run_afresh(feed, row)
+        return run(late[:, lead:], row) if forgets else run(late, row)[:, lead:]
 
     found = forgetting.forgets(wet, settings, effect.space.parameters)
     effect.forgets = False

@@ -37,6 +37,7 @@ _ENOUGH = 3  # settings that take time, of which it is measured how much
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
 _HEARD = 8 * BLOCK  # samples by which the order of settings is heard
+_NUDGE = 1e-4  # of a range
 _METER = "moves by itself, as a meter"
 _READER = "blackbox_fx.effects.hosts.dawdreamer.reader"
 
@@ -160,7 +161,7 @@ class Plugin(DawDreamer, abc.ABC):
         if not self.first and self.filters():
             self.first = self._heard_first()
         fresh = self.choose_reset() if choose else None
-        self.forgets = examine.forgets(self)
+        self.forgets = (not self.reborn or self.filters()) and examine.forgets(self, choose)
         if self.forgets:
             if not self.first and self.filters():
                 self.first = self._heard_first()
@@ -318,8 +319,13 @@ class Plugin(DawDreamer, abc.ABC):
         raws = self.raws({name: blocks[0][name] for name in names}, loaded.sample_rate)
         self.set_raws(loaded, raws)
         if self.forgets:
-            defaults = self.raws(self.space.defaults, loaded.sample_rate)
-            self._automate(loaded, _rows(defaults, [*self._passes(raws), raws]))
+            self._automate(loaded, _rows(self._nearly(raws), [*self._passes(raws), raws]))
+
+    def _nearly(self, raws: ordering.Raws) -> dict[int, float]:
+        """Where parameters stand first, since some are passed on only what changes; options at their defaults."""
+        steps = {self.index[n]: steps_of(p) for n, p in self.ranges.items()}
+        defaults = self.raws(self.space.defaults, self.sample_rate)
+        return {k: defaults[k] if steps[k] else raw + (_NUDGE if raw < 0.5 else -_NUDGE) for k, raw in raws.items()}
 
     def _range_at(self, name: str, sample_rate: float) -> Parameter:
         """What the control of a parameter goes through at a sample rate."""
@@ -330,12 +336,9 @@ class Plugin(DawDreamer, abc.ABC):
         return Continuous(low * sample_rate, high * sample_rate, low * sample_rate, log=control.log)
 
 
-def _rows(defaults: ordering.Raws, parts: Iterable[ordering.Raws]) -> list[ordering.Raws]:
-    """What all parameters stand at, one part after another.
-
-    The defaults come first: there some plugins begin whatever they were set to, and are passed on only what changes.
-    """
-    rows = [defaults]
+def _rows(start: ordering.Raws, parts: Iterable[ordering.Raws]) -> list[ordering.Raws]:
+    """What all parameters stand at, one part after another."""
+    rows = [start]
     for part in parts:
         rows.append({**rows[-1], **part})
     return rows
