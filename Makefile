@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# modules are compiled once, not in each process that imports them
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test docs check lint clean
 
 # the release of torch that is tested; any from 2.4 on should do

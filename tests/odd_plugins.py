@@ -58,24 +58,26 @@ def lv2_path():
     return _folder() / "lv2"
 
 
-def _compile(source, target, library, *options):
-    library.parent.mkdir(parents=True, exist_ok=True)
-    flags = ["-O0", "-std=gnu++14", "-fPIC", "-shared", "-fvisibility=hidden", "-w"]
+def _run(*arguments):
+    flags = ["-O0", "-std=gnu++14", "-fPIC", "-fvisibility=hidden", "-w"]
     headers = [f"-I{SOURCES}", f"-I{DPF}", f"-I{DPF / 'src'}"]
-    sources = [str(SOURCES / source), str(DPF / "DistrhoPluginMain.cpp")]
-    command = [
-        "g++",
-        *flags,
-        f"-DDISTRHO_PLUGIN_TARGET_{target}",
-        *options,
-        *headers,
-        *sources,
-        "-o",
-        str(library),
-        "-lpthread",
-        "-ldl",
-    ]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(["g++", *flags, *headers, *map(str, arguments)], check=True, timeout=120)
+
+
+@functools.cache
+def _wrapper(*options):
+    """What DPF wraps around a plugin, compiled once for all that have these options."""
+    compiled = _folder() / f"wrapper-{_wrapper.cache_info().misses}.o"
+    _run(*options, "-c", DPF / "DistrhoPluginMain.cpp", "-o", compiled)
+    return compiled
+
+
+def _compile(source, host, library, name, kind, *channels):
+    library.parent.mkdir(parents=True, exist_ok=True)
+    named = f'-DNAME="{name}"'
+    options = [f"-DDISTRHO_PLUGIN_TARGET_{host.upper()}", *channels]
+    wrapper = _wrapper(*options, *([named] if host == "lv2" else []))  # LV2 has the name in it
+    _run(*options, named, f"-DKIND={kind}", "-shared", SOURCES / source, wrapper, "-o", library, "-lpthread", "-ldl")
 
 
 @functools.cache
@@ -89,8 +91,8 @@ def build(kind, host, inputs=2, outputs=2, source="odd.cpp"):
         "ladspa": folder / f"{name}-ladspa.so",
         "lv2": lv2_path() / f"{name}.lv2/{name}.so",
     }
-    options = [f'-DNAME="{name}"', f"-DKIND={KINDS.get(kind, 3)}", f"-DNIN={inputs}", f"-DNOUT={outputs}"]
-    _compile(source, host.upper(), binaries[host], *options)
+    channels = f"-DNIN={inputs}", f"-DNOUT={outputs}"
+    _compile(source, host, binaries[host], name, KINDS.get(kind, KINDS["plain"]), *channels)
     if host == "lv2":
         describe = f"import ctypes; ctypes.CDLL('./{name}.so').lv2_generate_ttl(b'{name}')"
         subprocess.run([sys.executable, "-c", describe], cwd=binaries[host].parent, check=True, timeout=60)
@@ -105,8 +107,6 @@ def build_two():
     target = _folder() / "Two.vst3"
     library = target / f"Contents/{platform.machine()}-linux/Two.so"
     for name, kind in (("Alpha", "plain"), ("Beta", "bypass")):
-        _compile("odd.cpp", "VST3", library.with_name(f"{name}.bin"), f'-DNAME="{name}"', f"-DKIND={KINDS[kind]}")
-    flags = ["-O0", "-std=gnu++14", "-fPIC", "-shared", "-w"]
-    command = ["g++", *flags, str(SOURCES / "two_classes.cpp"), "-o", str(library), "-ldl"]
-    subprocess.run(command, check=True, timeout=120)
+        _compile("odd.cpp", "vst3", library.with_name(f"{name}.bin"), name, KINDS[kind])
+    _run("-shared", SOURCES / "two_classes.cpp", "-o", library, "-ldl")
     return target
