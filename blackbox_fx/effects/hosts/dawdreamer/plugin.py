@@ -56,9 +56,10 @@ class Plugin(DawDreamer, abc.ABC):
     an LV2 plugin; else the range is 0 to 1 in unit "raw". The latency that the plugin reports at its settings is
     compensated. Settings cannot change during a clip.
 
-    A parameter that moves others is set before them, so that the same settings are the same sound. Meters and triggers
-    are excluded. A plugin that is ready only some while after it was loaded, or after its settings, is waited for as
-    long as that was measured to take, and refused if it is never ready.
+    A parameter that moves others is set before them, so that the same settings are the same sound. Settings that a
+    plugin puts back when a render begins are set again in silence before the audio. Meters and triggers are excluded.
+    A plugin that is ready only some while after it was loaded, or after its settings, is waited for as long as that was
+    measured to take, and refused if it is never ready.
 
     A mono plugin renders each channel separately. A stereo plugin gets mono audio on both channels, and its left output
     is returned. One with one input and two outputs gets the mean of the channels; one with two inputs and one output

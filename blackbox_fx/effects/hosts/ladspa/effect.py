@@ -60,7 +60,8 @@ class LADSPA(Effect):
 
     A plugin that is ready only a while after it was made is waited for; this is found in a process of its own, for
     libraries that start threads or read a clock. Its instances are kept and activated again, if that makes renders
-    equal. Plugins made with DPF get parameters that overwrite others before these, as is tried at the first render.
+    equal. Plugins made with DPF get parameters that overwrite others before these, and once more those that they put
+    back to their defaults, as is tried at the first render.
 
     A plugin with one input and one output renders each channel separately. One with two inputs gets mono audio on both,
     and its left output is returned; if it has one output, stereo audio gets it on both channels. One with two outputs

@@ -100,8 +100,8 @@ class VST3(Effect):
 
     Settings reach the plugin only while it processes, so each render first processes one block of silence, and then
     resets the plugin. If audio survives the reset, the plugin is loaded again for each render, on the main thread.
-    Parameters that move others (a mode, a style) are set before them, each time. A plugin that is ready only a while
-    after it was loaded is waited for.
+    Parameters that move others (a mode, a style) are set before them, each time. Settings that the plugin puts back
+    when it is reset are set again. A plugin that is ready only a while after it was loaded is waited for.
 
     Reported latency is compensated. Settings may change during a clip, and act on their own block of output, unless the
     plugin has parameters that move others, or its latency changes with them. Where it takes changes at whole blocks
@@ -133,7 +133,7 @@ class VST3(Effect):
     plugin: str | None = None  # its name, in a file that holds several
     first: Sequence[int] = ()
     slow: Sequence[int] = ()  # parameters after whose change it settles, too
-    forgets: bool = False  # a reset puts it back to its defaults
+    forgets: bool = False  # a reset puts settings back to their defaults
     states = tuple(state.KINDS)
     latency_samples: int | None = None  # compensated in place of what the plugin reports
 
