@@ -55,12 +55,11 @@ class Trial:
 
     def _is_changed(self, effect: Effect, settings: Settings) -> bool:
         """Whether audio comes out, and is not what went in."""
-        audio = self.audio[:, : RATE // 10]
         try:
-            wet = effect.render(audio, settings, RATE)
+            wet = effect.render(self.audio, settings, RATE)
         except Exception:  # the checks of the edges will name it
             return False
-        return bool(wet.any()) and difference(audio, wet) > _HEARD
+        return bool(wet.any()) and difference(self.audio, wet) > _HEARD
 
     def render(self, settings: Settings | None = None, audio: Audio | None = None, rate: float = RATE) -> Audio:
         """The output; for the audio of the trial, and at setting a, if not given."""

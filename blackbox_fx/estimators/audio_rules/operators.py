@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.base import Model, Signal
 
+_END = 1e-14  # of the energy
+_FEW = 8  # taps that are summed one by one
+
 
 @final
 class Wire(Model):
@@ -71,36 +74,48 @@ class Filter(Model):
 
     Args:
         response: impulse responses, (channel in, channel out, time). Crosstalk below 1e-5 of the direct paths is
-            ignored.
+            ignored, and an end below 1e-7 of the rest.
     """
 
     def __init__(self, response: Signal) -> None:
         energy = np.square(response).sum(axis=-1)
         self.separate = bool(energy.sum() - np.trace(energy) <= 1e-10 * np.trace(energy))
         self.length = response.shape[-1]
-        self._response = np.einsum("cct->ct", response) if self.separate else response
+        left = np.cumsum(np.square(response).sum(axis=(0, 1))[::-1])[::-1]
+        self._reach = max(1, int(np.count_nonzero(left > _END * left[0])))
+        self._response = (np.einsum("cct->ct", response) if self.separate else response)[..., : self._reach]
 
     @functools.cached_property
     def _size(self) -> int:
-        return int(scipy.fft.next_fast_len(2 * self.length, real=True) or 0)
+        return int(scipy.fft.next_fast_len(self.length + self._reach, real=True) or 0)
 
     @functools.cached_property
     def spectrum(self) -> NDArray[np.complex128]:
-        """Of the responses, padded to twice their length."""
+        """Of the responses, padded by their length."""
         return np.fft.rfft(self._response, self._size)
 
-    def _convolve(self, signal: Signal, spectrum: NDArray[np.complex128], route: str) -> Signal:
-        found = np.fft.rfft(signal, self._size)
+    def _convolve(self, signal: Signal, route: str) -> Signal:
+        if self._reach <= _FEW:
+            return self._sum(signal, route)
+        spectrum, found = self.spectrum, np.fft.rfft(signal, self._size)
         found = found * spectrum if self.separate else np.einsum(route, spectrum, found)
         return np.fft.irfft(found, self._size)[..., : signal.shape[-1]]
 
+    def _sum(self, signal: Signal, route: str) -> Signal:
+        """The same by one tap after the other."""
+        out = np.zeros_like(signal)
+        for tap in range(self._reach):
+            gain, late = self._response[..., tap : tap + 1], signal[..., : signal.shape[-1] - tap]
+            out[..., tap:] += gain * late if self.separate else np.einsum(route, gain, late)
+        return out
+
     def push(self, u: Signal) -> Signal:
         """Convolved."""
-        return self._convolve(u, self.spectrum, "iof,if->of")
+        return self._convolve(u, "iof,if->of")
 
     def pull(self, v: Signal) -> Signal:
         """Correlated."""
-        return self._convolve(v[..., ::-1], self.spectrum, "iof,of->if")[..., ::-1]
+        return self._convolve(v[..., ::-1], "iof,of->if")[..., ::-1]
 
 
 @final

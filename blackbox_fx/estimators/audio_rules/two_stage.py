@@ -87,9 +87,15 @@ class TwoStage(Modelled):
 def curve_gain(clip: Signal, inside: Signal, after: Model, ju: Signal) -> Signal:
     """The gain as a function of the clip's value, in hats over its quantiles, by least squares on J u."""
     knots = np.unique(np.quantile(clip, _KNOTS))
-    hats = [np.interp(clip, knots, row) for row in np.eye(len(knots))]
-    answers = np.stack([after.push(hat * inside).ravel() for hat in hats])
+    if len(knots) < 2:
+        knots = np.array([knots[0], knots[0] + 1.0])
+    place = np.clip(np.searchsorted(knots, clip) - 1, 0, len(knots) - 2)
+    above = (clip - knots[place]) / np.diff(knots)[place] * inside
+    hats = np.zeros((len(knots), *clip.shape))  # times what goes in
+    np.put_along_axis(hats, place[None], (inside - above)[None], 0)
+    np.put_along_axis(hats, place[None] + 1, above[None], 0)
+    answers = np.stack([after.push(np.asarray(hat)).ravel() for hat in hats])
     gram = answers @ answers.T
     ridge = (1e-6 * np.trace(gram) / len(gram) + 1e-30) * np.eye(len(gram))
     weights = np.linalg.solve(gram + ridge, answers @ ju.ravel())
-    return np.einsum("k,kct->ct", weights, np.stack(hats))
+    return np.interp(clip, knots, weights)

@@ -178,14 +178,17 @@ class DawDreamer(Effect, abc.ABC):
     def choose_reset(self) -> Audio:
         """Chooses the first of "none" and "graph" under which no bit of a render depends on those before it.
 
-        Twelve settings, or four of a plugin that is waited for, loud and quiet by turns, are rendered in two orders;
-        the last is also compared with a fresh processor. What shows only elsewhere is not found.
+        Twelve settings, or four of a plugin that is waited for, loud and quiet by turns, are rendered in two orders,
+        some of them twice in a row; the last is also compared with a fresh processor. What shows only elsewhere is not
+        found.
 
         Returns:
             What the fresh processor gave for the last of `jobs`.
         """
         jobs = self.jobs()[-4 if self.settle or self.pause else -12 :]
-        order = [*range(len(jobs)), *np.random.default_rng(0).permutation(len(jobs) - 1), len(jobs) - 1]
+        order = [*np.random.default_rng(0).permutation(len(jobs) - 1), len(jobs) - 1]
+        # a bypass may fade once it has moved
+        order = [*range(len(jobs)), *(k for k in order for _ in range(1 + (k % 4 > 1)))]
         fresh = self.run_afresh(*jobs[-1])
         for self.reset in RESETS[:-1]:
             wet: dict[int, Audio] = {order[-1]: fresh}

@@ -31,7 +31,7 @@ from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Continuous, Integer, Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and measured
-_FORMAT = 8
+_FORMAT = 9
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _ENOUGH = 3  # settings that take time, of which it is measured how much
 _MOST_STEPS = 1000  # of a parameter that does not move freely

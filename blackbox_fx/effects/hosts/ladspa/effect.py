@@ -33,6 +33,7 @@ _FORMAT = 4
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out whether it is ready at once
 _ODD, _CUT = 441, 1e-5  # samples of a piece that is no whole block, and what it may change
 _ROWS = 8  # random settings at which pieces are tried
+_NEAR_ENDS = 0.02, 0.98  # of a range
 _AWAY = 0.3  # of a range, where it is found out what is forgotten
 _LATENCY = re.compile(r"[\W_]*latency[\W_]*([\[(].*)?", re.IGNORECASE)
 _REPORTED = 8192  # samples after which a plugin that has a port for its latency has set it
@@ -297,15 +298,25 @@ class LADSPA(Effect):
             return self.hop_multiple
         with self.handle() as library:
             if library.hop_multiple is None:
-                drawn = [self.space.decode(np.random.default_rng(k).random(self.space.width)) for k in range(_ROWS)]
-                rows = map(self.space.complete, ({}, *drawn))
-                library.hop_multiple = 1 if all(self._cut(settings) <= _CUT for settings in rows) else BLOCK
+                library.hop_multiple = 1 if all(self._cut(settings) <= _CUT for settings in self._tried()) else BLOCK
             return library.hop_multiple
+
+    def _tried(self) -> Iterator[Settings]:
+        """The defaults, random settings, and each parameter alone near its ends, as many do nothing elsewhere."""
+        yield self.space.defaults
+        for k in range(_ROWS):
+            yield self.space.defaults | self.space.decode(np.random.default_rng(k).random(self.space.width))
+        for name in self.space.free:
+            for near in _NEAR_ENDS:
+                point = self.space.encode(self.space.defaults)
+                point[self.space.slices[name]] = near
+                yield self.space.defaults | self.space.decode(point)
 
     def _cut(self, settings: Settings) -> float:
         """Difference between a clip in one and in pieces, at settings that stay; 0 where these cannot be in pieces."""
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (self.channels, 16 * BLOCK)).astype(np.float32)
-        length = noise.shape[1]
+        length = 16 * BLOCK
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (self.channels, length)).astype(np.float32)
+        noise *= np.square(np.cos(np.linspace(0, 12, length, dtype=np.float32)))  # loud and soft by turns
         pieces = [settings] * -(-length // _ODD)
         try:
             whole, cut = (
