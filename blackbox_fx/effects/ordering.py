@@ -15,7 +15,7 @@ Raws = Mapping[int, float]  # positions in [0, 1] by the index of the parameter
 Moves = Sequence[Raws]
 _HEARD = 1e-3  # relative to the largest sample
 _MOST = 64  # positions of a parameter that are tried
-_NEAR = 1 / 64  # how far a range is moved away
+_NEAR = 1e-4  # how far a range is moved away
 
 
 class Hear(Protocol):
@@ -47,9 +47,11 @@ def steps_of(parameter: Parameter) -> int:
 
 
 def positions(steps: int) -> list[float]:
-    """Where a parameter is tried: all its positions, or as many as are allowed; both ends of a range."""
-    count = min(steps, _MOST) if is_stepped(steps) else 2
-    return [round(j * (steps - 1) / (count - 1)) / (steps - 1) for j in range(count)] if count > 2 else [0.0, 1.0]
+    """Where a parameter is tried: all its positions, or as many as are allowed; the ends and the middle of a range."""
+    if not is_stepped(steps):
+        return [0.0, 0.5, 1.0]
+    count = min(steps, _MOST)
+    return [round(j * (steps - 1) / (count - 1)) / (steps - 1) for j in range(count)]
 
 
 def away(raw: float, steps: int) -> float:
@@ -109,13 +111,15 @@ def find_first(
         hear: the plugin.
         steps: how many positions each parameter has, by index.
         defaults: where each stands in a new instance.
-        row: the settings at which all this is done.
+        row: the settings at which all this is done; if nothing is heard there, also with options at their defaults.
         forth: what is heard after the way through all positions, if that is known.
     """
-    search = _Search(hear, steps, defaults, row)
-    if not search.is_ordered(forth):
-        return []
-    return sorted_movers({k: search.overwritten(k) for k in steps})
+    calm = {k: defaults[k] if is_stepped(steps[k]) else raw for k, raw in row.items()}
+    for one, known in ((row, forth), *([(calm, None)] if calm != row else [])):  # some options mute
+        search = _Search(hear, steps, defaults, one)
+        if search.is_ordered(known):
+            return sorted_movers({k: search.overwritten(k) for k in steps})
+    return []
 
 
 @final

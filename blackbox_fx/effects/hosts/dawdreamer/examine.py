@@ -27,7 +27,6 @@ _OLD = GROWN  # seconds after which a plugin is rendered again
 _OPTIONS, _DRAWN = 16, 3  # positions of options at which it is, and random settings
 _LONG = (0.5, 3.5)  # seconds in which plugins are ready
 _THREADS = Path("/proc/self/task")
-_AUDIBLE_JOB = -4  # of `DawDreamer.jobs`: loud, and with all switches and options at their defaults
 _BRIEF = 8 * BLOCK  # samples in which it is heard what a plugin forgets
 _AT_ONCE = 1e-6  # seconds: no wait, but silence before the audio
 _WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds that are tried; twice the first that is enough is kept
@@ -84,7 +83,9 @@ def late_latency(effect: DawDreamer, loaded: Loaded) -> int:
     space = effect.space
     rows = [*space.sample(3, 1), np.zeros(space.width), np.ones(space.width)]
     moved = sorted(space.parameters, key=lambda name: not _DELAYS.search(name))[:_SINGLE]
-    tried = [space.decode(row) for row in rows] + [{name: forgetting.other(space.parameters[name])} for name in moved]
+    tried = [space.decode(row) for row in rows] + [
+        {name: forgetting.other(space.parameters[name], space.defaults[name])} for name in moved
+    ]
     seen: list[tuple[int, int]] = []
     for settings in [space.defaults | values for values in tried]:
         effect.set(loaded, [settings], 0)
@@ -162,7 +163,7 @@ def forgets(effect: DawDreamer, is_pure: bool) -> bool:
         effect: the plugin.
         is_pure: whether its reset is one that leaves nothing, so that no new one is needed for each render.
     """
-    feed, settings = effect.jobs()[_AUDIBLE_JOB]
+    feed, _ = effect.jobs()[0]
     run = effect.run_at if is_pure else effect.run_afresh
     effect.forgets = True
     lead = effect.lead  # of silence in either case, so that what moves by itself is where it is in the other
@@ -172,7 +173,9 @@ def forgets(effect: DawDreamer, is_pure: bool) -> bool:
         effect.forgets = forgets
         return run(late[:, lead:], row) if forgets else run(late, row)[:, lead:]
 
-    found = forgetting.forgets(wet, settings, effect.space.parameters)
+    found = forgetting.forgets(
+        wet, forgetting.rows(effect.space), [*effect.space.parameters], forgetting.moved(effect.space)
+    )
     effect.forgets = False
     return found
 

@@ -28,16 +28,15 @@ from blackbox_fx.effects.ordering import steps_of
 from blackbox_fx.effects.request import Settings
 from blackbox_fx.effects.texts import count_steps, parameter_from_texts, python_names, raw_value
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
-from blackbox_fx.space import Continuous, Integer, Parameter, Space
+from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and measured
-_FORMAT = 9
+_FORMAT = 10
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _ENOUGH = 3  # settings that take time, of which it is measured how much
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
 _HEARD = 8 * BLOCK  # samples by which the order of settings is heard
-_NUDGE = 1e-4  # of a range
 _METER = "moves by itself, as a meter"
 _READER = "blackbox_fx.effects.hosts.dawdreamer.reader"
 
@@ -323,10 +322,9 @@ class Plugin(DawDreamer, abc.ABC):
             self._automate(loaded, _rows(self._nearly(raws), [*self._passes(raws), raws]))
 
     def _nearly(self, raws: ordering.Raws) -> dict[int, float]:
-        """Where parameters stand first, since some are passed on only what changes; options at their defaults."""
+        """Next to where parameters are to stand, since some are passed on only what changes."""
         steps = {self.index[n]: steps_of(p) for n, p in self.ranges.items()}
-        defaults = self.raws(self.space.defaults, self.sample_rate)
-        return {k: defaults[k] if steps[k] else raw + (_NUDGE if raw < 0.5 else -_NUDGE) for k, raw in raws.items()}
+        return {k: ordering.away(raw, steps[k]) for k, raw in raws.items()}
 
     def _range_at(self, name: str, sample_rate: float) -> Parameter:
         """What the control of a parameter goes through at a sample rate."""
@@ -403,7 +401,11 @@ def _parameter(loaded: Loaded, described: Any, port: Port | None) -> tuple[Param
 def _by_port(parameter: Parameter, port: Port, raw: float, sample_rate: float) -> Parameter:
     """A parameter with what its texts do not tell, but its port does."""
     low, high = port.parts or port.ends[1:]
-    if low is None or high is None or low >= high or not isinstance(parameter, Continuous):
+    if low is None or high is None or low >= high:
+        return parameter
+    if isinstance(parameter, Choice) and not port.points and _is_whole(port):
+        return Integer(int(low), int(high), round(low + raw * (high - low)), port.unit)
+    if not isinstance(parameter, Continuous):
         return parameter
     if port.parts:
         low, high = low * sample_rate, high * sample_rate
@@ -411,12 +413,18 @@ def _by_port(parameter: Parameter, port: Port, raw: float, sample_rate: float) -
         return _standing(axis, raw)
     if parameter.step:
         return parameter
-    if "lv2:integer" in port.properties and low == int(low) and high == int(high):
+    if _is_whole(port):
         return Integer(int(low), int(high), round(low + raw * (high - low)), port.unit)
     if parameter.unit != "raw":
         return parameter
     axis = Continuous(low, high, low, port.unit, "pprops:logarithmic" in port.properties and low > 0)
     return _standing(axis, raw)
+
+
+def _is_whole(port: Port) -> bool:
+    """Whether it takes whole numbers only."""
+    _, low, high = port.ends
+    return "lv2:integer" in port.properties and low is not None and high is not None and low % 1 == high % 1 == 0
 
 
 def _standing(axis: Continuous, raw: float) -> Continuous:

@@ -34,7 +34,6 @@ _DEADLINE = 30.0  # seconds that a plugin may be silent while it is found out wh
 _ODD, _CUT = 441, 1e-5  # samples of a piece that is no whole block, and what it may change
 _ROWS = 8  # random settings at which pieces are tried
 _NEAR_ENDS = 0.02, 0.98  # of a range
-_AWAY = 0.3  # of a range, where it is found out what is forgotten
 _LATENCY = re.compile(r"[\W_]*latency[\W_]*([\[(].*)?", re.IGNORECASE)
 _REPORTED = 8192  # samples after which a plugin that has a port for its latency has set it
 
@@ -119,12 +118,17 @@ class LADSPA(Effect):
         self.latency_port = next((port for port, text in meters.items() if _LATENCY.fullmatch(text)), None)
         self._learn()
         self.latency = 0 if self.latency_port is self.latency_samples is None else self._latency()
-        self.automatable = not self.latency
+        self.automatable = not (self.latency or self._overwrites())
 
     @property
     def channels(self) -> int:
         """Of the audio that goes through at once, 1 or 2."""
         return max(self.layout.main, len(self.ports[1]))
+
+    def _overwrites(self) -> bool:
+        """Whether some parameters overwrite others, which are then lost if both change during a clip."""
+        with self.handle() as library:
+            return library.passes_on and len(self._earlier(library, self.defaults)) > 1 + bool(library.forgets)
 
     def _learn(self) -> None:
         """Learns whether the plugin is ready at once, in a process of its own, and keeps it in the user's cache."""
@@ -238,9 +242,9 @@ class LADSPA(Effect):
         if library.forgets is None:
             library.forgets = self.find_forgets(library)
             library.first = self.find_first(library)
-        begin = [self._standard] if library.forgets else []
+        begin = [self._moved(settings)] if library.forgets else []
         if not library.first:
-            return begin
+            return begin or [settings]
         names, steps = [*self._kinds], [*map(ordering.steps_of, self._kinds.values())]
         raws = {k: float(self._kinds[name].encode(settings[name])[0]) for k, name in enumerate(names)}
         parts = ordering.passes(raws, library.first, dict(enumerate(steps)))
@@ -258,19 +262,30 @@ class LADSPA(Effect):
         return [*self._kinds.values()][index].decode(np.array([raw]))
 
     @property
-    def _standard(self) -> Settings:
+    def _defaults(self) -> Settings:
         return {name: p.default for name, p in self._kinds.items()}
+
+    def _moved(self, settings: Settings) -> Settings:
+        """All parameters next to where they are to stand."""
+        names, steps = [*self._kinds], [*map(ordering.steps_of, self._kinds.values())]
+        raws = [float(self._kinds[name].encode(settings[name])[0]) for name in names]
+        return {
+            name: self._value(k, ordering.away(raw, n))
+            for k, (name, raw, n) in enumerate(zip(names, raws, steps, strict=True))
+        }
 
     def find_forgets(self, library: Library) -> bool:
         """Whether some parameter is back at its default when the plugin begins; see `forgetting.forgets`."""
-        away = {name: p.decode(np.array([_AWAY])) for name, p in self._kinds.items() if not ordering.steps_of(p)}
 
         def wet(row: Settings, forgets: bool) -> Audio:
             library.forgets = forgets
-            with self.instance(row, RATE, [self._standard if forgets else row]) as instance:
+            with self.instance(row, RATE, [self._moved(row) if forgets else row]) as instance:
+                if not forgets:  # as much silence as otherwise
+                    instance.pass_silence(1)
                 return np.nan_to_num(instance.run(self._noise))
 
-        return forgetting.forgets(wet, self._standard | away, self._kinds)
+        space = Space(self._kinds)
+        return forgetting.forgets(wet, forgetting.rows(space), [*self._kinds], forgetting.moved(space))
 
     @property
     def _noise(self) -> Audio:
@@ -281,10 +296,10 @@ class LADSPA(Effect):
         names, kinds = [*self._kinds], [*self._kinds.values()]
         if len(names) < 2:
             return []
-        begin = [self._standard] if library.forgets else []
 
         def hear(row: ordering.Raws, moves: ordering.Moves, new: bool) -> Audio:
             earlier = [{names[k]: self._value(k, raw) for k, raw in move.items()} for move in (row, *moves)]
+            begin = [self._defaults] if library.forgets else []
             with self.instance(earlier[0], RATE, begin + earlier) as instance:
                 return np.nan_to_num(instance.run(self._noise))
 

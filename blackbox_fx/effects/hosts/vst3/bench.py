@@ -50,7 +50,11 @@ def _texts(native: Any) -> list[str]:
 
 def moved(row: Row, k: int) -> Row:
     """A row with one parameter elsewhere."""
-    return [(v + 0.5) % 1 if j == k else v for j, v in enumerate(row)]
+    return [_elsewhere(v) if j == k else v for j, v in enumerate(row)]
+
+
+def _elsewhere(raw: float) -> float:
+    return (raw + 0.5) % 1 if raw < 1 else 0.0  # a switch that is on is off there
 
 
 @final
@@ -88,6 +92,7 @@ class Bench:
         self._stood: Row | None = None  # of slow parameters
         self.first: list[int] = []
         self.forgets = False
+        self.silence = 0  # blocks that go before the audio
         self._doubted = {k for k, p in enumerate(natives) if not p.is_automatable or _METER.search(p.name)}
         # pedalboard found that audio survives a reset, so it reloads the plugin, which loses the settings
         self.reset = "reload" if self.plugin._reload_type.name == "PersistsAudioOnReset" else "host"
@@ -121,6 +126,12 @@ class Bench:
     def random(self, seed: int) -> Row:
         """Random settings of its own parameters."""
         return np.random.default_rng(seed).random(len(self.own)).tolist()
+
+    def rows(self) -> list[Row]:
+        """Random settings, with options at their defaults, since some mute; then elsewhere."""
+        drawn, options = self.random(0), {k for k in self.sure if is_stepped(self.own[k]["steps"])}
+        calm = [self.own[k]["raw"] if k in options else u for k, u in enumerate(drawn)]
+        return [calm, [_elsewhere(u) if k in options else u for k, u in enumerate(calm)], drawn] if options else [drawn]
 
     def raws(self) -> Row:
         """Where its own parameters stand now."""
@@ -199,6 +210,8 @@ class Bench:
         if self.reset == "reload":
             self.renew()
         self.begin(row, self.reset == "host")
+        for _ in range(self.silence):
+            flush(self.plugin, self.channels, RATE)
         ranged = [k for k in self.sure if not is_stepped(self.own[k]["steps"])]
         away = {self.own[k]["index"]: row[k] + (move if row[k] < 0.5 else -move) for k in ranged}
         back = {self.own[k]["index"]: row[k] for k in ranged}

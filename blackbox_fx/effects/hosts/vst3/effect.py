@@ -35,7 +35,7 @@ ENDINGS = (".vst3", ".component")  # the latter are AudioUnits, which only macOS
 _DEADLINE = 30.0  # seconds that a plugin may be silent while it is loaded and measured, or given a state
 _RARE = ("hop_multiple", "settle", "slow", "first", "forgets")
 _TOLD = {"channels", "latency", "reset", "automatable", "parameters", *_RARE}
-_FORMAT = 8
+_FORMAT = 9
 _LIBRARIES = ("", ".so", ".dll", ".dylib", ".vst3", ".bin")
 _LOADS = 8  # of a plugin whose host reports another reset than was measured
 
@@ -239,6 +239,7 @@ class VST3(Effect):
         """A new plugin of the host, from the file that was read before."""
         if files.digest(Path(self.path)) != self.digest:
             raise EffectError(f"{self.path} has changed on disk since it was loaded; load it again.")
+        reseed()
         try:
             with same_arithmetic(), cleared_memory():
                 plugin = hosting.load(self.path, self.plugin)
@@ -289,8 +290,9 @@ class VST3(Effect):
         }
         return isolation.call(state.__name__, question | told, _DEADLINE)
 
-    def _manners(self, sample_rate: float) -> hosting.Manners:
-        steps = [(self.index[n], steps_of(p)) for n, p in self.ranges.items()] if self.first or self.forgets else []
+    def _manners(self, sample_rate: float, sets_again: bool = False) -> hosting.Manners:
+        wanted = self.first or self.forgets or sets_again
+        steps = [(self.index[n], steps_of(p)) for n, p in self.ranges.items()] if wanted else []
         settle = self.settle * max(1.0, sample_rate / hosting.RATE)  # what it does may grow with the rate
         return hosting.Manners(self.first, steps, settle, self.slow, self.forgets)
 
@@ -306,7 +308,6 @@ class VST3(Effect):
 
     def _run(self, audio: Audio, blocks: Sequence[Settings], hop: int, sample_rate: float) -> Audio:
         with self.handle() as loaded:
-            reseed()
             try:
                 return self._stream(loaded, audio, blocks, hop, sample_rate)
             except hosting.LatencyMoved as moved:
@@ -329,13 +330,18 @@ class VST3(Effect):
         latency: int | None = None,
     ) -> Audio:
         ready = loaded.pop() if loaded else _Loaded(self.load_plugin())
-        manners = self._manners(sample_rate)
+        reseed()
+        manners = self._manners(sample_rate, ready.rate not in (None, sample_rate))
         plugin, resets = ready.plugin, self.reset == "host" and not _reloads(ready.plugin)
-        if self.settle and ready.rate != sample_rate:  # what it prepares may depend on the rate
-            hosting.flush(plugin, len(audio), sample_rate)
-            hosting.wait(manners.settle)
-            ready.rate = sample_rate
         raws = self._raws(blocks[0])
+        if ready.rate != sample_rate:  # what it prepares may depend on the rate, and put settings back
+            if ready.rate or self.settle:
+                hosting.flush(plugin, len(audio), sample_rate)
+                hosting.wait(manners.settle)
+            if ready.rate:
+                hosting.set_again(plugin, raws, len(audio), sample_rate, manners)
+                ready.slow = None
+            ready.rate = sample_rate
         slow = {k: raws[k] for k in self.slow if k in raws}
         hosting.begin(plugin, raws, len(audio), sample_rate, manners, resets, ready.slow != slow)
         ready.slow = slow
@@ -354,7 +360,7 @@ class VST3(Effect):
 
 @dataclasses.dataclass
 class _Loaded:
-    """A plugin, the sample rate in Hz at which it was waited for, and where its slow parameters stand."""
+    """A plugin, the sample rate in Hz at which it was used, and where its slow parameters stand."""
 
     plugin: Any
     rate: float | None = None

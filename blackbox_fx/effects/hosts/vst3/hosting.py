@@ -155,6 +155,11 @@ def apply(
         flush(plugin, channels, sample_rate)
 
 
+def set_again(plugin: Any, raws: Mapping[int, float], channels: int, sample_rate: float, manners: Manners) -> None:
+    """Sets what a plugin may have put back although its wrapper passes on only what changes."""
+    _pass_on(plugin, passes(raws, manners.first, dict(manners.steps)), channels, sample_rate)
+
+
 def begin(
     plugin: Any,
     raws: Mapping[int, float],
@@ -172,7 +177,7 @@ def begin(
     if reset:
         plugin.reset()
         if manners.forgets:
-            _pass_on(plugin, passes(raws, manners.first, dict(manners.steps)), channels, sample_rate)
+            set_again(plugin, raws, channels, sample_rate, manners)
 
 
 def wait(seconds: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any, final
 
 import numpy as np
 
+from blackbox_fx.effects import forgetting
 from blackbox_fx.effects.hosts.vst3.bench import ACTS, EQUAL, LONG, NEAR, SHORT, Bench, Row, moved
 from blackbox_fx.effects.hosts.vst3.hosting import BLOCK, Array, clip
 from blackbox_fx.effects.hosts.vst3.movers import Movers
@@ -31,45 +32,43 @@ class Measures:
     def __init__(self, bench: Bench, report: Callable[[Any], None]) -> None:
         self._bench, self._report, self._movers = bench, report, Movers(bench, report)
         self._is_plain = False  # whether the order of its settings and its reset after them are known to be no matter
+        self.latency = 0  # samples, at the defaults
         self._moves_evenly = False  # whether moves by next to nothing at even hops are known to do no harm
 
-    def _choose_reset(self, other: Row) -> tuple[bool, Array]:
+    def _choose_reset(self) -> tuple[bool, Array]:
         """Chooses the reset, and finds whether settings have to be set again after it.
 
         Returns:
             Whether a clip may be rendered in pieces, and the render at the defaults.
         """
         bench, still = self._bench, self._bench.defaults
-        first, last = bench.render(still), bench.render(other)
+        first = bench.render(still)
+        self.latency = bench.plugin.reported_latency_samples
         tried = bench.reset == "host" and not (bench.first or bench.forgets or bench.gentle)
-        self._is_plain = tried and self._movers.keeps_order(last)
+        rows = bench.rows()
+        for row in rows:
+            wet, orders = bench.render(row), (bench.sure, bench.sure[::-1])[: 1 + (row is rows[0])]
+            self._is_plain = tried = tried and self._movers.keeps(row, wet, *orders)
         self._moves_evenly = self._is_plain and difference(first, bench.render(still, _EVEN, _MOVE)) <= NEAR
         if self._moves_evenly:
             return True, first
         again = bench.render(still, _EVEN)
         if bench.reset == "host" and difference(first, again) > EQUAL < difference(first, bench.render(still)):
             bench.reset = "reload"
-            return self._choose_reset(other)
-        if bench.reset == "host" and not (self._is_plain or bench.forgets) and self._find_forgets(other, last):
-            return self._choose_reset(other)
+            return self._choose_reset()
+        if bench.reset == "host" and not (self._is_plain or bench.forgets):
+            bench.forgets = forgetting.forgets(self._set, rows, range(len(still)), moved, ACTS)
+            if bench.forgets:
+                return self._choose_reset()
         return difference(first, again) <= NEAR, first
 
-    def _find_forgets(self, row: Row, wet: Array) -> bool:
-        """Whether a parameter is heard at a row, which gave `wet`, only if it is set once more after the reset."""
+    def _set(self, row: Row, again: bool) -> Array:
+        """The output at a row that is set before the reset alone, or again after it; after as much silence."""
         bench = self._bench
-        bench.forgets = True
-        again = bench.render(row)
-        bench.forgets = difference(wet, again) > NEAR and any(self._is_forgotten(row, k) for k in bench.sure)
-        return bench.forgets
-
-    def _is_forgotten(self, row: Row, k: int) -> bool:
-        bench = self._bench
-
-        def acts(forgets: bool) -> bool:
-            bench.forgets = forgets
-            return difference(bench.render(row), bench.render(moved(row, k))) > ACTS
-
-        return not acts(False) and acts(True)
+        bench.forgets, bench.silence = again, 0 if again else 2 * (len(bench.first) + 1)
+        wet = bench.render(row)
+        bench.forgets, bench.silence = False, 0
+        return wet
 
     def hop_multiple(self, whole: Array) -> int:
         """At multiples of how many samples settings may change; 0 if nowhere.
@@ -112,14 +111,14 @@ class Measures:
             Whether a clip may be rendered in pieces, and the render at the defaults.
         """
         bench = self._bench
-        other, known = bench.random(0), bench.reset
-        pieces, first = self._choose_reset(other)
+        known = bench.reset
+        pieces, first = self._choose_reset()
         self._report("reset")
         measured, bench.reset = bench.reset, known
         if not self._is_plain:
-            self._movers.find_first(bench.defaults if bench.gentle else other)
+            self._movers.find_first(bench.defaults if bench.gentle else bench.random(0))
         if bench.first:  # what they moved may have looked like something that a reset leaves
-            pieces, first = self._choose_reset(other)
+            pieces, first = self._choose_reset()
         else:
             bench.reset = measured
         active = self._active(first)

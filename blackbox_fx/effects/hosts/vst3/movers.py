@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -46,16 +46,19 @@ class Movers:
         bench.put({index: row[k]})
         return False
 
-    def keeps_order(self, wet: Array) -> bool:
-        """Whether a plugin that has just been rendered sounds the same if it is set after its reset, in any order.
+    def keeps(self, row: Row, wet: Array, *orders: Sequence[int]) -> bool:
+        """Whether a plugin sounds the same if it is set after its reset, and in these orders.
 
         Args:
-            wet: what it gave.
+            row: the settings.
+            wet: what it gave when it was set before its reset.
+            orders: in which parameters go through all positions and back.
         """
         bench = self._bench
-        now = bench.raws()
-        for order in (bench.sure, bench.sure[::-1]):
+        for order in orders:
             bench.restart()
+            bench.apply(row)
+            now = bench.raws()
             if any(self._go_through(k, now) for k in order):
                 return False
             try:

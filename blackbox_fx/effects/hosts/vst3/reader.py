@@ -50,7 +50,7 @@ def examine(
     answer["automatable"] = answer["hop_multiple"] > 0
     answer["reset"], answer["latency"], answer["first"] = (
         bench.reset,
-        bench.plugin.reported_latency_samples,
+        measures.latency,
         bench.first,
     )
     answer["forgets"] = bench.forgets
