@@ -43,6 +43,10 @@ KINDS = {
     "upper-end": 30,
     "lower-end": 31,
     "one-mode": 32,
+    "forgets-option": 33,
+    "forgets-value": 34,
+    "forgets-rate": 35,
+    "muted": 36,
 }
 
 
