@@ -40,6 +40,14 @@ def odd(kind, host, monkeypatch, *channels, **options):
     return load(odd_plugins.build(kind, host, *channels), **options)
 
 
+def test_a_latency_that_moves_is_refused_beside_a_tempo_odd_plugin(monkeypatch):
+    words = r"changes its latency with its settings \(0, .*882 samples\), .* leave out tempo=, or give latency_samples="
+    with pytest.raises(EffectError, match=words):
+        odd("latency-by-setting", "vst3", monkeypatch, tempo=100)
+    effect, audio = odd("latency-by-setting", "vst3", monkeypatch, tempo=100, latency_samples=441), music(0.2)
+    assert np.abs(effect.render(audio, {effect.space.free[-1]: 10}) - audio).max() < 1e-6
+
+
 @pytest.mark.parametrize(("host", "reset"), [("vst2", None), ("vst2", "reload"), ("lv2", None)])
 def test_each_setting_has_its_own_latency_odd_plugin(host, reset, monkeypatch):
     effect = odd("late-latency", host, monkeypatch, reset=reset)

@@ -17,6 +17,7 @@ from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.request import Settings
 from blackbox_fx.effects.settling import GROWN
 from blackbox_fx.errors import EffectError
+from blackbox_fx.space import Space
 
 _MOST = 4  # inputs of a plugin that may have a side chain
 _REACHED = 1e-4  # part of the energy that the loudest input gives
@@ -80,20 +81,22 @@ def _reached(loaded: Loaded, inputs: int) -> set[int]:
 
 def late_latency(effect: DawDreamer, loaded: Loaded) -> int:
     """The largest latency in samples, if at some settings it is told only after they were in use; else 0."""
-    space = effect.space
-    rows = [*space.sample(3, 1), np.zeros(space.width), np.ones(space.width)]
-    moved = sorted(space.parameters, key=lambda name: not _DELAYS.search(name))[:_SINGLE]
-    tried = [space.decode(row) for row in rows] + [
-        {name: forgetting.other(space.parameters[name], space.defaults[name])} for name in moved
-    ]
     seen: list[tuple[int, int]] = []
-    for settings in [space.defaults | values for values in tried]:
+    for settings in delaying(effect.space):
         effect.set(loaded, [settings], 0)
         told = effect.latency_of(loaded.processor)
         effect.pass_silence(loaded)
         loaded.connect()
         seen.append((told, effect.latency_of(loaded.processor)))
     return max(after for _, after in seen) if any(told != after for told, after in seen) else 0
+
+
+def delaying(space: Space) -> list[Settings]:
+    """Settings that may have other latencies than the defaults."""
+    rows = [*space.sample(3, 1), np.zeros(space.width), np.ones(space.width)]
+    alone = sorted(space.parameters, key=lambda name: not _DELAYS.search(name))[:_SINGLE]
+    moved = forgetting.moved(space)
+    return [space.defaults | space.decode(row) for row in rows] + [moved(space.defaults, name) for name in alone]
 
 
 def meters(loaded: Loaded, inputs: int) -> set[int]:

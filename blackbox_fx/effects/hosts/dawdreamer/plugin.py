@@ -31,7 +31,7 @@ from blackbox_fx.errors import EffectError, MissingHost, ParameterError
 from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space
 
 _DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and measured
-_FORMAT = 10
+_FORMAT = 12
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _ENOUGH = 3  # settings that take time, of which it is measured how much
 _MOST_STEPS = 1000  # of a parameter that does not move freely
@@ -161,13 +161,14 @@ class Plugin(DawDreamer, abc.ABC):
         if not self.first and self.filters():
             self.first = self._heard_first()
         fresh = self.choose_reset() if choose else None
+        if examine.works_aside(self):
+            self._time(choose, fresh)
         self.forgets = (not self.reborn or self.filters()) and examine.forgets(self, choose)
         if self.forgets:
             if not self.first and self.filters():
                 self.first = self._heard_first()
-            fresh = self.choose_reset() if choose else None
-        if examine.works_aside(self):
-            self._time(choose, fresh)
+            if choose:
+                self.choose_reset()
         self.forget()
 
     def _time(self, choose: bool, fresh: Audio | None) -> None:
