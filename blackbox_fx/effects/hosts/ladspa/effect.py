@@ -128,7 +128,7 @@ class LADSPA(Effect):
     def _overwrites(self) -> bool:
         """Whether some parameters overwrite others, which are then lost if both change during a clip."""
         with self.handle() as library:
-            return library.passes_on and len(self._earlier(library, self.defaults)) > 1 + bool(library.forgets)
+            return library.passes_on and len(self._earlier(library, self.defaults)) > bool(library.forgets)
 
     def _learn(self) -> None:
         """Learns whether the plugin is ready at once, in a process of its own, and keeps it in the user's cache."""
@@ -244,7 +244,7 @@ class LADSPA(Effect):
             library.first = self.find_first(library)
         begin = [self._moved(settings)] if library.forgets else []
         if not library.first:
-            return begin or [settings]
+            return begin
         names, steps = [*self._kinds], [*map(ordering.steps_of, self._kinds.values())]
         raws = {k: float(self._kinds[name].encode(settings[name])[0]) for k, name in enumerate(names)}
         parts = ordering.passes(raws, library.first, dict(enumerate(steps)))
@@ -275,17 +275,31 @@ class LADSPA(Effect):
         }
 
     def find_forgets(self, library: Library) -> bool:
-        """Whether some parameter is back at its default when the plugin begins; see `forgetting.forgets`."""
+        """Whether some parameter is back at its default when the plugin begins; see `forgetting.forgets`.
 
-        def wet(row: Settings, forgets: bool) -> Audio:
+        That may be in its first block, or before that, which matters only where it is made to begin again. Buttons are
+        over then, so only ranges tell.
+        """
+
+        def heard(row: Settings, earlier: Sequence[Settings], forgets: bool) -> Audio:
             library.forgets = forgets
-            with self.instance(row, RATE, [self._moved(row) if forgets else row]) as instance:
+            with self.instance(row, RATE, earlier) as instance:
                 if not forgets:  # as much silence as otherwise
                     instance.pass_silence(1)
                 return np.nan_to_num(instance.run(self._noise))
 
+        def at_first(row: Settings, forgets: bool) -> Audio:
+            return heard(row, [self._moved(row)] if forgets else (), forgets)
+
+        def at_restart(row: Settings, forgets: bool) -> Audio:
+            return heard(row, [self._moved(row) if forgets else row], forgets)
+
         space = Space(self._kinds)
-        return forgetting.forgets(wet, forgetting.rows(space), [*self._kinds], forgetting.moved(space))
+        rows, moved = forgetting.rows(space), forgetting.moved(space)
+        ranges = [name for name, kind in self._kinds.items() if not ordering.steps_of(kind)]
+        return forgetting.forgets(at_first, rows, [*self._kinds], moved) or forgetting.forgets(
+            at_restart, rows[:1], ranges, moved
+        )
 
     @property
     def _noise(self) -> Audio:

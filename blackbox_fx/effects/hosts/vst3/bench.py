@@ -128,10 +128,12 @@ class Bench:
         return np.random.default_rng(seed).random(len(self.own)).tolist()
 
     def rows(self) -> list[Row]:
-        """Random settings, with options at their defaults, since some mute; then elsewhere."""
+        """Random settings: with options at their defaults, since some mute; elsewhere; and anywhere (gentle)."""
         drawn, options = self.random(0), {k for k in self.sure if is_stepped(self.own[k]["steps"])}
+        if self.gentle or not options:
+            return [drawn]
         calm = [self.own[k]["raw"] if k in options else u for k, u in enumerate(drawn)]
-        return [calm, [_elsewhere(u) if k in options else u for k, u in enumerate(calm)], drawn] if options else [drawn]
+        return [calm, [_elsewhere(u) if k in options else u for k, u in enumerate(calm)], drawn]
 
     def raws(self) -> Row:
         """Where its own parameters stand now."""

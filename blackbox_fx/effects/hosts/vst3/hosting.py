@@ -177,6 +177,7 @@ def begin(
     if reset:
         plugin.reset()
         if manners.forgets:
+            flush(plugin, channels, sample_rate)  # a latency that moves in the first block is not told
             set_again(plugin, raws, channels, sample_rate, manners)
 
 

@@ -47,8 +47,8 @@ class Measures:
         tried = bench.reset == "host" and not (bench.first or bench.forgets or bench.gentle)
         rows = bench.rows()
         for row in rows:
-            wet, orders = bench.render(row), (bench.sure, bench.sure[::-1])[: 1 + (row is rows[0])]
-            self._is_plain = tried = tried and self._movers.keeps(row, wet, *orders)
+            wet = bench.render(row)
+            self._is_plain = tried = tried and self._movers.keeps(row, wet, bench.sure, bench.sure[::-1])
         self._moves_evenly = self._is_plain and difference(first, bench.render(still, _EVEN, _MOVE)) <= NEAR
         if self._moves_evenly:
             return True, first
@@ -65,7 +65,7 @@ class Measures:
     def _set(self, row: Row, again: bool) -> Array:
         """The output at a row that is set before the reset alone, or again after it; after as much silence."""
         bench = self._bench
-        bench.forgets, bench.silence = again, 0 if again else 2 * (len(bench.first) + 1)
+        bench.forgets, bench.silence = again, 0 if again else 1 + 2 * (len(bench.first) + 1)
         wet = bench.render(row)
         bench.forgets, bench.silence = False, 0
         return wet
