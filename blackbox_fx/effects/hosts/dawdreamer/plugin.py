@@ -163,13 +163,17 @@ class Plugin(DawDreamer, abc.ABC):
         fresh = self.choose_reset() if choose else None
         if examine.works_aside(self):
             self._time(choose, fresh)
-        self.forgets = (not self.reborn or self.filters()) and examine.forgets(self, choose)
-        if self.forgets:
-            if not self.first and self.filters():
-                self.first = self._heard_first()
-            if choose:
-                self.choose_reset()
+        if not self.reborn or self.filters():
+            self._find_forgets(choose)
         self.forget()
+
+    def _find_forgets(self, choose: bool) -> None:
+        """Finds whether the plugin puts settings back when a render begins, and what that may have hidden."""
+        self.forgets = examine.forgets(self, choose)
+        if self.forgets and not self.first and self.filters():
+            self.first = self._heard_first()
+        if self.forgets and choose:
+            self.choose_reset()
 
     def _time(self, choose: bool, fresh: Audio | None) -> None:
         """Measures how long the plugin is waited for, and chooses the reset again; `fresh` as from `choose_reset`."""
