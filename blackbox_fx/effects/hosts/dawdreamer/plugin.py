@@ -154,10 +154,7 @@ class Plugin(DawDreamer, abc.ABC):
         self._read(loaded, controls(ports, processor))
         if not ports or any(port.tells_latency for port in ports):
             self.late = examine.late_latency(self, loaded)
-        audio = [port for port in ports if port.is_a("Input", "Audio")]
-        told = [k for k, port in enumerate(audio) if port.side]
-        if told or self.layout.inputs > self.layout.outputs:
-            self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), told)
+        self._find_side_chain(ports)
         if not self.first and self.filters():
             self.first = self._heard_first()
         fresh = self.choose_reset() if choose else None
@@ -166,6 +163,12 @@ class Plugin(DawDreamer, abc.ABC):
         if not self.reborn or self.filters():
             self._find_forgets(choose)
         self.forget()
+
+    def _find_side_chain(self, ports: Sequence[Port]) -> None:
+        audio = [port for port in ports if port.is_a("Input", "Audio")]
+        told = [k for k, port in enumerate(audio) if port.side]
+        if told or self.layout.inputs > self.layout.outputs:
+            self.layout = examine.find_layout(self.load_one(self.sample_rate, BLOCK), told)
 
     def _find_forgets(self, choose: bool) -> None:
         """Finds whether the plugin puts settings back when a render begins, and what that may have hidden."""
