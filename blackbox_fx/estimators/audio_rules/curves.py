@@ -17,8 +17,6 @@ Curve = Callable[[Floats], tuple[Floats, Floats]]  # from the level to the gain,
 QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)  # of the level, where a bend may be
 SMALLEST = 1e-12
 _KNOTS = 48
-_KNEES = (-12.0, 6.0)  # logarithms of their widths
-_ENDS = {"ftol": 1e-4, "xtol": 1e-5}  # what a step has to change, else a search has ended
 _SAMPLES = 1500  # drawn at random, on which a curve is fitted
 
 
@@ -54,26 +52,12 @@ class SoftHinge(NamedTuple):
 
     def __call__(self, level: Floats) -> tuple[Floats, Floats]:
         """The gain, and its derivative by the logarithm of the level."""
-        over, part, risen = self._bent(level)
-        gain = np.exp(self._line(over, risen))
-        return gain, gain * (self.low + (self.high - self.low) * part)
-
-    def _bent(self, level: Floats) -> tuple[Floats, Floats, Floats]:
-        """By how much the level is over the bend, the share of the upper slope there, and its integral."""
         over = np.log(level) - self.bend
         within = np.clip(over + self.knee, 0, 2 * self.knee)
         part = within / (2 * self.knee)
-        return over, part, part * within / 2 + np.maximum(over - self.knee, 0)
-
-    def _line(self, over: Floats, risen: Floats) -> Floats:
-        return np.clip(self.height + self.low * over + (self.high - self.low) * risen, -60, 20)
-
-    def by_numbers(self, level: Floats) -> tuple[Floats, Floats]:
-        """The logarithm of the gain, and its derivatives by the first four numbers and the knee's logarithm."""
-        over, part, risen = self._bent(level)
-        more = self.high - self.low
-        slopes = [-self.low - more * part, np.ones_like(over), over - risen, risen]
-        return self._line(over, risen), np.stack([*slopes, more * part * (1 - part) * self.knee], axis=-1)
+        risen = part * within / 2 + np.maximum(over - self.knee, 0)
+        gain = np.exp(np.clip(self.height + self.low * over + (self.high - self.low) * risen, -60, 20))
+        return gain, gain * (self.low + (self.high - self.low) * part)
 
 
 @functools.lru_cache(maxsize=8)
@@ -132,25 +116,18 @@ def soft_hinge(envelope: Floats, x: Floats, y: Floats, free: Curve) -> SoftHinge
 
     def made(numbers: Floats) -> SoftHinge:
         bend, height, low, high, log_knee = numbers.tolist()
-        return SoftHinge(bend, height, low, high, float(np.exp(np.clip(log_knee, *_KNEES))))
+        return SoftHinge(bend, height, low, high, float(np.exp(log_knee)))
 
     def off(numbers: Floats) -> Floats:
-        return np.exp(made(numbers).by_numbers(level)[0]) * dry - wet
-
-    def off_slopes(numbers: Floats) -> Floats:
-        line, slopes = made(numbers).by_numbers(level)
-        return (np.exp(line) * dry)[:, None] * slopes
+        return made(numbers)(level)[0] * dry - wet
 
     def shape(numbers: Floats) -> Floats:
-        return made(numbers).by_numbers(np.exp(places))[0] - heights
-
-    def shape_slopes(numbers: Floats) -> Floats:
-        return made(numbers).by_numbers(np.exp(places))[1]
+        return np.log(made(numbers)(np.exp(places))[0]) - heights
 
     best: Any = None
     for bend in places[1:-1:2]:
         start = np.array([bend, float(np.interp(bend, places, heights)), 0.0, -0.5, -0.7])
-        near = scipy.optimize.least_squares(shape, start, shape_slopes, method="lm", max_nfev=40, **_ENDS)
-        found = scipy.optimize.least_squares(off, near.x, off_slopes, method="lm", max_nfev=60, **_ENDS)
+        near = scipy.optimize.least_squares(shape, start, max_nfev=40)
+        found = scipy.optimize.least_squares(off, near.x, max_nfev=60)
         best = found if best is None or found.cost < best.cost else best
     return made(best.x)
