@@ -245,9 +245,8 @@ class LADSPA(Effect):
         begin = [self._moved(settings)] if library.forgets else []
         if not library.first:
             return begin
-        names, steps = [*self._kinds], [*map(ordering.steps_of, self._kinds.values())]
-        raws = {k: float(self._kinds[name].encode(settings[name])[0]) for k, name in enumerate(names)}
-        parts = ordering.passes(raws, library.first, dict(enumerate(steps)))
+        names, steps, raws = self._controlled(settings)
+        parts = ordering.passes(raws, library.first, steps)
         return begin + [
             {names[k]: settings[names[k]] if raw == raws[k] else self._value(k, raw) for k, raw in part.items()}
             for part in parts
@@ -267,12 +266,14 @@ class LADSPA(Effect):
 
     def _moved(self, settings: Settings) -> Settings:
         """All parameters next to where they are to stand."""
-        names, steps = [*self._kinds], [*map(ordering.steps_of, self._kinds.values())]
-        raws = [float(self._kinds[name].encode(settings[name])[0]) for name in names]
-        return {
-            name: self._value(k, ordering.away(raw, n))
-            for k, (name, raw, n) in enumerate(zip(names, raws, steps, strict=True))
-        }
+        names, steps, raws = self._controlled(settings)
+        return {names[k]: self._value(k, ordering.away(raw, steps[k])) for k, raw in raws.items()}
+
+    def _controlled(self, settings: Settings) -> tuple[list[str], dict[int, int], dict[int, float]]:
+        """Names of the plugin's own parameters, how many positions each has, and where it stands in [0, 1]."""
+        names = [*self._kinds]
+        steps = {k: ordering.steps_of(self._kinds[name]) for k, name in enumerate(names)}
+        return names, steps, {k: float(self._kinds[name].encode(settings[name])[0]) for k, name in enumerate(names)}
 
     def find_forgets(self, library: Library) -> bool:
         """Whether some parameter is back at its default when the plugin begins; see `forgetting.forgets`.
