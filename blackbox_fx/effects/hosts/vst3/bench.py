@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
@@ -11,6 +12,7 @@ import numpy as np
 
 from blackbox_fx.effects import ordering
 from blackbox_fx.effects.hosts.vst3.hosting import (
+    BLOCK,
     RATE,
     Array,
     LatencyMoved,
@@ -28,7 +30,8 @@ from blackbox_fx.effects.ordering import is_stepped
 Row = list[float]  # raw values of the parameters that are not the host's
 EQUAL, ACTS, NEAR = 1e-6, 1e-5, 1e-3  # differences relative to the largest sample
 BRIEF, SHORT, LONG = 2, 8, 36  # blocks of a clip
-_MOMENT = 32  # samples in which a setting arrives
+MOMENT = 32  # samples in which a setting arrives
+_SEED = 2  # of the first settings that are drawn
 # what hosts and wrappers add to the plugin's own parameters
 HOST_PARAMETERS = ("Buffer Size", "Sample Rate", "Latency", "Current Program")
 # names that a meter may have; some plugins report that their meters can be automated
@@ -92,6 +95,7 @@ class Bench:
         self._stood: Row | None = None  # of slow parameters
         self.first: list[int] = []
         self.forgets = False
+        self.moment = BLOCK  # samples of silence that go before a render, for settings to take effect
         self.silence = 0  # blocks that go before the audio
         self._doubted = {k for k, p in enumerate(natives) if not p.is_automatable or _METER.search(p.name)}
         # pedalboard found that audio survives a reset, so it reloads the plugin, which loses the settings
@@ -101,7 +105,7 @@ class Bench:
     @property
     def manners(self) -> Manners:
         """What it needs before it renders, as far as that is known."""
-        return Manners(self.first, self.steps, self._settle, self._slow, self.forgets)
+        return Manners(self.first, self.steps, self._settle, self._slow, self.forgets, self.moment)
 
     @property
     def own(self) -> list[dict[str, Any]]:
@@ -124,8 +128,11 @@ class Bench:
         return [p["raw"] for p in self.own]
 
     def random(self, seed: int) -> Row:
-        """Random settings of its own parameters."""
-        return np.random.default_rng(seed).random(len(self.own)).tolist()
+        """Random settings of its own parameters; options stay at their defaults if it does not survive all."""
+        rng = random.Random(_SEED + seed)  # of Python, since importing that of numpy takes as long as many renders
+        drawn = [rng.random() for _ in self.own]
+        kept = [self.gentle and is_stepped(p["steps"]) for p in self.own]
+        return [p["raw"] if keep else u for p, keep, u in zip(self.own, kept, drawn, strict=True)]
 
     def rows(self) -> list[Row]:
         """Random settings: with options at their defaults, since some mute; elsewhere; and anywhere (gentle)."""
@@ -165,7 +172,7 @@ class Bench:
         """Sets parameters by index, and lets them take effect."""
         self._stood = None
         set_raws(self.plugin, raws)
-        flush(self.plugin, self.channels, RATE, _MOMENT)
+        flush(self.plugin, self.channels, RATE, MOMENT)
 
     def begin(self, row: Row, reset: bool = True) -> None:
         """See `hosting.begin`."""
@@ -186,9 +193,9 @@ class Bench:
         return self.render(row, hop) if self.reset == "reload" or self.forgets else self.view(hop)
 
     @contextlib.contextmanager
-    def briefly(self) -> Iterator[None]:
+    def briefly(self, blocks: int = BRIEF) -> Iterator[None]:
         """Gives it a brief clip."""
-        self.audio, audio = clip(max(1, self.channels), BRIEF), self.audio
+        self.audio, audio = clip(max(1, self.channels), blocks), self.audio
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ class Manners(NamedTuple):
         settle: seconds that it needs after it was loaded.
         slow: indices of the parameters after whose change it needs them, too.
         forgets: whether a reset puts it back to its defaults, so that it is set once more.
+        moment: samples of silence in which settings take effect.
     """
 
     first: Sequence[int] = ()
@@ -38,6 +40,7 @@ class Manners(NamedTuple):
     settle: float = 0.0
     slow: Sequence[int] = ()
     forgets: bool = False
+    moment: int = BLOCK
 
 
 @contextlib.contextmanager
@@ -135,10 +138,12 @@ def set_raws(plugin: Any, raws: Mapping[int, float]) -> None:
         native[index].raw_value = raw
 
 
-def _pass_on(plugin: Any, parts: Iterable[Mapping[int, float]], channels: int, sample_rate: float) -> None:
+def _pass_on(
+    plugin: Any, parts: Iterable[Mapping[int, float]], channels: int, sample_rate: float, samples: int
+) -> None:
     for part in parts:
         set_raws(plugin, part)
-        flush(plugin, channels, sample_rate)
+        flush(plugin, channels, sample_rate, samples)
 
 
 def apply(
@@ -149,7 +154,7 @@ def apply(
     Those that move others come first, see `passes`. Without `waits`, slow ones stand where they stood before.
     """
     parts = passes(raws, manners.first, dict(manners.steps)) if manners.first else [raws]
-    _pass_on(plugin, parts, channels, sample_rate)
+    _pass_on(plugin, parts, channels, sample_rate, manners.moment)
     if manners.slow and (waits or manners.first):
         wait(manners.settle)
         flush(plugin, channels, sample_rate)
@@ -157,7 +162,8 @@ def apply(
 
 def set_again(plugin: Any, raws: Mapping[int, float], channels: int, sample_rate: float, manners: Manners) -> None:
     """Sets what a plugin may have put back although its wrapper passes on only what changes."""
-    _pass_on(plugin, passes(raws, manners.first, dict(manners.steps)), channels, sample_rate)
+    parts = passes(raws, manners.first, dict(manners.steps))
+    _pass_on(plugin, parts, channels, sample_rate, manners.moment)
 
 
 def begin(
@@ -191,9 +197,9 @@ def clip(channels: int, blocks: int) -> Array:
     """Loud, tonal and transient: the first half alike in both channels, the second not."""
     n = blocks * BLOCK
     t = np.arange(n) / RATE
-    rng = np.random.default_rng(0)
+    noise = np.frombuffer(random.Random(0).randbytes(4 * channels * n), np.int32).reshape(channels, n) / 2**31
     tones = np.stack([sum(np.sin(2 * np.pi * f * t + c) for f in (83, 331, 1250, 5100)) for c in range(channels)])
     beat = np.exp(-((t * 13) % 1) * 6)
-    x = 0.2 * tones * (0.25 + beat) + 0.05 * rng.standard_normal((channels, n))
+    x = 0.2 * tones * (0.25 + beat) + 0.05 * 3**0.5 * noise
     x[:, : n // 2] = x[0, : n // 2]
     return x.astype(np.float32)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, final
 
-import numpy as np
-
 from blackbox_fx.effects import forgetting
-from blackbox_fx.effects.hosts.vst3.bench import ACTS, EQUAL, LONG, NEAR, SHORT, Bench, Row, moved
+from blackbox_fx.effects.hosts.vst3.bench import ACTS, EQUAL, LONG, MOMENT, NEAR, SHORT, Bench, Row, moved
 from blackbox_fx.effects.hosts.vst3.hosting import BLOCK, Array, clip
 from blackbox_fx.effects.hosts.vst3.movers import Movers
 from blackbox_fx.effects.settling import difference
@@ -41,14 +39,10 @@ class Measures:
         Returns:
             Whether a clip may be rendered in pieces, and the render at the defaults.
         """
-        bench, still = self._bench, self._bench.defaults
+        bench, still, rows = self._bench, self._bench.defaults, self._bench.rows()
         first = bench.render(still)
         self.latency = bench.plugin.reported_latency_samples
-        tried = bench.reset == "host" and not (bench.first or bench.forgets or bench.gentle)
-        rows = bench.rows()
-        for row in rows:
-            wet = bench.render(row)
-            self._is_plain = tried = tried and self._movers.keeps(row, wet, bench.sure, bench.sure[::-1])
+        self._find_plain(rows)
         self._moves_evenly = self._is_plain and difference(first, bench.render(still, _EVEN, _MOVE)) <= NEAR
         if self._moves_evenly:
             return True, first
@@ -56,11 +50,21 @@ class Measures:
         if bench.reset == "host" and difference(first, again) > EQUAL < difference(first, bench.render(still)):
             bench.reset = "reload"
             return self._choose_reset()
-        if bench.reset == "host" and not (self._is_plain or bench.forgets):
+        # setting again goes by way of other positions, which gentle ones may not survive
+        if bench.reset == "host" and not (self._is_plain or bench.forgets or bench.gentle):
             bench.forgets = forgetting.forgets(self._set, rows, range(len(still)), moved, ACTS)
             if bench.forgets:
                 return self._choose_reset()
         return difference(first, again) <= NEAR, first
+
+    def _find_plain(self, rows: list[Row]) -> None:
+        """Finds whether the order of settings and a reset after them are no matter; they then arrive in a moment."""
+        bench = self._bench
+        plain = bench.reset == "host" and not (bench.first or bench.forgets or bench.gentle)
+        for row in rows:
+            wet = bench.render(row)
+            plain = plain and self._movers.keeps(row, wet, bench.sure, bench.sure[::-1])
+        self._is_plain, bench.moment = plain, MOMENT if plain else BLOCK
 
     def _set(self, row: Row, again: bool) -> Array:
         """The output at a row that is set before the reset alone, or again after it; after as much silence."""
@@ -83,7 +87,7 @@ class Measures:
 
         if follows(_ODD):
             rows = (bench.defaults, *map(bench.random, range(_ROWS)))
-            with bench.briefly():
+            with bench.briefly(1):  # block, since pieces of another size differ from the first sample on
                 if all(difference(bench.render(row), bench.again(row, _ODD)) <= ACTS for row in rows):
                     return 1
         return BLOCK if self._moves_evenly or follows(_EVEN) else 0
@@ -93,7 +97,7 @@ class Measures:
         bench = self._bench
         found = {k for k in bench.doubts if difference(first, bench.render(moved(bench.defaults, k))) > ACTS}
         bench.audio = clip(bench.channels, LONG)
-        for row in np.random.default_rng(1).random((BASES, len(bench.own))).tolist():
+        for row in map(bench.random, range(1, 1 + BASES)):
             remaining = [k for k in bench.doubts if k not in found]
             if not remaining:
                 break

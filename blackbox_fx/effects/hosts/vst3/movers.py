@@ -34,16 +34,27 @@ class Movers:
             bench.apply(row)
         return bench.raws()
 
-    def _go_through(self, k: int, row: Row) -> bool:
-        """Takes a parameter to all positions and back; whether another one, and no meter, moves meanwhile."""
-        bench = self._bench
-        index, others = bench.own[k]["index"], [j for j in bench.sure if j != k]
-        for raw in bench.positions(k):
-            bench.put({index: raw})
+    def _go_through(self, order: Sequence[int], row: Row, watch: bool = True) -> bool:
+        """Takes parameters to all positions and back, one after another; stops if another one is seen to move.
+
+        Args:
+            order: of the parameters.
+            row: where all stand.
+            watch: whether to look at the others; returns False without.
+        """
+        bench, sure = self._bench, self._bench.sure
+
+        def strays(k: int) -> bool:
             now = bench.raws()
-            if any(abs(now[j] - row[j]) > 1e-6 for j in others):
-                return True
-        bench.put({index: row[k]})
+            return any(abs(now[j] - row[j]) > 1e-6 for j in sure if j != k)
+
+        for k in order:
+            index = bench.own[k]["index"]
+            for raw in bench.positions(k):
+                bench.put({index: raw})
+                if watch and strays(k):
+                    return True
+            bench.put({index: row[k]})
         return False
 
     def keeps(self, row: Row, wet: Array, *orders: Sequence[int]) -> bool:
@@ -55,11 +66,10 @@ class Movers:
             orders: in which parameters go through all positions and back.
         """
         bench = self._bench
-        for order in orders:
+        for n, order in enumerate(orders):
             bench.restart()
             bench.apply(row)
-            now = bench.raws()
-            if any(self._go_through(k, now) for k in order):
+            if self._go_through(order, bench.raws(), watch=n == 0):
                 return False
             try:
                 if difference(wet, bench.hear()) > EQUAL:
@@ -77,7 +87,7 @@ class Movers:
         bench = self._bench
         now = self._stand(row)
         for k in bench.sure:
-            if self._go_through(k, now):
+            if self._go_through([k], now):
                 self._seen.append(bench.own[k]["index"])
                 bench.first = list(self._seen)
                 bench.renew()
