@@ -16,7 +16,6 @@ from blackbox_fx.cli.__main__ import app
 
 STUB = Path(__file__).parent / "blackbox_fx/__init__.pyi"
 PUBLIC = set(re.findall(r"^from \.\S+ import (\w+) as", STUB.read_text(), re.M)) - {"core"}
-SHADOWED = {"function": "effects.function.function"}  # where a module has the same name
 NAME = re.compile(r"(?<![`\[\w])`(?:bfx\.)?([A-Za-z]\w*)((?:\.\w+)*)(?:\([^`]*\))?`(?![`\]\w])")
 STYLE = """
 .md-grid { max-width: 72rem }
@@ -61,7 +60,7 @@ def _link(match: re.Match[str]) -> str:
     if name not in PUBLIC:
         return match[0]
     if not member:
-        return f"[{match[0]}][blackbox_fx.{SHADOWED.get(name, name)}]"
+        return f"[{match[0]}][blackbox_fx.{name}]"
     # inherited and private members have no place of their own
     return f'<autoref identifier="blackbox_fx.{name}{member}" optional><code>{match[0].strip("`")}</code></autoref>'
 

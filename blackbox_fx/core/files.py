@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from blackbox_fx.core import system
+
 _LARGE = 64 * 2**20  # bytes of a file that is not read as a whole
 _PART = re.compile(r"\.(?P<host>[^.]+)\.(?P<pid>\d+)\.\d+\.part-")  # temporary names begin like this
 
@@ -20,19 +22,6 @@ _PART = re.compile(r"\.(?P<host>[^.]+)\.(?P<pid>\d+)\.\d+\.part-")  # temporary 
 def host_name() -> str:
     """A name of this machine without dots, for names of temporary files in folders that machines may share."""
     return re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname()) or "host"
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this machine has this number; True if that is unknown."""
-    if os.name == "nt":
-        return True  # there, os.kill would end it
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 @contextlib.contextmanager
@@ -72,7 +61,7 @@ def sweep(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             found = _PART.match(path.name)
-            if found and found["host"] == host_name() and not is_alive(int(found["pid"])):
+            if found and found["host"] == host_name() and not system.is_alive(int(found["pid"])):
                 with contextlib.suppress(OSError):
                     path.unlink()
 

@@ -8,6 +8,7 @@ import importlib
 import os
 import select
 import signal
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -63,3 +64,24 @@ def local_world_size() -> int:
     """How many processes a launcher such as torchrun started on this machine; 1 without a launcher."""
     given = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(1, int(given)) if given.isdigit() else 1
+
+
+def threads() -> int:
+    """Threads of this process; 0 where that is not known."""
+    try:
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
+    except OSError:
+        return 0
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has this number; True if that is unknown."""
+    if os.name == "nt":
+        return True  # there, os.kill would end it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

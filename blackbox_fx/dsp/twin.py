@@ -18,7 +18,7 @@ from blackbox_fx.dsp.filters import parametric_eq
 from blackbox_fx.dsp.mixing import gain_pan
 from blackbox_fx.dsp.reverberation import LONGEST_S, reverberation
 from blackbox_fx.effects.base import Effect
-from blackbox_fx.effects.function import function
+from blackbox_fx.effects.functions import function
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.space import Continuous, Space
 

@@ -10,7 +10,6 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 
 @functools.cache
@@ -42,14 +41,6 @@ def may_be_slow(library: bytes) -> bool:
         return any(word in library for word in words)
 
     return names(_THREADS) or (names(_CLOCKS) and not names(_EDITORS))
-
-
-def threads() -> int:
-    """Threads of this process; 0 where that is not known."""
-    try:
-        return sum(1 for _ in Path("/proc/self/task").iterdir())
-    except OSError:
-        return 0
 
 
 @functools.cache

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.effects.settling import difference
-from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Toggle
 
 Raws = Mapping[int, float]  # positions in [0, 1] by the index of the parameter
 Moves = Sequence[Raws]
@@ -35,15 +34,6 @@ class Hear(Protocol):
 def is_stepped(steps: int) -> bool:
     """Whether a parameter has a number of positions, rather than a range."""
     return 2 <= steps <= 1000
-
-
-def steps_of(parameter: Parameter) -> int:
-    """How many positions it has; 0 for a range."""
-    if isinstance(parameter, Choice):
-        return len(parameter.options)
-    if isinstance(parameter, Toggle | Integer) or (isinstance(parameter, Continuous) and parameter.step):
-        return round(1 / parameter.unit_step) + 1
-    return 0
 
 
 def positions(steps: int) -> list[float]:

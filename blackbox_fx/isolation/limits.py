@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import final
 
-from blackbox_fx.core import files, paths, system
+from blackbox_fx.core import paths, system
 from blackbox_fx.core.system import posix, resource
 
 PREFIX = "blackbox_fx-worker-"
@@ -72,7 +72,7 @@ def sweep() -> None:
     """Removes, once, the folders of processes that were killed before they could."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if not pid.isdigit() or not files.is_alive(int(pid)):
+        if not pid.isdigit() or not system.is_alive(int(pid)):
             clear(folder)
 
 

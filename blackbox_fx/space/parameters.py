@@ -50,6 +50,11 @@ class Parameter(abc.ABC):
     def unit_step(self) -> float:
         """The least distance in [0, 1] that is sure to reach another value; 0 where every distance does."""
 
+    @property
+    def positions(self) -> int:
+        """How many values it takes; 0 for a range without steps."""
+        return round(1 / self.unit_step) + 1 if self.unit_step else 0
+
     @abc.abstractmethod
     def decode(self, u: Array) -> Value:
         """Columns in [0, 1], shape (columns,), to the physical value."""
@@ -335,6 +340,11 @@ class Choice(Parameter):
     @override
     def unit_step(self) -> float:
         return 1.0
+
+    @property
+    @override
+    def positions(self) -> int:
+        return len(self.options)
 
     @override
     def decode(self, u: Array) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blackbox_fx.effects.function import function
+from blackbox_fx.effects.functions import function
 from blackbox_fx.errors import EffectError
 from blackbox_fx.runtime import Inline, Job, Pool
 from blackbox_fx.space import Space

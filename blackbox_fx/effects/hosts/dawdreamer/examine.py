@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.effects import forgetting, ordering
+from blackbox_fx.effects import forgetting, ordering, trials
 from blackbox_fx.effects.hosts.dawdreamer.engine import BLOCK, DawDreamer, Loaded
 from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.request import Settings
@@ -95,7 +95,7 @@ def delaying(space: Space) -> list[Settings]:
     """Settings that may have other latencies than the defaults."""
     rows = [*space.sample(3, 1), np.zeros(space.width), np.ones(space.width)]
     alone = sorted(space.parameters, key=lambda name: not _DELAYS.search(name))[:_SINGLE]
-    moved = forgetting.moved(space)
+    moved = trials.moved(space)
     return [space.defaults | space.decode(row) for row in rows] + [moved(space.defaults, name) for name in alone]
 
 
@@ -176,9 +176,7 @@ def forgets(effect: DawDreamer, is_pure: bool) -> bool:
         effect.forgets = forgets
         return run(late[:, lead:], row) if forgets else run(late, row)[:, lead:]
 
-    found = forgetting.forgets(
-        wet, forgetting.rows(effect.space), [*effect.space.parameters], forgetting.moved(effect.space)
-    )
+    found = forgetting.forgets(wet, trials.rows(effect.space), [*effect.space.parameters], trials.moved(effect.space))
     effect.forgets = False
     return found
 
@@ -232,8 +230,8 @@ def _options(effect: DawDreamer) -> list[Settings]:
     ways: list[Settings] = [
         {**space.defaults, name: value}
         for name, p in space.parameters.items()
-        if ordering.is_stepped(ordering.steps_of(p))
-        for value in (p.decode(np.array([u])) for u in ordering.positions(ordering.steps_of(p)))
+        if ordering.is_stepped(p.positions)
+        for value in (p.decode(np.array([u])) for u in ordering.positions(p.positions))
         if value != p.default
     ]
     drawn = [settings for _, settings in effect.jobs()[:_DRAWN]] if ways else []

@@ -24,7 +24,6 @@ from blackbox_fx.effects.hosts.dawdreamer.engine import BLOCK, DawDreamer, Loade
 from blackbox_fx.effects.hosts.dawdreamer.homes import home_for
 from blackbox_fx.effects.hosts.dawdreamer.layout import Layout
 from blackbox_fx.effects.native import is_filtered, reseed, say_reload
-from blackbox_fx.effects.ordering import steps_of
 from blackbox_fx.effects.request import Settings
 from blackbox_fx.effects.texts import count_steps, parameter_from_texts, python_names, raw_value
 from blackbox_fx.errors import EffectError, MissingHost, ParameterError
@@ -255,7 +254,7 @@ class Plugin(DawDreamer, abc.ABC):
 
     def _heard_first(self) -> list[str]:
         """Names of the parameters that overwrite others, as is heard."""
-        steps = {self.index[n]: steps_of(p) for n, p in self.space.parameters.items()}
+        steps = {self.index[n]: p.positions for n, p in self.space.parameters.items()}
         if len(steps) < 2:
             return []
         noise = 0.3 * np.random.default_rng(0).standard_normal((self.layout.inputs, _HEARD)).astype(np.float32)
@@ -295,7 +294,7 @@ class Plugin(DawDreamer, abc.ABC):
 
     def _passes(self, raws: ordering.Raws) -> list[dict[int, float]]:
         """What is passed on one after another, each with some silence, if some parameters overwrite others."""
-        steps = {self.index[n]: steps_of(p) for n, p in self.ranges.items()}
+        steps = {self.index[n]: p.positions for n, p in self.ranges.items()}
         first = [self.index[name] for name in self.first]
         return ordering.passes(raws, first, steps) if first else []
 
@@ -331,7 +330,7 @@ class Plugin(DawDreamer, abc.ABC):
 
     def _nearly(self, raws: ordering.Raws) -> dict[int, float]:
         """Next to where parameters are to stand, since some are passed on only what changes."""
-        steps = {self.index[n]: steps_of(p) for n, p in self.ranges.items()}
+        steps = {self.index[n]: p.positions for n, p in self.ranges.items()}
         return {k: ordering.away(raw, steps[k]) for k, raw in raws.items()}
 
     def _range_at(self, name: str, sample_rate: float) -> Parameter:

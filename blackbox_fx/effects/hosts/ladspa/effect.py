@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
 from blackbox_fx.core import cache, checks
-from blackbox_fx.effects import forgetting, ordering
+from blackbox_fx.effects import forgetting, ordering, trials
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.host import Entry, Host
 from blackbox_fx.effects.hosts.ladspa import abi
@@ -272,7 +272,7 @@ class LADSPA(Effect):
     def _controlled(self, settings: Settings) -> tuple[list[str], dict[int, int], dict[int, float]]:
         """Names of the plugin's own parameters, how many positions each has, and where it stands in [0, 1]."""
         names = [*self._kinds]
-        steps = {k: ordering.steps_of(self._kinds[name]) for k, name in enumerate(names)}
+        steps = {k: self._kinds[name].positions for k, name in enumerate(names)}
         return names, steps, {k: float(self._kinds[name].encode(settings[name])[0]) for k, name in enumerate(names)}
 
     def find_forgets(self, library: Library) -> bool:
@@ -296,8 +296,8 @@ class LADSPA(Effect):
             return heard(row, [self._moved(row) if forgets else row], forgets)
 
         space = Space(self._kinds)
-        rows, moved = forgetting.rows(space), forgetting.moved(space)
-        ranges = [name for name, kind in self._kinds.items() if not ordering.steps_of(kind)]
+        rows, moved = trials.rows(space), trials.moved(space)
+        ranges = [name for name, kind in self._kinds.items() if not kind.positions]
         return forgetting.forgets(at_first, rows, [*self._kinds], moved) or forgetting.forgets(
             at_restart, rows[:1], ranges, moved
         )
@@ -318,7 +318,7 @@ class LADSPA(Effect):
             with self.instance(earlier[0], RATE, begin + earlier) as instance:
                 return np.nan_to_num(instance.run(self._noise))
 
-        steps = {k: ordering.steps_of(p) for k, p in enumerate(kinds)}
+        steps = {k: p.positions for k, p in enumerate(kinds)}
         defaults = {k: float(p.encode(p.default)[0]) for k, p in enumerate(kinds)}
         return ordering.find_first(hear, steps, defaults, ordering.random_row(steps))
 

@@ -14,7 +14,7 @@ from blackbox_fx.effects.hosts.ladspa.effect import LADSPA
 from blackbox_fx.effects.hosts.ladspa.instance import Instance, Library
 from blackbox_fx.effects.hosts.ladspa.ports import RATE
 from blackbox_fx.effects.native import same_arithmetic
-from blackbox_fx.effects.ordering import is_stepped, positions, steps_of
+from blackbox_fx.effects.ordering import is_stepped, positions
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.effects.settling import GROWN, difference, longest
 
@@ -69,8 +69,8 @@ def _options(effect: LADSPA, settings: Settings) -> list[Settings]:
     ways = [
         {**settings, name: p.decode(np.array([u]))}
         for name, p in space.parameters.items()
-        if is_stepped(steps_of(p))
-        for u in positions(steps_of(p))
+        if is_stepped(p.positions)
+        for u in positions(p.positions)
         if p.decode(np.array([u])) != settings[name]
     ]
     return ways[:: max(1, -(-len(ways) // _OPTIONS))]

@@ -24,7 +24,6 @@ from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.hosts.host import Entry, Host, Several, entries_of_files
 from blackbox_fx.effects.hosts.vst3 import hosting, reader, state
 from blackbox_fx.effects.native import cleared_memory, may_be_slow, reseed, same_arithmetic, say_reload
-from blackbox_fx.effects.ordering import steps_of
 from blackbox_fx.effects.request import RenderRequest, Settings
 from blackbox_fx.effects.texts import parameter_from_texts, python_names, raw_value
 from blackbox_fx.errors import DataError, EffectError, did_you_mean
@@ -292,7 +291,7 @@ class VST3(Effect):
 
     def _manners(self, sample_rate: float, sets_again: bool = False) -> hosting.Manners:
         wanted = self.first or self.forgets or sets_again
-        steps = [(self.index[n], steps_of(p)) for n, p in self.ranges.items()] if wanted else []
+        steps = [(self.index[n], p.positions) for n, p in self.ranges.items()] if wanted else []
         settle = self.settle * max(1.0, sample_rate / hosting.RATE)  # what it does may grow with the rate
         return hosting.Manners(self.first, steps, settle, self.slow, self.forgets)
 

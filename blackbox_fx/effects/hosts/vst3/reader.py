@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from blackbox_fx import isolation
+from blackbox_fx.core.system import threads
 from blackbox_fx.effects.hosts.vst3.ages import Ages
 from blackbox_fx.effects.hosts.vst3.bench import Bench
 from blackbox_fx.effects.hosts.vst3.hosting import load, names_in
 from blackbox_fx.effects.hosts.vst3.measures import Measures
-from blackbox_fx.effects.native import threads
 
 
 def examine(
