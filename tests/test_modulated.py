@@ -14,13 +14,13 @@ from blackbox_fx.learning.choose import choose_net
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.identify import identify
 from blackbox_fx.learning.laws import find_law, in_units
-from blackbox_fx.learning.numbers import CENTRE, DEPTH, RATE, fit_numbers
+from blackbox_fx.learning.numbers import fit_numbers
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy import weights
 from blackbox_fx.proxy.nets import Measured, Modulated, make_net
 from blackbox_fx.proxy.nets.laws import Law
 from blackbox_fx.proxy.nets.loops import allpass_chain, delay_line, oscillate
-from blackbox_fx.proxy.nets.modulated import NUMBERS
+from blackbox_fx.proxy.nets.modulated import CENTRE, DEPTH, NUMBERS, RATE
 from blackbox_fx.runtime import Inline
 from blackbox_fx.space import Continuous, Space
 from tests.cases import music

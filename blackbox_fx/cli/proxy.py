@@ -34,6 +34,8 @@ class Net(enum.StrEnum):
     AUTO = "auto"
     STRUCTURED = "structured"
     DYNAMICS = "dynamics"
+    MODULATED = "modulated"
+    BALLISTICS = "ballistics"
     TCN = "tcn"
     RECURRENT = "recurrent"
 

@@ -13,7 +13,7 @@ from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.modulated_delay import oscillator, sightings
 from blackbox_fx.estimators.audio_rules.moving_filter import cycle
 from blackbox_fx.estimators.audio_rules.probes import Echoes
-from blackbox_fx.learning.numbers import BACK, CENTRE, DEPTH, DRY, HIGH, LOW, POLE, RATE, START, WET
+from blackbox_fx.proxy.nets.modulated import BACK, CENTRE, DEPTH, DRY, HIGH, LOW, POLE, RATE, START, WET
 
 Floats = NDArray[np.float64]
 _NEAR = 24  # samples after an impulse that belong to the dry path

@@ -12,10 +12,10 @@ from blackbox_fx.estimators.audio_rules.probes import Train
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.families import MOVING, STILL, Family, Probed
 from blackbox_fx.learning.laws import find_law, in_units
-from blackbox_fx.learning.numbers import CENTRE, HIGH, LOW, Fit, coarse_to_fine, fit_numbers
+from blackbox_fx.learning.numbers import Fit, coarse_to_fine, fit_numbers
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.nets.laws import Law
-from blackbox_fx.proxy.nets.modulated import NUMBERS, Modulated
+from blackbox_fx.proxy.nets.modulated import CENTRE, HIGH, LOW, NUMBERS, Modulated
 from blackbox_fx.runtime import Job
 from blackbox_fx.space import Space
 

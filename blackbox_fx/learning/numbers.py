@@ -1,8 +1,8 @@
-"""Fits the numbers of a modulated net to what an effect answers at one setting."""
+"""Fits the numbers of a net to what an effect answers at one setting."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from blackbox_fx.core.lazy import scipy
-from blackbox_fx.proxy.nets.modulated import NUMBERS, Modulated
+from blackbox_fx.proxy.nets.laws import LawfulNet
 
 Floats = NDArray[np.float64]
 _BANDS = (0.03, 0.15, None)  # cycles per sample up to which the first fits listen
@@ -20,7 +20,6 @@ _SETTLED = 1e-4  # relative improvement with which a fit ends
 _UNSEEN = 1e-9  # power of a change, against the largest, that is taken for rounding
 _SHARED = 1e7  # variance, against that of a number alone, with which others do the same as it
 _ROUNDING = 1e-16  # least power of what is left
-DRY, WET, BACK, POLE, CENTRE, DEPTH, RATE, START, LOW, HIGH = range(len(NUMBERS))
 
 
 @final
@@ -28,8 +27,8 @@ class Fit(NamedTuple):
     """Numbers of a net at one setting.
 
     Args:
-        numbers: (10,), see `NUMBERS`.
-        errors: their standard errors, (10,); infinite for those that were not fitted.
+        numbers: (numbers,).
+        errors: their standard errors, (numbers,); infinite for those that were not fitted.
         residual: error-to-signal ratio for white noise.
     """
 
@@ -38,18 +37,29 @@ class Fit(NamedTuple):
     residual: float
 
 
+def _itself(outputs: Floats) -> Floats:
+    return outputs
+
+
 def fit_numbers(
-    net: Modulated, x: Floats, y: Floats, start: Floats, free: Sequence[int], most: int = _ITERATIONS
+    net: LawfulNet,
+    x: Floats,
+    y: Floats,
+    start: Floats,
+    free: Sequence[int],
+    most: int = _ITERATIONS,
+    listen: Callable[[Floats], Floats] = _itself,
 ) -> Fit:
     """Numbers by least squares.
 
     Args:
         net: whose numbers they are.
         x: input, (time,).
-        y: the effect's output, (time,).
-        start: (10,).
+        y: the effect's output, (time,), as `listen` hears it.
+        start: (numbers,).
         free: indices of the numbers that are fitted; none to measure the residual at the start.
         most: iterations.
+        listen: what is compared of outputs, (n, time).
 
     References:
         "An algorithm for least-squares estimation of nonlinear parameters" (Marquardt, 1963).
@@ -58,11 +68,11 @@ def fit_numbers(
 
     def outputs(numbers: Floats) -> Floats:
         rows = torch.from_numpy(np.atleast_2d(numbers))
-        return net.render(inputs.expand(len(rows), -1), rows).numpy().astype(np.float64)
+        return listen(net.render(inputs.expand(len(rows), -1), rows).numpy().astype(np.float64))
 
     numbers, residual, damping = start.copy(), y - outputs(start)[0], _DAMPING
     errors = np.full(len(start), np.inf)
-    steps = _steps(net, start, len(x))[chosen]
+    steps = net.steps(start, len(x))[chosen]
     for _ in range(most if chosen else 0):
         moved = np.repeat(numbers[None], len(chosen), 0)
         moved[np.arange(len(chosen)), chosen] += steps
@@ -74,7 +84,7 @@ def fit_numbers(
         for _ in range(_TRIES):
             tried = numbers.copy()
             tried[chosen] += _change(gram, slopes @ residual, damping) * steps
-            tried = _sensible(net, tried)
+            tried = net.sensible(tried)
             left = y - outputs(tried)[0]
             if left @ left < before:
                 numbers, residual, damping = tried, left, damping / _EASING
@@ -105,21 +115,7 @@ def _errors(gram: Floats, variance: float) -> Floats:
     return errors
 
 
-def _steps(net: Modulated, numbers: Floats, time: int) -> Floats:
-    """Steps for slopes: such that the place moves by a small part of a sample, a filter or a gain by a thousandth."""
-    grain = 1e-3 if net.sections or net.gain else 0.05
-    turns = grain / (2 * np.pi * max(abs(numbers[DEPTH]), grain))
-    return np.array([1e-3, 1e-3, 1e-3, 1e-3, grain, grain, turns * net.sample_rate / time, turns, grain, grain])
-
-
-def _sensible(net: Modulated, numbers: Floats) -> Floats:
-    """The numbers within what makes sense."""
-    numbers[[BACK, POLE]] = numbers[[BACK, POLE]].clip(-0.995, 0.995)
-    numbers[RATE] = np.clip(numbers[RATE], 1e-3, net.sample_rate / 4)
-    return numbers
-
-
-def coarse_to_fine(net: Modulated, x: Floats, y: Floats, start: Floats, free: Sequence[int]) -> Fit:
+def coarse_to_fine(net: LawfulNet, x: Floats, y: Floats, start: Floats, free: Sequence[int]) -> Fit:
     """`fit_numbers` to low frequencies first, which forgive a wrong delay."""
     found = Fit(start, start, 1.0)
     for band in _BANDS:

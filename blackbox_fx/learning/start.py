@@ -13,6 +13,7 @@ from blackbox_fx.data.clips import Source
 from blackbox_fx.data.composer import compose
 from blackbox_fx.effects import Effect, load
 from blackbox_fx.errors import ParameterError
+from blackbox_fx.learning.ballistics import identify_ballistics
 from blackbox_fx.learning.choose import choose_among, choose_net
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.identify import Identified, identify
@@ -22,6 +23,7 @@ from blackbox_fx.proxy.nets import Measured, ProxyNet, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.runtime import Inline, Pool, Processes
 
+_IDENTIFIED = {"modulated": identify, "ballistics": identify_ballistics}  # kinds of nets, and what finds their laws
 _RINGING_S = 2.0
 _TRIED_S = 0.375  # of clips on which nets are tried
 _AUDITION_MINUTES = 1.0  # of a training for which nets are tried
@@ -45,9 +47,10 @@ def start_net(
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
     identified = None
-    if recipe.net.get("kind", "modulated") == "modulated":
-        progress(0, 1, "identifying")
-        identified = identify(stream, found)
+    for kind, find in _IDENTIFIED.items():
+        if identified is None and recipe.net.get("kind", kind) == kind:
+            progress(0, 1, "identifying")
+            identified = find(stream, found)
     config = dict(recipe.net or _chosen(recipe, found, identified, stream, songs, progress))
     with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
         torch.manual_seed(recipe.seed)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from blackbox_fx.errors import ParameterError
+from blackbox_fx.proxy.nets.ballistics import Ballistics
 from blackbox_fx.proxy.nets.base import Measured, ProxyNet
 from blackbox_fx.proxy.nets.dynamics import Dynamics
 from blackbox_fx.proxy.nets.modulated import Modulated
@@ -14,12 +15,24 @@ from blackbox_fx.proxy.nets.recurrent import Recurrent
 from blackbox_fx.proxy.nets.structured import Structured
 from blackbox_fx.proxy.nets.tcn import TCN
 
-__all__ = ["NETS", "Dynamics", "Measured", "Modulated", "ProxyNet", "Recurrent", "Structured", "TCN", "make_net"]
+__all__ = [
+    "NETS",
+    "TCN",
+    "Ballistics",
+    "Dynamics",
+    "Measured",
+    "Modulated",
+    "ProxyNet",
+    "Recurrent",
+    "Structured",
+    "make_net",
+]
 
 NETS: dict[str, type[ProxyNet]] = {
     "structured": Structured,
     "dynamics": Dynamics,
     "modulated": Modulated,
+    "ballistics": Ballistics,
     "tcn": TCN,
     "recurrent": Recurrent,
 }

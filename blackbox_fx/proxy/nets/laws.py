@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blackbox_fx.proxy.nets.base import mlp, start_at
+from blackbox_fx.proxy.nets.base import Measured, ProxyNet, mlp, start_at
 
 Floats = NDArray[np.float64]
 
@@ -84,3 +85,29 @@ class Laws(nn.Module):
         # the power of 0 is kept finite
         powered = torch.where(self.power == 1, base, 1 / torch.where(base.abs() < 1e-9, 1e-9, base))
         return powered * exponent.exp() + self.spread * self.bend(p)
+
+
+class LawfulNet(ProxyNet, abc.ABC):
+    """A net whose numbers follow from the parameters by laws; it can be rendered at given numbers, to fit them.
+
+    A subclass sets `laws`.
+    """
+
+    laws: Laws
+
+    def start_from(self, measured: Measured) -> None:
+        """Takes the laws that were measured."""
+        if measured.laws:
+            self.laws.start_from(measured.laws)
+
+    @abc.abstractmethod
+    def render(self, x: Tensor, numbers: Tensor) -> Tensor:
+        """The output for x (items, time) at given numbers, (items, numbers), whatever the laws are."""
+
+    @abc.abstractmethod
+    def steps(self, numbers: Floats, time: int) -> Floats:
+        """By how much each of some numbers is moved to see what it does, in clips of so many samples."""
+
+    @abc.abstractmethod
+    def sensible(self, numbers: Floats) -> Floats:
+        """The numbers within what makes sense."""

@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple, final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.proxy.nets.base import Measured, ProxyNet
-from blackbox_fx.proxy.nets.laws import Laws
+from blackbox_fx.proxy.nets.laws import Floats, LawfulNet, Laws
 from blackbox_fx.proxy.nets.loops import allpass_chain, delay_line, oscillate
 
 NUMBERS = ("dry", "wet", "feedback", "pole", "centre", "depth", "rate", "start", "low", "high")
+DRY, WET, BACK, POLE, CENTRE, DEPTH, RATE, START, LOW, HIGH = range(len(NUMBERS))
 _MOST_SECTIONS, _LONGEST_HOLD = 64, 4096
-_LOOP = 0.999  # largest feedback and pole
+_LOOP, _FITTED_LOOP = 0.999, 0.995  # largest feedback and pole; while they are fitted
 _STEP = 0.01  # of parameters in [-1, 1], up and down
 
 
 @final
-class Modulated(ProxyNet):
+class Modulated(LawfulNet):
     """The sound, plus one path of it: choruses, flangers and echoes by a delay line, phasers by all-passes in a loop.
 
     The delay in samples, or the logarithm of the frequency of the all-passes in Hz, or the gain of a tremolo, is
@@ -65,11 +66,6 @@ class Modulated(ProxyNet):
         ends = [math.log(10.0), math.log(0.49 * sample_rate)] if sections else [-1e9 if gain else 1.0, 1e9]
         self.laws = Laws(width, torch.tensor([0.5, 0.5, 0.0, 0.0, *centre, 1.0, 0.0, *ends]))
 
-    def start_from(self, measured: Measured) -> None:
-        """Takes the laws that were measured."""
-        if measured.laws:
-            self.laws.start_from(measured.laws)
-
     def process(self, x: Tensor, p: Tensor) -> Tensor:
         """The output; see `ProxyNet.process`."""
         numbers = self.laws(p)
@@ -84,12 +80,24 @@ class Modulated(ProxyNet):
 
     @torch.no_grad()
     def render(self, x: Tensor, numbers: Tensor) -> Tensor:
-        """The output for x (items, time) at given `NUMBERS`, (items, 10), whatever the laws are."""
+        """See `LawfulNet`."""
         dry, wet, *loop = numbers[:, :4].to(x).T[..., None]
         moving, time = numbers[:, 4:].double(), x.shape[1]
         sine = self.sine(moving, time) if self.moves else None
         loop = torch.cat(loop, 1).clamp(-_LOOP, _LOOP)
         return dry * x + wet * self.path(x, loop, self.place(moving, sine, time))
+
+    def steps(self, numbers: Floats, time: int) -> Floats:
+        """The place moves by a small part of a sample, a filter or a gain by a thousandth; see `LawfulNet`."""
+        grain = 1e-3 if self.sections or self.gain else 0.05
+        turns = grain / (2 * np.pi * max(abs(numbers[DEPTH]), grain))
+        return np.array([1e-3, 1e-3, 1e-3, 1e-3, grain, grain, turns * self.sample_rate / time, turns, grain, grain])
+
+    def sensible(self, numbers: Floats) -> Floats:
+        """See `LawfulNet`."""
+        numbers[[BACK, POLE]] = numbers[[BACK, POLE]].clip(-_FITTED_LOOP, _FITTED_LOOP)
+        numbers[RATE] = np.clip(numbers[RATE], 1e-3, self.sample_rate / 4)
+        return numbers
 
     def sine(self, moving: Tensor, time: int) -> Tensor:
         """The oscillator, (items, time / hold)."""

@@ -1,0 +1,280 @@
+"""Identifies compressors, expanders and gates at many settings, and how their numbers follow from the parameters."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blackbox_fx.learning.clips import ClipStream
+from blackbox_fx.learning.identify import Identified
+from blackbox_fx.learning.laws import find_law, in_units
+from blackbox_fx.learning.numbers import Fit, fit_numbers
+from blackbox_fx.learning.scoring.held_out import esr
+from blackbox_fx.profiling import Profile
+from blackbox_fx.proxy.nets.ballistics import (
+    ABOVE,
+    BELOW,
+    FALL,
+    KNEE,
+    MAKEUP,
+    POWER_FALL,
+    POWER_RISE,
+    RISE,
+    START,
+    THRESHOLD,
+    Ballistics,
+)
+from blackbox_fx.proxy.nets.base import Measured
+from blackbox_fx.proxy.nets.kernels import follow
+from blackbox_fx.proxy.nets.laws import Law
+from blackbox_fx.runtime import Job
+from blackbox_fx.space import Space
+
+Floats = NDArray[np.float64]
+_SETTINGS, _FEW, _MORE = 36, 4, 3  # all; those by which nets are compared; for each column, others without laws
+_SECONDS = 1.5  # of noise whose level jumps
+_LENGTHS_S = (0.002, 0.01, 0.05, 0.2)  # of its pieces
+_QUIETEST = -4.0  # level of its softest piece, in units of 20 dB
+_DEEPEST = 5.0  # how far a gain that is compared goes down, in units of 20 dB
+_CONFIGS: tuple[dict[str, Any], ...] = ({}, {"power": True}, {"stages": 2})
+_TIMES_S = (1e-5, 3e-4, 2e-3, 1e-2, 5e-2, 0.25)  # from which times are fitted
+_ITERATIONS = 20
+_DRAWN, _AT_ONCE, _BEST, _SHORT_S = 800, 50, 6, 0.5  # starts of several stages; those that are fitted; seconds heard
+_SLOPES = (0.0, 0.1, 0.25, 0.5)  # above thresholds, from which several stages are fitted
+_ROUNDING = 1e-6  # of the largest sample of what is clipped
+_EVERY = 16  # samples between those in which times are tried
+_BINS = 120  # of the level
+_LEVEL_ONE = 1e-3  # distance from a slope of 1, or from a gain of 0, that is none
+_GOOD, _PASSABLE = 1e-7, 1e-4  # mean square errors of gains, in units of 20 dB
+_HOPELESS, _NOTHING = 1e-3, 1e-12
+_LOST = 0.02  # error of a start from which nothing is fitted
+_UNLIKE = 3e-3  # error of one stage with which several are not tried
+_HARD = 1e-3  # knee that is none, in units of 20 dB
+_ROUNDS, _SURE = 3, 1e-5  # of fits from laws; the change of numbers with which they end
+_PLAIN = 1e-3  # relative error below which an effect is linear, or memoryless
+_EXACT = 1e-5  # error-to-signal ratio for clips with which no training does better
+_TRIED = 3  # batches of clips
+_UNITS = (1.0, 0.05, 1e-3, 1e-3 / (2 * np.pi))  # of parameters in dB and ms, against those of the numbers
+
+
+def identify_ballistics(stream: ClipStream, profile: Profile) -> Identified | None:
+    """The net of ballistics that an effect is, with laws for its numbers; None if it is none.
+
+    Args:
+        stream: of the effect.
+        profile: of the effect.
+
+    Raises:
+        EffectError, WorkerDied, RenderTimeout: the effect failed.
+    """
+    if profile.memoryless < _PLAIN or profile.linear < _PLAIN:
+        return None
+    found = _Search(stream).run()
+    return found if found is not None and found.residual < _EXACT else None
+
+
+def _jumping(length: int, rate: float) -> Floats:
+    """Noise of one size whose level jumps, (time,)."""
+    rng, pieces = np.random.default_rng(0), []
+    while sum(map(len, pieces)) < length:
+        pieces.append(np.full(round(rate * rng.choice(_LENGTHS_S)), 10 ** rng.uniform(_QUIETEST, 0)))
+    return np.concatenate(pieces)[:length] * rng.choice((-1.0, 1.0), length)
+
+
+@final
+class _Search:
+    """Fits numbers at a few settings, which give first laws, and these all other fits."""
+
+    def __init__(self, stream: ClipStream) -> None:
+        self.stream, self.space, self.rate = stream, stream.effect.space, stream.clips.sample_rate
+        self.noise = _jumping(round(_SECONDS * self.rate), self.rate)
+        points = stream.settings(_SETTINGS, np.random.default_rng([stream.seed, 4]))
+        inputs = self.noise.astype(np.float32)[None, None]
+        job = Job(stream.effect, inputs, points, np.zeros(len(points), np.int64), self.rate)
+        wet = stream.pool.map(job)[:, 0].astype(np.float64)
+        self.points, self.gains = points[~job.failed], self._heard(wet[~job.failed])
+        self.clips = abs(float(np.abs(wet).max()) - 1) < _ROUNDING
+
+    def _heard(self, outputs: Floats) -> Floats:
+        """The logarithm of the gain, not below a hundred dB."""
+        return np.log10(np.abs(outputs / self.noise) + 10**-_DEEPEST)
+
+    def run(self) -> Identified | None:
+        """The net and its laws; None if the effect is not of this kind."""
+        if len(self.points) <= _FEW:
+            return None
+        tried: list[tuple[float, dict[str, Any], Ballistics, list[Fit]]] = []
+        for config in _CONFIGS:
+            if config.get("stages", 1) > 1 and min(each[0] for each in tried) > np.log(_UNLIKE):
+                break
+            net = Ballistics(self.space.width, self.rate, clip=self.clips, **config)
+            fits = self._first_fits(net, self.gains[:_FEW], [])
+            tried.append((_worth(fits), config, net, fits))
+            if _worth(fits) < np.log(_GOOD):
+                break
+        score, config, net, fits = min(tried, key=lambda each: each[0])
+        if score > np.log(_HOPELESS):
+            return None
+        laws = self._laws(fits + self._first_fits(net, self.gains[_FEW : _FEW + _MORE * self.space.width], fits))
+        for _ in range(_ROUNDS if laws else 0):
+            before, laws = laws, self._laws(self._refitted(net, laws)) or laws
+            if np.allclose(self._at(before), self._at(laws), rtol=_SURE, atol=_SURE):
+                break
+        if not laws:
+            return None
+        net.start_from(Measured(torch.zeros(1), tuple(laws)))
+        return Identified({"kind": "ballistics", "clip": self.clips, **config}, tuple(laws), self._error(net))
+
+    def _first_fits(self, net: Ballistics, gains: Floats, known: list[Fit]) -> list[Fit]:
+        """Fits without laws; those that are not good are tried again from what the good ones found."""
+        fits = []
+        for each in gains:
+            fits.append(self._searched(net, each, _good([*known, *fits])))
+        if net.stages == 1:
+            return fits
+        known = _good([*known, *fits])
+        pairs = zip(fits, gains, strict=True)
+        return [fit if fit.residual < _GOOD else self._searched(net, each, known) for fit, each in pairs]
+
+    @torch.no_grad()
+    def _error(self, net: Ballistics) -> float:
+        """The error-to-signal ratio for clips at other settings, mean over items."""
+        batches = [self.stream.batch(number) for number in range(_TRIED)]
+        found = [esr(net(batch.audio, batch.params, self.rate), batch.wet) for batch in batches]
+        return float(torch.cat([each.flatten() for each in found]).nan_to_num(nan=np.inf).mean())
+
+    def _fit(self, net: Ballistics, gains: Floats, start: Floats) -> Fit:
+        free = [k for k in range(len(start)) if net.power or k % len(START) not in (POWER_FALL, POWER_RISE)]
+        if net.stages > 1:  # what is made up for by one stage moves the threshold of the next
+            free.remove(MAKEUP)
+        fit = fit_numbers(net, self.noise, gains, start, free, _ITERATIONS * net.stages, self._heard)
+        return fit._replace(residual=fit.residual * float(np.square(gains).mean()))
+
+    def _searched(self, net: Ballistics, gains: Floats, known: list[Fit]) -> Fit:
+        """The best fit from any start."""
+        starts = self._bent_once(net, gains) if net.stages == 1 else self._drawn(net, gains, known)
+        fits: list[Fit] = []
+        for off, start in starts:
+            lost = off > _LOST
+            fits.append(Fit(start, np.full(len(start), np.inf), off) if lost else self._fit(net, gains, start))
+            if lost or fits[-1].residual < _GOOD:
+                break
+        return min(fits, key=lambda fit: fit.residual)
+
+    def _bent_once(self, net: Ballistics, gains: Floats) -> list[tuple[float, Floats]]:
+        """Starts at the times with which the gain is most nearly a function of the level, after how far it is off."""
+        level = np.abs(self.noise)
+        levels = [np.sqrt(_smoothed(level**2, fall, 1e-6, self.rate)) for fall in _TIMES_S] if net.power else [level]
+        tried = []
+        for (k, one), fall, rise in itertools.product(enumerate(levels), _TIMES_S, _TIMES_S):
+            smooth = _smoothed(one, fall, rise, self.rate)
+            error, curve = _bent(np.log10(smooth[::_EVERY]), gains[::_EVERY])
+            start = np.array(START)
+            start[[POWER_FALL, FALL, RISE]] = _TIMES_S[k] if net.power else START[POWER_FALL], fall, rise
+            start[[THRESHOLD, BELOW, ABOVE, MAKEUP]] = curve
+            tried.append((error, start))
+        return sorted(tried, key=lambda each: each[0])[:2]
+
+    def _drawn(self, net: Ballistics, gains: Floats, known: list[Fit]) -> list[tuple[float, Floats]]:
+        """The best of many starts, after how far they are off; in most, one stage is one that was found elsewhere."""
+        rng = np.random.default_rng(0)
+        rows = np.tile(START, (_DRAWN, net.stages, 1))
+        for stage in rows.transpose(1, 0, 2):
+            stage[:, [FALL, RISE]] = 10 ** rng.uniform((-4, -6), (-0.5, -2), (_DRAWN, 2))
+            stage[:, THRESHOLD] = rng.uniform(-3, 0, _DRAWN)
+            stage[:, ABOVE] = rng.choice(_SLOPES, _DRAWN)
+        for row in rows[_DRAWN // 4 :] if known else ():
+            stage = rng.integers(net.stages)
+            row[stage] = known[rng.integers(len(known))].numbers.reshape(net.stages, -1)[stage]
+        rows[:, :-1, MAKEUP] = 0
+        rows = rows.reshape(_DRAWN, -1)
+        part = slice(0, round(_SHORT_S * self.rate))
+        inputs = torch.from_numpy(self.noise[part]).float().expand(_AT_ONCE, -1)
+        off = []
+        for some in np.split(rows, _DRAWN // _AT_ONCE):
+            wet = net.render(inputs, torch.from_numpy(some)).numpy().astype(np.float64)
+            left = gains[part] - np.log10(np.abs(wet / self.noise[part]) + 10**-_DEEPEST)
+            some[:, MAKEUP - len(START)] += np.median(left, axis=1)
+            off += list((left - np.median(left, axis=1, keepdims=True)).var(axis=1))
+        return [(off[k], rows[k]) for k in np.argsort(off)[:_BEST]]
+
+    def _at(self, laws: list[Law]) -> Floats:
+        return np.stack([law.at(self.points) for law in laws], axis=1)
+
+    def _refitted(self, net: Ballistics, laws: list[Law]) -> list[Fit]:
+        """The fits at all settings that begin from the laws."""
+        starts = [net.sensible(row) for row in self._at(laws)]
+        return [self._fit(net, gains, start) for gains, start in zip(self.gains, starts, strict=True)]
+
+    def _laws(self, fits: list[Fit]) -> list[Law]:
+        """Laws through the good fits; none if they are too few."""
+        order = np.argsort([fit.residual for fit in fits])
+        many = self.space.width + _FEW
+        good = [k for n, k in enumerate(order) if fits[k].residual < (_PASSABLE if n < many else _GOOD)]
+        if len(good) < _FEW:
+            return []
+        points = self.points[good]
+        numbers, errors = (np.array([getattr(fits[k], name) for k in good]) for name in ("numbers", "errors"))
+        return [self._law(k, points, numbers[:, k], errors[:, k]) for k in range(numbers.shape[1])]
+
+    def _law(self, k: int, points: Floats, values: Floats, errors: Floats) -> Law:
+        k = k % len(START)
+        if k == KNEE and np.median(values) < _HARD:
+            return _constant(START[KNEE], self.space)
+        seen = np.isfinite(errors)
+        if seen.sum() <= _FEW:
+            return _constant(float(np.median(values[seen] if seen.any() else values)), self.space)
+        floor = 1e-6 * np.abs(values[seen]).max() + 1e-12
+        law = find_law(points[seen], values[seen], np.maximum(errors[seen], floor))
+        neutral = {BELOW: 1.0, ABOVE: 1.0, MAKEUP: 0.0}.get(k)
+        if neutral is not None and np.abs(law.at(points) - neutral).max() < _LEVEL_ONE:
+            return _constant(neutral, self.space)
+        return in_units(law, self.space, list(_UNITS))
+
+
+def _good(fits: list[Fit]) -> list[Fit]:
+    return [fit for fit in fits if fit.residual < _GOOD]
+
+
+def _worth(fits: list[Fit]) -> float:
+    """The mean logarithm of the errors."""
+    return float(np.mean([np.log(fit.residual + _NOTHING) for fit in fits]))
+
+
+def _constant(value: float, space: Space) -> Law:
+    one = np.eye(1, space.width + 1)[0]
+    return Law(value * one, 1.0, 0 * one)
+
+
+def _smoothed(level: Floats, fall: float, rise: float, rate: float) -> Floats:
+    coefficients = [torch.tensor([-np.expm1(-1 / (rate * seconds))]).float() for seconds in (fall, rise)]
+    return follow(torch.from_numpy(level).float()[None], torch.zeros(1), *coefficients)[0].double().numpy() + 1e-9
+
+
+def _bent(level: Floats, gain: Floats) -> tuple[float, tuple[float, float, float, float]]:
+    """What a curve of one bend leaves of a gain over the level, and its threshold, slopes and makeup."""
+    ends = float(level.min()), float(level.max()) + 1e-9
+    place = ((level - ends[0]) / (ends[1] - ends[0]) * _BINS).astype(int)
+    heard = gain > 0.9 - _DEEPEST
+    count, total, squares = (np.bincount(place[heard], w, _BINS) for w in (None, gain[heard], gain[heard] ** 2))
+    some = count > 0
+    if some.sum() < _FEW:
+        return np.inf, (START[THRESHOLD], 1.0, 1.0, 0.0)
+    middle = ends[0] + (np.flatnonzero(some) + 0.5) / _BINS * (ends[1] - ends[0])
+    weight, mean = count[some], total[some] / count[some]
+    scatter = float((squares[some] - weight * mean**2).sum())
+    found = []
+    for threshold in middle:
+        over = middle - threshold
+        basis = np.stack([np.ones_like(over), np.minimum(over, 0), np.maximum(over, 0)], axis=1)
+        root = np.sqrt(weight)[:, None]
+        curve = np.linalg.lstsq(basis * root, mean * root[:, 0], rcond=1e-9)[0]
+        left = float((weight * np.square(basis @ curve - mean)).sum())
+        slopes = np.maximum(curve[1:] + 1, 0)
+        found.append((left, (float(threshold), float(slopes[0]), float(slopes[1]), float(curve[0]))))
+    left, numbers = min(found)
+    return (left + scatter) / float(weight.sum()), numbers
