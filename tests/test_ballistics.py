@@ -15,7 +15,7 @@ from blackbox_fx.learning.choose import choose_net
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.nets import Ballistics, Measured
-from blackbox_fx.proxy.nets.ballistics import ABOVE, BELOW, FALL, MAKEUP, RISE, START, THRESHOLD
+from blackbox_fx.proxy.nets.ballistics import ABOVE, BELOW, FALL, MAKEUP, NUMBERS, RISE, START, THRESHOLD
 from blackbox_fx.proxy.nets.laws import Law
 from blackbox_fx.runtime import Inline
 from blackbox_fx.space import Continuous, Space
@@ -30,8 +30,7 @@ def seconds(ms):
 
 
 def stage(**numbers):
-    known = dict(zip(("power_fall", "power_rise", "fall", "rise", "threshold", "below", "above"), START, strict=False))
-    return [*(known | numbers).values(), numbers.pop("makeup", 0.0), START[-1]]
+    return list((dict(zip(NUMBERS, START, strict=True)) | numbers).values())
 
 
 CASES = {
@@ -45,12 +44,17 @@ CASES = {
         {"power": True},
         [stage(power_fall=seconds(50), power_rise=1e-6, fall=seconds(60), rise=seconds(3), threshold=-1.25, below=6)],
     ),
+    "vst3:ZamComp": (
+        {"threshold_db": -20, "ratio": 4, "attack_ms": 5, "release_ms": 80, "makeup_db": 6},
+        {"after": True},
+        [stage(fall=0.08, rise=0.005, threshold=-1.0, above=0.25, makeup=0.3, knee=5e-4)],
+    ),
     "pedalboard:Limiter": (
         {"threshold_db": -20, "release_ms": 80},
         {"stages": 2, "clip": True},
         [
             stage(fall=seconds(200), rise=seconds(2), threshold=-0.5, above=0.25),
-            [*stage(fall=seconds(80), rise=1e-6, threshold=-1.0, above=1e-3)[:MAKEUP], 1.1875, START[-1]],
+            stage(fall=seconds(80), rise=1e-6, threshold=-1.0, above=1e-3, makeup=1.1875),
         ],
     ),
 }
@@ -59,8 +63,9 @@ CASES = {
 @pytest.mark.parametrize("address", CASES)
 def test_a_net_with_the_right_numbers_is_the_effect(address):
     settings, config, stages = CASES[address]
+    effect = load(address)
     dry = music(1.0, 1, 0)
-    wet = load(address).render(dry, settings, RATE)
+    wet = effect.render(dry, effect.space.defaults | settings, RATE)
     net = Ballistics(1, RATE, **config)
     found = net.render(torch.from_numpy(dry), torch.tensor(stages).double().reshape(1, -1)).numpy()
     assert np.square(found - wet).sum() < 1e-9 * np.square(wet).sum()
@@ -68,9 +73,8 @@ def test_a_net_with_the_right_numbers_is_the_effect(address):
 
 def laws(width, **columns):
     """Laws of one stage: constants, or (constant, {column: slope})."""
-    names = ("power_fall", "power_rise", "fall", "rise", "threshold", "below", "above", "makeup", "knee")
     found = []
-    for name, start in zip(names, START, strict=True):
+    for name, start in zip(NUMBERS, START, strict=True):
         constant, slopes = columns.get(name, (start, {}))
         base = np.zeros(1 + width)
         base[0] = constant

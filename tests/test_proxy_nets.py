@@ -25,7 +25,7 @@ SMALL = {
     "structured": {"bands": 2, "capacitor": True, "tail_seconds": 0.05},
     "dynamics": {"stages": 2, "gate": True},
     "modulated": {"lag": 1},
-    "ballistics": {"power": True, "stages": 2, "clip": True},
+    "ballistics": {"power": True, "after": True, "stages": 2, "clip": True},
     "tcn": {"channels": 4, "blocks": 2},
     "recurrent": {"hidden": 4},
 }

@@ -40,7 +40,7 @@ _SECONDS = 1.5  # of noise whose level jumps
 _LENGTHS_S = (0.002, 0.01, 0.05, 0.2)  # of its pieces
 _QUIETEST = -4.0  # level of its softest piece, in units of 20 dB
 _DEEPEST = 5.0  # how far a gain that is compared goes down, in units of 20 dB
-_CONFIGS: tuple[dict[str, Any], ...] = ({}, {"power": True}, {"stages": 2})
+_CONFIGS: tuple[dict[str, Any], ...] = ({}, {"power": True}, {"after": True}, {"stages": 2})
 _TIMES_S = (1e-5, 3e-4, 2e-3, 1e-2, 5e-2, 0.25)  # from which times are fitted
 _ITERATIONS = 20
 _DRAWN, _AT_ONCE, _BEST, _SHORT_S = 800, 50, 6, 0.5  # starts of several stages; those that are fitted; seconds heard
@@ -51,9 +51,9 @@ _BINS = 120  # of the level
 _LEVEL_ONE = 1e-3  # distance from a slope of 1, or from a gain of 0, that is none
 _GOOD, _PASSABLE = 1e-7, 1e-4  # mean square errors of gains, in units of 20 dB
 _HOPELESS, _NOTHING = 1e-3, 1e-12
-_LOST = 0.02  # error of a start from which nothing is fitted
+_LOST = 0.1  # error of a start from which nothing is fitted
 _UNLIKE = 3e-3  # error of one stage with which several are not tried
-_HARD = 1e-3  # knee that is none, in units of 20 dB
+_HARD, _SOFT = 1e-3, 0.5  # knee that is none, and one from which knees are fitted; in units of 20 dB
 _ROUNDS, _SURE = 3, 1e-5  # of fits from laws; the change of numbers with which they end
 _PLAIN = 1e-3  # relative error below which an effect is linear, or memoryless
 _EXACT = 1e-5  # error-to-signal ratio for clips with which no training does better
@@ -171,13 +171,19 @@ class _Search:
         levels = [np.sqrt(_smoothed(level**2, fall, 1e-6, self.rate)) for fall in _TIMES_S] if net.power else [level]
         tried = []
         for (k, one), fall, rise in itertools.product(enumerate(levels), _TIMES_S, _TIMES_S):
-            smooth = _smoothed(one, fall, rise, self.rate)
-            error, curve = _bent(np.log10(smooth[::_EVERY]), gains[::_EVERY])
+            if net.after:
+                error, curve = _bent(np.log10(one)[1::_EVERY], _before(gains, rise, fall, self.rate)[::_EVERY])
+            else:
+                smooth = _smoothed(one, fall, rise, self.rate)
+                error, curve = _bent(np.log10(smooth[::_EVERY]), gains[::_EVERY])
             start = np.array(START)
             start[[POWER_FALL, FALL, RISE]] = _TIMES_S[k] if net.power else START[POWER_FALL], fall, rise
             start[[THRESHOLD, BELOW, ABOVE, MAKEUP]] = curve
             tried.append((error, start))
-        return sorted(tried, key=lambda each: each[0])[:2]
+        best, second = sorted(tried, key=lambda each: each[0])[:2]
+        soft = best[1].copy()
+        soft[KNEE] = _SOFT
+        return [best, (best[0], soft), second]
 
     def _drawn(self, net: Ballistics, gains: Floats, known: list[Fit]) -> list[tuple[float, Floats]]:
         """The best of many starts, after how far they are off; in most, one stage is one that was found elsewhere."""
@@ -253,6 +259,12 @@ def _constant(value: float, space: Space) -> Law:
 def _smoothed(level: Floats, fall: float, rise: float, rate: float) -> Floats:
     coefficients = [torch.tensor([-np.expm1(-1 / (rate * seconds))]).float() for seconds in (fall, rise)]
     return follow(torch.from_numpy(level).float()[None], torch.zeros(1), *coefficients)[0].double().numpy() + 1e-9
+
+
+def _before(gains: Floats, fall: float, rise: float, rate: float) -> Floats:
+    """What a gain would be from its second sample on, had it not been smoothed with these times."""
+    moved = np.diff(gains)
+    return gains[:-1] + moved / -np.expm1(-1 / (rate * np.where(moved < 0, fall, rise)))
 
 
 def _bent(level: Floats, gain: Floats) -> tuple[float, tuple[float, float, float, float]]:

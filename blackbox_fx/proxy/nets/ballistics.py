@@ -7,7 +7,6 @@ from typing import final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.proxy.nets.gains import LN10_20
@@ -19,7 +18,7 @@ POWER_FALL, POWER_RISE, FALL, RISE, THRESHOLD, BELOW, ABOVE, MAKEUP, KNEE = rang
 START = (5e-3, 1e-6, 2e-2, 2e-3, -1.5, 1.0, 1.0, 0.0, 1e-4)
 TIMES, SLOPES = (POWER_FALL, POWER_RISE, FALL, RISE), (BELOW, ABOVE)
 _LONGEST_S, _STEEPEST = 100.0, 1e3
-_HARDEST, _SOFTEST = 1e-4, 1.0  # knees, in units of 20 dB
+_HARDEST, _SOFTEST = 1e-4, 4.0  # knees, in units of 20 dB
 _MOST_STAGES = 3
 _STEP, _FLATTEST = 1e-3, 0.1  # relative for times and slopes, which count as this at least; for levels absolute
 
@@ -28,14 +27,16 @@ _STEP, _FLATTEST = 1e-3, 0.1  # relative for times and slopes, which count as th
 class Ballistics(LawfulNet):
     """Gains that follow the level, one after the other, by numbers that were measured.
 
-    The level of a stage is smoothed with one time constant for falling and one for rising. Where it changes by 1 dB,
-    the output changes by as many as its slope says; there is one above a threshold, and one below. The numbers of a
-    stage, `NUMBERS`, follow from the parameters: times in seconds, levels in units of 20 dB, and slopes, which are 1
-    where nothing is done.
+    The level of a stage is smoothed with one time constant for falling and one for rising; or its gain is, with that
+    for rising levels where the gain falls. Where the level changes by 1 dB, the output changes by as many as its slope
+    says: there is one above a threshold and one below, and a parabola leads from one to the other in the knee. The
+    numbers of a stage, `NUMBERS`, follow from the parameters: times in seconds, levels and the width of the knee in
+    units of 20 dB, and slopes, which are 1 where nothing is done.
 
     Args:
         width, sample_rate: see `ProxyNet`.
         power: whether the level is the root of the power, smoothed by times of its own, or that of samples.
+        after: whether the gain is smoothed instead of the level.
         stages: gains in series, 1 to 3.
         clip: whether the output is clipped at 1.
 
@@ -47,12 +48,18 @@ class Ballistics(LawfulNet):
     """
 
     def __init__(
-        self, width: int, sample_rate: float, power: bool = False, stages: int = 1, clip: bool = False
+        self,
+        width: int,
+        sample_rate: float,
+        power: bool = False,
+        after: bool = False,
+        stages: int = 1,
+        clip: bool = False,
     ) -> None:
         super().__init__(width, sample_rate)
         if not 1 <= stages <= _MOST_STAGES:
             raise ParameterError(f"A net of ballistics needs 1 to {_MOST_STAGES} stages, got {stages!r}.")
-        self.power, self.stages, self.clip = power, stages, clip
+        self.power, self.after, self.stages, self.clip = power, after, stages, clip
         self.laws = Laws(width, torch.tensor(START * stages))
 
     def process(self, x: Tensor, p: Tensor) -> Tensor:
@@ -91,14 +98,18 @@ class Ballistics(LawfulNet):
             level = follow(x.square(), torch.zeros_like(fall), power_fall, power_rise).clamp_min(SILENCE**2).sqrt()
         else:
             level = x.abs().clamp_min(SILENCE)
-        smooth = follow(level, torch.full_like(fall, SILENCE), fall, rise)
-        return x * torch.exp(LN10_20 * look_up(smooth, _gains(*numbers[:, 4:, None].unbind(1))))
+        table = _gains(*numbers[:, 4:, None].unbind(1))
+        if self.after:
+            gain = follow(look_up(level, table), table[:, 0], rise, fall)
+        else:
+            gain = look_up(follow(level, torch.full_like(fall, SILENCE), fall, rise), table)
+        return x * torch.exp(LN10_20 * gain)
 
 
 def _gains(threshold: Tensor, below: Tensor, above: Tensor, makeup: Tensor, knee: Tensor) -> Tensor:
     """The gain in dB at `LEVELS`, (items, knots), for numbers (items, 1)."""
-    soft = knee.clamp(_HARDEST, _SOFTEST)
-    over = (torch.log10(torch.from_numpy(LEVELS).to(threshold)) - threshold) / soft
-    higher = (above.clamp(0, _STEEPEST) - 1) * F.softplus(over)
-    lower = (below.clamp(0, _STEEPEST) - 1) * F.softplus(-over)
-    return 20 * (makeup + soft * (higher - lower))
+    knee = knee.clamp(_HARDEST, _SOFTEST)
+    over = torch.log10(torch.from_numpy(LEVELS).to(threshold)) - threshold
+    bent = torch.where(over.abs() < knee / 2, (over + knee / 2).square() / (2 * knee), over.clamp_min(0))
+    higher, lower = (slope.clamp(0, _STEEPEST) - 1 for slope in (above, below))
+    return 20 * (makeup + higher * bent - lower * (bent - over))
