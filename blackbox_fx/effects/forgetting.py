@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from blackbox_fx.effects.settling import difference
 
 _NEAR = 1e-3  # relative to the largest sample
+_MOST = 64  # parameters that are moved alone
 Row = TypeVar("Row")
 Name = TypeVar("Name")
 
@@ -27,21 +29,26 @@ def forgets(
     Args:
         wet: the output at some settings, set only before the render or once more after it has begun.
         tried: settings at which that is compared; at none of them a forgotten parameter is heard otherwise.
-        names: of the parameters that may be forgotten.
+        names: of the parameters that may be forgotten; of many, some.
         moved: settings with one parameter elsewhere.
         least: difference that is heard, relative to the largest sample.
     """
+    some = names[:: -(-len(names) // _MOST) or 1]
 
-    def is_heard(name: Name, row: Row) -> bool:
-        return difference(wet(row, False), wet(moved(row, name), False)) > least
+    @functools.cache
+    def before(k: int) -> NDArray[np.float32]:
+        return wet(tried[k], False)
 
-    def is_lost(name: Name, row: Row, after: NDArray[np.float32]) -> bool:
-        if is_heard(name, row) or difference(after, wet(moved(row, name), True)) <= _NEAR:
+    def is_heard(name: Name, k: int) -> bool:
+        return difference(before(k), wet(moved(tried[k], name), False)) > least
+
+    def is_lost(name: Name, k: int, after: NDArray[np.float32]) -> bool:
+        if is_heard(name, k) or difference(after, wet(moved(tried[k], name), True)) <= _NEAR:
             return False
-        return not any(is_heard(name, one) for one in tried)
+        return not any(is_heard(name, j) for j in range(len(tried)))
 
-    for row in tried:
+    for k, row in enumerate(tried):
         after = wet(row, True)
-        if difference(wet(row, False), after) > _NEAR and any(is_lost(name, row, after) for name in names):
+        if difference(before(k), after) > _NEAR and any(is_lost(name, k, after) for name in some):
             return True
     return False

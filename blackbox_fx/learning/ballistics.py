@@ -95,9 +95,9 @@ class _Search:
         points = stream.settings(_SETTINGS, np.random.default_rng([stream.seed, 4]))
         inputs = self.noise.astype(np.float32)[None, None]
         job = Job(stream.effect, inputs, points, np.zeros(len(points), np.int64), self.rate)
-        wet = stream.pool.map(job)[:, 0].astype(np.float64)
-        self.points, self.gains = points[~job.failed], self._heard(wet[~job.failed])
-        self.clips = abs(float(np.abs(wet).max()) - 1) < _ROUNDING
+        wet = stream.pool.map(job)[~job.failed, 0].astype(np.float64)
+        self.points, self.gains = points[~job.failed], self._heard(wet)
+        self.clips = abs(float(np.abs(wet).max(initial=0)) - 1) < _ROUNDING
 
     def _heard(self, outputs: Floats) -> Floats:
         """The logarithm of the gain, not below a hundred dB."""

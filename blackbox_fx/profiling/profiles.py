@@ -24,6 +24,7 @@ _FORMAT = 1
 _WORKER = "blackbox_fx.profiling.worker"
 _PROCESSES = 3  # that checks may end
 _DEADLINE = 90.0  # seconds that one section may take
+_OPENING = 900.0  # seconds that opening may take: a plugin with hundreds of parameters is read first
 
 
 def profile(effect: Effect, budget: float = 10.0, progress: Progress | None = None) -> Profile:
@@ -100,8 +101,17 @@ def check_isolated(
         if values[0] in remaining:
             remaining.remove(values[0])
 
+    given = {"address": effect} if isinstance(effect, str) else {"recipe": _recipe(effect)}
+    if isinstance(effect, str):
+        try:
+            isolation.call(_WORKER, {"what": "open", **given}, _OPENING, stop=stop)
+        except isolation.Failed as error:
+            receive(Check("opens", False, f"it {error}", "no error"))
+            return
+        except isolation.Refused as error:
+            receive(Check("opens", False, error.args[1], "no error"))
+            return
     for _ in range(_PROCESSES):
-        given = {"address": effect} if isinstance(effect, str) else {"recipe": _recipe(effect)}
         question = {"what": "check", **given, "seconds": seconds, "names": remaining}
         try:
             isolation.call(_WORKER, question, _DEADLINE, note, stop)

@@ -43,10 +43,15 @@ def _check(question: dict[str, Any], effect: Any, report: Callable[[Any], None])
         report([found.name, found.passed, found.value, found.allowed])
 
 
+def _open(question: dict[str, Any], effect: Any, report: Callable[[Any], None]) -> None:
+    """Nothing more: what had to be read of the effect is kept for the next process."""
+
+
 def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> None:
     address, recipe = question.get("address"), question.get("recipe", "")
     effect = load(address) if address else pickle.loads(base64.b64decode(recipe))  # from the parent, which made it
-    {"measure": _measure, "check": _check}[question["what"]](question, effect, report)
+    todo = {"measure": _measure, "check": _check, "open": _open}
+    todo[question["what"]](question, effect, report)
 
 
 if __name__ == "__main__":

@@ -159,12 +159,13 @@ def _moved(before: dict[int, str], after: dict[int, str], mover: int) -> set[int
     return {k for k, text in before.items() if k != mover and after[k] != text}
 
 
-def forgets(effect: DawDreamer, is_pure: bool) -> bool:
+def forgets(effect: DawDreamer, is_pure: bool, say: Callable[[str], None]) -> bool:
     """Whether a parameter is back at its default when a render begins; see `forgetting.forgets`.
 
     Args:
         effect: the plugin.
         is_pure: whether its reset is one that leaves nothing, so that no new one is needed for each render.
+        say: called before each render.
     """
     feed, _ = effect.jobs()[0]
     run = effect.run_at if is_pure else effect.run_afresh
@@ -173,6 +174,7 @@ def forgets(effect: DawDreamer, is_pure: bool) -> bool:
     late = np.pad(feed[:, :_BRIEF], ((0, 0), (lead, 0)))
 
     def wet(row: Settings, forgets: bool) -> Audio:
+        say("heard what it forgets")
         effect.forgets = forgets
         return run(late[:, lead:], row) if forgets else run(late, row)[:, lead:]
 

@@ -171,7 +171,7 @@ class Plugin(DawDreamer, abc.ABC):
 
     def _find_forgets(self, choose: bool) -> None:
         """Finds whether the plugin puts settings back when a render begins, and what that may have hidden."""
-        self.forgets = examine.forgets(self, choose)
+        self.forgets = examine.forgets(self, choose, self.say)
         if self.forgets and not self.first and self.filters():
             self.first = self._heard_first()
         if self.forgets and choose:

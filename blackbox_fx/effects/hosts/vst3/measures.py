@@ -69,6 +69,7 @@ class Measures:
     def _set(self, row: Row, again: bool) -> Array:
         """The output at a row that is set before the reset alone, or again after it; after as much silence."""
         bench = self._bench
+        self._report("heard what it forgets")
         bench.forgets, bench.silence = again, 0 if again else 1 + 2 * (len(bench.first) + 1)
         wet = bench.render(row)
         bench.forgets, bench.silence = False, 0
