@@ -239,7 +239,7 @@ def test_promises_are_counted_and_the_survey_is_taken_up(tmp_path, monkeypatch):
     tried = []
     monkeypatch.setattr(isolation, "call", lambda _, question, *more: tried.append(question["address"]))
     again = CliRunner().invoke(app, asked)
-    assert again.exit_code == 0 and tried == ["ladspa:no_such_label"]
+    assert again.exit_code == 0 and set(tried) == {"ladspa:no_such_label"}
     assert again.stderr.replace("\n", "").endswith("checks-0.25.jsonl: 2 of 3") and "0 are refused." in again.stdout
     assert (tmp_path / "refused.csv").read_text() == "effect,why\n"
 

@@ -102,15 +102,9 @@ def check_isolated(
             remaining.remove(values[0])
 
     given = {"address": effect} if isinstance(effect, str) else {"recipe": _recipe(effect)}
-    if isinstance(effect, str):
-        try:
-            isolation.call(_WORKER, {"what": "open", **given}, _OPENING, stop=stop)
-        except isolation.Failed as error:
-            receive(Check("opens", False, f"it {error}", "no error"))
-            return
-        except isolation.Refused as error:
-            receive(Check("opens", False, error.args[1], "no error"))
-            return
+    if isinstance(effect, str) and (why := _fault_of_opening(effect, stop)):
+        receive(Check("opens", False, why, "no error"))
+        return
     for _ in range(_PROCESSES):
         question = {"what": "check", **given, "seconds": seconds, "names": remaining}
         try:
@@ -123,6 +117,17 @@ def check_isolated(
             return
     for name in remaining:
         receive(Check(name, None, f"not tried after {_PROCESSES} crashes", ""))
+
+
+def _fault_of_opening(address: str, stop: threading.Event | None) -> str:
+    """Why an effect cannot be opened, or ""; what had to be read of it is then known to the next process."""
+    try:
+        isolation.call(_WORKER, {"what": "open", "address": address}, _OPENING, stop=stop)
+    except isolation.Failed as error:
+        return f"it {error}"
+    except isolation.Refused as error:
+        return error.args[1]
+    return ""
 
 
 def _parameter(measured: dict[str, Any]) -> ParameterProfile:
