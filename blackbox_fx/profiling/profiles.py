@@ -122,7 +122,7 @@ def check_isolated(
 def _fault_of_opening(address: str, stop: threading.Event | None) -> str:
     """Why an effect cannot be opened, or ""; what had to be read of it is then known to the next process."""
     try:
-        isolation.call(_WORKER, {"what": "open", "address": address}, _OPENING, stop=stop)
+        isolation.call(_WORKER, {"what": "open", "address": address}, _OPENING, None, stop)
     except isolation.Failed as error:
         return f"it {error}"
     except isolation.Refused as error:
