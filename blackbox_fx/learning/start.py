@@ -82,8 +82,8 @@ def start_proxy(
 ) -> Proxy:
     """An untrained proxy of an effect, for a `Refresh` that trains it on what a run renders anyway.
 
-    Its net is of the kind that suits the effect, and starts from what is measured of it in some seconds. A delay, a
-    chorus or a phaser may be right at once.
+    Its net is of the kind that suits the effect, and starts from what is measured of it in a minute or less. A delay, a
+    chorus, a phaser, a compressor or a gate may be right at once.
 
     Args:
         effect: or its address; its free parameters and ranges are what the proxy learns.
