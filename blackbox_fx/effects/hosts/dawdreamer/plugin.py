@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +34,7 @@ _DEADLINE = 120.0  # seconds that a plugin may be silent while it is loaded and 
 _FORMAT = 12
 _TOLD = ("latency", "reset", "late", "settle", "pause", "index", "excluded", "first", "parts")
 _ENOUGH = 3  # settings that take time, of which it is measured how much
+_SLOW = 0.01  # seconds that a text may take without a word
 _MOST_STEPS = 1000  # of a parameter that does not move freely
 _SLOWEST, _FASTEST = 20, 999  # beats per minute
 _HEARD = 8 * BLOCK  # samples by which the order of settings is heard
@@ -234,7 +236,7 @@ class Plugin(DawDreamer, abc.ABC):
         for name, p in zip(python_names([p["name"] for p in listed], units), listed, strict=True):
             self.index[name] = p["index"]
             port = ports.get(p["index"])
-            self.ranges[name], steps[p["index"]] = _parameter(loaded, p, port)
+            self.ranges[name], steps[p["index"]] = _parameter(loaded, p, port, self.say)
             self.say(name)
             if port and port.parts:
                 self.parts[name] = list(port.parts)
@@ -387,15 +389,19 @@ def _reason(described: Any, port: Port | None) -> str:
     return "" if described["isAutomatable"] else "cannot be automated"
 
 
-def _parameter(loaded: Loaded, described: Any, port: Port | None) -> tuple[Parameter, int]:
-    """A parameter, and how many positions it has; 0 if it moves freely."""
+def _parameter(loaded: Loaded, described: Any, port: Port | None, say: Callable[[str], None]) -> tuple[Parameter, int]:
+    """A parameter, and how many positions it has; 0 if it moves freely. Each text that takes its time is said."""
     processor, index = loaded.processor, described["index"]
     unit = described["label"].strip() if port is None else port.unit
     raw = processor.get_parameter(index)
 
     def text_at(position: float) -> str:
+        began = time.monotonic()
         processor.set_parameter(index, position)
-        return processor.get_parameter_text(index)
+        text = processor.get_parameter_text(index)
+        if time.monotonic() - began > _SLOW:
+            say(text)
+        return text
 
     steps = described["numSteps"] if described["isDiscrete"] else count_steps(text_at)
     parameter = parameter_from_texts(text_at, steps, raw, unit)
