@@ -133,3 +133,13 @@ def test_what_is_no_compressor_is_left_to_other_nets():
     assert identify_ballistics(stream(effect), DYNAMIC) is None
     linear = Profile("x", linear=1e-7, memoryless=1.0)
     assert identify_ballistics(stream(load("pedalboard:Gain")), linear) is None
+
+
+def test_a_proxy_that_is_started_is_the_compressor_before_any_training():
+    effect = load("pedalboard:Compressor").only("threshold_db", "ratio").within(threshold_db=(-50, -5))
+    proxy = bfx.start_proxy(effect)
+    assert isinstance(proxy.net, Ballistics)
+    dry, params = music(0.5, 1, 3), torch.tensor([[0.3, 0.8]])
+    wet = effect.render(dry, effect.space.defaults | effect.space.decode(params[0].double().numpy()), RATE)
+    found = proxy(torch.from_numpy(dry)[None], params, RATE)[0].detach().numpy()
+    assert np.square(found - wet).sum() < 1e-8 * np.square(wet).sum()

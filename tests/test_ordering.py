@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from blackbox_fx.effects import forgetting
 from blackbox_fx.effects.ordering import find_first, passes, random_row, sorted_movers
 
 STEPS = {0: 0, 1: 4, 2: 4, 3: 0}  # a gain, two options, a macro
@@ -84,3 +85,20 @@ def test_a_plugin_that_never_repeats_overwrites_nothing():
 
 def test_those_that_overwrite_each_other_are_sorted_all_the_same():
     assert sorted_movers({0: {1}, 1: {0}, 2: {0}, 3: set()}) == [2, 0, 1]
+
+
+@pytest.mark.parametrize("lost", [None, 126])
+def test_of_many_parameters_that_may_be_forgotten_some_are_moved_alone(lost):
+    moved = set()
+
+    def wet(row, again):
+        here = [value for name, value in row.items() if name != lost or again]
+        return np.array([1.0 + again, sum(here)], np.float32)  # something else is heard as well
+
+    def elsewhere(row, name):
+        moved.add(name)
+        return {**row, name: 5.0}
+
+    # all but the forgotten one are heard at once
+    assert forgetting.forgets(wet, [dict.fromkeys(range(400), 0.0)], range(400), elsewhere) == (lost is not None)
+    assert len(moved) <= 64

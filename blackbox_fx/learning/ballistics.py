@@ -48,7 +48,7 @@ _SLOPES = (0.0, 0.1, 0.25, 0.5)  # above thresholds, from which several stages a
 _ROUNDING = 1e-6  # of the largest sample of what is clipped
 _EVERY = 16  # samples between those in which times are tried
 _BINS = 120  # of the level
-_LEVEL_ONE = 1e-3  # distance from a slope of 1, or from a gain of 0, that is none
+_NEUTRAL = 1e-3  # distance from a slope of 1, or from a gain of 0, that is none
 _GOOD, _PASSABLE = 1e-7, 1e-4  # mean square errors of gains, in units of 20 dB
 _HOPELESS, _NOTHING = 1e-3, 1e-12
 _LOST = 0.1  # error of a start from which nothing is fitted
@@ -237,7 +237,7 @@ class _Search:
         floor = 1e-6 * np.abs(values[seen]).max() + 1e-12
         law = find_law(points[seen], values[seen], np.maximum(errors[seen], floor))
         neutral = {BELOW: 1.0, ABOVE: 1.0, MAKEUP: 0.0}.get(k)
-        if neutral is not None and np.abs(law.at(points) - neutral).max() < _LEVEL_ONE:
+        if neutral is not None and np.abs(law.at(points) - neutral).max() < _NEUTRAL:
             return _constant(neutral, self.space)
         return in_units(law, self.space, list(_UNITS))
 
