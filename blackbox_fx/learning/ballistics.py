@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from blackbox_fx.learning.clips import ClipStream
+from blackbox_fx.learning.growing import FEW, LawSearch
 from blackbox_fx.learning.identify import Identified
-from blackbox_fx.learning.laws import find_law, in_units
+from blackbox_fx.learning.laws import law_in
 from blackbox_fx.learning.numbers import Fit, fit_numbers
 from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.profiling import Profile
@@ -35,7 +36,8 @@ from blackbox_fx.runtime import Job
 from blackbox_fx.space import Space
 
 Floats = NDArray[np.float64]
-_SETTINGS, _FEW, _MORE = 36, 4, 3  # all; those by which nets are compared; for each column, others without laws
+_SETTINGS, _COMPARED = 36, 2  # all; those by which nets are compared
+_SILENT = 1e-9  # variance of a gain that does nothing
 _SECONDS = 1.5  # of noise whose level jumps
 _LENGTHS_S = (0.002, 0.01, 0.05, 0.2)  # of its pieces
 _QUIETEST = -4.0  # level of its softest piece, in units of 20 dB
@@ -50,11 +52,10 @@ _EVERY = 16  # samples between those in which times are tried
 _BINS = 120  # of the level
 _NEUTRAL = 1e-3  # distance from a slope of 1, or from a gain of 0, that is none
 _GOOD, _PASSABLE = 1e-7, 1e-4  # mean square errors of gains, in units of 20 dB
-_HOPELESS, _NOTHING = 1e-3, 1e-12
+_HOPELESS = 1e-3
 _LOST = 0.1  # error of a start from which nothing is fitted
 _UNLIKE = 3e-3  # error of one stage with which several are not tried
 _HARD, _SOFT = 1e-3, 0.5  # knee that is none, and one from which knees are fitted; in units of 20 dB
-_ROUNDS, _SURE = 3, 1e-5  # of fits from laws; the change of numbers with which they end
 _PLAIN = 1e-3  # relative error below which an effect is linear, or memoryless
 _EXACT = 1e-5  # error-to-signal ratio for clips with which no training does better
 _TRIED = 3  # batches of clips
@@ -86,8 +87,10 @@ def _jumping(length: int, rate: float) -> Floats:
 
 
 @final
-class _Search:
-    """Fits numbers at a few settings, which give first laws, and these all other fits."""
+class _Search(LawSearch):
+    """Compares nets at two settings, and looks for the laws of the best one."""
+
+    good, passable = _GOOD, _PASSABLE
 
     def __init__(self, stream: ClipStream) -> None:
         self.stream, self.space, self.rate = stream, stream.effect.space, stream.clips.sample_rate
@@ -96,8 +99,14 @@ class _Search:
         inputs = self.noise.astype(np.float32)[None, None]
         job = Job(stream.effect, inputs, points, np.zeros(len(points), np.int64), self.rate)
         wet = stream.pool.map(job)[~job.failed, 0].astype(np.float64)
-        self.points, self.gains = points[~job.failed], self._heard(wet)
+        gains = self._heard(wet)
+        order = np.argsort(gains.var(axis=1) < _SILENT, kind="stable")  # first those at which anything is done
+        self.points, self.gains = points[~job.failed][order], gains[order]
         self.clips = abs(float(np.abs(wet).max(initial=0)) - 1) < _ROUNDING
+        self.net = self._net({})
+
+    def _net(self, config: dict[str, Any]) -> Ballistics:
+        return Ballistics(self.space.width, self.rate, clip=self.clips, **config)
 
     def _heard(self, outputs: Floats) -> Floats:
         """The logarithm of the gain, not below a hundred dB."""
@@ -105,70 +114,68 @@ class _Search:
 
     def run(self) -> Identified | None:
         """The net and its laws; None if the effect is not of this kind."""
-        if len(self.points) <= _FEW:
+        if len(self.points) <= FEW:
             return None
-        tried: list[tuple[float, dict[str, Any], Ballistics, list[Fit]]] = []
+        tried: list[tuple[float, dict[str, Any], list[Fit]]] = []
         for config in _CONFIGS:
-            if config.get("stages", 1) > 1 and min(each[0] for each in tried) > np.log(_UNLIKE):
+            if config.get("stages", 1) > 1 and min(each[0] for each in tried) > _UNLIKE:
                 break
-            net = Ballistics(self.space.width, self.rate, clip=self.clips, **config)
-            fits = self._first_fits(net, self.gains[:_FEW], [])
-            tried.append((_worth(fits), config, net, fits))
-            if _worth(fits) < np.log(_GOOD):
+            self.net, fits = self._net(config), []
+            for k in range(_COMPARED):
+                fits.append(self.search(k, self.known(fits)))
+            tried.append((max(fit.residual for fit in fits), config, fits))
+            if tried[-1][0] < _GOOD:
                 break
-        score, config, net, fits = min(tried, key=lambda each: each[0])
-        if score > np.log(_HOPELESS):
+        off, config, fits = min(tried, key=lambda each: each[0])
+        if off > _HOPELESS:
             return None
-        laws = self._laws(fits + self._first_fits(net, self.gains[_FEW : _FEW + _MORE * self.space.width], fits))
-        for _ in range(_ROUNDS if laws else 0):
-            before, laws = laws, self._laws(self._refitted(net, laws)) or laws
-            if np.allclose(self._at(before), self._at(laws), rtol=_SURE, atol=_SURE):
-                break
+        self.net = self._net(config)
+        laws = self.grow(fits)
         if not laws:
             return None
-        net.start_from(Measured(torch.zeros(1), tuple(laws)))
-        return Identified({"kind": "ballistics", "clip": self.clips, **config}, tuple(laws), self._error(net))
-
-    def _first_fits(self, net: Ballistics, gains: Floats, known: list[Fit]) -> list[Fit]:
-        """Fits without laws; those that are not good are tried again from what the good ones found."""
-        fits = []
-        for each in gains:
-            fits.append(self._searched(net, each, _good([*known, *fits])))
-        if net.stages == 1:
-            return fits
-        known = _good([*known, *fits])
-        pairs = zip(fits, gains, strict=True)
-        return [fit if fit.residual < _GOOD else self._searched(net, each, known) for fit, each in pairs]
+        self.net.start_from(Measured(torch.zeros(1), tuple(laws)))
+        return Identified({"kind": "ballistics", "clip": self.clips, **config}, tuple(laws), self._error())
 
     @torch.no_grad()
-    def _error(self, net: Ballistics) -> float:
+    def _error(self) -> float:
         """The error-to-signal ratio for clips at other settings, mean over items."""
         batches = [self.stream.batch(number) for number in range(_TRIED)]
-        found = [esr(net(batch.audio, batch.params, self.rate), batch.wet) for batch in batches]
+        found = [esr(self.net(batch.audio, batch.params, self.rate), batch.wet) for batch in batches]
         return float(torch.cat([each.flatten() for each in found]).nan_to_num(nan=np.inf).mean())
 
-    def _fit(self, net: Ballistics, gains: Floats, start: Floats) -> Fit:
-        free = [k for k in range(len(start)) if net.power or k % len(START) not in (POWER_FALL, POWER_RISE)]
-        if net.stages > 1:  # what is made up for by one stage moves the threshold of the next
+    def fit(self, k: int, start: Floats) -> Fit:
+        """See `LawSearch`."""
+        free = [n for n in range(len(start)) if self.net.power or n % len(START) not in (POWER_FALL, POWER_RISE)]
+        if self.net.stages > 1:  # what is made up for by one stage moves the threshold of the next
             free.remove(MAKEUP)
-        fit = fit_numbers(net, self.noise, gains, start, free, _ITERATIONS * net.stages, self._heard)
+        return self._fitted(k, start, free)
+
+    def residual(self, k: int, numbers: Floats) -> float:
+        """See `LawSearch`."""
+        return self._fitted(k, numbers, []).residual
+
+    def _fitted(self, k: int, start: Floats, free: list[int]) -> Fit:
+        gains, most = self.gains[k], _ITERATIONS * self.net.stages
+        fit = fit_numbers(self.net, self.noise, gains, self.net.sensible(start.copy()), free, most, self._heard)
         return fit._replace(residual=fit.residual * float(np.square(gains).mean()))
 
-    def _searched(self, net: Ballistics, gains: Floats, known: list[Fit]) -> Fit:
-        """The best fit from any start."""
-        starts = self._bent_once(net, gains) if net.stages == 1 else self._drawn(net, gains, known)
+    def search(self, k: int, known: list[Fit]) -> Fit:
+        """See `LawSearch`."""
+        gains = self.gains[k]
+        starts = self._bent_once(gains, known) if self.net.stages == 1 else self._drawn(gains, known)
         fits: list[Fit] = []
         for off, start in starts:
             lost = off > _LOST
-            fits.append(Fit(start, np.full(len(start), np.inf), off) if lost else self._fit(net, gains, start))
+            fits.append(Fit(start, np.full(len(start), np.inf), off) if lost else self.fit(k, start))
             if lost or fits[-1].residual < _GOOD:
                 break
         return min(fits, key=lambda fit: fit.residual)
 
-    def _bent_once(self, net: Ballistics, gains: Floats) -> list[tuple[float, Floats]]:
+    def _bent_once(self, gains: Floats, known: list[Fit]) -> list[tuple[float, Floats]]:
         """Starts at the times with which the gain is most nearly a function of the level, after how far it is off."""
-        level = np.abs(self.noise)
-        levels = [np.sqrt(_smoothed(level**2, fall, 1e-6, self.rate)) for fall in _TIMES_S] if net.power else [level]
+        level, net = np.abs(self.noise), self.net
+        powers = [fit.numbers[POWER_FALL] for fit in known[-1:]] or _TIMES_S
+        levels = [np.sqrt(_smoothed(level**2, fall, 1e-6, self.rate)) for fall in powers] if net.power else [level]
         tried = []
         for (k, one), fall, rise in itertools.product(enumerate(levels), _TIMES_S, _TIMES_S):
             if net.after:
@@ -177,7 +184,7 @@ class _Search:
                 smooth = _smoothed(one, fall, rise, self.rate)
                 error, curve = _bent(np.log10(smooth[::_EVERY]), gains[::_EVERY])
             start = np.array(START)
-            start[[POWER_FALL, FALL, RISE]] = _TIMES_S[k] if net.power else START[POWER_FALL], fall, rise
+            start[[POWER_FALL, FALL, RISE]] = powers[k] if net.power else START[POWER_FALL], fall, rise
             start[[THRESHOLD, BELOW, ABOVE, MAKEUP]] = curve
             tried.append((error, start))
         best, second = sorted(tried, key=lambda each: each[0])[:2]
@@ -185,9 +192,9 @@ class _Search:
         soft[KNEE] = _SOFT
         return [best, (best[0], soft), second]
 
-    def _drawn(self, net: Ballistics, gains: Floats, known: list[Fit]) -> list[tuple[float, Floats]]:
+    def _drawn(self, gains: Floats, known: list[Fit]) -> list[tuple[float, Floats]]:
         """The best of many starts, after how far they are off; in most, one stage is one that was found elsewhere."""
-        rng = np.random.default_rng(0)
+        rng, net = np.random.default_rng(0), self.net
         rows = np.tile(START, (_DRAWN, net.stages, 1))
         for stage in rows.transpose(1, 0, 2):
             stage[:, [FALL, RISE]] = 10 ** rng.uniform((-4, -6), (-0.5, -2), (_DRAWN, 2))
@@ -208,23 +215,9 @@ class _Search:
             off += list((left - np.median(left, axis=1, keepdims=True)).var(axis=1))
         return [(off[k], rows[k]) for k in np.argsort(off)[:_BEST]]
 
-    def _at(self, laws: list[Law]) -> Floats:
-        return np.stack([law.at(self.points) for law in laws], axis=1)
-
-    def _refitted(self, net: Ballistics, laws: list[Law]) -> list[Fit]:
-        """The fits at all settings that begin from the laws."""
-        starts = [net.sensible(row) for row in self._at(laws)]
-        return [self._fit(net, gains, start) for gains, start in zip(self.gains, starts, strict=True)]
-
-    def _laws(self, fits: list[Fit]) -> list[Law]:
-        """Laws through the good fits; none if they are too few."""
-        order = np.argsort([fit.residual for fit in fits])
-        many = self.space.width + _FEW
-        good = [k for n, k in enumerate(order) if fits[k].residual < (_PASSABLE if n < many else _GOOD)]
-        if len(good) < _FEW:
-            return []
-        points = self.points[good]
-        numbers, errors = (np.array([getattr(fits[k], name) for k in good]) for name in ("numbers", "errors"))
+    def laws_through(self, points: Floats, fits: list[Fit]) -> list[Law]:
+        """See `LawSearch`."""
+        numbers, errors = (np.array([getattr(fit, name) for fit in fits]) for name in ("numbers", "errors"))
         return [self._law(k, points, numbers[:, k], errors[:, k]) for k in range(numbers.shape[1])]
 
     def _law(self, k: int, points: Floats, values: Floats, errors: Floats) -> Law:
@@ -232,23 +225,14 @@ class _Search:
         if k == KNEE and np.median(values) < _HARD:
             return _constant(START[KNEE], self.space)
         seen = np.isfinite(errors)
-        if seen.sum() <= _FEW:
+        if seen.sum() <= FEW:
             return _constant(float(np.median(values[seen] if seen.any() else values)), self.space)
         floor = 1e-6 * np.abs(values[seen]).max() + 1e-12
-        law = find_law(points[seen], values[seen], np.maximum(errors[seen], floor))
+        law = law_in(self.space, _UNITS, points[seen], values[seen], np.maximum(errors[seen], floor))
         neutral = {BELOW: 1.0, ABOVE: 1.0, MAKEUP: 0.0}.get(k)
         if neutral is not None and np.abs(law.at(points) - neutral).max() < _NEUTRAL:
             return _constant(neutral, self.space)
-        return in_units(law, self.space, list(_UNITS))
-
-
-def _good(fits: list[Fit]) -> list[Fit]:
-    return [fit for fit in fits if fit.residual < _GOOD]
-
-
-def _worth(fits: list[Fit]) -> float:
-    """The mean logarithm of the errors."""
-    return float(np.mean([np.log(fit.residual + _NOTHING) for fit in fits]))
+        return law
 
 
 def _constant(value: float, space: Space) -> Law:
@@ -274,7 +258,7 @@ def _bent(level: Floats, gain: Floats) -> tuple[float, tuple[float, float, float
     heard = gain > 0.9 - _DEEPEST
     count, total, squares = (np.bincount(place[heard], w, _BINS) for w in (None, gain[heard], gain[heard] ** 2))
     some = count > 0
-    if some.sum() < _FEW:
+    if some.sum() < FEW:
         return np.inf, (START[THRESHOLD], 1.0, 1.0, 0.0)
     middle = ends[0] + (np.flatnonzero(some) + 0.5) / _BINS * (ends[1] - ends[0])
     weight, mean = count[some], total[some] / count[some]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ from blackbox_fx.proxy.nets.laws import Law, with_ones
 from blackbox_fx.space import Continuous, Integer, Space
 
 Floats = NDArray[np.float64]
-_ROUNDS = 30  # of reweighting
+_ROUNDS, _SETTLED = 30, 1e-6  # of reweighting; the change with which it ends
 _TELLING = 0.7  # part of the typical error that another column must leave at most
 _EXACT = 1e-3  # typical relative error of a law that is taken as exact
+_AGREED, _MOST = 2e-3, 0.6  # relative distance from a physical value that is none; part of the settings that agree
+_PERFECT = 1e-5  # one with which no other is looked for
 _ROUND = 0.02  # relative distance from a physical value that is taken for that
 _FLOOR = 1e-4  # of a number's span, below which its error is not relative to its size
 _NEGLIGIBLE = 1e-9
@@ -29,7 +31,9 @@ def _weighted(features: Floats, values: Floats, errors: Floats) -> Floats:
         weights = np.linalg.lstsq(scaled, values * sizes, rcond=1e-10)[0].astype(np.float64)
         off = np.abs(features @ weights - values) / errors
         typical = max(float(np.median(off)), 1e-12)
-        sizes = 1 / errors / np.sqrt(1 + np.square(off / (3 * typical)))
+        before, sizes = sizes, 1 / errors / np.sqrt(1 + np.square(off / (3 * typical)))
+        if np.abs(sizes - before).max() < _SETTLED * before.max():
+            break
     return weights
 
 
@@ -100,18 +104,65 @@ def find_law(points: Floats, values: Floats, errors: Floats) -> Law:
     span = max(float(np.subtract(*np.quantile(values, [0.9, 0.1]))), float(np.abs(values).mean()), 1e-9)
     sizes = np.abs(values) + _FLOOR * span
     known = errors / sizes <= np.quantile(errors / sizes, 0.6)
-    found = []
+    found: list[tuple[float, Law]] = []
     for base, power, exponent in _candidates(ones, values, errors):
         law = Law(base, power, exponent)
         with np.errstate(all="ignore"):
             off = np.abs(law.at(points[known]) - values[known]) / sizes[known]
         found.append((float(np.median(np.nan_to_num(off, nan=np.inf))), law))
+        if found[-1][0] <= _PERFECT:
+            break
     best = min(error for error, _ in found)
-    error, law = next((error, law) for error, law in found if error <= 2 * best + 1e-5)
+    error, law = next((error, law) for error, law in found if error <= 2 * best + _PERFECT)
     return law._replace(spread=0.0 if error < _EXACT else error * span)
 
 
-def in_units(law: Law, space: Space, scales: list[float]) -> Law:
+def law_in(space: Space, scales: Sequence[float], points: Floats, values: Floats, errors: Floats) -> Law:
+    """The law of a number: that of a physical value if one explains it, or the simplest one that does about as well.
+
+    Args:
+        space: of the effect.
+        scales: of physical values, such as 1, or samples in a second.
+        points, values, errors: see `find_law`.
+    """
+    sizes = np.abs(values) + _FLOOR * max(float(np.abs(values).max()), 1e-12)
+    tried = []
+    for law in _physical(space, scales):
+        off = np.abs(law.at(points) - values)
+        tried.append((float(np.quantile(off / np.maximum(sizes, errors / _AGREED), _MOST)), law))
+    best = min(tried, key=lambda each: each[0], default=None)
+    if best is not None and best[0] < _AGREED:
+        return best[1]
+    return in_units(find_law(points, values, errors), space, scales)
+
+
+def _physical(space: Space, scales: Sequence[float]) -> Iterator[Law]:
+    """The laws of numbers that are a parameter's physical value, its inverse, gain or logarithm."""
+    for name, columns in space.slices.items():
+        parameter = space.parameters[name]
+        if not isinstance(parameter, (Continuous, Integer)):
+            continue
+        ends, curved = np.array([parameter.low, parameter.high], float), getattr(parameter, "log", False)
+        for scale in scales:
+            yield _between(space, columns.start, scale * ends, 1.0, curved)
+            if ends.min() > 0:
+                yield _between(space, columns.start, ends / scale, -1.0, curved)
+        if curved:
+            yield _between(space, columns.start, np.log(ends), 1.0, False)
+        elif parameter.unit == "dB":
+            yield _between(space, columns.start, 10 ** (ends / 20), 1.0, True)
+
+
+def _between(space: Space, column: int, ends: Floats, power: float, curved: bool) -> Law:
+    """The law of one column from the number, or with a power of -1 its inverse, at 0 to that at 1."""
+    zero = np.zeros(1 + space.width)
+    line = np.log(ends) if curved else ends
+    law = zero.copy()
+    law[[0, 1 + column]] = line[0], line[1] - line[0]
+    return Law(np.eye(1, len(zero))[0], 1.0, power * law) if curved else Law(law, power, zero)
+
+
+def in_units(law: Law, space: Space, scales: Sequence[float]) -> Law:
     """The law, with its numbers replaced by physical values times a scale where they are near enough.
 
     Args:
