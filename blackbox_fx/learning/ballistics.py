@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.growing import FEW, LawSearch
 from blackbox_fx.learning.identify import Identified
-from blackbox_fx.learning.laws import law_in
+from blackbox_fx.learning.laws import find_law, in_units, physical_law
 from blackbox_fx.learning.numbers import Fit, fit_numbers
 from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.profiling import Profile
@@ -45,7 +45,7 @@ _DEEPEST = 5.0  # how far a gain that is compared goes down, in units of 20 dB
 _CONFIGS: tuple[dict[str, Any], ...] = ({}, {"power": True}, {"after": True}, {"stages": 2})
 _TIMES_S = (1e-5, 3e-4, 2e-3, 1e-2, 5e-2, 0.25)  # from which times are fitted
 _ITERATIONS = 20
-_DRAWN, _AT_ONCE, _BEST, _SHORT_S = 800, 50, 6, 0.5  # starts of several stages; those that are fitted; seconds heard
+_DRAWN, _AT_ONCE, _BEST, _SHORT_S = 800, 50, 6, 0.5  # starts of several stages, a quarter of them where some are known
 _SLOPES = (0.0, 0.1, 0.25, 0.5)  # above thresholds, from which several stages are fitted
 _ROUNDING = 1e-6  # of the largest sample of what is clipped
 _EVERY = 16  # samples between those in which times are tried
@@ -90,7 +90,7 @@ def _jumping(length: int, rate: float) -> Floats:
 class _Search(LawSearch):
     """Compares nets at two settings, and looks for the laws of the best one."""
 
-    good, passable = _GOOD, _PASSABLE
+    good, passable, enough = _GOOD, _PASSABLE, _GOOD
 
     def __init__(self, stream: ClipStream) -> None:
         self.stream, self.space, self.rate = stream, stream.effect.space, stream.clips.sample_rate
@@ -145,19 +145,19 @@ class _Search(LawSearch):
 
     def fit(self, k: int, start: Floats) -> Fit:
         """See `LawSearch`."""
+        gains, most = self.gains[k], _ITERATIONS * self.net.stages
         free = [n for n in range(len(start)) if self.net.power or n % len(START) not in (POWER_FALL, POWER_RISE)]
         if self.net.stages > 1:  # what is made up for by one stage moves the threshold of the next
             free.remove(MAKEUP)
-        return self._fitted(k, start, free)
-
-    def residual(self, k: int, numbers: Floats) -> float:
-        """See `LawSearch`."""
-        return self._fitted(k, numbers, []).residual
-
-    def _fitted(self, k: int, start: Floats, free: list[int]) -> Fit:
-        gains, most = self.gains[k], _ITERATIONS * self.net.stages
         fit = fit_numbers(self.net, self.noise, gains, self.net.sensible(start.copy()), free, most, self._heard)
         return fit._replace(residual=fit.residual * float(np.square(gains).mean()))
+
+    def residuals(self, numbers: Floats) -> Floats:
+        """Mean square errors of the gains; see `LawSearch`."""
+        rows = np.stack([self.net.sensible(row) for row in numbers])
+        inputs = torch.from_numpy(self.noise).float().expand(len(rows), -1)
+        wet = self.net.render(inputs, torch.from_numpy(rows)).numpy().astype(np.float64)
+        return np.square(self._heard(wet) - self.gains[: len(rows)]).mean(axis=1).astype(np.float64)
 
     def search(self, k: int, known: list[Fit]) -> Fit:
         """See `LawSearch`."""
@@ -195,20 +195,21 @@ class _Search(LawSearch):
     def _drawn(self, gains: Floats, known: list[Fit]) -> list[tuple[float, Floats]]:
         """The best of many starts, after how far they are off; in most, one stage is one that was found elsewhere."""
         rng, net = np.random.default_rng(0), self.net
-        rows = np.tile(START, (_DRAWN, net.stages, 1))
+        count = _DRAWN // 4 if known else _DRAWN
+        rows = np.tile(START, (count, net.stages, 1))
         for stage in rows.transpose(1, 0, 2):
-            stage[:, [FALL, RISE]] = 10 ** rng.uniform((-4, -6), (-0.5, -2), (_DRAWN, 2))
-            stage[:, THRESHOLD] = rng.uniform(-3, 0, _DRAWN)
-            stage[:, ABOVE] = rng.choice(_SLOPES, _DRAWN)
-        for row in rows[_DRAWN // 4 :] if known else ():
+            stage[:, [FALL, RISE]] = 10 ** rng.uniform((-4, -6), (-0.5, -2), (count, 2))
+            stage[:, THRESHOLD] = rng.uniform(-3, 0, count)
+            stage[:, ABOVE] = rng.choice(_SLOPES, count)
+        for row in rows[count // 4 :] if known else ():
             stage = rng.integers(net.stages)
             row[stage] = known[rng.integers(len(known))].numbers.reshape(net.stages, -1)[stage]
         rows[:, :-1, MAKEUP] = 0
-        rows = rows.reshape(_DRAWN, -1)
+        rows = rows.reshape(count, -1)
         part = slice(0, round(_SHORT_S * self.rate))
         inputs = torch.from_numpy(self.noise[part]).float().expand(_AT_ONCE, -1)
         off = []
-        for some in np.split(rows, _DRAWN // _AT_ONCE):
+        for some in np.split(rows, count // _AT_ONCE):
             wet = net.render(inputs, torch.from_numpy(some)).numpy().astype(np.float64)
             left = gains[part] - np.log10(np.abs(wet / self.noise[part]) + 10**-_DEEPEST)
             some[:, MAKEUP - len(START)] += np.median(left, axis=1)
@@ -225,10 +226,13 @@ class _Search(LawSearch):
         if k == KNEE and np.median(values) < _HARD:
             return _constant(START[KNEE], self.space)
         seen = np.isfinite(errors)
-        if seen.sum() <= FEW:
-            return _constant(float(np.median(values[seen] if seen.any() else values)), self.space)
-        floor = 1e-6 * np.abs(values[seen]).max() + 1e-12
-        law = law_in(self.space, _UNITS, points[seen], values[seen], np.maximum(errors[seen], floor))
+        floor = 1e-6 * np.abs(values[seen]).max(initial=0) + 1e-12
+        known = points[seen], values[seen], np.maximum(errors[seen], floor)
+        law = physical_law(self.space, _UNITS, *known)
+        if law is None and seen.sum() <= FEW:
+            law = _constant(float(np.median(values[seen] if seen.any() else values)), self.space)
+        elif law is None:
+            law = in_units(find_law(*known), self.space, _UNITS)
         neutral = {BELOW: 1.0, ABOVE: 1.0, MAKEUP: 0.0}.get(k)
         if neutral is not None and np.abs(law.at(points) - neutral).max() < _NEUTRAL:
             return _constant(neutral, self.space)

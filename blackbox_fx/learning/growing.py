@@ -12,7 +12,7 @@ from blackbox_fx.proxy.nets.laws import Law
 
 Floats = NDArray[np.float64]
 FEW = 4  # fits from which there are laws
-_PREDICTED = 0.9  # part of the settings left that laws predict, with which no more are fitted
+_PREDICTED = 0.75  # part of the settings left that laws predict, with which no more are fitted
 
 
 class LawSearch(abc.ABC):
@@ -27,11 +27,13 @@ class LawSearch(abc.ABC):
         points: settings, (n, width).
         good: residual of a fit near the truth.
         passable: residual of those that count as long as these are few.
+        enough: residual at settings that were not fitted with which the laws are right.
     """
 
     points: Floats
     good: float
     passable: float
+    enough: float
 
     @abc.abstractmethod
     def search(self, k: int, known: list[Fit]) -> Fit:
@@ -42,16 +44,16 @@ class LawSearch(abc.ABC):
         """The fit at setting k that begins from some numbers."""
 
     @abc.abstractmethod
-    def residual(self, k: int, numbers: Floats) -> float:
-        """How far the net with some numbers is off at setting k."""
+    def residuals(self, numbers: Floats) -> Floats:
+        """How far the net with numbers (n, numbers) is off at the first n settings, (n,)."""
 
     @abc.abstractmethod
     def laws_through(self, points: Floats, fits: list[Fit]) -> list[Law]:
         """Laws through fits at points."""
 
-    def settle(self, laws: list[Law], fits: int) -> list[Law]:
-        """Laws once all else of the net is chosen by them, at the first few settings, which were fitted."""
-        return laws
+    def settle(self, laws: list[Law], fits: int) -> tuple[bool, list[Law]]:
+        """Chooses by laws, at the first few settings, what else the net has; whether that has changed, and the laws."""
+        return False, laws
 
     def grow(self, fits: list[Fit]) -> list[Law]:
         """The laws, for fits at the first settings, to which the others are added; none if too few are good."""
@@ -82,21 +84,25 @@ class LawSearch(abc.ABC):
         laws = self._laws(fits) or laws
         if not laws:
             return []
-        laws, bad = self.settle(laws, len(fits)), [k for k, fit in enumerate(fits) if fit.residual >= self.good]
+        settled, laws = self.settle(laws, len(fits))
+        anew = [k for k, fit in enumerate(fits) if settled or fit.residual >= self.good]
         starts = self.at(laws)
-        for k in bad:
+        for k in anew:
             fits[k] = min(fits[k], self.fit(k, starts[k]), key=lambda fit: fit.residual)
-        return self._laws(fits) if self.known([fits[k] for k in bad]) else laws
+        return self._laws(fits) or laws if self.known([fits[k] for k in anew]) else laws
 
     def _laws(self, fits: list[Fit]) -> list[Law]:
-        order = np.argsort([fit.residual for fit in fits])
-        many = self.points.shape[1] + FEW
-        kept = [k for n, k in enumerate(order) if fits[k].residual < (self.passable if n < many else self.good)]
+        """Laws through the fits that are right, if these are enough, or the good ones, or the few that are passable."""
+        off = np.array([fit.residual for fit in fits])
+        few = np.argsort(off)[: self.points.shape[1] + FEW]
+        right, good = np.flatnonzero(off < self.enough), np.flatnonzero(off < self.good)
+        kept = next((k for k in (right, good) if len(k) >= len(few)), few[off[few] < self.passable])
+        if len(right) >= FEW and len(kept) < len(few):
+            kept = right
         return self.laws_through(self.points[kept], [fits[k] for k in kept]) if len(kept) >= FEW else []
 
     def _predicts(self, laws: list[Law], seen: int) -> bool:
         """Whether the laws hold at the settings that were not seen."""
         if not laws:
             return False
-        off = [self.residual(k, numbers) for k, numbers in enumerate(self.at(laws)) if k >= seen]
-        return bool(np.mean(np.array(off) < self.good) >= _PREDICTED)
+        return bool(np.mean(self.residuals(self.at(laws))[seen:] < self.enough) >= _PREDICTED)

@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from blackbox_fx.estimators.audio_rules.probes import Train
 from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.families import MOVING, STILL, Family, Probed
-from blackbox_fx.learning.laws import find_law, in_units
+from blackbox_fx.learning.growing import FEW, LawSearch
+from blackbox_fx.learning.laws import find_law, in_units, physical_law
 from blackbox_fx.learning.numbers import Fit, coarse_to_fine, fit_numbers
 from blackbox_fx.profiling import Profile
 from blackbox_fx.proxy.nets.laws import Law
-from blackbox_fx.proxy.nets.modulated import CENTRE, HIGH, LOW, NUMBERS, Modulated
+from blackbox_fx.proxy.nets.modulated import CENTRE, HIGH, LOW, NUMBERS, START, Modulated
 from blackbox_fx.runtime import Job
 from blackbox_fx.space import Space
 
 Floats = NDArray[np.float64]
 _TRAIN = Train()
 _SIZE = 0.25  # of impulses and noise
-_SETTINGS, _FIRST, _FEW = 36, 20, 4  # all; those that are searched; those by which nets are compared
+_SETTINGS, _COMPARED = 36, 3  # all; those by which nets are compared
 _SECONDS, _LISTENED_S = 1.5, 2.5  # of noise, and of an impulse response
-_SEARCHED_S = 0.5  # of noise to which guesses are fitted
-_PROMISING = 3  # guesses that are fitted further
+_SEARCHED_S = 0.25  # of noise to which guesses are fitted
+_TRIED = 3  # guesses that are fitted further
 _LINEAR = 0.02  # largest error of superposition
 _STILL = 1e-3  # error of a shift below which nothing moves
 _SHORT_S = 0.09  # response of what does not move and is learned as a filter
 _TELLING = 0.01  # power of the path against that of the output
 _GOOD, _PASSABLE = 0.01, 0.15  # error-to-signal ratios of fits near the truth, and of those that count if these are few
-_HOPELESS = -2.5  # mean logarithm of these ratios at a few settings
+_HOPELESS, _CERTAIN = -2.0, -4.0  # mean logarithm of these ratios where nets are compared
+_FUTILE = 0.9  # of what the dry sound leaves, above which a net does nothing for an effect
+_TELLS = 0.5  # by how much the logarithm of a ratio falls if another variant is right
+_EXACT = 3e-4  # ratio at other settings with which laws are right
 _WHOLE = 1e-3  # samples that a delay may be off a whole number
 _SURE = 1e-6  # relative error of a number at best
-_ROUNDS = 2
 _SHIFTS = (-0.12, -0.08, -0.04, 0.0, 0.04)  # of ends of a sweep, from which they are fitted; logarithms
 
 
@@ -69,7 +75,7 @@ def identify(stream: ClipStream, profile: Profile) -> Identified | None:
         return None
     noise = _SIZE * np.random.default_rng(0).choice((-1.0, 1.0), round(_SECONDS * stream.clips.sample_rate))
     probed = _probe(stream, stream.settings(_SETTINGS, np.random.default_rng([stream.seed, 3])), noise)
-    if len(probed) < _FEW:
+    if len(probed) < FEW:
         return None
     for family in STILL if still else STILL + MOVING:
         found = _Search(family, stream.effect.space, stream.clips.sample_rate, probed, noise).run()
@@ -105,93 +111,111 @@ def _is_telling(noise: Floats, output: Floats) -> bool:
 
 
 @final
-class _Search:
-    """Looks for a net of a family and its laws: fits at a few settings give first laws, and these all other fits."""
+class _Search(LawSearch):
+    """Compares the nets of a family at a few settings, and looks for the laws of the best one."""
+
+    good, passable, enough = _GOOD, _PASSABLE, _EXACT
 
     def __init__(self, family: Family, space: Space, rate: float, probed: list[Probed], noise: Floats) -> None:
         self.family, self.space, self.rate = family, space, rate
         self.probed, self.noise = probed, noise
+        self.points = np.array([each.point for each in probed])
         self.config: dict[str, Any] = {}
 
     def run(self) -> Identified | None:
         """The net and its laws; None if the effect is not of this family."""
-        fits = self._first_fits()
-        laws = self._laws(fits)
-        if laws is None:
+        if not self._compare():
             return None
-        for _ in range(_ROUNDS):
-            self._choose_variants(laws)
-            fits = self._refitted(laws, fits)
-            laws = self._laws(fits) or laws
-        self._choose_variants(laws)
+        fits: list[Fit] = []
+        for k in range(FEW):
+            fits.append(self.search(k, self.known(fits)))
+        laws = self.grow(fits)
+        if not laws:
+            return None
         laws = self._ends_fitted(laws)
-        residual = float(np.median(self._residuals(self.config, laws)))
+        residual = float(np.median(self.residuals(self.at(laws))))
         return Identified({"kind": "modulated", **self.config}, tuple(laws), residual)
 
-    def _net(self, config: dict[str, Any]) -> Modulated:
-        return Modulated(self.space.width, self.rate, **config)
-
-    def _first_fits(self) -> list[Fit]:
-        """Fits at some settings, with the best net of the family; none if it is hopeless."""
-        tried = []
+    def _compare(self) -> bool:
+        """Takes the best net of the family; False if it is hopeless."""
+        tried: list[tuple[float, dict[str, Any]]] = []
         for config in self.family.configs:
             self.config = dict(config)
-            fits = [self._searched(probed) for probed in self.probed[:_FEW]]
-            worth = float(np.mean([np.log(min(fit.residual, 1.0) + 1e-6) for fit in fits]))
-            tried.append((worth, fits, self.config))
-        score, fits, self.config = min(tried, key=lambda each: each[0])
-        if score > _HOPELESS:
-            return []
-        return fits + [self._searched(probed) for probed in self.probed[_FEW:_FIRST]]
+            found = np.array([self._promising(k)[0].residual for k in range(_COMPARED)])
+            if not tried and np.all(found > _FUTILE * self._dry):
+                return False
+            tried.append((float(np.mean(np.log(np.minimum(found, 1) + 1e-6))), self.config))
+            if tried[-1][0] < _CERTAIN:
+                break
+        score, self.config = min(tried, key=lambda each: each[0])
+        return score < _HOPELESS
 
-    def _searched(self, probed: Probed) -> Fit:
-        """The best fit from any guess."""
-        net, free = self._net(self.config), self.family.free
+    @functools.cached_property
+    def _dry(self) -> Floats:
+        """What the noise at another level leaves of the outputs by which nets are compared, against their power."""
+        wet = np.stack([each.noise for each in self.probed[:_COMPARED]])
+        return 1 - (wet @ self.noise) ** 2 / (self.noise @ self.noise) / np.square(wet).sum(axis=1)
+
+    @property
+    def net(self) -> Modulated:
+        """The net as it is so far."""
+        return Modulated(self.space.width, self.rate, **self.config)
+
+    def _promising(self, k: int, known: Sequence[Fit] = ()) -> list[Fit]:
+        """Fits from all guesses, to low frequencies first or to a part of the noise, the best first."""
+        net, free, probed = self.net, self.family.free, self.probed[k]
         guesses = self.family.guesses(probed, self.noise, self.rate)
-        if not guesses:
-            return Fit(np.zeros(len(NUMBERS)), np.full(len(NUMBERS), np.inf), np.inf)
+        for guess in guesses if len(known) > 1 else ():  # most oscillators start at the same place at all settings
+            guess[START] = float(np.median([fit.numbers[START] for fit in known]))
+        guesses = list({tuple(guess): guess for guess in guesses}.values())
         if self.family.coarse:
             fits = [coarse_to_fine(net, self.noise, probed.noise, guess, free) for guess in guesses]
         else:
             part = slice(0, round(_SEARCHED_S * self.rate))
-            short = [fit_numbers(net, self.noise[part], probed.noise[part], guess, free, 4) for guess in guesses]
-            short.sort(key=lambda fit: fit.residual)
-            fits = [fit_numbers(net, self.noise, probed.noise, f.numbers, free) for f in short[:_PROMISING]]
+            fits = [fit_numbers(net, self.noise[part], probed.noise[part], guess, free, 4) for guess in guesses]
+        nothing = Fit(np.zeros(len(NUMBERS)), np.full(len(NUMBERS), np.inf), np.inf)
+        return sorted([*fits, nothing], key=lambda fit: fit.residual)
+
+    def search(self, k: int, known: list[Fit]) -> Fit:
+        """See `LawSearch`."""
+        found = self._promising(k, () if self.family.coarse else known)
+        if self.family.coarse:
+            return found[0]
+        fits = found[-1:]
+        for start in found[: min(_TRIED, len(found) - 1)]:
+            fits.append(self.fit(k, start.numbers))
+            if fits[-1].residual < self.good:
+                break
         return min(fits, key=lambda fit: fit.residual)
 
-    def _at(self, laws: list[Law]) -> Floats:
-        points = np.array([each.point for each in self.probed])
-        return np.stack([law.at(points) for law in laws], axis=1)
+    def fit(self, k: int, start: Floats) -> Fit:
+        """See `LawSearch`."""
+        return fit_numbers(self.net, self.noise, self.probed[k].noise, start, self.family.free)
 
-    def _residuals(self, config: dict[str, Any], laws: list[Law]) -> Floats:
-        """Error-to-signal ratios of a net with these laws, at all settings."""
-        net, pairs = self._net(config), zip(self.probed, self._at(laws), strict=True)
-        return np.array([fit_numbers(net, self.noise, probed.noise, at, ()).residual for probed, at in pairs])
+    def residuals(self, numbers: Floats) -> Floats:
+        """Error-to-signal ratios; see `LawSearch`."""
+        wet = np.stack([probed.noise for probed in self.probed[: len(numbers)]])
+        own = self.net.render(torch.from_numpy(self.noise).float().expand(len(numbers), -1), torch.from_numpy(numbers))
+        ratios = np.square(own.numpy() - wet).sum(axis=1) / np.square(wet).sum(axis=1).clip(1e-30)
+        return np.nan_to_num(ratios, nan=np.inf).astype(np.float64)
 
-    def _choose_variants(self, laws: list[Law]) -> None:
-        """Keeps the variants of the net that do best with the laws as they are."""
+    def settle(self, laws: list[Law], fits: int) -> tuple[bool, list[Law]]:
+        """Takes the variants of the net that do best with the laws, once these are nearly right, and fits the ends."""
+        before, numbers = self.config, self.at(laws)[:fits]
         for name, values in self.family.variants.items():
-            configs = [self.config | {name: value} for value in values]
-            worth = [float(np.median(np.log(self._residuals(config, laws) + 1e-12))) for config in configs]
-            self.config = configs[int(np.argmin(worth))]
+            here, worth = self.config, list[tuple[float, dict[str, Any]]]()
+            for self.config in [here, *(here | {name: value} for value in values)]:
+                worth.append((float(np.median(np.log(self.residuals(numbers) + 1e-12))), self.config))
+                if worth[0][0] > np.log(_PASSABLE):
+                    break
+            best = min(worth, key=lambda each: each[0])
+            self.config = best[1] if best[0] < worth[0][0] - _TELLS else here
+        return self.config != before, self._ends_fitted(laws)
 
-    def _refitted(self, laws: list[Law], fits: list[Fit]) -> list[Fit]:
-        """The fits that begin from the laws, or those before where these are better."""
-        net, pairs = self._net(self.config), zip(self.probed, self._at(laws), strict=True)
-        new = [fit_numbers(net, self.noise, probed.noise, at, self.family.free) for probed, at in pairs]
-        kept = [min(pair, key=lambda fit: fit.residual) for pair in zip(new, fits, strict=False)]
-        return kept + new[len(fits) :]
-
-    def _laws(self, fits: list[Fit]) -> list[Law] | None:
-        """Laws through the good fits; None if they are too few."""
-        order = np.argsort([fit.residual for fit in fits])
-        many = self.space.width + _FEW
-        good = [k for n, k in enumerate(order) if fits[k].residual < (_PASSABLE if n < many else _GOOD)]
-        if len(good) < _FEW:
-            return None
-        points = np.array([self.probed[k].point for k in good])
-        numbers = np.array([fits[k].numbers for k in good])
-        errors = np.array([fits[k].errors * np.sqrt(1 + fits[k].residual / _GOOD**2) for k in good])
+    def laws_through(self, points: Floats, fits: list[Fit]) -> list[Law]:
+        """See `LawSearch`."""
+        numbers = np.array([fit.numbers for fit in fits])
+        errors = np.array([fit.errors * np.sqrt(1 + fit.residual / _GOOD**2) for fit in fits])
         # where nothing but an end of the path is heard, that stands for the centre
         errors[np.isinf(errors[:, CENTRE])[:, None] & np.isin(np.arange(len(NUMBERS)), (LOW, HIGH))] = np.inf
         if self.family in STILL:
@@ -200,17 +224,19 @@ class _Search:
 
     def _ends_fitted(self, laws: list[Law]) -> list[Law]:
         """The laws with other ends of a sweep, which few settings reach, if these do better."""
-        net = self._net(self.config)
+        net = self.net
         for k in (LOW, HIGH) if self.config.get("sections") else ():
-            residuals = self._residuals(self.config, laws)
+            residuals = self.residuals(self.at(laws))
+            if np.median(residuals) > _PASSABLE:
+                break
             n = int(residuals.argmax())
             for shift in _SHIFTS:
-                start = self._at(laws)[n]
+                start = self.at(laws)[n]
                 start[k] += shift
                 fit = fit_numbers(net, self.noise, self.probed[n].noise, start, (k,))
                 end = Law(np.eye(1, len(laws[k].base))[0] * fit.numbers[k], 1.0, np.zeros(len(laws[k].base)))
                 tried = [*laws[:k], end, *laws[k + 1 :]]
-                if (now := self._residuals(self.config, tried)).mean() < residuals.mean():
+                if (now := self.residuals(self.at(tried))).mean() < residuals.mean():
                     laws, residuals = tried, now
         return laws
 
@@ -224,10 +250,13 @@ class _Search:
 
     def _law(self, points: Floats, values: Floats, errors: Floats) -> Law:
         seen = np.isfinite(errors)
-        if seen.sum() <= _FEW:
+        scales = 1.0, self.rate, self.rate / 1000, 0.01
+        physical = physical_law(self.space, scales, points[seen], values[seen], errors[seen])
+        if physical is not None:
+            return physical
+        if seen.sum() <= FEW:
             one = np.eye(1, points.shape[1] + 1)[0]
             constant = values[int(errors.argmin())] if seen.any() else np.median(values)
             return Law(constant * one, 1.0, 0 * one)
         errors = np.maximum(errors[seen], _SURE * np.abs(values[seen]).max() + 1e-12)
-        law = find_law(points[seen], values[seen], errors)
-        return in_units(law, self.space, [1.0, self.rate, self.rate / 1000, 0.01])
+        return in_units(find_law(points[seen], values[seen], errors), self.space, scales)

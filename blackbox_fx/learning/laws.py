@@ -15,8 +15,8 @@ Floats = NDArray[np.float64]
 _ROUNDS, _SETTLED = 30, 1e-6  # of reweighting; the change with which it ends
 _TELLING = 0.7  # part of the typical error that another column must leave at most
 _EXACT = 1e-3  # typical relative error of a law that is taken as exact
-_AGREED, _MOST = 2e-3, 0.6  # relative distance from a physical value that is none; part of the settings that agree
-_PERFECT = 1e-5  # one with which no other is looked for
+_AGREED, _LEAST = 2e-3, 4  # relative distance from a physical value that is none; settings that agree, beside half
+_PERFECT = 1e-4  # one with which no other is looked for
 _ROUND = 0.02  # relative distance from a physical value that is taken for that
 _FLOOR = 1e-4  # of a number's span, below which its error is not relative to its size
 _NEGLIGIBLE = 1e-9
@@ -117,27 +117,27 @@ def find_law(points: Floats, values: Floats, errors: Floats) -> Law:
     return law._replace(spread=0.0 if error < _EXACT else error * span)
 
 
-def law_in(space: Space, scales: Sequence[float], points: Floats, values: Floats, errors: Floats) -> Law:
-    """The law of a number: that of a physical value if one explains it, or the simplest one that does about as well.
+def physical_law(space: Space, scales: Sequence[float], points: Floats, values: Floats, errors: Floats) -> Law | None:
+    """The law of a number that is a parameter's physical value, its inverse, gain or logarithm; None if it is none.
 
     Args:
         space: of the effect.
         scales: of physical values, such as 1, or samples in a second.
-        points, values, errors: see `find_law`.
+        points: (n, width) in [0, 1].
+        values: of the number, (n,).
+        errors: their standard errors, (n,).
     """
-    sizes = np.abs(values) + _FLOOR * max(float(np.abs(values).max()), 1e-12)
-    tried = []
-    for law in _physical(space, scales):
-        off = np.abs(law.at(points) - values)
-        tried.append((float(np.quantile(off / np.maximum(sizes, errors / _AGREED), _MOST)), law))
-    best = min(tried, key=lambda each: each[0], default=None)
-    if best is not None and best[0] < _AGREED:
-        return best[1]
-    return in_units(find_law(points, values, errors), space, scales)
+    if len(values) < _LEAST:
+        return None
+    sizes = np.maximum(np.abs(values) + _FLOOR * max(float(np.abs(values).max()), 1e-12), errors / _AGREED)
+    laws = list(_physical(space, scales))
+    most = max(_LEAST, (len(values) + 1) // 2)
+    off = [float(np.sort(np.abs(law.at(points) - values) / sizes)[most - 1]) for law in laws]
+    return laws[int(np.argmin(off))] if off and min(off) < _AGREED else None
 
 
 def _physical(space: Space, scales: Sequence[float]) -> Iterator[Law]:
-    """The laws of numbers that are a parameter's physical value, its inverse, gain or logarithm."""
+    """All such laws."""
     for name, columns in space.slices.items():
         parameter = space.parameters[name]
         if not isinstance(parameter, (Continuous, Integer)):

@@ -64,7 +64,20 @@ def fit_numbers(
     References:
         "An algorithm for least-squares estimation of nonlinear parameters" (Marquardt, 1963).
     """
-    inputs, chosen = torch.from_numpy(x).float()[None], list(free)
+    with np.errstate(over="ignore", invalid="ignore"):  # laws may begin anywhere
+        return _fit(net, x, y, start, list(free), most, listen)
+
+
+def _fit(
+    net: LawfulNet,
+    x: Floats,
+    y: Floats,
+    start: Floats,
+    chosen: list[int],
+    most: int,
+    listen: Callable[[Floats], Floats],
+) -> Fit:
+    inputs = torch.from_numpy(x).float()[None]
 
     def outputs(numbers: Floats) -> Floats:
         rows = torch.from_numpy(np.atleast_2d(numbers))

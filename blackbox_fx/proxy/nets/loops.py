@@ -139,23 +139,28 @@ def _line_backward(
     return to_into, to_delay, to_loop
 
 
+# items are innermost in the chain, so that what waits for the sample before is computed for several at once
 @compiled
 def _chain_forward(x: Floats, gain: Floats, feedback: Floats, sections: int, kept: bool) -> tuple[Floats, Floats]:
     """The output, and the states before each sample, (items, time, section) if kept; see `allpass_chain`."""
-    out, states = np.empty_like(x), np.empty((x.shape[0], x.shape[1] if kept else 0, sections), x.dtype)
-    state = np.zeros(sections)
-    for item in range(x.shape[0]):
-        state[:] = 0.0
-        last = 0.0
-        for t in range(x.shape[1]):
-            y = x[item, t] + feedback[item] * last
-            for k in range(sections):
-                before = state[k]
-                if kept:
-                    states[item, t, k] = before
-                state[k] = before + 2.0 * gain[item, t] * (y - before)
-                y = before + state[k] - y
-            out[item, t] = last = y
+    items, time = x.shape
+    out, states = np.empty_like(x), np.empty((items, time if kept else 0, sections), x.dtype)
+    state, y, g = np.zeros((sections, items)), np.zeros(items), np.empty(items)
+    for t in range(time):
+        for n in range(items):
+            y[n] = x[n, t] + feedback[n] * y[n]
+            g[n] = 2.0 * gain[n, t]
+        for k in range(sections):
+            s = state[k]
+            if kept:
+                for n in range(items):
+                    states[n, t, k] = s[n]
+            for n in range(items):
+                before = s[n]
+                s[n] = before + g[n] * (y[n] - before)
+                y[n] = before + s[n] - y[n]
+        for n in range(items):
+            out[n, t] = y[n]
     return out, states
 
 
@@ -164,30 +169,33 @@ def _chain_backward(
     grad: Floats, x: Floats, out: Floats, states: Floats, gain: Floats, feedback: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """The gradients for x, gain and feedback."""
+    items, time, sections = states.shape
     to_x, to_gain, to_feedback = np.empty_like(x), np.empty_like(gain), np.zeros_like(feedback)
-    sections = states.shape[2]
-    inputs, to_state = np.empty(sections), np.zeros(sections)
-    for item in range(x.shape[0]):
-        to_state[:] = 0.0
-        returned, total = 0.0, 0.0
-        for t in range(x.shape[1] - 1, -1, -1):
-            g = np.float64(gain[item, t])
-            last = np.float64(out[item, t - 1]) if t > 0 else 0.0
-            y = x[item, t] + feedback[item] * last
+    inputs, before, to_state = np.empty((sections, items)), np.empty((sections, items)), np.zeros((sections, items))
+    last, y, g, to_y, to_g = np.zeros((5, items))
+    for t in range(time - 1, -1, -1):
+        for n in range(items):
+            last[n] = out[n, t - 1] if t > 0 else 0.0
+            y[n] = x[n, t] + feedback[n] * last[n]
+            g[n] = 2.0 * gain[n, t]
+            to_y[n] = grad[n, t] + feedback[n] * to_y[n]
+            to_g[n] = 0.0
             for k in range(sections):
-                inputs[k] = y
-                s = states[item, t, k]
-                y = 2.0 * s + 2.0 * g * (y - s) - y
-            to_y, to_g = grad[item, t] + feedback[item] * returned, 0.0
-            for k in range(sections - 1, -1, -1):
-                both = to_y + to_state[k]
-                to_g += 2.0 * both * (inputs[k] - states[item, t, k])
-                to_state[k] = to_y + both - 2.0 * g * both
-                to_y = 2.0 * g * both - to_y
-            to_gain[item, t] = to_g
-            to_x[item, t] = returned = to_y
-            total += to_y * last
-        to_feedback[item] = total
+                before[k, n] = states[n, t, k]
+        for k in range(sections):
+            for n in range(items):
+                inputs[k, n] = y[n]
+                y[n] = 2.0 * before[k, n] + g[n] * (y[n] - before[k, n]) - y[n]
+        for k in range(sections - 1, -1, -1):
+            for n in range(items):
+                both = to_y[n] + to_state[k, n]
+                to_g[n] += 2.0 * both * (inputs[k, n] - before[k, n])
+                to_state[k, n] = to_y[n] + both - g[n] * both
+                to_y[n] = g[n] * both - to_y[n]
+        for n in range(items):
+            to_gain[n, t] = to_g[n]
+            to_x[n, t] = to_y[n]
+            to_feedback[n] += to_y[n] * last[n]
     return to_x, to_gain, to_feedback
 
 
