@@ -11,10 +11,10 @@ from blackbox_fx.effects import load
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.learning.audition import audition, follows_level
 from blackbox_fx.learning.choose import choose_among, choose_objective
-from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.learning.levels import Bursts, LevelObjective, level_distance
 from blackbox_fx.learning.loss import Loss
 from blackbox_fx.profiling import Profile
+from blackbox_fx.proxy.clips import Batch, ClipStream
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.nets.dynamics import Dynamics, Gate, Knee
 from blackbox_fx.proxy.nets.gates import ramp

@@ -11,11 +11,11 @@ from blackbox_fx.data import compose
 from blackbox_fx.errors import EffectError
 from blackbox_fx.learning import objectives as objective
 from blackbox_fx.learning.choose import choose_objective
-from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.fit import fit
 from blackbox_fx.learning.objectives import ClipObjective, ResponseObjective
-from blackbox_fx.learning.scoring.held_out import esr
+from blackbox_fx.losses.error import esr
 from blackbox_fx.profiling import Profile
+from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.runtime import Inline, Processes

@@ -13,13 +13,13 @@ from blackbox_fx.data import compose
 from blackbox_fx.errors import BlackBoxError, DataError, EffectError, ParameterError
 from blackbox_fx.learning import fit as fitting
 from blackbox_fx.learning import train
-from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.learning.fit import fit, flushed
 from blackbox_fx.learning.loss import Loss
 from blackbox_fx.learning.objectives import ClipObjective, Feed
-from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.learning.scoring.scores import render_held_out
+from blackbox_fx.losses.error import esr
 from blackbox_fx.profiling import profile
+from blackbox_fx.proxy.clips import Batch, ClipStream
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.runtime import Inline, Processes

@@ -9,7 +9,7 @@ import torch
 
 import blackbox_fx as bfx
 from blackbox_fx.errors import AudioError, DataError, ParameterError
-from blackbox_fx.learning.scoring.held_out import esr
+from blackbox_fx.losses.error import esr
 from blackbox_fx.testing import RecordingPool
 from tests.cases import RATE, music
 from tests.test_hybrid import effect, imitation, inputs

@@ -27,6 +27,7 @@ ORDER = [
     "losses",
     "estimators",
     "proxy",
+    "identification",
     "testing",
     "layers",
     "training",

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import blackbox_fx as bfx
-from blackbox_fx.learning.clips import ClipStream
-from blackbox_fx.learning.scoring.held_out import esr
+from blackbox_fx.losses.error import esr
+from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.store import list_proxies, read_card, read_recipe, shipped_folder
 from blackbox_fx.runtime import Inline
 

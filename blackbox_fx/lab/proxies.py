@@ -26,8 +26,8 @@ from blackbox_fx.lab.tasks import Examples, Task
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.hybrid import Hybrid
 from blackbox_fx.learning.refresh import Refresh
-from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.losses.error import esr
 from blackbox_fx.proxy.model import Proxy
 
 Make = Callable[[Effect, Proxy, torch.Generator], nn.Module]

@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -19,6 +20,7 @@ from blackbox_fx.estimators import SPSA, Identity
 from blackbox_fx.estimators.audio_rules.certifying import correlation
 from blackbox_fx.estimators.call import Call
 from blackbox_fx.estimators.truth import AudioTruth
+from blackbox_fx.identification.known import identified, restored
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import Chain
 from blackbox_fx.learning.scoring.held_out import HeldOutSet
@@ -27,7 +29,7 @@ from blackbox_fx.proxy.store import list_proxies, load_proxy
 from blackbox_fx.runtime import Inline, Pool
 
 RATE = 44100
-DEFAULT, UNPREPARED = "default", "without proxies"
+DEFAULT, UNPREPARED = "default", "unprepared"
 _TIMES = 5
 _MOVE = 0.02  # of every parameter's range, from one timed step to the next
 _AUDIO_ITEMS, _DIRECTIONS = 3, 24
@@ -86,11 +88,11 @@ def ways(addresses: Sequence[str], unprepared: bool = False) -> list[Way]:
 
     Args:
         addresses: of effects.
-        unprepared: whether layers use no proxy, so that they find their gradients from renders alone.
+        unprepared: whether layers know nothing of the effect yet: no proxy, and nothing that is kept of earlier runs.
     """
     named = [load(address) for address in addresses] or shipped_effects()
     if unprepared:
-        return [(UNPREPARED, effect, _layer(effect, surrogates=())) for effect in named]
+        return [(UNPREPARED, effect, _unprepared(effect)) for effect in named]
     found = [layer_way(effect) for effect in named]
     if addresses:
         return found
@@ -127,6 +129,16 @@ def _layer(effect: Effect, **how: Any) -> Callable[[Pool], nn.Module]:
     return lambda pool: BlackBox(effect, **how, pool=pool, sample_rate=RATE)
 
 
+def _unprepared(effect: Effect) -> Callable[[Pool], nn.Module]:
+    """A layer that identifies its effect anew."""
+
+    def make(pool: Pool) -> BlackBox:
+        found = restored(identified(effect, RATE, pool), effect, RATE)
+        return BlackBox(effect, pool=pool, sample_rate=RATE, surrogates=() if found is None else (found,))
+
+    return make
+
+
 def _chain(rack: Rack) -> Callable[[Pool], nn.Module]:
     return lambda pool: Chain(
         {label: BlackBox(member, pool=pool, sample_rate=RATE) for label, member in rack.members.items()}
@@ -149,18 +161,20 @@ def measure(listed: Sequence[Way], items: int, seconds: float, progress: Progres
     for done, (way, effect, make) in enumerate(listed):
         progress(done, len(listed), f"{effect.name}, {way}")
         held_out = render_held_out(effect, pool, RATE, seconds, items)
-        yield _measure(way, make(pool), held_out)
+        yield _measure(way, partial(make, pool), held_out)
 
 
-def _measure(way: str, module: nn.Module, held_out: HeldOutSet) -> Step:
+def _measure(way: str, make: Callable[[], nn.Module], held_out: HeldOutSet) -> Step:
     name, settings = held_out.stream.effect.name, held_out.batch.params
-    items, draw = len(settings), torch.Generator().manual_seed(0)
+    items, draw, began = len(settings), torch.Generator().manual_seed(0), time.perf_counter()
+    module = make()
+    made = time.perf_counter() - began
 
     def timed(audio: bool, params: bool) -> float:
         moved = (settings + _MOVE * torch.randn(settings.shape, generator=draw)).clamp(0, 1)
         return _backward(module, held_out, moved, audio, params)[0]
 
-    first = _backward(module, held_out, settings, True, True)[0]
+    first = made + _backward(module, held_out, settings, True, True)[0]
     spent: dict[str, list[float]] = {what: [] for what in ("forward", "params", "audio", "both")}
     for _ in range(_TIMES):
         began = time.perf_counter()

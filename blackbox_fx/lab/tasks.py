@@ -20,9 +20,9 @@ from blackbox_fx.errors import EffectError
 from blackbox_fx.lab.case import RATE, draw_settings
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.learning.choose import choose_net, choose_objective
-from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.fit import fit
 from blackbox_fx.profiling import profile
+from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe

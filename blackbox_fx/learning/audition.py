@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.learning.fit import flushed
 from blackbox_fx.learning.levels import level_distance
 from blackbox_fx.learning.loss import soft_esr
-from blackbox_fx.learning.scoring.held_out import esr
+from blackbox_fx.losses.error import esr
+from blackbox_fx.proxy.clips import Batch, ClipStream
 from blackbox_fx.proxy.nets import ProxyNet, make_net
 
 _ROUNDS = (100, 120, 200)

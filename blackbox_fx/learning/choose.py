@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from blackbox_fx.identification.delays import Identified
 from blackbox_fx.learning.audition import audition, follows_level
-from blackbox_fx.learning.clips import ClipStream
-from blackbox_fx.learning.identify import Identified
 from blackbox_fx.learning.levels import LevelObjective
 from blackbox_fx.learning.objectives import ClipObjective, Objective, ResponseObjective
 from blackbox_fx.profiling import Profile
+from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.nets import Dynamics, ProxyNet, Structured
 from blackbox_fx.proxy.recipe import ProxyRecipe
 

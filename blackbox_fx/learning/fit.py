@@ -23,11 +23,11 @@ from torch import nn
 from blackbox_fx.core import files, system
 from blackbox_fx.core.progress import Progress
 from blackbox_fx.errors import BlackBoxError, DataError
-from blackbox_fx.learning.clips import Batch
 from blackbox_fx.learning.loss import STFT
 from blackbox_fx.learning.objectives import Feed, Objective
-from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.losses.error import esr
+from blackbox_fx.proxy.clips import Batch
 from blackbox_fx.proxy.nets import ProxyNet
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.training import checkpoint

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.learning.loss import Loss
 from blackbox_fx.learning.objectives import Objective
+from blackbox_fx.proxy.clips import Batch, ClipStream
 from blackbox_fx.proxy.nets import ProxyNet
 
 _FIRST, _EVERY = 300, 4  # batches that are bursts: all of the first ones, and one in so many later

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from blackbox_fx.learning.clips import Batch
-from blackbox_fx.learning.scoring.held_out import esr
 from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.losses.error import esr
+from blackbox_fx.proxy.clips import Batch
 
 STFT = 0.5  # its weight beside the error-to-signal ratio
 _SOFT = 1e-4  # power of an output, relative to the input, below which errors count less

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.errors import EffectError
-from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.learning.loss import Loss
+from blackbox_fx.proxy.clips import Batch, ClipStream
 from blackbox_fx.proxy.nets import ProxyNet, Structured
 from blackbox_fx.proxy.nets.stages import RESPONSE
 

@@ -16,9 +16,9 @@ from blackbox_fx.core import checks
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
 from blackbox_fx.layers.black_box import BlackBox
-from blackbox_fx.learning.clips import Batch
 from blackbox_fx.learning.fit import flushed
 from blackbox_fx.learning.loss import Loss
+from blackbox_fx.proxy.clips import Batch
 from blackbox_fx.proxy.model import Proxy
 
 _SILENCE = 1e-4

@@ -13,17 +13,16 @@ from blackbox_fx.data.clips import Source
 from blackbox_fx.data.composer import compose
 from blackbox_fx.effects import Effect, load
 from blackbox_fx.errors import ParameterError
-from blackbox_fx.learning.ballistics import identify_ballistics
+from blackbox_fx.identification.identify import KINDS, identify
+from blackbox_fx.identification.records import Identified
 from blackbox_fx.learning.choose import choose_among, choose_net
-from blackbox_fx.learning.clips import ClipStream
-from blackbox_fx.learning.identify import Identified, identify
 from blackbox_fx.profiling import Profile, profile
+from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import Measured, ProxyNet, make_net
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.runtime import Inline, Pool, Processes
 
-_IDENTIFIED = {"modulated": identify, "ballistics": identify_ballistics}  # kinds of nets, and what finds their laws
 _RINGING_S = 2.0
 _TRIED_S = 0.375  # of clips on which nets are tried
 _AUDITION_MINUTES = 1.0  # of a training for which nets are tried
@@ -47,10 +46,10 @@ def start_net(
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
     identified = None
-    for kind, find in _IDENTIFIED.items():
-        if identified is None and recipe.net.get("kind", kind) == kind:
-            progress(0, 1, "identifying")
-            identified = find(stream, found)
+    kind = str(recipe.net.get("kind", ""))
+    if kind in ("", *KINDS):
+        progress(0, 1, "identifying")
+        identified = identify(stream, kind)
     config = dict(recipe.net or _chosen(recipe, found, identified, stream, songs, progress))
     with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
         torch.manual_seed(recipe.seed)

@@ -20,13 +20,13 @@ from blackbox_fx.data.composer import compose
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.learning.choose import choose_objective
-from blackbox_fx.learning.clips import ClipStream
 from blackbox_fx.learning.fit import BUDGET, TrainingLog, fit, flushed
 from blackbox_fx.learning.scoring.scores import baselines, measure, render_held_out
 from blackbox_fx.learning.start import start_net, training_pool
 from blackbox_fx.profiling import profile
 from blackbox_fx.proxy import weights
 from blackbox_fx.proxy.card import Card, Training, make_card
+from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.recipe import ProxyRecipe
 from blackbox_fx.proxy.store import CARD, save_proxy

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from blackbox_fx.audio import write
 from blackbox_fx.estimators.tensors import to_numpy
-from blackbox_fx.learning.clips import Batch, ClipStream
-from blackbox_fx.learning.scoring.held_out import HeldOutSet, best_gain, esr
+from blackbox_fx.learning.scoring.held_out import HeldOutSet, best_gain
+from blackbox_fx.losses.error import esr
 from blackbox_fx.proxy.card import Card
+from blackbox_fx.proxy.clips import Batch, ClipStream
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.table import gradient_table, score_table
 from blackbox_fx.report import plot

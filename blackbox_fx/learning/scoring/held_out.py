@@ -14,27 +14,14 @@ from torch import Tensor
 from blackbox_fx.estimators import Call, FiniteDifference
 from blackbox_fx.estimators.autodiff import surrogate_gradient
 from blackbox_fx.estimators.surrogates import Differentiable
-from blackbox_fx.learning.clips import Batch, ClipStream
 from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.proxy.clips import Batch, ClipStream
 
-_SILENCE = 1e-9  # power, -90 dB
 _ACTIVE = 0.02  # of the median length of known gradients; below, the effect does nothing at that setting
 _STEPS = (0.02, 0.005, 0.00125)  # of the central differences, on the [0, 1] axis
 # least cosine and ratio of lengths of the gradients at neighbouring steps; at a kink the cosine is less, at a jump a
 # quarter of the step gives four times the length, and in either case there is no single gradient
 _KNOWN, _AS_LONG = 0.9, 0.5
-
-
-def esr(wet: Tensor, target: Tensor, least: Tensor | float = _SILENCE) -> Tensor:
-    """Error-to-signal ratio of every item, (batch,): power of the difference over that of the target.
-
-    Args:
-        wet: (batch, channel, time).
-        target: the same.
-        least: power, (batch,), that a softer target counts as; -90 dB if not given.
-    """
-    error, power = (x.square().mean(dim=(1, 2)) for x in (wet - target, target))
-    return error / torch.maximum(power, torch.as_tensor(least))
 
 
 def best_gain(audio: Tensor, target: Tensor) -> Tensor:

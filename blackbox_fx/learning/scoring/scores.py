@@ -21,10 +21,11 @@ from blackbox_fx.estimators.audio_rules.certifying import correlation
 from blackbox_fx.estimators.autodiff import check_gradient, check_output
 from blackbox_fx.estimators.surrogates import Differentiable
 from blackbox_fx.estimators.truth import AudioTruth
-from blackbox_fx.learning.clips import ClipStream
-from blackbox_fx.learning.scoring.held_out import HeldOutSet, best_gain, esr, make_held_out
+from blackbox_fx.learning.scoring.held_out import HeldOutSet, best_gain, make_held_out
 from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.losses.error import esr
 from blackbox_fx.proxy.card import DRY
+from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.records import AudioGradient, ParameterGradient, Scores, Sound
 from blackbox_fx.runtime import Pool
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from blackbox_fx.learning.clips import ClipStream
-from blackbox_fx.learning.growing import FEW, LawSearch
-from blackbox_fx.learning.identify import Identified
-from blackbox_fx.learning.laws import find_law, in_units, physical_law
-from blackbox_fx.learning.numbers import Fit, fit_numbers
-from blackbox_fx.learning.scoring.held_out import esr
-from blackbox_fx.profiling import Profile
+from blackbox_fx.identification.growing import FEW, LawSearch
+from blackbox_fx.identification.laws import find_law, in_units, physical_law
+from blackbox_fx.identification.nature import jumping
+from blackbox_fx.identification.numbers import Fit, fit_numbers
+from blackbox_fx.identification.records import Identified
+from blackbox_fx.losses.error import esr
+from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.nets.ballistics import (
     ABOVE,
     BELOW,
@@ -39,8 +39,6 @@ Floats = NDArray[np.float64]
 _SETTINGS, _COMPARED = 36, 2  # all; those by which nets are compared
 _SILENT = 1e-9  # variance of a gain that does nothing
 _SECONDS = 1.5  # of noise whose level jumps
-_LENGTHS_S = (0.002, 0.01, 0.05, 0.2)  # of its pieces
-_QUIETEST = -4.0  # level of its softest piece, in units of 20 dB
 _DEEPEST = 5.0  # how far a gain that is compared goes down, in units of 20 dB
 _CONFIGS: tuple[dict[str, Any], ...] = ({}, {"power": True}, {"after": True}, {"stages": 2})
 _TIMES_S = (1e-5, 3e-4, 2e-3, 1e-2, 5e-2, 0.25)  # from which times are fitted
@@ -56,34 +54,22 @@ _HOPELESS = 1e-3
 _LOST = 0.1  # error of a start from which nothing is fitted
 _UNLIKE = 3e-3  # error of one stage with which several are not tried
 _HARD, _SOFT = 1e-3, 0.5  # knee that is none, and one from which knees are fitted; in units of 20 dB
-_PLAIN = 1e-3  # relative error below which an effect is linear, or memoryless
 _EXACT = 1e-5  # error-to-signal ratio for clips with which no training does better
 _TRIED = 3  # batches of clips
 _UNITS = (1.0, 0.05, 1e-3, 1e-3 / (2 * np.pi))  # of parameters in dB and ms, against those of the numbers
 
 
-def identify_ballistics(stream: ClipStream, profile: Profile) -> Identified | None:
+def identify_ballistics(stream: ClipStream) -> Identified | None:
     """The net of ballistics that an effect is, with laws for its numbers; None if it is none.
 
     Args:
         stream: of the effect.
-        profile: of the effect.
 
     Raises:
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
-    if profile.memoryless < _PLAIN or profile.linear < _PLAIN:
-        return None
     found = _Search(stream).run()
     return found if found is not None and found.residual < _EXACT else None
-
-
-def _jumping(length: int, rate: float) -> Floats:
-    """Noise of one size whose level jumps, (time,)."""
-    rng, pieces = np.random.default_rng(0), []
-    while sum(map(len, pieces)) < length:
-        pieces.append(np.full(round(rate * rng.choice(_LENGTHS_S)), 10 ** rng.uniform(_QUIETEST, 0)))
-    return np.concatenate(pieces)[:length] * rng.choice((-1.0, 1.0), length)
 
 
 @final
@@ -94,7 +80,7 @@ class _Search(LawSearch):
 
     def __init__(self, stream: ClipStream) -> None:
         self.stream, self.space, self.rate = stream, stream.effect.space, stream.clips.sample_rate
-        self.noise = _jumping(round(_SECONDS * self.rate), self.rate)
+        self.noise = jumping(round(_SECONDS * self.rate), self.rate)
         points = stream.settings(_SETTINGS, np.random.default_rng([stream.seed, 4]))
         inputs = self.noise.astype(np.float32)[None, None]
         job = Job(stream.effect, inputs, points, np.zeros(len(points), np.int64), self.rate)

@@ -7,11 +7,13 @@ import abc
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.learning.numbers import Fit
+from blackbox_fx.identification.numbers import Fit
 from blackbox_fx.proxy.nets.laws import Law
 
 Floats = NDArray[np.float64]
 FEW = 4  # fits from which there are laws
+_ENOUGH = 16  # fits, after which more would not help
+_HOPEFUL = 1 / 3  # part of the first fits that are good, below which no more are tried
 _PREDICTED = 0.75  # part of the settings left that laws predict, with which no more are fitted
 
 
@@ -58,7 +60,9 @@ class LawSearch(abc.ABC):
     def grow(self, fits: list[Fit]) -> list[Law]:
         """The laws, for fits at the first settings, to which the others are added; none if too few are good."""
         laws = self._renewed([], fits)
-        while len(fits) < len(self.points) and not self._predicts(laws, len(fits)):
+        while len(fits) < min(_ENOUGH, len(self.points)) and not self._predicts(laws, len(fits)):
+            if len(fits) > FEW and len(self.known(fits)) < _HOPEFUL * len(fits):
+                return []
             for k in range(len(fits), min(len(self.points), len(fits) + max(2, len(fits) // 2))):
                 fits.append(self._further(k, laws, fits))
             laws = self._renewed(laws, fits)

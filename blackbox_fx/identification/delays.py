@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any, final
@@ -12,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from blackbox_fx.estimators.audio_rules.probes import Train
-from blackbox_fx.learning.clips import ClipStream
-from blackbox_fx.learning.families import MOVING, STILL, Family, Probed
-from blackbox_fx.learning.growing import FEW, LawSearch
-from blackbox_fx.learning.laws import find_law, in_units, physical_law
-from blackbox_fx.learning.numbers import Fit, coarse_to_fine, fit_numbers
-from blackbox_fx.profiling import Profile
+from blackbox_fx.identification.families import MOVING, STILL, Family, Probed
+from blackbox_fx.identification.growing import FEW, LawSearch
+from blackbox_fx.identification.laws import find_law, in_units, physical_law
+from blackbox_fx.identification.numbers import Fit, coarse_to_fine, fit_numbers
+from blackbox_fx.identification.records import Identified
+from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.nets.laws import Law
 from blackbox_fx.proxy.nets.modulated import CENTRE, HIGH, LOW, NUMBERS, START, Modulated
 from blackbox_fx.runtime import Job
@@ -30,9 +29,6 @@ _SETTINGS, _COMPARED = 36, 3  # all; those by which nets are compared
 _SECONDS, _LISTENED_S = 1.5, 2.5  # of noise, and of an impulse response
 _SEARCHED_S = 0.25  # of noise to which guesses are fitted
 _TRIED = 3  # guesses that are fitted further
-_LINEAR = 0.02  # largest error of superposition
-_STILL = 1e-3  # error of a shift below which nothing moves
-_SHORT_S = 0.09  # response of what does not move and is learned as a filter
 _TELLING = 0.01  # power of the path against that of the output
 _GOOD, _PASSABLE = 0.01, 0.15  # error-to-signal ratios of fits near the truth, and of those that count if these are few
 _HOPELESS, _CERTAIN = -2.0, -4.0  # mean logarithm of these ratios where nets are compared
@@ -44,40 +40,21 @@ _SURE = 1e-6  # relative error of a number at best
 _SHIFTS = (-0.12, -0.08, -0.04, 0.0, 0.04)  # of ends of a sweep, from which they are fitted; logarithms
 
 
-@final
-@dataclasses.dataclass(frozen=True)
-class Identified:
-    """A net that was identified.
-
-    Args:
-        config: of the net, as `make_net` takes it.
-        laws: of its numbers.
-        residual: median error-to-signal ratio for white noise.
-    """
-
-    config: dict[str, Any]
-    laws: tuple[Law, ...]
-    residual: float
-
-
-def identify(stream: ClipStream, profile: Profile) -> Identified | None:
-    """The modulated net that an effect is, with laws for its numbers; None if it is none.
+def identify_delays(stream: ClipStream, moves: bool) -> Identified | None:
+    """The modulated net that a linear effect is, with laws for its numbers; None if it is none.
 
     Args:
         stream: of the effect.
-        profile: of the effect.
+        moves: whether the effect varies in time.
 
     Raises:
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
-    still = profile.time_invariant < _STILL
-    if not profile.linear < _LINEAR or (still and profile.tail_seconds < _SHORT_S):
-        return None
     noise = _SIZE * np.random.default_rng(0).choice((-1.0, 1.0), round(_SECONDS * stream.clips.sample_rate))
     probed = _probe(stream, stream.settings(_SETTINGS, np.random.default_rng([stream.seed, 3])), noise)
     if len(probed) < FEW:
         return None
-    for family in STILL if still else STILL + MOVING:
+    for family in STILL + MOVING if moves else STILL:
         found = _Search(family, stream.effect.space, stream.clips.sample_rate, probed, noise).run()
         if found is not None and found.residual < family.enough:
             return found
