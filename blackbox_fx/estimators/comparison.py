@@ -15,6 +15,7 @@ from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.autodiff import pull, surrogate_scores, surrogate_vjp
 from blackbox_fx.estimators.base import Estimator
 from blackbox_fx.estimators.call import Call, Plan, Rows
+from blackbox_fx.estimators.decision import EXACT
 from blackbox_fx.estimators.moves import Move, coarse_moves, reaches
 from blackbox_fx.estimators.slopes import (
     DIRECTIONS,
@@ -94,6 +95,7 @@ class Comparison:
         return dataclasses.replace(self, **sums, items=self.items + old.items)
 
 
+_APART = 0.1  # squared distance of a gradient from differences of the same, above which it is wrong
 _LEARNT = 8  # times less error shows that a surrogate has been trained since
 
 
@@ -141,7 +143,8 @@ def compare(
         known = slopes_of(base.vjp(part, own).double().cpu().numpy(), drawn, part.failed)
         base_off = float(np.square(known - true).sum())
     answers = [
-        _answers(s, part, own, drawn, moves, owners, gives) for s, gives in zip(surrogates, gives_audio, strict=True)
+        _answers(s, part, own, drawn, moves, owners, true, gives)
+        for s, gives in zip(surrogates, gives_audio, strict=True)
     ]
     power = _sums(np.square(true), items, len(ok)), _sums(share * jumps**2, owners, len(ok))
     total = float(power[0].sum() + power[1].sum())
@@ -195,6 +198,7 @@ def _answers(
     drawn: Slopes,
     moves: list[Move],
     owners: Whole,
+    true: Rows,
     gives_audio: bool,
 ) -> Answer:
     """What a surrogate says to slopes and moves; NaN where it fails."""
@@ -203,6 +207,9 @@ def _answers(
         seconds = _seconds(surrogate, call, cotangent, gives_audio) / max(1, len(call.params))
         gradient = surrogate_vjp(surrogate, call, cotangent).double().cpu().numpy()
         along = slopes_of(gradient, drawn, call.failed)
+        both = np.concatenate([drawn.plus, drawn.minus]), np.tile(drawn.items, 2)
+        own = slopes(surrogate_scores(surrogate, call, cotangent, *both), drawn, call.failed)
+        along = _known(along, own, true, drawn.items)
         if not moves:
             return along, np.zeros(0), seconds
         ends = np.stack([move.point for move in moves])
@@ -212,6 +219,21 @@ def _answers(
         return np.full(len(drawn.items), np.nan), np.full(len(moves), np.nan), 0.0
     jumps = np.array([m.weight for m in moves]) * (there - here[owners])
     return along, jumps, seconds
+
+
+def _known(along: Rows, own: Rows, true: Rows, items: Whole) -> Rows:
+    """The slopes of a surrogate's gradient, or its own differences at items where only these can be compared.
+
+    Where a surrogate gives the very differences of the effect and another gradient, the effect has a kink there, and
+    differences are not its gradient. They take its place, unless the two are apart at most items: then the gradient of
+    the surrogate is wrong.
+    """
+    count = int(items.max(initial=-1)) + 1
+    power, off, gap = (_sums(np.square(x), items, count) for x in (true, own - true, along - own))
+    heard = power > 0
+    if not heard.any() or not np.median(gap[heard] / power[heard]) < _APART:
+        return along
+    return np.where((off < EXACT * power)[items], own, along)
 
 
 def _seconds(surrogate: Differentiable, call: Call, cotangent: Tensor, gives_audio: bool) -> float:
