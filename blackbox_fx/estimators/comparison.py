@@ -95,7 +95,7 @@ class Comparison:
         return dataclasses.replace(self, **sums, items=self.items + old.items)
 
 
-_APART = 0.1  # squared distance of a gradient from differences of the same, above which it is wrong
+_APART = 0.25  # squared distance of a gradient from differences of the same, above which it is wrong
 _LEARNT = 8  # times less error shows that a surrogate has been trained since
 
 

@@ -179,15 +179,19 @@ class _Search(LawSearch):
     def settle(self, laws: list[Law], fits: int) -> tuple[bool, list[Law]]:
         """Takes the variants of the net that do best with the laws, once these are nearly right, and fits the ends."""
         before, numbers = self.config, self.at(laws)[:fits]
-        for name, values in self.family.variants.items():
+        for name, values in self._variants.items():
             here, worth = self.config, list[tuple[float, dict[str, Any]]]()
             for self.config in [here, *(here | {name: value} for value in values)]:
-                worth.append((float(np.median(np.log(self.residuals(numbers) + 1e-12))), self.config))
+                worth.append((float(np.log(self.residuals(numbers).clip(1e-12, 2.0)).mean()), self.config))
                 if worth[0][0] > np.log(_PASSABLE):
                     break
             best = min(worth, key=lambda each: each[0])
             self.config = best[1] if best[0] < worth[0][0] - _TELLS else here
         return self.config != before, self._ends_fitted(laws)
+
+    @property
+    def _variants(self) -> dict[str, tuple[Any, ...]]:
+        return self.family.variants if self.family in MOVING or self.config.get("whole") else {}
 
     def laws_through(self, points: Floats, fits: list[Fit]) -> list[Law]:
         """See `LawSearch`."""

@@ -119,7 +119,7 @@ def _wave(values: Floats, frequency: float) -> tuple[float, float, Floats]:
 STILL = (
     Family(
         configs=[{"moves": False, "lag": lag} for lag in (0, 1)],
-        variants={},
+        variants={"nearest": (False, True)},
         free=(DRY, WET, BACK, POLE, CENTRE),
         enough=1e-3,  # a filter or a reverberation is learnt about as well
         coarse=False,

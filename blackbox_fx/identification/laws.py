@@ -143,7 +143,7 @@ def _physical(space: Space, scales: Sequence[float]) -> Iterator[Law]:
         if not isinstance(parameter, (Continuous, Integer)):
             continue
         ends, curved = np.array([parameter.low, parameter.high], float), getattr(parameter, "log", False)
-        for scale in scales:
+        for scale in (*scales, *(-scale for scale in scales)):
             yield _between(space, columns.start, scale * ends, 1.0, curved)
             if ends.min() > 0:
                 yield _between(space, columns.start, ends / scale, -1.0, curved)
@@ -156,10 +156,10 @@ def _physical(space: Space, scales: Sequence[float]) -> Iterator[Law]:
 def _between(space: Space, column: int, ends: Floats, power: float, curved: bool) -> Law:
     """The law of one column from the number, or with a power of -1 its inverse, at 0 to that at 1."""
     zero = np.zeros(1 + space.width)
-    line = np.log(ends) if curved else ends
+    line = np.log(np.abs(ends)) if curved else ends
     law = zero.copy()
     law[[0, 1 + column]] = line[0], line[1] - line[0]
-    return Law(np.eye(1, len(zero))[0], 1.0, power * law) if curved else Law(law, power, zero)
+    return Law(np.sign(ends[0]) * np.eye(1, len(zero))[0], 1.0, power * law) if curved else Law(law, power, zero)
 
 
 def in_units(law: Law, space: Space, scales: Sequence[float]) -> Law:

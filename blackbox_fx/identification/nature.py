@@ -16,7 +16,7 @@ _SETTINGS = 8
 _LENGTHS_S = (0.002, 0.01, 0.05, 0.2)  # of pieces of noise
 _QUIETEST = -4.0  # level of the softest piece, in units of 20 dB
 _NOISE_S, _SILENCE_S, _SHIFT = 1.0, 0.5, 1237  # of each clip; samples
-_LONG_S, _HEARD = 0.09, 1e-6  # after the noise; power against all
+_LONG_S, _HEARD = 0.02, 1e-6  # after the noise; power against all
 _MOST = 0.8  # part of the settings that are linear if an effect is
 _MOVES, _PLAIN = 1e-3, 1e-3  # relative errors of a shift, and of a function of the sample
 
@@ -28,7 +28,7 @@ class Nature(NamedTuple):
     Args:
         linear: whether its answer to a sum is that of the answers.
         moves: whether its answer depends on when the sound comes.
-        rings: whether it goes on for .09 s after the sound.
+        rings: whether it goes on for 20 ms after the sound.
         follows: whether its answer to a sample depends on those before, in a way that is not linear.
     """
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from blackbox_fx.errors import ParameterError
 from blackbox_fx.proxy.nets.base import Measured, ProxyNet, mlp, start_at
 
 Floats = NDArray[np.float64]
@@ -72,7 +73,9 @@ class Laws(nn.Module):
 
     @torch.no_grad()
     def start_from(self, laws: Sequence[Law]) -> None:
-        """Takes laws, one for each number; nothing is learnt beyond them yet."""
+        """Takes laws, one for each number; nothing is learnt beyond them yet. Raises ParameterError for others."""
+        if len(laws) != len(self.power):
+            raise ParameterError(f"A net of {len(self.power)} numbers needs as many laws, got {len(laws)}.")
         start_at(self.bend, 0.0, 0.0)
         for k, law in enumerate(laws):
             for name in ("base", "power", "exponent", "spread"):

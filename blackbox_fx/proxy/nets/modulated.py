@@ -36,6 +36,7 @@ class Modulated(LawfulNet):
         single: see `oscillate`.
         lag: samples of the way back through the loop of a delay line, 0 or 1.
         whole: whether delays are cut off to whole samples.
+        nearest: whether they are rounded instead.
         gain: whether the path is a gain instead of a delay line.
 
     Raises:
@@ -53,6 +54,7 @@ class Modulated(LawfulNet):
         lag: int = 0,
         whole: bool = False,
         gain: bool = False,
+        nearest: bool = False,
     ) -> None:
         super().__init__(width, sample_rate)
         if not 0 <= sections <= _MOST_SECTIONS or not 1 <= hold <= _LONGEST_HOLD or lag not in (0, 1):
@@ -61,7 +63,7 @@ class Modulated(LawfulNet):
                 f"{_LONGEST_HOLD} samples, got {hold!r}, and a lag of 0 or 1, got {lag!r}."
             )
         self.sections, self.moves, self.hold, self.single, self.lag = sections, moves, hold, single, lag
-        self.whole, self.gain = whole, gain
+        self.whole, self.gain, self.half = whole or nearest, gain, 0.5 if nearest else 0.0
         centre = [math.log(1000.0), 1.0] if sections else [0.5, 0.5] if gain else [500.0, 100.0]
         ends = [math.log(10.0), math.log(0.49 * sample_rate)] if sections else [-1e9 if gain else 1.0, 1e9]
         self.laws = Laws(width, torch.tensor([0.5, 0.5, 0.0, 0.0, *centre, 1.0, 0.0, *ends]))
@@ -110,7 +112,7 @@ class Modulated(LawfulNet):
         place = centre if sine is None else torch.addcmul(centre, depth, sine)
         place = torch.minimum(torch.maximum(place, low), high)
         if self.whole:
-            place = place + (place.floor() - place).detach()
+            place = place + ((place + self.half).floor() - place).detach()
         place = place.float()
         if sine is None:
             return place.expand(-1, time)
