@@ -485,3 +485,24 @@ def test_checks_are_blended_only_with_earlier_ones_of_the_same():
     assert all(wrongly.blended(other) is wrongly for other in others)
     trained = dataclasses.replace(rightly, names=wrongly.names)
     assert trained.blended(wrongly) is trained and wrongly.blended(trained) is not wrongly
+
+
+def bent(audio, params, sample_rate):
+    """A level with a kink at .5."""
+    return audio * (params[:, 0] - 0.5).abs()[:, None, None]
+
+
+def reversed_gradient(audio, params, sample_rate):
+    """The same level, with a gradient of the wrong sign."""
+    return bent(audio, 2 * params.detach() - params, sample_rate)
+
+
+@pytest.mark.parametrize(("surrogate", "right"), [(bent, True), (reversed_gradient, False)])
+def test_a_surrogate_is_not_blamed_for_a_kink_of_the_effect(surrogate, right):
+    space = Space({"level": Continuous(0, 1, 0.2)})
+    effect = function(lambda audio, sample_rate, level: audio * abs(level - 0.5), space, name="bent")
+    layer = layer_of(effect, [surrogate])
+    gradient(layer, clips(), torch.tensor([[0.501], [0.2], [0.8], [0.4989]]))
+    named = {one.name: one for one in layer.estimator.decision.candidates}
+    assert (named[surrogate.__name__].error < 1e-3) == right
+    assert isinstance(layer.estimator.chosen, bfx.Autodiff) == right

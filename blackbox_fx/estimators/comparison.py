@@ -95,7 +95,7 @@ class Comparison:
         return dataclasses.replace(self, **sums, items=self.items + old.items)
 
 
-_APART = 0.25  # squared distance of a gradient from differences of the same, above which it is wrong
+_ALIKE, _SOME = 0.02, 0.25  # squared distance of a gradient from differences of the same; part of the items
 _LEARNT = 8  # times less error shows that a surrogate has been trained since
 
 
@@ -225,13 +225,13 @@ def _known(along: Rows, own: Rows, true: Rows, items: Whole) -> Rows:
     """The slopes of a surrogate's gradient, or its own differences at items where only these can be compared.
 
     Where a surrogate gives the very differences of the effect and another gradient, the effect has a kink there, and
-    differences are not its gradient. They take its place, unless the two are apart at most items: then the gradient of
+    differences are not its gradient. They take its place, unless the two agree at hardly any item: then the gradient of
     the surrogate is wrong.
     """
     count = int(items.max(initial=-1)) + 1
     power, off, gap = (_sums(np.square(x), items, count) for x in (true, own - true, along - own))
-    heard = power > 0
-    if not heard.any() or not np.median(gap[heard] / power[heard]) < _APART:
+    agrees = (gap < _ALIKE * power)[power > 0]
+    if not len(agrees) or agrees.mean() < _SOME:
         return along
     return np.where((off < EXACT * power)[items], own, along)
 

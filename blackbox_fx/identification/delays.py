@@ -145,11 +145,15 @@ class _Search(LawSearch):
         for guess in guesses if len(known) > 1 else ():  # most oscillators start at the same place at all settings
             guess[START] = float(np.median([fit.numbers[START] for fit in known]))
         guesses = list({tuple(guess): guess for guess in guesses}.values())
-        if self.family.coarse:
-            fits = [coarse_to_fine(net, self.noise, probed.noise, guess, free) for guess in guesses]
-        else:
-            part = slice(0, round(_SEARCHED_S * self.rate))
-            fits = [fit_numbers(net, self.noise[part], probed.noise[part], guess, free, 4) for guess in guesses]
+        part = slice(0, round(_SEARCHED_S * self.rate))
+        fits: list[Fit] = []
+        for guess in guesses:
+            if self.family.coarse:
+                fits.append(coarse_to_fine(net, self.noise, probed.noise, guess, free))
+            else:
+                fits.append(fit_numbers(net, self.noise[part], probed.noise[part], guess, free, 4))
+            if fits[-1].residual < self.good:
+                break
         nothing = Fit(np.zeros(len(NUMBERS)), np.full(len(NUMBERS), np.inf), np.inf)
         return sorted([*fits, nothing], key=lambda fit: fit.residual)
 

@@ -183,8 +183,6 @@ class BlackBox(nn.Module):
         return () if identified is None else (identified,)
 
     def _surrogates_on(self, device: torch.device) -> tuple[Differentiable, ...]:
-        if not (self.estimator.wants_surrogates or self.audio_rule.wants_surrogates):
-            return ()
         for surrogate in self.surrogates:
             if isinstance(surrogate, nn.Module):
                 surrogate.to(device)
@@ -208,8 +206,10 @@ class BlackBox(nn.Module):
         failed: NDArray[np.bool_] | None = None,
         pullbacks: Pullbacks | None = None,
         inputs: Mapping[str, Tensor] = {},
+        user: Estimator | AudioRule | None = None,
     ) -> Call:
-        """A forward pass of this layer as estimators see it; see `Call` for the arguments."""
+        """A forward pass of this layer as its user sees it, the estimator if none is given; see `Call` for the rest."""
+        user = user or self.estimator
         call = Call(
             self.effect,
             self.pool,
@@ -218,7 +218,7 @@ class BlackBox(nn.Module):
             params.clamp(0.0, 1.0),
             output,
             inputs=dict(inputs),
-            surrogates=self._surrogates_on(audio.device),
+            surrogates=self._surrogates_on(audio.device) if user.wants_surrogates else (),
             pullbacks=pullbacks or Pullbacks(),
             is_checked=True,
         )

@@ -70,7 +70,7 @@ def expected_loss(
     value = torch.tensor(here.mean(), dtype=torch.float32, device=params.device)
     if not (params.requires_grad and torch.is_grad_enabled()):
         return value
-    call = layer.call_at(audio.detach().float(), params.detach().float(), output, layer.failed)
+    call = layer.call_at(audio.detach().float(), params.detach().float(), output, layer.failed, user=estimator)
     plan = estimator.plan(call)
     if plan.stretch is not None:
         raise ParameterError(

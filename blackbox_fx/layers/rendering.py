@@ -44,8 +44,9 @@ class Layer(Protocol):
         failed: NDArray[np.bool_] | None = None,
         pullbacks: Pullbacks | None = None,
         inputs: Mapping[str, Tensor] = {},
+        user: Estimator | AudioRule | None = None,
     ) -> Call:
-        """A forward pass as estimators see it."""
+        """A forward pass as its user sees it, the estimator if none is given."""
         ...
 
     def look_ahead(
@@ -124,7 +125,7 @@ class Pass:
             wanted[1] and self.ahead is None and layer.estimator.pulls,
         )
         if wanted[0]:
-            call = layer.call_at(audio, params, output, self.failed, pullbacks, inputs)
+            call = layer.call_at(audio, params, output, self.failed, pullbacks, inputs, layer.audio_rule)
             found[0] = call.without_failed(layer.audio_rule.vjp(call, cotangent)).to(audio)
         if wanted[1]:
             call = layer.call_at(audio, params, output, self.failed, pullbacks, inputs)
@@ -134,7 +135,7 @@ class Pass:
             found[1] = call.without_failed(grad).to(params)
         for k, name in enumerate(self.names, 2):
             if wanted[k]:
-                call = layer.call_at(audio, params, output, self.failed, inputs=inputs)
+                call = layer.call_at(audio, params, output, self.failed, None, inputs, layer.input_rule(name))
                 call = call.seen_from(name, layer.view(name, audio.shape[1]))
                 grad = layer.input_rule(name).vjp(call, cotangent)
                 found[k] = call.without_failed(grad).to(inputs[name])
