@@ -63,7 +63,7 @@ class Modulated(LawfulNet):
                 f"{_LONGEST_HOLD} samples, got {hold!r}, and a lag of 0 or 1, got {lag!r}."
             )
         self.sections, self.moves, self.hold, self.single, self.lag = sections, moves, hold, single, lag
-        self.whole, self.gain, self.half = whole or nearest, gain, 0.5 if nearest else 0.0
+        self.whole, self.gain, self.rounding = whole or nearest, gain, 0.5 if nearest else 0.0
         centre = [math.log(1000.0), 1.0] if sections else [0.5, 0.5] if gain else [500.0, 100.0]
         ends = [math.log(10.0), math.log(0.49 * sample_rate)] if sections else [-1e9 if gain else 1.0, 1e9]
         self.laws = Laws(width, torch.tensor([0.5, 0.5, 0.0, 0.0, *centre, 1.0, 0.0, *ends]))
@@ -112,7 +112,7 @@ class Modulated(LawfulNet):
         place = centre if sine is None else torch.addcmul(centre, depth, sine)
         place = torch.minimum(torch.maximum(place, low), high)
         if self.whole:
-            place = place + ((place + self.half).floor() - place).detach()
+            place = place + ((place + self.rounding).floor() - place).detach()
         place = place.float()
         if sine is None:
             return place.expand(-1, time)
