@@ -180,7 +180,7 @@ def step(
     items: Annotated[int, typer.Option(min=2, help="Clips, with a setting each.")] = 6,
     seconds: Annotated[float, typer.Option(min=0.2, help="Length of a clip.")] = 1.5,
     unprepared: Annotated[
-        bool, typer.Option("--unprepared", help="Use no proxies; gradients come from renders.")
+        bool, typer.Option("--unprepared", help="As for effects that nothing is known of yet: no proxy, nothing kept.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for CSV and a page.")] = None,
 ) -> None:
