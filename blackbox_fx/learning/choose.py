@@ -16,6 +16,7 @@ from blackbox_fx.proxy.nets import Dynamics, ProxyNet, Structured
 from blackbox_fx.proxy.recipe import ProxyRecipe
 
 _EXACT = 1e-3  # relative error below which an effect is linear, or memoryless
+_STILL = 0.02  # error of a shift below which impulse responses say more than clips; filters by frames have .01
 _SHORT_S = 0.09  # the impulse response of a filter
 _LONGEST_S = 2.0
 _MOST_AHEAD = 2048  # samples
@@ -68,7 +69,7 @@ def choose_among(profile: Profile, usual: Mapping[str, Any], stream: ClipStream)
 
 def choose_objective(recipe: ProxyRecipe, profile: Profile, net: ProxyNet, stream: ClipStream) -> Objective[Any]:
     """Impulse responses if they describe the effect completely and the net is a filter; else clips, or also bursts."""
-    linear = profile.linear < _EXACT and profile.time_invariant < _EXACT
+    linear = profile.linear < _EXACT and profile.time_invariant < _STILL
     if recipe.impulses and linear and isinstance(net, Structured) and net.is_filter:
         return ResponseObjective(stream)
     if isinstance(net, Dynamics):
