@@ -22,6 +22,7 @@ from blackbox_fx.estimators.slopes import (
     STEP,
     Slopes,
     Whole,
+    at_items,
     directions,
     draw_slopes,
     slopes,
@@ -95,7 +96,8 @@ class Comparison:
         return dataclasses.replace(self, **sums, items=self.items + old.items)
 
 
-_ALIKE, _SOME = 0.02, 0.25  # squared distance of a gradient from differences of the same; part of the items
+_PLACES = (0.125, 0.375, 0.625, 0.875)  # on the way between the ends of a slope
+_LESS = 0.4  # part of its squared distance that a gradient keeps in the mean over these, at a kink
 _LEARNT = 8  # times less error shows that a surrogate has been trained since
 
 
@@ -209,7 +211,7 @@ def _answers(
         along = slopes_of(gradient, drawn, call.failed)
         both = np.concatenate([drawn.plus, drawn.minus]), np.tile(drawn.items, 2)
         own = slopes(surrogate_scores(surrogate, call, cotangent, *both), drawn, call.failed)
-        along = _known(along, own, true, drawn.items)
+        along = _through_kinks(surrogate, call, cotangent, drawn, along, own, true)
         if not moves:
             return along, np.zeros(0), seconds
         ends = np.stack([move.point for move in moves])
@@ -221,19 +223,30 @@ def _answers(
     return along, jumps, seconds
 
 
-def _known(along: Rows, own: Rows, true: Rows, items: Whole) -> Rows:
+def _through_kinks(
+    surrogate: Differentiable, call: Call, cotangent: Tensor, drawn: Slopes, along: Rows, own: Rows, true: Rows
+) -> Rows:
     """The slopes of a surrogate's gradient, or its own differences at items where only these can be compared.
 
-    Where a surrogate gives the very differences of the effect and another gradient, the effect has a kink there, and
-    differences are not its gradient. They take its place, unless the two agree at hardly any item: then the gradient of
-    the surrogate is wrong.
+    Where a surrogate gives the very differences of the effect and another gradient, the effect may have a kink there,
+    and differences are not its gradient. Then the surrogate's gradients on the way from end to end have the difference
+    for their mean, and it takes the place of the gradient; a gradient that is wrong has not.
     """
-    count = int(items.max(initial=-1)) + 1
+    items, count = drawn.items, int(drawn.items.max(initial=-1)) + 1
     power, off, gap = (_sums(np.square(x), items, count) for x in (true, own - true, along - own))
-    agrees = (gap < _ALIKE * power)[power > 0]
-    if not len(agrees) or agrees.mean() < _SOME:
+    doubtful = (off < EXACT * power) & (gap > EXACT * power)
+    rows = np.flatnonzero(doubtful[items])
+    if not len(rows):
         return along
-    return np.where((off < EXACT * power)[items], own, along)
+    sub, v = at_items(call, cotangent, torch.from_numpy(items[rows]))
+    mean = np.zeros(len(rows))
+    for place in _PLACES:
+        points = drawn.minus[rows] + place * (drawn.plus - drawn.minus)[rows]
+        there = dataclasses.replace(sub, params=torch.from_numpy(points).to(sub.params), pullbacks=Pullbacks())
+        gradient = surrogate_vjp(surrogate, there, v).double().cpu().numpy()
+        mean += (gradient * drawn.moved[rows]).sum(axis=1) * drawn.weight / (2 * STEP * len(_PLACES))
+    left = _sums(np.square(mean - own[rows]), items[rows], count)
+    return np.where((doubtful & (left < _LESS * gap))[items], own, along)
 
 
 def _seconds(surrogate: Differentiable, call: Call, cotangent: Tensor, gives_audio: bool) -> float:
