@@ -497,7 +497,13 @@ def reversed_gradient(audio, params, sample_rate):
     return bent(audio, 2 * params.detach() - params, sample_rate)
 
 
-@pytest.mark.parametrize(("surrogate", "right"), [(bent, True), (reversed_gradient, False)])
+def partly_without_gradient(audio, params, sample_rate):
+    return bent(audio, torch.where(params < 0.7, params.detach(), params), sample_rate)
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "right"), [(bent, True), (reversed_gradient, False), (partly_without_gradient, False)]
+)
 def test_a_surrogate_is_not_blamed_for_a_kink_of_the_effect(surrogate, right):
     space = Space({"level": Continuous(0, 1, 0.2)})
     effect = function(lambda audio, sample_rate, level: audio * abs(level - 0.5), space, name="bent")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_a_layer_identifies_an_effect_without_a_proxy_once(caplog, monkeypatch):
     effect = effect_of(echo, "echo")
     with caplog.at_level(logging.WARNING, "blackbox_fx"):
         layer, found, _ = stepped(effect)
-    assert "echo is identified, once" in caplog.text and "Audio rules are tried" not in caplog.text
+    assert "echo is identified: the error" in caplog.text and "Audio rules are tried" not in caplog.text
     assert NAME in layer.estimator.in_use and NAME in layer.audio_rule.in_use
     true = layer.surrogates[0](torch.from_numpy(music(0.5, 1))[None], torch.tensor([[0.4, 0.7]]), RATE)
     settings = effect.space.decode(np.array([0.4, 0.7]))
@@ -78,7 +79,7 @@ def test_a_layer_identifies_an_effect_without_a_proxy_once(caplog, monkeypatch):
 
 def test_gradients_of_what_was_identified_are_those_of_differences():
     effect = load("pedalboard:Compressor").only("threshold_db", "ratio").within(threshold_db=(-50, -5))
-    proxy = identified_proxy(effect, RATE, Inline())
+    proxy = identified_proxy(effect, RATE)
     audio = torch.from_numpy(np.stack([music(0.5, 1, k) for k in range(4)]))
     params = (0.2 + 0.6 * torch.rand(4, 2, generator=torch.manual_seed(3))).requires_grad_()
     v = torch.randn(audio.shape, generator=torch.manual_seed(4))
@@ -93,14 +94,20 @@ def test_gradients_of_what_was_identified_are_those_of_differences():
     assert cosines.min() > 0.99
 
 
-@pytest.mark.parametrize("function", [failing, gate])
-def test_what_is_of_no_known_kind_is_kept_too(function, monkeypatch):
-    effect = effect_of(function, function.__name__)
-    assert identified_proxy(effect, RATE, Inline()) is None
+def test_what_failed_is_tried_again(caplog):
+    effect = effect_of(failing, "failing")
+    with caplog.at_level(logging.WARNING, "blackbox_fx"):
+        assert identified_proxy(effect, RATE) is None
+    assert "could not be identified" in caplog.text and "no licence" in caplog.text and not kept()
+
+
+def test_what_is_of_no_known_kind_is_kept_too(monkeypatch):
+    effect = effect_of(gate, "gate")
+    assert identified_proxy(effect, RATE) is None
     (file,) = kept()
     assert json.loads(file.read_text())["answer"] == {}
     monkeypatch.setattr("blackbox_fx.identification.known.identify", None)
-    assert identified_proxy(effect, RATE, Inline()) is None
+    assert identified_proxy(effect, RATE) is None
 
 
 @pytest.mark.parametrize(
@@ -117,15 +124,64 @@ def test_what_is_of_no_known_kind_is_kept_too(function, monkeypatch):
 )
 def test_what_was_kept_and_is_damaged_is_found_again(damage, caplog):
     effect = effect_of(echo, "echo")
-    assert identified_proxy(effect, RATE, Inline()) is not None
+    assert identified_proxy(effect, RATE) is not None
     (file,) = kept()
     whole = json.loads(file.read_text())
     content = json.loads(file.read_text())
     damage(content["answer"])
     file.write_text(json.dumps(content))
     with caplog.at_level(logging.WARNING, "blackbox_fx"):
-        assert identified_proxy(effect, RATE, Inline()) is not None
+        assert identified_proxy(effect, RATE) is not None
     assert "identified again" in caplog.text and json.loads(file.read_text()) == whole
+
+
+def test_an_effect_that_has_become_another_is_identified_again(caplog, monkeypatch):
+    def changing(audio, sample_rate, delay_ms, wet):
+        return echo(audio, sample_rate, delay_ms, float(os.environ["SIGN_OF_THE_ECHO"]) * wet)
+
+    monkeypatch.setenv("SIGN_OF_THE_ECHO", "1")
+    effect = effect_of(changing, "changing")
+    before = identified_proxy(effect, RATE)
+    monkeypatch.setenv("SIGN_OF_THE_ECHO", "-1")
+    with caplog.at_level(logging.WARNING, "blackbox_fx"):
+        after = identified_proxy(effect, RATE)
+    assert "not what it was" in caplog.text
+    x, params = torch.from_numpy(music(0.5, 1))[None], torch.tensor([[0.4, 0.7]])
+    torch.testing.assert_close(before(x, params, RATE) + after(x, params, RATE), 2 * x, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("channels_out", [1, 2])
+def test_effects_that_change_channels_are_left_to_renders(channels_out):
+    def spread(audio, sample_rate, delay_ms, wet):
+        return np.repeat(echo(audio, sample_rate, delay_ms, wet).mean(axis=0, keepdims=True), channels_out, 0)
+
+    effect = bfx.function(spread, ECHO, name="spread", channels_out=channels_out)
+    layer = bfx.BlackBox(effect, pool=Inline())
+    params = torch.full((2, 2), 0.4, requires_grad=True)
+    layer(torch.randn(2, 3 - channels_out, 4000), params).square().mean().backward()
+    assert layer.surrogates == () and bool((params.grad != 0).any())
+
+
+def test_the_modes_of_the_caller_do_not_reach_the_net():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            layer = bfx.BlackBox(effect_of(echo, "echo"), pool=Inline())
+            assert layer.surrogates
+    finally:
+        torch.set_default_dtype(torch.float32)
+    x, params = torch.randn(2, 1, 8000).requires_grad_(), torch.full((2, 2), 0.4, requires_grad=True)
+    layer(x, params).square().mean().backward()
+    assert bool((params.grad != 0).any()) and bool((x.grad != 0).any())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.surrogates[0](x, params, RATE).dtype == torch.float32
+
+
+def test_a_mode_in_which_an_echo_is_off_is_not_overheard():
+    def switched(audio, sample_rate, delay_ms, wet):
+        return echo(audio, sample_rate, delay_ms, wet if delay_ms > 40 else 0.0)
+
+    assert identified_proxy(effect_of(switched, "switched"), RATE) is None
 
 
 def test_the_nature_of_effects():

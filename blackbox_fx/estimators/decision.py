@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, final
 
@@ -72,7 +73,8 @@ class Decision:
         """Headings, then a line for each candidate: renders, milliseconds, error, cosine, and chosen or why not."""
         rows = [("candidate", "renders", "ms an item", "squared error", "cosine", "")]
         for k, one in enumerate(self.candidates):
-            error = "not measured" if one.error is None else f"{one.error:.2g} +- {one.doubt:.1g}"
+            doubt = "" if math.isnan(one.doubt) else f" +- {one.doubt:.1g}"  # one item tells nothing of others
+            error = "not measured" if one.error is None else f"{one.error:.2g}{doubt}"
             cosine = "" if one.cosine is None else f"{one.cosine:.3f}"
             rows.append((one.name, str(one.renders), f"{1e3 * one.seconds:.3g}", error, cosine, self._why(k)))
         return rows

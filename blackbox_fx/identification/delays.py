@@ -16,9 +16,11 @@ from blackbox_fx.identification.growing import FEW, LawSearch
 from blackbox_fx.identification.laws import find_law, in_units, physical_law
 from blackbox_fx.identification.numbers import Fit, coarse_to_fine, fit_numbers
 from blackbox_fx.identification.records import Identified
+from blackbox_fx.losses.error import esr
 from blackbox_fx.proxy.clips import ClipStream
+from blackbox_fx.proxy.nets import Measured, make_net
 from blackbox_fx.proxy.nets.laws import Law
-from blackbox_fx.proxy.nets.modulated import CENTRE, HIGH, LOW, NUMBERS, START, Modulated
+from blackbox_fx.proxy.nets.modulated import CENTRE, DEPTH, HIGH, LOW, NUMBERS, START, Modulated
 from blackbox_fx.runtime import Job
 from blackbox_fx.space import Space
 
@@ -34,7 +36,9 @@ _GOOD, _PASSABLE = 0.01, 0.15  # error-to-signal ratios of fits near the truth, 
 _HOPELESS, _CERTAIN = -2.0, -4.0  # mean logarithm of these ratios where nets are compared
 _FUTILE = 0.9  # of what the dry sound leaves, above which a net does nothing for an effect
 _TELLS = 0.5  # by how much the logarithm of a ratio falls if another variant is right
+_BATCHES, _MOST = 3, 0.8  # of clips; part of them for which a net has to be right
 _EXACT = 3e-4  # ratio at other settings with which laws are right
+_PASSED = 1e-3  # relative distance by which a path is beyond an end
 _WHOLE = 1e-3  # samples that a delay may be off a whole number
 _SURE = 1e-6  # relative error of a number at best
 _SHIFTS = (-0.12, -0.08, -0.04, 0.0, 0.04)  # of ends of a sweep, from which they are fitted; logarithms
@@ -56,9 +60,19 @@ def identify_delays(stream: ClipStream, moves: bool) -> Identified | None:
         return None
     for family in STILL + MOVING if moves else STILL:
         found = _Search(family, stream.effect.space, stream.clips.sample_rate, probed, noise).run()
-        if found is not None and found.residual < family.enough:
+        if found is not None and found.residual < family.enough and _holds(found, stream, family):
             return found
     return None
+
+
+@torch.no_grad()
+def _holds(found: Identified, stream: ClipStream, family: Family) -> bool:
+    """Whether the net is right for most clips at other settings, also where there is no path."""
+    net = make_net(found.config, stream.effect.space.width, stream.clips.sample_rate)
+    net.start_from(Measured(torch.zeros(1), found.laws))
+    batches = [stream.batch(number) for number in range(_BATCHES)]
+    off = torch.cat([esr(net(b.audio, b.params, stream.clips.sample_rate), b.wet) for b in batches])
+    return float(off.nan_to_num(nan=np.inf).quantile(_MOST)) < family.enough
 
 
 def _probe(stream: ClipStream, points: Floats, noise: Floats) -> list[Probed]:
@@ -85,6 +99,15 @@ def _is_telling(noise: Floats, output: Floats) -> bool:
     """Whether the output is more than the noise at another level."""
     dry = (noise @ output) ** 2 / (noise @ noise)
     return bool(dry < (1 - _TELLING) * (output @ output))
+
+
+def _leave_out_ends(numbers: Floats, errors: Floats) -> None:
+    """Makes ends unknown that the path passes at other settings: where it stands still, an end is the centre there."""
+    for end, sign in ((LOW, 1), (HIGH, -1)):
+        free = np.isinf(errors[:, end])
+        if free.any():
+            reached = np.min(sign * numbers[free, CENTRE] - np.abs(numbers[free, DEPTH]))
+            errors[sign * numbers[:, end] > reached + np.abs(reached) * _PASSED, end] = np.inf
 
 
 @final
@@ -203,6 +226,7 @@ class _Search(LawSearch):
         errors = np.array([fit.errors * np.sqrt(1 + fit.residual / _GOOD**2) for fit in fits])
         # where nothing but an end of the path is heard, that stands for the centre
         errors[np.isinf(errors[:, CENTRE])[:, None] & np.isin(np.arange(len(NUMBERS)), (LOW, HIGH))] = np.inf
+        _leave_out_ends(numbers, errors)
         if self.family in STILL:
             self._round_delays(numbers[:, CENTRE], errors[:, CENTRE])
         return [self._law(points, *columns) for columns in zip(numbers.T, errors.T, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.identification.ballistics import identify_ballistics
 from blackbox_fx.identification.delays import identify_delays
 from blackbox_fx.identification.nature import find_nature
@@ -11,7 +12,7 @@ from blackbox_fx.proxy.clips import ClipStream
 KINDS = ("modulated", "ballistics")  # of nets
 
 
-def identify(stream: ClipStream, kind: str = "") -> Identified | None:
+def identify(stream: ClipStream, kind: str = "", progress: Progress = quiet) -> Identified | None:
     """The net that an effect is, with laws for its numbers; None if it is none of those that are known.
 
     Delays, choruses, flangers, phasers, tremolos, compressors, gates and limiters are known. What an effect may be is
@@ -20,6 +21,7 @@ def identify(stream: ClipStream, kind: str = "") -> Identified | None:
     Args:
         stream: of the effect.
         kind: of net, if no other is wanted.
+        progress: called where the effect may be of a known kind, with a few words.
 
     Raises:
         EffectError, WorkerDied, RenderTimeout: the effect failed, in a pool that does not skip failures.
@@ -28,7 +30,9 @@ def identify(stream: ClipStream, kind: str = "") -> Identified | None:
     if nature is None:
         return None
     if nature.linear and (nature.moves or nature.rings) and kind in ("", "modulated"):
+        progress(0, 1, "a delay or a moving filter")
         return identify_delays(stream, nature.moves)
     if nature.follows and kind in ("", "ballistics"):
+        progress(0, 1, "a compressor, a gate or a limiter")
         return identify_ballistics(stream)
     return None

@@ -2,69 +2,123 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
-from blackbox_fx.core import cache
+from blackbox_fx.core import cache, system
 from blackbox_fx.data.composer import compose
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import EffectError, ParameterError, RenderTimeout, WorkerDied
 from blackbox_fx.identification.identify import identify
+from blackbox_fx.losses.error import esr
 from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.nets import Measured, make_net
 from blackbox_fx.proxy.nets.laws import Law
-from blackbox_fx.runtime import Pool
+from blackbox_fx.runtime import Inline, Pool, Processes
 
 _log = logging.getLogger("blackbox_fx")
 NAME = "identified"
 _FOLDER, _FORMAT = "identified", 1
 _SONGS, _SONG_S = 2, 6.0
 _SECONDS, _BATCH = 0.75, 8  # clips on which a net is verified
+_DEADLINE_S = 10.0  # for a render
+_TRIED, _SAME = 99, 1e-3  # a batch of those; median error-to-signal ratio of what is still right
 
 
-def identified_proxy(effect: Effect, sample_rate: float, pool: Pool) -> AdaptedProxy | None:
+def identified_proxy(effect: Effect, sample_rate: float) -> AdaptedProxy | None:
     """A model of an effect whose net and laws were identified; None if it is of no kind that is known.
 
-    What was found, also that nothing was, is kept in the user's cache.
+    What was found, also that nothing was, is kept in the user's cache. What is kept is tried on a few clips before it
+    is used, and found again if the effect has become another.
 
     Args:
-        effect: with free parameters.
+        effect: with free parameters; its output has as many channels as its input.
         sample_rate: in Hz.
-        pool: where it renders, the first time for up to half a minute.
     """
     key = {"format": _FORMAT, "effect": effect.fingerprint, "sample_rate": sample_rate}
-    plain = cache.load(_FOLDER, key)
-    proxy = None if plain is None else restored(plain, effect, sample_rate)
-    if plain is None or (plain and proxy is None):
-        plain = identified(effect, sample_rate, pool)
+    with as_in_a_fresh_process():
+        kept: dict[str, Any] | None = cache.load(_FOLDER, key)
+        proxy = None if kept is None else restored(kept, effect, sample_rate)
+        if kept == {} or (kept and proxy is not None and _is_right(proxy, kept, effect, sample_rate)):
+            return proxy
+        plain = identified(effect, sample_rate)
+        if plain is None:
+            return None
         cache.save(_FOLDER, key, plain)
-        proxy = restored(plain, effect, sample_rate)
-    return proxy
+        return restored(plain, effect, sample_rate)
 
 
-def identified(effect: Effect, sample_rate: float, pool: Pool) -> dict[str, Any]:
-    """The net that an effect is and its laws, as JSON; empty if there is none. For arguments see `identified_proxy`."""
-    _log.warning("%s is identified, once: this takes up to half a minute.", effect.name)
-    songs = [compose(k, _SONG_S, sample_rate) for k in range(_SONGS)]
+@contextlib.contextmanager
+def as_in_a_fresh_process() -> Iterator[None]:
+    """Makes nets that train and run as usual, whatever the caller has set of torch's modes, devices and types."""
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
     try:
-        found = identify(ClipStream(effect, songs, pool, _SECONDS, _BATCH, seed=0))
+        with torch.inference_mode(False), torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+def identified(effect: Effect, sample_rate: float) -> dict[str, Any] | None:
+    """The net that an effect is and its laws, as JSON: empty if it is of no known kind, None if it could not be seen.
+
+    For the arguments see `identified_proxy`.
+    """
+    try:
+        with _stream(effect, sample_rate) as stream:
+            found = identify(stream, progress=lambda done, total, words: _say(effect, words))
     except (EffectError, WorkerDied, RenderTimeout) as error:
         _log.warning("%s could not be identified: %s", effect.name, error)
-        found = None
+        return None
     if found is None:
-        _log.warning("%s is of no kind that can be identified.", effect.name)
+        _log.info("%s is of no kind that can be identified.", effect.name)
         return {}
-    _log.warning("%s is identified, with an error-to-signal ratio of %.2g.", effect.name, found.residual)
+    _log.warning("%s is identified: the error-to-signal ratio is %.2g.", effect.name, found.residual)
     laws = [[law.base.tolist(), law.power, law.exponent.tolist(), law.spread] for law in found.laws]
-    return {"net": found.config, "laws": laws}
+    return {"net": found.config, "laws": laws, "residual": found.residual}
+
+
+def _say(effect: Effect, words: str) -> None:
+    _log.warning("%s has no proxy and may be %s: it is identified, for up to a minute.", effect.name, words)
+
+
+@contextlib.contextmanager
+def _stream(effect: Effect, sample_rate: float) -> Iterator[ClipStream]:
+    """Clips of an effect, in a pool that no other renders share: probes may fail where music does not."""
+    songs = [compose(k, _SONG_S, sample_rate) for k in range(_SONGS)]
+    with _pool(effect) as pool:
+        yield ClipStream(effect, songs, pool, _SECONDS, _BATCH, seed=0)
+
+
+def _pool(effect: Effect) -> Pool:
+    if effect.native and system.has_worker_processes():
+        return Processes(1, deadline=_DEADLINE_S, on_failure="skip")
+    return Inline()
+
+
+def _is_right(proxy: AdaptedProxy, plain: dict[str, Any], effect: Effect, sample_rate: float) -> bool:
+    """Whether what was kept is still what the effect does; also if that cannot be seen now."""
+    try:
+        with _stream(effect, sample_rate) as stream, torch.no_grad():
+            batch = stream.batch(_TRIED)
+            off = esr(proxy(batch.audio, batch.params, sample_rate), batch.wet)
+    except (EffectError, WorkerDied, RenderTimeout):
+        return True
+    same = float(off.median()) < max(_SAME, 10 * float(plain.get("residual", 0.0)))
+    if not same:
+        _log.warning("%s is not what it was when it was identified; it is identified again.", effect.name)
+    return same
 
 
 def restored(plain: dict[str, Any], effect: Effect, sample_rate: float) -> AdaptedProxy | None:
@@ -75,9 +129,8 @@ def restored(plain: dict[str, Any], effect: Effect, sample_rate: float) -> Adapt
         laws = tuple(
             Law(np.array(base), float(power), np.array(more), float(s)) for base, power, more, s in plain["laws"]
         )
-        with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
-            net = make_net(plain["net"], effect.space.width, sample_rate)
-            net.start_from(Measured(torch.zeros(1), laws))
+        net = make_net(plain["net"], effect.space.width, sample_rate)
+        net.start_from(Measured(torch.zeros(1), laws))
         if not all(math.isfinite(float(tensor.sum())) for tensor in net.state_dict().values()):
             raise ValueError("numbers that are not finite")
     except (ParameterError, ValueError, TypeError, KeyError, RuntimeError) as error:

@@ -133,7 +133,7 @@ def _unprepared(effect: Effect) -> Callable[[Pool], nn.Module]:
     """A layer that identifies its effect anew."""
 
     def make(pool: Pool) -> BlackBox:
-        found = restored(identified(effect, RATE, pool), effect, RATE)
+        found = restored(identified(effect, RATE) or {}, effect, RATE)
         return BlackBox(effect, pool=pool, sample_rate=RATE, surrogates=() if found is None else (found,))
 
     return make

@@ -21,7 +21,7 @@ from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
 from blackbox_fx.estimators.inputs import check_further_inputs, check_shapes
 from blackbox_fx.estimators.surrogates import Differentiable, Pullbacks
-from blackbox_fx.identification.known import identified_proxy
+from blackbox_fx.identification.known import as_in_a_fresh_process, identified_proxy
 from blackbox_fx.layers.eager import eager
 from blackbox_fx.layers.rendering import Pass, render
 from blackbox_fx.layers.surrogates import ProxyLike, usable
@@ -52,9 +52,9 @@ class BlackBox(nn.Module):
         sample_rate: in Hz.
         surrogates: differentiable models of the effect, such as a `Proxy` or a `Twin`, that `Auto` and `Verified` may
             use in place of renders, once they have measured them. If not given, those that `find_proxies` finds at the
-            first backward pass: shipped, your own, and what `prepare` has trained. If there are none, the effect is
-            identified there, once: delays, choruses, phasers, tremolos, compressors, gates and limiters are known
-            within half a minute, and other effects are seen to be none of these. () for none.
+            first training step: shipped, your own, and what `prepare` has trained. If there are none, the effect is
+            identified there: delays, choruses, phasers, tremolos, compressors, gates and limiters are known within a
+            minute, and most others are soon seen to be none of these. () for none.
         lookahead: whether the renders that an estimator wants begin right after the forward pass, in the background, so
             that the backward pass finds them done; gradients are the same. What is not done by then is rendered as
             without it. Not with `Inline`, which has no workers. If not given: with `Processes`, unless those renders
@@ -176,10 +176,11 @@ class BlackBox(nn.Module):
         """The proxies of the effect, or if there is none, what it is identified as."""
         if self.effect.inputs or not self.width:  # no proxy knows of further inputs
             return ()
-        found = tuple(find_proxies(self.effect, self.sample_rate))
-        if found:
+        with as_in_a_fresh_process():
+            found = tuple(find_proxies(self.effect, self.sample_rate))
+        if found or any(self.effect.output_channels(channels) != channels for channels in (1, 2)):
             return found
-        identified = identified_proxy(self.effect, self.sample_rate, self.pool)
+        identified = identified_proxy(self.effect, self.sample_rate)
         return () if identified is None else (identified,)
 
     def _surrogates_on(self, device: torch.device) -> tuple[Differentiable, ...]:

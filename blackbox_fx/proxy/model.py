@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from blackbox_fx.audio import check_sample_rate
@@ -84,7 +85,8 @@ class Proxy(nn.Module):
         check_sample_rate(sample_rate)
         if not len(audio):
             return audio.float() + params.float().sum()  # a gradient of zero
-        return self.net(audio.float(), params.float(), sample_rate)
+        with torch.autocast(audio.device.type, enabled=False):
+            return self.net(audio.float(), params.float(), sample_rate)
 
     def train(self, mode: bool = True) -> Proxy:
         """Without effect: no net acts otherwise in evaluation, and recurrent ones on a GPU have no gradient there."""

@@ -210,7 +210,7 @@ class Verified(AudioRule):
         else:
             why = "`blackbox-fx prepare` trains a proxy of it that takes no renders"
             if best is not None:
-                why = f"the best proxy has a cosine of {best.cosine:.3f} only, and may be trained for longer"
+                why = f"its best proxy has a cosine of {best.cosine:.3f} only; `blackbox-fx prepare` may do better"
             _log.warning("Audio rules are tried on %s, once; %s.", call.effect.name, why)
             found = self._better(choose(trial, vs, progress=_report), best, trial, vs)
         if key is not None:

@@ -17,6 +17,7 @@ from blackbox_fx.proxy.nets.loops import allpass_chain, delay_line, oscillate
 NUMBERS = ("dry", "wet", "feedback", "pole", "centre", "depth", "rate", "start", "low", "high")
 DRY, WET, BACK, POLE, CENTRE, DEPTH, RATE, START, LOW, HIGH = range(len(NUMBERS))
 _MOST_SECTIONS, _LONGEST_HOLD = 64, 4096
+_NEARLY = 0.003  # samples that a whole delay may be short of, by the rounding of settings, before it is cut off
 _LOOP, _FITTED_LOOP = 0.999, 0.995  # largest feedback and pole; while they are fitted
 _STEP = 0.01  # of parameters in [-1, 1], up and down
 
@@ -63,7 +64,7 @@ class Modulated(LawfulNet):
                 f"{_LONGEST_HOLD} samples, got {hold!r}, and a lag of 0 or 1, got {lag!r}."
             )
         self.sections, self.moves, self.hold, self.single, self.lag = sections, moves, hold, single, lag
-        self.whole, self.gain, self.rounding = whole or nearest, gain, 0.5 if nearest else 0.0
+        self.whole, self.gain, self.rounding = whole or nearest, gain, 0.5 if nearest else _NEARLY
         centre = [math.log(1000.0), 1.0] if sections else [0.5, 0.5] if gain else [500.0, 100.0]
         ends = [math.log(10.0), math.log(0.49 * sample_rate)] if sections else [-1e9 if gain else 1.0, 1e9]
         self.laws = Laws(width, torch.tensor([0.5, 0.5, 0.0, 0.0, *centre, 1.0, 0.0, *ends]))
