@@ -103,7 +103,8 @@ class _Search(LawSearch):
         if len(self.points) <= FEW:
             return None
         tried: list[tuple[float, dict[str, Any], list[Fit]]] = []
-        for config in _CONFIGS:
+        # most of those that clip are limiters of two stages
+        for config in sorted(_CONFIGS, key=lambda one: "stages" not in one and bool(one)) if self.clips else _CONFIGS:
             if config.get("stages", 1) > 1 and min(each[0] for each in tried) > _UNLIKE:
                 break
             self.net, fits = self._net(config), []
