@@ -12,11 +12,12 @@ import blackbox_fx as bfx
 from blackbox_fx.core import paths
 from blackbox_fx.data.composer import compose
 from blackbox_fx.effects import load
+from blackbox_fx.errors import EffectError
 from blackbox_fx.identification.known import NAME, identified_proxy
 from blackbox_fx.identification.laws import physical_law
 from blackbox_fx.identification.nature import find_nature
 from blackbox_fx.proxy.clips import ClipStream
-from blackbox_fx.runtime import Inline, Job
+from blackbox_fx.runtime import Inline, Job, Processes
 from blackbox_fx.space import Continuous, Space
 from tests.cases import RATE, music
 
@@ -99,6 +100,11 @@ def test_what_failed_is_tried_again(caplog):
     with caplog.at_level(logging.WARNING, "blackbox_fx"):
         assert identified_proxy(effect, RATE) is None
     assert "could not be identified" in caplog.text and "no licence" in caplog.text and not kept()
+
+
+def test_an_effect_that_fails_everywhere_is_not_taken_for_one_of_no_kind():
+    with Processes(1, on_failure="skip") as pool, pytest.raises(EffectError, match="failed at all 8 settings"):
+        find_nature(ClipStream(effect_of(failing, "failing"), [compose(0, 3.0, RATE)], pool, 0.75, 8, 0))
 
 
 def test_what_is_of_no_known_kind_is_kept_too(monkeypatch):

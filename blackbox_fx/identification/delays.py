@@ -203,7 +203,7 @@ class _Search(LawSearch):
         ratios = np.square(own.numpy() - wet).sum(axis=1) / np.square(wet).sum(axis=1).clip(1e-30)
         return np.nan_to_num(ratios, nan=np.inf).astype(np.float64)
 
-    def settle(self, laws: list[Law], fits: int) -> tuple[bool, list[Law]]:
+    def choose_variants(self, laws: list[Law], fits: int) -> tuple[bool, list[Law]]:
         """Takes the variants of the net that do best with the laws, once these are nearly right, and fits the ends."""
         before, numbers = self.config, self.at(laws)[:fits]
         for name, values in self._variants.items():

@@ -53,7 +53,7 @@ class LawSearch(abc.ABC):
     def laws_through(self, points: Floats, fits: list[Fit]) -> list[Law]:
         """Laws through fits at points."""
 
-    def settle(self, laws: list[Law], fits: int) -> tuple[bool, list[Law]]:
+    def choose_variants(self, laws: list[Law], fits: int) -> tuple[bool, list[Law]]:
         """Chooses by laws, at the first few settings, what else the net has; whether that has changed, and the laws."""
         return False, laws
 
@@ -88,8 +88,8 @@ class LawSearch(abc.ABC):
         laws = self._laws(fits) or laws
         if not laws:
             return []
-        settled, laws = self.settle(laws, len(fits))
-        anew = [k for k, fit in enumerate(fits) if settled or fit.residual >= self.good]
+        changed, laws = self.choose_variants(laws, len(fits))
+        anew = [k for k, fit in enumerate(fits) if changed or fit.residual >= self.good]
         starts = self.at(laws)
         for k in anew:
             fits[k] = min(fits[k], self.fit(k, starts[k]), key=lambda fit: fit.residual)

@@ -18,6 +18,7 @@ from blackbox_fx.data.composer import compose
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import EffectError, ParameterError, RenderTimeout, WorkerDied
 from blackbox_fx.identification.identify import identify
+from blackbox_fx.identification.records import Identified
 from blackbox_fx.losses.error import esr
 from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.proxy.clips import ClipStream
@@ -32,7 +33,7 @@ _FOLDER, _FORMAT = "identified", 1
 _SONGS, _SONG_S = 2, 6.0
 _SECONDS, _BATCH = 0.75, 8  # clips on which a net is verified
 _DEADLINE_S = 10.0  # for a render
-_TRIED, _SAME = 99, 1e-3  # a batch of those; median error-to-signal ratio of what is still right
+_TRIED, _SAME = 99, 1e-3  # number of a batch of those; error-to-signal ratio of what is right in any case
 
 _seen_right: set[tuple[str, float]] = set()  # fingerprints and sample rates of what was tried in this process
 
@@ -84,15 +85,28 @@ def identified(effect: Effect, sample_rate: float) -> dict[str, Any] | None:
     try:
         with _stream(effect, sample_rate) as stream:
             found = identify(stream, progress=lambda done, total, words: _say(effect, words))
+            return {} if found is None else _kept(found, stream)
     except (EffectError, WorkerDied, RenderTimeout) as error:
         _log.warning("%s could not be identified: %s", effect.name, error)
         return None
-    if found is None:
-        _log.info("%s is of no kind that can be identified.", effect.name)
-        return {}
-    _log.warning("%s is identified: the error-to-signal ratio is %.2g.", effect.name, found.residual)
+
+
+def _kept(found: Identified, stream: ClipStream) -> dict[str, Any]:
+    """What is kept of a net, with its error-to-signal ratio for some clips."""
     laws = [[law.base.tolist(), law.power, law.exponent.tolist(), law.spread] for law in found.laws]
-    return {"net": found.config, "laws": laws, "residual": found.residual}
+    plain: dict[str, Any] = {"net": found.config, "laws": laws}
+    proxy = restored(plain, stream.effect, stream.clips.sample_rate)
+    assert proxy is not None
+    off = _off(proxy, stream)
+    _log.warning("%s is identified: the error-to-signal ratio is %.2g for clips.", stream.effect.name, off)
+    return plain | {"off": off}
+
+
+@torch.no_grad()
+def _off(proxy: AdaptedProxy, stream: ClipStream) -> float:
+    """The median error-to-signal ratio of a proxy for the same clips and settings each time."""
+    batch = stream.batch(_TRIED)
+    return float(esr(proxy(batch.audio, batch.params, stream.clips.sample_rate), batch.wet).median())
 
 
 def _say(effect: Effect, words: str) -> None:
@@ -105,6 +119,8 @@ def _stream(effect: Effect, sample_rate: float) -> Iterator[ClipStream]:
     songs = [compose(k, _SONG_S, sample_rate) for k in range(_SONGS)]
     with _pool(effect) as pool:
         yield ClipStream(effect, songs, pool, _SECONDS, _BATCH, seed=0)
+        if pool.counters.has_failures:
+            _log.warning("While %s was identified: %s", effect.name, pool.counters)
 
 
 def _pool(effect: Effect) -> Pool:
@@ -116,13 +132,12 @@ def _pool(effect: Effect) -> Pool:
 def _is_right(proxy: AdaptedProxy, plain: dict[str, Any], effect: Effect, sample_rate: float) -> bool:
     """Whether what was kept is still what the effect does; also if that cannot be seen now."""
     try:
-        with _stream(effect, sample_rate) as stream, torch.no_grad():
-            batch = stream.batch(_TRIED)
-            off = esr(proxy(batch.audio, batch.params, sample_rate), batch.wet)
+        with _stream(effect, sample_rate) as stream:
+            off = _off(proxy, stream)
     except (EffectError, WorkerDied, RenderTimeout):
         return True
-    known = plain.get("residual")
-    same = float(off.median()) < max(_SAME, 10 * known if isinstance(known, float) else 0.0)
+    before = plain.get("off")
+    same = off < max(_SAME, 10 * before if isinstance(before, float) else 0.0)
     if not same:
         _log.warning("%s is not what it was when it was identified; it is identified again.", effect.name)
     return same

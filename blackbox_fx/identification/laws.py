@@ -184,21 +184,10 @@ def in_units(law: Law, space: Space, scales: Sequence[float]) -> Law:
     for scale, sign in itertools.product(scales, (1.0, -1.0)):
         wanted = sign * scale * np.array([parameter.low, parameter.high])
         if np.abs(wanted - (low, high)).max() < _ROUND * np.abs(wanted).max() and _alike(wanted, (low, high)):
-            return _through(law, column, *wanted)
+            return _between(space, column, wanted, 1.0, bool(law.exponent.any()))._replace(spread=law.spread)
     return law
 
 
 def _alike(a: Floats, b: tuple[float, float]) -> bool:
     """Whether the low ends are about the same, too."""
     return bool(abs(a[0] - b[0]) < _ROUND * max(abs(a[0]), 0.05 * abs(a[1])))
-
-
-def _through(law: Law, column: int, low: float, high: float) -> Law:
-    """The law of one column with other ends."""
-    base, exponent = np.zeros_like(law.base), np.zeros_like(law.exponent)
-    if law.exponent.any():
-        base[0] = np.sign(low)
-        exponent[0], exponent[1 + column] = np.log(abs(low)), np.log(high / low)
-    else:
-        base[0], base[1 + column] = low, high - low
-    return law._replace(base=base, exponent=exponent)

@@ -11,7 +11,7 @@ from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.runtime import Job
 
 Floats = NDArray[np.float64]
-LINEAR = 0.02  # largest relative error of superposition
+_LINEAR = 0.02  # largest relative error of superposition
 _SETTINGS = 8
 _LENGTHS_S = (0.002, 0.01, 0.05, 0.2)  # of pieces of noise
 _QUIETEST = -4.0  # level of the softest piece, in units of 20 dB
@@ -47,10 +47,10 @@ def jumping(length: int, rate: float) -> Floats:
 
 
 def find_nature(stream: ClipStream) -> Nature | None:
-    """What the effect of a stream is like; None if it fails at all of a few settings.
+    """What the effect of a stream is like; None if it is silent at all of a few settings.
 
     Raises:
-        EffectError, WorkerDied, RenderTimeout: the effect failed, in a pool that does not skip failures.
+        EffectError, WorkerDied, RenderTimeout: the effect failed; in a pool that skips failures, at all settings.
     """
     rate = stream.clips.sample_rate
     noise = jumping(round(_NOISE_S * rate), rate)
@@ -61,6 +61,8 @@ def find_nature(stream: ClipStream) -> Nature | None:
         stream.effect, inputs[:, None].astype(np.float32), np.repeat(points, 3, 0), np.tile(range(3), len(points)), rate
     )
     wet = stream.pool.map(job)[:, 0].astype(np.float64).reshape(-1, 3, len(whole))
+    if job.failed.all():
+        raise stream.refusal(_SETTINGS)
     wet = wet[~job.failed.reshape(-1, 3).any(axis=1) & (np.abs(wet).max(axis=(1, 2)) > 0)]
     if not len(wet):
         return None
@@ -69,7 +71,7 @@ def find_nature(stream: ClipStream) -> Nature | None:
     curved = np.linalg.norm(full - 2 * half, axis=1) / size
     moved = np.linalg.norm(late[:, _SHIFT:] - full[:, :-_SHIFT], axis=1) / size
     tail = np.linalg.norm(full[:, len(noise) + round(_LONG_S * rate) :], axis=1) / size
-    linear = bool((curved < LINEAR).mean() > _MOST)
+    linear = bool((curved < _LINEAR).mean() > _MOST)
     follows = not linear and max(_scatter(noise, each[: len(noise)]) for each in full) > _PLAIN
     return Nature(linear, bool(np.median(moved) > _MOVES), bool((tail**2).max() > _HEARD), follows)
 

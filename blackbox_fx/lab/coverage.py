@@ -13,7 +13,7 @@ from blackbox_fx.effects import scanning
 
 PARAMS, AUDIO = 0.9, 0.95  # cosines that are good enough
 _WORKER = "blackbox_fx.lab.coverage_worker"
-_SILENCE_S = 900.0  # after which an effect is given up; to identify one takes up to six minutes on a busy core
+_SILENCE_S = 900.0  # after which an effect is given up; its identification says nothing meanwhile
 _OTHERS = (
     "ladspa:Compress",
     "ladspa:Eq10",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from blackbox_fx.identification.delays import Identified
+from blackbox_fx.identification.records import Identified
 from blackbox_fx.learning.audition import audition, follows_level
 from blackbox_fx.learning.levels import LevelObjective
 from blackbox_fx.learning.objectives import ClipObjective, Objective, ResponseObjective
@@ -16,7 +16,7 @@ from blackbox_fx.proxy.nets import Dynamics, ProxyNet, Structured
 from blackbox_fx.proxy.recipe import ProxyRecipe
 
 _EXACT = 1e-3  # relative error below which an effect is linear, or memoryless
-_STILL = 0.02  # error of a shift below which impulse responses say more than clips; filters by frames have .01
+_STILL = 0.02  # error of a shift below which impulse responses say more than clips; ladspa:mbeq, by frames, has .007
 _SHORT_S = 0.09  # the impulse response of a filter
 _LONGEST_S = 2.0
 _MOST_AHEAD = 2048  # samples
