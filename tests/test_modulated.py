@@ -8,6 +8,7 @@ import scipy.signal
 import torch
 
 from blackbox_fx.data.composer import compose
+from blackbox_fx.dsp.loops import allpass_chain, delay_line, oscillate
 from blackbox_fx.effects import load
 from blackbox_fx.errors import DataError
 from blackbox_fx.identification.identify import identify
@@ -19,7 +20,6 @@ from blackbox_fx.proxy import weights
 from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.proxy.nets import Measured, Modulated, make_net
 from blackbox_fx.proxy.nets.laws import Law
-from blackbox_fx.proxy.nets.loops import allpass_chain, delay_line, oscillate
 from blackbox_fx.proxy.nets.modulated import CENTRE, DEPTH, NUMBERS, RATE
 from blackbox_fx.runtime import Inline
 from blackbox_fx.space import Continuous, Space

@@ -22,6 +22,6 @@ def waveshaper(audio: Tensor, sample_rate: float, *, drive_db: Tensor, bias: Ten
         - audio and output: (batch, channel, time)
         - every parameter: (batch,)
     """
-    drive, bias, mix = (p[:, None, None] for p in (10 ** (drive_db / 20), bias, mix))
+    drive, bias, mix = (p[:, None, None].to(audio.dtype) for p in (10 ** (drive_db / 20), bias, mix))
     wet = (drive * audio + bias).tanh() - bias.tanh()
     return audio + mix * (wet - audio)

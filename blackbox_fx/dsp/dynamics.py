@@ -1,4 +1,4 @@
-"""A feed-forward compressor with separate attack and release."""
+"""Compressors, an expander, a gate and a limiter."""
 
 from __future__ import annotations
 
@@ -8,11 +8,47 @@ import torch
 from torch import Tensor
 
 from blackbox_fx.dsp.kernels import follow
+from blackbox_fx.errors import AudioError
+
+# The floor keeps the gradient of logarithms finite in silence, and fading levels clear of slow denormals.
+_FLOOR = 1e-30
+_NARROWEST_DB = 1e-3  # of a knee, which is then as good as none
+_POWER_MS = 50.0  # in which the power fades that a gate looks at
+_FIRST_DB, _FIRST_RATIO, _FIRST_ATTACK_MS, _FIRST_RELEASE_MS = -10.0, 4.0, 2.0, 200.0  # of a limiter
+_SECOND_RATIO, _SECOND_ATTACK_MS = 1000.0, 1e-3
 
 
-def _smooth(level: Tensor, attack: Tensor, release: Tensor) -> Tensor:
-    """A one-pole filter over (batch, time), with one coefficient while it rises and another while it falls."""
-    return follow(level, level.new_zeros(len(level)), release, attack)
+def _coefficient(ms: Tensor, sample_rate: float) -> Tensor:
+    """Of a one-pole filter that covers 99.8 % of a step in this time, in float64."""
+    return -torch.expm1(-2000 * math.pi / sample_rate / ms.double())
+
+
+def _peaks(audio: Tensor) -> Tensor:
+    """The largest level of all channels, (batch, time), in float64."""
+    return audio.abs().amax(1).double()
+
+
+def _smooth(level: Tensor, attack_ms: Tensor, release_ms: Tensor, sample_rate: float) -> Tensor:
+    """Levels (batch, time), smoothed from silence, with one time while they rise and another while they fall."""
+    attack, release = (_coefficient(ms, sample_rate) for ms in (attack_ms, release_ms))
+    return follow(level.clamp(min=_FLOOR), level.new_zeros(len(level)), release, attack)
+
+
+def _over_db(level: Tensor, threshold_db: Tensor) -> Tensor:
+    """By how many dB a level, (batch, time), is above a threshold."""
+    return 20 * level.clamp(min=_FLOOR).log10() - threshold_db[:, None]
+
+
+def _bend(over_db: Tensor, knee_db: Tensor) -> Tensor:
+    """0 below a knee of this width about 0, the same number above it, and a parabola from one to the other."""
+    knee = knee_db[:, None].clamp(min=_NARROWEST_DB)
+    inside = (over_db + knee / 2).clamp(min=0).square() / (2 * knee)
+    return torch.where(over_db < knee / 2, inside, over_db)
+
+
+def _amplify(audio: Tensor, gain_db: Tensor) -> Tensor:
+    """Audio (batch, channel, time) with the same gain in dB, (batch, time) in float64, for all channels."""
+    return audio * (10 ** (gain_db / 20)).to(audio.dtype)[:, None]
 
 
 def compressor(
@@ -49,9 +85,207 @@ def compressor(
         "Digital Dynamic Range Compressor Design: A Tutorial and Analysis" (Giannoulis, Massberg and Reiss, 2012)
         "Differentiable All-pole Filters for Time-varying Audio Systems" (Yu et al., 2024)
     """
-    attack, release = (-torch.expm1(-2000 * math.pi / sample_rate / ms.double()) for ms in (attack_ms, release_ms))
-    # the floor keeps the gradient of the logarithm finite in silence, and a fading level clear of slow denormals
-    level = audio.abs().amax(1).double().clamp(min=1e-30)
-    over_db = (20 * _smooth(level, attack, release).log10() - threshold_db[:, None]).relu()
-    gain_db = makeup_db[:, None] - over_db * (1 - 1 / ratio[:, None])
-    return audio * (10 ** (gain_db / 20)).to(audio.dtype)[:, None]
+    level = _smooth(_peaks(audio), attack_ms, release_ms, sample_rate)
+    over_db = _over_db(level, threshold_db).relu()
+    return _amplify(audio, makeup_db[:, None] - over_db * (1 - 1 / ratio[:, None]))
+
+
+def soft_knee_compressor(
+    audio: Tensor,
+    sample_rate: float,
+    *,
+    threshold_db: Tensor,
+    ratio: Tensor,
+    attack_ms: Tensor,
+    release_ms: Tensor,
+    knee_db: Tensor,
+    makeup_db: Tensor,
+    mix: Tensor,
+) -> Tensor:
+    """A compressor whose ratio sets in gradually, blended with the dry signal.
+
+    With no knee and a mix of 1 it is `compressor`. Levels are computed in float64.
+
+    Args:
+        audio: any channel count; the loudest channel sets the gain of all.
+        sample_rate: in Hz.
+        threshold_db: level in dB of full scale in the middle of the knee.
+        ratio: dB of input above the knee for one dB of output, from 1 upwards.
+        attack_ms: time in which a rising level covers 99.8 % of a step, above 0.
+        release_ms: time in which a falling level covers 99.8 % of a step, above 0.
+        knee_db: width of the knee in dB, 0 or more.
+        makeup_db: gain of the compressed signal in dB.
+        mix: share of the compressed signal, in [0, 1].
+
+    Returns:
+        The compressed audio.
+
+    Shape:
+        - audio and output: (batch, channel, time)
+        - every parameter: (batch,)
+
+    References:
+        "Digital Dynamic Range Compressor Design: A Tutorial and Analysis" (Giannoulis, Massberg and Reiss, 2012)
+    """
+    times = {"attack_ms": attack_ms, "release_ms": release_ms, "knee_db": knee_db}
+    return sidechain_compressor(
+        audio, sample_rate, audio, threshold_db=threshold_db, ratio=ratio, makeup_db=makeup_db, mix=mix, **times
+    )
+
+
+def sidechain_compressor(
+    audio: Tensor,
+    sample_rate: float,
+    sidechain: Tensor,
+    *,
+    threshold_db: Tensor,
+    ratio: Tensor,
+    attack_ms: Tensor,
+    release_ms: Tensor,
+    knee_db: Tensor,
+    makeup_db: Tensor,
+    mix: Tensor,
+) -> Tensor:
+    """A `soft_knee_compressor` whose gain follows another sound: a kick that ducks the bass.
+
+    Args:
+        audio: any channel count.
+        sample_rate: in Hz.
+        sidechain: the other sound, any channel count; its loudest channel sets the gain, so that a stereo copy of a
+            mono one does the same.
+        threshold_db: level in dB of full scale in the middle of the knee.
+        ratio: dB of input above the knee for one dB of output, from 1 upwards.
+        attack_ms: time in which a rising level covers 99.8 % of a step, above 0.
+        release_ms: time in which a falling level covers 99.8 % of a step, above 0.
+        knee_db: width of the knee in dB, 0 or more.
+        makeup_db: gain of the compressed signal in dB.
+        mix: share of the compressed signal, in [0, 1].
+
+    Returns:
+        The compressed audio.
+
+    Raises:
+        AudioError: a side-chain of another batch or length.
+
+    Shape:
+        - audio and output: (batch, channel, time)
+        - sidechain: (batch, its channels, time)
+        - every parameter: (batch,)
+    """
+    if (len(sidechain), sidechain.shape[-1]) != (len(audio), audio.shape[-1]):
+        raise AudioError(
+            f"sidechain must be (batch, channel, time) with the batch and time of audio, {tuple(audio.shape)}, got "
+            f"{tuple(sidechain.shape)}."
+        )
+    level = _smooth(_peaks(sidechain), attack_ms, release_ms, sample_rate)
+    over_db = _bend(_over_db(level, threshold_db), knee_db.double())
+    wet = _amplify(audio, makeup_db[:, None] - over_db * (1 - 1 / ratio[:, None]))
+    return audio + mix[:, None, None].to(audio.dtype) * (wet - audio)
+
+
+def expander(
+    audio: Tensor,
+    sample_rate: float,
+    *,
+    threshold_db: Tensor,
+    ratio: Tensor,
+    attack_ms: Tensor,
+    release_ms: Tensor,
+    knee_db: Tensor,
+    range_db: Tensor,
+) -> Tensor:
+    """Makes what is soft softer, by a ratio that sets in gradually, and no softer than by a range.
+
+    Levels are computed in float64.
+
+    Args:
+        audio: any channel count; the loudest channel sets the gain of all.
+        sample_rate: in Hz.
+        threshold_db: level in dB of full scale in the middle of the knee.
+        ratio: dB of output below the knee for one dB of input, from 1 upwards.
+        attack_ms: time in which a rising level covers 99.8 % of a step, above 0.
+        release_ms: time in which a falling level covers 99.8 % of a step, above 0.
+        knee_db: width of the knee in dB, 0 or more.
+        range_db: by how many dB the level falls at most, 0 or more.
+
+    Returns:
+        The expanded audio.
+
+    Shape:
+        - audio and output: (batch, channel, time)
+        - every parameter: (batch,)
+
+    References:
+        "Digital Dynamic Range Compressor Design: A Tutorial and Analysis" (Giannoulis, Massberg and Reiss, 2012)
+    """
+    level = _smooth(_peaks(audio), attack_ms, release_ms, sample_rate)
+    under_db = _bend(-_over_db(level, threshold_db), knee_db.double())
+    held_db, most_db = under_db * (ratio[:, None] - 1), range_db[:, None].double()
+    return _amplify(audio, -torch.where(held_db > most_db, most_db, held_db))
+
+
+def noise_gate(
+    audio: Tensor,
+    sample_rate: float,
+    *,
+    threshold_db: Tensor,
+    ratio: Tensor,
+    attack_ms: Tensor,
+    release_ms: Tensor,
+) -> Tensor:
+    """A gate that closes by a ratio: that of pedalboard with linked channels, with gradients.
+
+    It looks at the root of the power, which rises at once and fades in 50 ms. Levels are computed in float64.
+
+    Args:
+        audio: any channel count; the loudest channel sets the gain of all.
+        sample_rate: in Hz.
+        threshold_db: level in dB of full scale below which the gain falls.
+        ratio: dB of output below the threshold for one dB of input, from 1 upwards.
+        attack_ms: time in which a rising level covers 99.8 % of a step, above 0.
+        release_ms: time in which a falling level covers 99.8 % of a step, above 0.
+
+    Returns:
+        The gated audio.
+
+    Shape:
+        - audio and output: (batch, channel, time)
+        - every parameter: (batch,)
+
+    References:
+        "Digital Dynamic Range Compressor Design: A Tutorial and Analysis" (Giannoulis, Massberg and Reiss, 2012)
+    """
+    power = _peaks(audio).square()
+    fading = _coefficient(torch.full_like(threshold_db, _POWER_MS), sample_rate)
+    faded = follow(power.clamp(min=_FLOOR), torch.zeros_like(fading), fading, torch.ones_like(fading))
+    level = _smooth(faded.sqrt(), attack_ms, release_ms, sample_rate)
+    return _amplify(audio, -(-_over_db(level, threshold_db)).relu() * (ratio[:, None] - 1))
+
+
+def limiter(audio: Tensor, sample_rate: float, *, threshold_db: Tensor, release_ms: Tensor) -> Tensor:
+    """A limiter that makes the threshold full scale: that of pedalboard with linked channels, with gradients.
+
+    A slow compressor (threshold -10 dB, ratio 4) and a fast one (ratio 1000) in series, a gain that brings the
+    threshold to 3.75 dB, and what is still above 1 is cut off, where the gradient is 0. Levels are computed in float64.
+
+    Args:
+        audio: any channel count; the loudest channel sets the gain of all.
+        sample_rate: in Hz.
+        threshold_db: level in dB of full scale above which the fast compressor acts.
+        release_ms: time in which its level falls by 99.8 % of a step, above 0.
+
+    Returns:
+        The limited audio, in [-1, 1].
+
+    Shape:
+        - audio and output: (batch, channel, time)
+        - every parameter: (batch,)
+    """
+    fixed = [torch.full_like(threshold_db, value) for value in (_FIRST_DB, _FIRST_RATIO, _SECOND_RATIO)]
+    times = [torch.full_like(threshold_db, ms) for ms in (_FIRST_ATTACK_MS, _FIRST_RELEASE_MS, _SECOND_ATTACK_MS)]
+    none = torch.zeros_like(threshold_db)
+    makeup = 5 * (1 - 1 / _FIRST_RATIO) - threshold_db
+    first = {"threshold_db": fixed[0], "ratio": fixed[1], "attack_ms": times[0], "release_ms": times[1]}
+    second = {"threshold_db": threshold_db, "ratio": fixed[2], "attack_ms": times[2], "release_ms": release_ms}
+    held = compressor(audio, sample_rate, **first, makeup_db=none)
+    return compressor(held, sample_rate, **second, makeup_db=makeup).clamp(-1, 1)

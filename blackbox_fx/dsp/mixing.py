@@ -1,4 +1,4 @@
-"""Gain and position in the stereo image."""
+"""Gain, position and width in the stereo image."""
 
 from __future__ import annotations
 
@@ -36,4 +36,31 @@ def gain_pan(audio: Tensor, sample_rate: float, *, gain_db: Tensor, pan: Tensor)
         raise AudioError(f"gain_pan takes 1 or 2 channels, got {channels}; split or mix them first.")
     angle = (pan + 1) * (math.pi / 4)
     sides = torch.stack([angle.cos(), angle.sin()], 1) * math.sqrt(channels)
-    return audio * (10 ** (gain_db / 20)[:, None] * sides)[..., None]
+    return audio * (10 ** (gain_db / 20)[:, None] * sides)[..., None].to(audio.dtype)
+
+
+def mid_side(audio: Tensor, sample_rate: float, *, mid_db: Tensor, side_db: Tensor) -> Tensor:
+    """Gains of what both sides share and of what they differ in: the width of a stereo image.
+
+    Args:
+        audio: one or two channels; one channel is all middle.
+        sample_rate: in Hz; without influence.
+        mid_db: gain in dB of half the sum of both sides.
+        side_db: gain in dB of half their difference; wider above 0, mono far below.
+
+    Returns:
+        As many channels.
+
+    Raises:
+        AudioError: another number of channels.
+
+    Shape:
+        - audio and output: (batch, 1 or 2, time)
+        - every parameter: (batch,)
+    """
+    channels = audio.shape[1]
+    if channels not in (1, 2):
+        raise AudioError(f"mid_side takes 1 or 2 channels, got {channels}; split or mix them first.")
+    middle, wide = (10 ** (db / 20)[:, None, None].to(audio.dtype) for db in (mid_db, side_db))
+    mid = audio.mean(1, keepdim=True)
+    return middle * mid + wide * (audio - mid)

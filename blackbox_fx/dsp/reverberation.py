@@ -1,4 +1,4 @@
-"""A reverberation of noise that fades at its own pace in three bands of frequency."""
+"""Reverberations: of noise that fades at its own pace in three bands of frequency, and of any impulse response."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blackbox_fx.errors import AudioError
+
 _CROSSOVERS_HZ = (300.0, 3000.0)
 _OVERLAP = 0.5  # octaves to either side of a crossover in which bands fade into each other
 LONGEST_S = 3.0  # of the response: at the longest decay it ends at -60 dB
 _FADED = math.log(1000.0)  # 60 dB
+_ROOM_S = 0.5
 
 
 def reverberation(
@@ -54,14 +57,70 @@ def reverberation(
     length = min(audio.shape[-1], round(LONGEST_S * sample_rate))
     bands = torch.from_numpy(_noise(audio.shape[1], float(sample_rate))).to(audio)[..., :length]
     time = torch.arange(length, device=audio.device, dtype=audio.dtype) / sample_rate
-    decays = torch.stack([low_decay_s, mid_decay_s, high_decay_s], 1)[:, :, None]
+    decays = torch.stack([low_decay_s, mid_decay_s, high_decay_s], 1)[:, :, None].to(audio.dtype)
     fades = torch.exp(-_FADED * time / decays)  # (batch, band, time)
     response = torch.einsum("bnt,cnt->bct", fades, bands) / _level(decays, sample_rate)[:, :, 0, None]
-    size = 1 << (audio.shape[-1] + length - 1).bit_length()
+    return _blend(audio, response, wet_db, dry_db)
+
+
+def convolution(
+    audio: Tensor,
+    sample_rate: float,
+    response: Tensor | None = None,
+    *,
+    fade_s: Tensor,
+    wet_db: Tensor,
+    dry_db: Tensor,
+) -> Tensor:
+    """The sound, plus its convolution with an impulse response, which may be made to fade sooner.
+
+    Args:
+        audio: any number of channels.
+        sample_rate: in Hz.
+        response: at this sample rate, (time,) for all channels or (channel, time); a small room of noise with unit
+            energy, the same in every call, if not given. It may want a gradient.
+        fade_s: seconds in which the response fades by 60 dB more than it does by itself, above 0.
+        wet_db: level of the convolution in dB.
+        dry_db: level of the sound itself in dB.
+
+    Returns:
+        As many channels and samples; what rings on beyond the end is cut off.
+
+    Raises:
+        AudioError: a response of another shape, or for another number of channels.
+
+    Shape:
+        - audio and output: (batch, channel, time)
+        - every parameter: (batch,)
+    """
+    if response is None:
+        response = torch.from_numpy(_room(float(sample_rate)))
+    if response.ndim not in (1, 2) or response.shape[:-1] not in ((), (1,), (audio.shape[1],)) or not response.numel():
+        raise AudioError(
+            f"response must be (time,), or (channel, time) with the {audio.shape[1]} channels of audio, got "
+            f"{tuple(response.shape)}."
+        )
+    response = response.to(audio)[..., : audio.shape[-1]]
+    time = torch.arange(response.shape[-1], device=audio.device, dtype=audio.dtype) / sample_rate
+    fades = torch.exp(-_FADED * time / fade_s[:, None].to(audio.dtype))
+    return _blend(audio, fades[:, None] * response, wet_db, dry_db)
+
+
+def _blend(audio: Tensor, response: Tensor, wet_db: Tensor, dry_db: Tensor) -> Tensor:
+    """Audio, and its convolution with responses (batch, 1 or channel, time), at levels in dB."""
+    size = 1 << (audio.shape[-1] + response.shape[-1] - 1).bit_length()
     spectrum = torch.fft.rfft(audio, size) * torch.fft.rfft(response, size)
     wet = torch.fft.irfft(spectrum, size)[..., : audio.shape[-1]]
-    levels = 10 ** (torch.stack([dry_db, wet_db]) / 20)[..., None, None]
-    return levels[0] * audio + levels[1] * wet
+    dry_level, wet_level = (10 ** (db / 20)[:, None, None].to(audio.dtype) for db in (dry_db, wet_db))
+    return dry_level * audio + wet_level * wet
+
+
+@functools.lru_cache(maxsize=8)
+def _room(sample_rate: float) -> np.ndarray:
+    """Noise that fades by 60 dB in `_ROOM_S`, with unit energy, (time,)."""
+    length = round(_ROOM_S * sample_rate)
+    noise = np.random.default_rng(1).standard_normal(length) * np.exp(-_FADED * np.arange(length) / length)
+    return noise / np.linalg.norm(noise)
 
 
 def _level(decays: Tensor, sample_rate: float) -> Tensor:

@@ -1,10 +1,10 @@
-"""Twins: differentiable effects that are exact versions of black boxes, and the ground truth for every estimator."""
+"""A differentiable effect and the black box that does the same: the ground truth for every estimator."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -12,22 +12,19 @@ import torch
 from torch import Tensor
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.dsp.distortion import waveshaper
-from blackbox_fx.dsp.dynamics import compressor
-from blackbox_fx.dsp.filters import parametric_eq
-from blackbox_fx.dsp.mixing import gain_pan
-from blackbox_fx.dsp.reverberation import LONGEST_S, reverberation
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.functions import function
+from blackbox_fx.effects.further import gather
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.space import Continuous, Space
 
 
-def _render(fn: Callable[..., Tensor], audio: Audio, sample_rate: float, /, **values: float) -> Audio:
+def _render(fn: Callable[..., Tensor], audio: Audio, sample_rate: float, /, **values: Any) -> Audio:
     # in float64, so that a finite difference of two renders is clean
     with torch.no_grad():
         x = torch.from_numpy(audio.astype(np.float64))[None]
-        y = fn(x, sample_rate, **{name: x.new_tensor([value]) for name, value in values.items()})
+        given = {name: x.new_tensor(np.asarray(value, np.float64)[None]) for name, value in values.items()}
+        y = fn(x, sample_rate, **given)
     return y[0].numpy().astype(np.float32)
 
 
@@ -39,12 +36,14 @@ class Twin:
     Args:
         name: short name for tables and errors.
         function: called as `function(audio, sample_rate, **values)` with audio (batch, channel, time) and every
-            parameter (batch,) in physical units.
+            parameter (batch,) in physical units, float64.
         space: its parameters, all continuous and without steps; those that are not free stand at their defaults.
+        inputs: names of further inputs, such as ("sidechain",), which the function takes by name as it does audio.
 
     Raises:
         ParameterError: a parameter that has no gradient.
 
+    >>> from blackbox_fx.dsp import TWINS
     >>> twin = TWINS["compressor"]
     >>> twin(torch.ones(1, 2, 8), torch.zeros(1, twin.space.width), sample_rate=44100).shape
     torch.Size([1, 2, 8])
@@ -55,6 +54,7 @@ class Twin:
     name: str
     function: Callable[..., Tensor]
     space: Space
+    inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, parameter in self.space.parameters.items():
@@ -63,6 +63,11 @@ class Twin:
                     f"{name} has no gradient ({parameter.kind}: {parameter.describe()}); "
                     "a twin takes only continuous parameters without steps."
                 )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A name for every column of params."""
+        return self.space.columns
 
     def decode(self, params: Tensor) -> dict[str, Tensor]:
         """Rows in [0, 1] to physical values of all parameters, as `Space.decode` does but differentiable.
@@ -85,13 +90,22 @@ class Twin:
                 values[name] = p.low + free[name] * (p.high - p.low)
         return values
 
-    def __call__(self, audio: Tensor, params: Tensor, sample_rate: float) -> Tensor:
-        """The effect's output, differentiable in audio and params.
+    def __call__(
+        self,
+        audio: Tensor,
+        params: Tensor,
+        sample_rate: float,
+        inputs: Mapping[str, Tensor] = {},
+        **named: Tensor,
+    ) -> Tensor:
+        """The effect's output, differentiable in audio, params and further inputs.
 
         Args:
             audio: float32 or float64.
             params: columns in [0, 1] of the free parameters; beyond these bounds the gradient is 0.
             sample_rate: in Hz.
+            inputs: further ones by name. One that is left out is silence.
+            **named: the same as keywords: `twin(audio, params, rate, sidechain=kick)`.
 
         Returns:
             Audio of the type of the input.
@@ -107,71 +121,11 @@ class Twin:
             raise AudioError(f"audio must have shape (batch, channel, time), got {tuple(audio.shape)}.")
         if len(params) != len(audio):
             raise ParameterError(f"{len(audio)} items of audio need as many rows of params, got {len(params)}.")
-        return self.function(audio, sample_rate, **self.decode(params.to(audio.dtype)))
+        given = gather(inputs, named, self.inputs)
+        further = {name: given[name].to(audio) if name in given else torch.zeros_like(audio) for name in self.inputs}
+        return self.function(audio, sample_rate, **further, **self.decode(params.double())).to(audio.dtype)
 
     def effect(self) -> Effect:
         """The same function as a black box: numpy in and out, no gradients, pickles, runs in other processes."""
         render: Callable[..., Any] = functools.partial(_render, self.function)
-        return function(render, self.space, f"twin:{self.name}")
-
-
-def _db(low: float, high: float, default: float = 0.0) -> Continuous:
-    return Continuous(low, high, default, unit="dB")
-
-
-def _log(low: float, high: float, default: float, unit: str = "") -> Continuous:
-    return Continuous(low, high, default, unit=unit, log=True)
-
-
-_ALL = (
-    Twin(
-        "parametric_eq",
-        parametric_eq,
-        Space(
-            {
-                "low_shelf_gain_db": _db(-18, 18),
-                "low_shelf_freq_hz": _log(30, 500, 100, "Hz"),
-                "low_shelf_q": _log(0.3, 2, 0.71),
-                "peak_gain_db": _db(-18, 18),
-                "peak_freq_hz": _log(100, 10_000, 1000, "Hz"),
-                "peak_q": _log(0.3, 8, 1),
-                "high_shelf_gain_db": _db(-18, 18),
-                "high_shelf_freq_hz": _log(1500, 16_000, 6000, "Hz"),
-                "high_shelf_q": _log(0.3, 2, 0.71),
-            }
-        ),
-    ),
-    Twin(
-        "compressor",
-        compressor,
-        Space(
-            {
-                "threshold_db": _db(-60, 0, -24),
-                "ratio": _log(1, 20, 4),
-                "attack_ms": _log(0.1, 100, 10, "ms"),
-                "release_ms": _log(10, 1000, 100, "ms"),
-                "makeup_db": _db(0, 24),
-            }
-        ),
-    ),
-    Twin(
-        "waveshaper",
-        waveshaper,
-        Space({"drive_db": _db(0, 40, 12), "bias": Continuous(-1, 1, 0), "mix": Continuous(0, 1, 1)}),
-    ),
-    Twin(
-        "reverberation",
-        reverberation,
-        Space(
-            {
-                "low_decay_s": _log(0.1, LONGEST_S, 1.2, "s"),
-                "mid_decay_s": _log(0.1, LONGEST_S, 1, "s"),
-                "high_decay_s": _log(0.1, LONGEST_S, 0.6, "s"),
-                "wet_db": _db(-48, 6, -12),
-                "dry_db": _db(-48, 6),
-            }
-        ),
-    ),
-    Twin("gain_pan", gain_pan, Space({"gain_db": _db(-48, 24), "pan": Continuous(-1, 1, 0)})),
-)
-TWINS: dict[str, Twin] = {twin.name: twin for twin in _ALL}
+        return function(render, self.space, f"twin:{self.name}", inputs=self.inputs)

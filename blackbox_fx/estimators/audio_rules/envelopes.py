@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_fx.core.compiled import compiled
+
 Floats = NDArray[np.float64]
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def compiled(function: _F) -> _F:
-    """Compiles a function of arrays with numba when it is first called: numba takes a second to import."""
-
-    @functools.cache
-    def kernel() -> Callable[..., Any]:
-        import numba
-
-        return numba.njit(nogil=True, cache=True)(function)
-
-    @functools.wraps(function)
-    def call(*args: Any) -> Any:
-        return kernel()(*args)
-
-    return cast(_F, call)
 
 
 @compiled

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.estimators.audio_rules.envelopes import Floats, compiled
+from blackbox_fx.core.compiled import compiled
+from blackbox_fx.estimators.audio_rules.envelopes import Floats
 
 
 @compiled

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from blackbox_fx.estimators.audio_rules.envelopes import compiled
+from blackbox_fx.core.compiled import compiled
 from blackbox_fx.proxy.nets.kernels import Floats, arrays
 
 _NEAR = 0.03  # of the logarithm of the level, 0.6 dB: how far thresholds are moved for their derivatives

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from blackbox_fx.core.compiled import compiled
 from blackbox_fx.dsp import kernels
-from blackbox_fx.estimators.audio_rules.envelopes import compiled
 
 Floats = NDArray[np.float32]
 SILENCE = 1e-7  # the lowest level, and the one before the clip

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from blackbox_fx.dsp.loops import allpass_chain, delay_line, oscillate
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.proxy.nets.laws import Floats, LawfulNet, Laws
-from blackbox_fx.proxy.nets.loops import allpass_chain, delay_line, oscillate
 
 NUMBERS = ("dry", "wet", "feedback", "pole", "centre", "depth", "rate", "start", "low", "high")
 DRY, WET, BACK, POLE, CENTRE, DEPTH, RATE, START, LOW, HIGH = range(len(NUMBERS))

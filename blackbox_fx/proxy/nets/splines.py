@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from blackbox_fx.estimators.audio_rules.envelopes import compiled
+from blackbox_fx.core.compiled import compiled
 from blackbox_fx.proxy.nets.kernels import Floats, arrays
 
 _FROM, _TO, _SHIFT = -18, 6, 18  # octaves, and bits of a float32 between knots: 32 an octave

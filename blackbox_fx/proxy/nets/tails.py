@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from blackbox_fx.estimators.audio_rules.envelopes import compiled
+from blackbox_fx.core.compiled import compiled
 from blackbox_fx.proxy.nets.convolution import convolve, fast_length
 from blackbox_fx.proxy.nets.kernels import Floats, arrays, is_compiled
 from blackbox_fx.proxy.nets.stages import Steer, log_grid

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from blackbox_fx.estimators.audio_rules.envelopes import compiled
+from blackbox_fx.core.compiled import compiled
 from blackbox_fx.proxy.nets.kernels import Floats, arrays
 
 

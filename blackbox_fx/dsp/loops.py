@@ -1,4 +1,4 @@
-"""Oscillators, delay lines and chains of all-pass filters for nets, with their gradients.
+"""Oscillators, delay lines and chains of all-pass filters, with their gradients.
 
 Each is one compiled pass over the samples, on the CPU; tensors of other devices are brought there and back.
 """
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from blackbox_fx.estimators.audio_rules.envelopes import Floats, compiled
+from blackbox_fx.core.compiled import compiled
 
+Floats = NDArray[np.float64]
 _TURN = 2 * math.pi
 _KNOTS = 8192  # of a table of the sine, which is then off by 1e-7 at most
 _TABLE = np.sin(_TURN * np.arange(_KNOTS + 1) / _KNOTS)
