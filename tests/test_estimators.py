@@ -1,5 +1,6 @@
 """Estimators against autograd on the twins, against central differences on real effects, and by their statistics."""
 
+import dataclasses
 import inspect
 
 import numpy as np
@@ -37,12 +38,25 @@ def test_nothing_is_listed_and_untested():
     assert {c.__name__ for c in concrete if issubclass(c, AudioRule)} == set(AUDIO_RULES)
 
 
+# ranges in which a step moves a delay by a small part of a sample, or few samples to where the limiter cuts them off
+NARROW = {
+    "feedback_delay": {"delay_s": (0.01, 0.0101)},
+    "chorus": {"rate_hz": (2, 2.01), "depth": (0.3, 0.301), "centre_delay_ms": (10, 10.01)},
+    "limiter": {"threshold_db": (-8, -7.5)},
+}
+
+
+def narrow(name):
+    return dataclasses.replace(TWINS[name], space=TWINS[name].space.within(NARROW.get(name, {})))
+
+
 @pytest.mark.parametrize("name", TWINS)
 @pytest.mark.parametrize("seed", range(3))
 def test_finite_differences_agree_with_autograd(name, seed):
-    twin = TWINS[name]
+    twin = narrow(name)
     row = 0.1 + 0.8 * twin.space.sample(1, seed)
     one, g = call(twin.effect(), row, seconds=0.2)
+    g = one.audio if name == "limiter" else g  # with the other music, what it cuts off cancels almost everything
     params = one.params.double().requires_grad_()
     (twin(one.audio.double(), params, RATE) * g).sum().backward()
     estimate = FiniteDifference(step=3e-4).vjp(one, g)
@@ -51,7 +65,7 @@ def test_finite_differences_agree_with_autograd(name, seed):
 
 @pytest.mark.parametrize("name", TWINS)
 def test_spsa_agrees_with_autograd_in_the_mean(name):
-    twin = TWINS[name]
+    twin = narrow(name)
     row = 0.1 + 0.8 * twin.space.sample(1, 0)
     one, g = call(twin.effect(), row)
     params = one.params.double().requires_grad_()
