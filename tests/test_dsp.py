@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pedalboard
@@ -516,19 +515,6 @@ def test_wrong_shapes_are_refused():
         twin(torch.ones(2, 1, 8), torch.zeros(2, 4), RATE)
     with pytest.raises(ParameterError, match="2 items of audio"):
         twin(torch.ones(2, 1, 8), torch.zeros(1, 3), RATE)
-
-
-def test_kernels_use_as_many_threads_as_torch():
-    code = """
-    import numba, torch
-    from blackbox_fx.dsp.kernels import follow
-    torch.set_num_threads(1)
-    follow(torch.ones(4, 100), torch.zeros(4), torch.full((4,), 0.1), torch.full((4,), 0.1))
-    print(numba.get_num_threads())
-    """
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_NUM_THREADS"}
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    assert subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout.split() == ["1"]
 
 
 def response(low=1.0, mid=1.0, high=1.0, wet=0.0, dry=-300.0):

@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+import torchcomp.core
 
+from blackbox_fx.dsp.kernels import follow
 from blackbox_fx.proxy.nets.convolution import convolve
-from blackbox_fx.proxy.nets.kernels import KNOTS, LEVELS, follow, look_up
+from blackbox_fx.proxy.nets.kernels import KNOTS, LEVELS, look_up
 from blackbox_fx.proxy.nets.stages import Curve
 from blackbox_fx.proxy.nets.tails import mix_bands
 
@@ -27,7 +29,10 @@ def agree(function, *inputs, rtol=1e-3, plain=None):
 def test_a_follower(fall, rise):
     torch.manual_seed(0)
     x, start = torch.randn(2, 900), torch.tensor([0.3, -0.2])
-    agree(follow, x, start, torch.full((2,), fall), torch.full((2,), rise))
+    plain = torchcomp.core.compressor_core
+    agree(follow, x, start, torch.full((2,), fall), torch.full((2,), rise), plain=plain)
+    inputs = [v.double().requires_grad_() for v in (x[:, :50], start, torch.full((2,), fall), torch.full((2,), rise))]
+    assert torch.autograd.gradcheck(follow, inputs)
 
 
 def test_a_table_over_the_level():

@@ -12,6 +12,7 @@ from blackbox_fx.errors import AudioError
 
 # The floor keeps the gradient of logarithms finite in silence, and fading levels clear of slow denormals.
 _FLOOR = 1e-30
+_NEPERS = math.log(10) / 20  # of a dB
 _NARROWEST_DB = 1e-3  # of a knee, which is then as good as none
 _POWER_MS = 50.0  # in which the power fades that a gate looks at
 _FIRST_DB, _FIRST_RATIO, _FIRST_ATTACK_MS, _FIRST_RELEASE_MS = -10.0, 4.0, 2.0, 200.0  # of a limiter
@@ -19,13 +20,13 @@ _SECOND_RATIO, _SECOND_ATTACK_MS = 1000.0, 1e-3
 
 
 def _coefficient(ms: Tensor, sample_rate: float) -> Tensor:
-    """Of a one-pole filter that covers 99.8 % of a step in this time, in float64."""
+    """Of a one-pole filter that covers 99.8 % of a step in this time."""
     return -torch.expm1(-2000 * math.pi / sample_rate / ms.double())
 
 
 def _peaks(audio: Tensor) -> Tensor:
-    """The largest level of all channels, (batch, time), in float64."""
-    return audio.abs().amax(1).double()
+    """The largest level of all channels, (batch, time)."""
+    return audio.abs().amax(1)
 
 
 def _smooth(level: Tensor, attack_ms: Tensor, release_ms: Tensor, sample_rate: float) -> Tensor:
@@ -36,19 +37,24 @@ def _smooth(level: Tensor, attack_ms: Tensor, release_ms: Tensor, sample_rate: f
 
 def _over_db(level: Tensor, threshold_db: Tensor) -> Tensor:
     """By how many dB a level, (batch, time), is above a threshold."""
-    return 20 * level.clamp(min=_FLOOR).log10() - threshold_db[:, None]
+    return 20 * level.clamp(min=_FLOOR).log10() - threshold_db[:, None].to(level.dtype)
 
 
 def _bend(over_db: Tensor, knee_db: Tensor) -> Tensor:
     """0 below a knee of this width about 0, the same number above it, and a parabola from one to the other."""
-    knee = knee_db[:, None].clamp(min=_NARROWEST_DB)
+    knee = knee_db[:, None].to(over_db.dtype).clamp(min=_NARROWEST_DB)
     inside = (over_db + knee / 2).clamp(min=0).square() / (2 * knee)
     return torch.where(over_db < knee / 2, inside, over_db)
 
 
+def _column(numbers: Tensor, audio: Tensor) -> Tensor:
+    """Numbers (batch,) as (batch, 1), in the type of audio."""
+    return numbers[:, None].to(audio.dtype)
+
+
 def _amplify(audio: Tensor, gain_db: Tensor) -> Tensor:
-    """Audio (batch, channel, time) with the same gain in dB, (batch, time) in float64, for all channels."""
-    return audio * (10 ** (gain_db / 20)).to(audio.dtype)[:, None]
+    """Audio (batch, channel, time) with the same gain in dB, (batch, time), for all channels."""
+    return audio * (gain_db * _NEPERS).exp()[:, None]
 
 
 def compressor(
@@ -63,7 +69,7 @@ def compressor(
 ) -> Tensor:
     """A hard-knee compressor: that of pedalboard with linked channels and make-up gain, with gradients.
 
-    The largest level of all channels, smoothed, sets one gain for all of them. Levels are computed in float64.
+    The largest level of all channels, smoothed, sets one gain for all of them. Levels are smoothed in float64.
 
     Args:
         audio: any channel count.
@@ -87,7 +93,7 @@ def compressor(
     """
     level = _smooth(_peaks(audio), attack_ms, release_ms, sample_rate)
     over_db = _over_db(level, threshold_db).relu()
-    return _amplify(audio, makeup_db[:, None] - over_db * (1 - 1 / ratio[:, None]))
+    return _amplify(audio, _column(makeup_db, audio) - over_db * _column(1 - 1 / ratio, audio))
 
 
 def soft_knee_compressor(
@@ -104,7 +110,7 @@ def soft_knee_compressor(
 ) -> Tensor:
     """A compressor whose ratio sets in gradually, blended with the dry signal.
 
-    With no knee and a mix of 1 it is `compressor`. Levels are computed in float64.
+    With no knee and a mix of 1 it is `compressor`. Levels are smoothed in float64.
 
     Args:
         audio: any channel count; the loudest channel sets the gain of all.
@@ -178,8 +184,8 @@ def sidechain_compressor(
             f"{tuple(sidechain.shape)}."
         )
     level = _smooth(_peaks(sidechain), attack_ms, release_ms, sample_rate)
-    over_db = _bend(_over_db(level, threshold_db), knee_db.double())
-    wet = _amplify(audio, makeup_db[:, None] - over_db * (1 - 1 / ratio[:, None]))
+    over_db = _bend(_over_db(level.to(audio.dtype), threshold_db), knee_db)
+    wet = _amplify(audio, _column(makeup_db, audio) - over_db * _column(1 - 1 / ratio, audio))
     return audio + mix[:, None, None].to(audio.dtype) * (wet - audio)
 
 
@@ -196,7 +202,7 @@ def expander(
 ) -> Tensor:
     """Makes what is soft softer, by a ratio that sets in gradually, and no softer than by a range.
 
-    Levels are computed in float64.
+    Levels are smoothed in float64.
 
     Args:
         audio: any channel count; the loudest channel sets the gain of all.
@@ -219,8 +225,8 @@ def expander(
         "Digital Dynamic Range Compressor Design: A Tutorial and Analysis" (Giannoulis, Massberg and Reiss, 2012)
     """
     level = _smooth(_peaks(audio), attack_ms, release_ms, sample_rate)
-    under_db = _bend(-_over_db(level, threshold_db), knee_db.double())
-    held_db, most_db = under_db * (ratio[:, None] - 1), range_db[:, None].double()
+    under_db = _bend(-_over_db(level, threshold_db), knee_db)
+    held_db, most_db = under_db * _column(ratio - 1, audio), _column(range_db, audio)
     return _amplify(audio, -torch.where(held_db > most_db, most_db, held_db))
 
 
@@ -235,7 +241,7 @@ def noise_gate(
 ) -> Tensor:
     """A gate that closes by a ratio: that of pedalboard with linked channels, with gradients.
 
-    It looks at the root of the power, which rises at once and fades in 50 ms. Levels are computed in float64.
+    It looks at the root of the power, which rises at once and fades in 50 ms. Levels are smoothed in float64.
 
     Args:
         audio: any channel count; the loudest channel sets the gain of all.
@@ -259,14 +265,14 @@ def noise_gate(
     fading = _coefficient(torch.full_like(threshold_db, _POWER_MS), sample_rate)
     faded = follow(power.clamp(min=_FLOOR), torch.zeros_like(fading), fading, torch.ones_like(fading))
     level = _smooth(faded.sqrt(), attack_ms, release_ms, sample_rate)
-    return _amplify(audio, -(-_over_db(level, threshold_db)).relu() * (ratio[:, None] - 1))
+    return _amplify(audio, -(-_over_db(level, threshold_db)).relu() * _column(ratio - 1, audio))
 
 
 def limiter(audio: Tensor, sample_rate: float, *, threshold_db: Tensor, release_ms: Tensor) -> Tensor:
     """A limiter that makes the threshold full scale: that of pedalboard with linked channels, with gradients.
 
     A slow compressor (threshold -10 dB, ratio 4) and a fast one (ratio 1000) in series, a gain that brings the
-    threshold to 3.75 dB, and what is still above 1 is cut off, where the gradient is 0. Levels are computed in float64.
+    threshold to 3.75 dB, and what is still above 1 is cut off, where the gradient is 0. Levels are smoothed in float64.
 
     Args:
         audio: any channel count; the loudest channel sets the gain of all.

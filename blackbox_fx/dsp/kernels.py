@@ -1,55 +1,103 @@
-"""The recursions that effects share, by torchlpc and torchcomp.
+"""The recursions that effects share.
 
-numba compiles them, which takes seconds in the first process; later ones find them in its cache. It ends the process if
-two threads enter at once where it finds neither OpenMP nor TBB. The lock covers forward passes, so twins may render in
-any pool; backward passes through twins in several threads at once are not covered.
-
-Kernels use as many threads as torch does: those of numba go on spinning for a while, and where there are more of both
-than cores, everything else takes ten times as long.
+On the CPU each is one compiled pass over the samples, which lets other threads run. Elsewhere they are those of
+torchcomp and torchlpc.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import threading
-from types import ModuleType
-from typing import cast
+from typing import Any, cast, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-_one_at_a_time = threading.Lock()
+from blackbox_fx.core.compiled import compiled
+
+Samples = NDArray[Any]  # float32 or float64
 
 
 def follow(x: Tensor, start: Tensor, fall: Tensor, rise: Tensor) -> Tensor:
-    """One-pole filters over x (items, time) from start (items,), with coefficients (items,) for falling and rising."""
-    with _one_at_a_time:
-        _like_torch()
-        # torchcomp follows a gain, whose attack is its fall
-        return _compiled()[1].compressor_core(x, start, fall, rise)
+    """One-pole filters over x (items, time) from start (items,), with coefficients (items,) for falling and rising.
+
+    Sums are in float64; the output has the type of x.
+    """
+    if x.device.type == "cpu":
+        return _Follow.apply(x, start, fall, rise)
+    import torchcomp.core
+
+    # torchcomp follows a gain, whose attack is its fall
+    return torchcomp.core.compressor_core(x, *(c.to(x.dtype) for c in (start, fall, rise)))
 
 
 def recurse(x: Tensor, a: Tensor) -> Tensor:
-    """All-pole filters over x (items, time) from silence, with coefficients (items, time, order)."""
-    with _one_at_a_time:
-        _like_torch()
-        return cast(Tensor, _compiled()[0].sample_wise_lpc(x, a))
-
-
-def _like_torch() -> None:
-    import numba
-
-    numba.set_num_threads(min(torch.get_num_threads(), numba.get_num_threads()))
-
-
-@functools.cache
-def _compiled() -> tuple[ModuleType, ModuleType]:
-    """Torchlpc's and torchcomp's kernels; they import numba, a third of a second that is paid on first use."""
-    import torchcomp.core
+    """All-pole filters over x (items, time) from silence, with coefficients (items, time, order), on a GPU."""
     import torchlpc.core
 
-    for kernel in (torchlpc.core.lpc_np, torchcomp.core.compressor_kernel):
-        with contextlib.suppress(RuntimeError):  # no folder that a cache could be written to
-            kernel.enable_caching()
-    return torchlpc, torchcomp.core
+    return cast(Tensor, torchlpc.core.sample_wise_lpc(x, a))
+
+
+def arrays(*tensors: Tensor) -> list[Samples]:
+    """Tensors of the CPU as kernels take them."""
+    return [x.detach().contiguous().numpy() for x in tensors]
+
+
+@compiled
+def _follow(x: Samples, start: Samples, fall: Samples, rise: Samples) -> Samples:
+    out = np.empty_like(x)
+    for item in range(x.shape[0]):
+        e, down, up = np.float64(start[item]), np.float64(fall[item]), np.float64(rise[item])
+        # a larger step upwards is the larger of both results, so that nothing has to be predicted
+        if up >= down:
+            for t in range(x.shape[1]):
+                now = np.float64(x[item, t])
+                e = max(e * (1 - down) + now * down, e * (1 - up) + now * up)
+                out[item, t] = e
+        else:
+            for t in range(x.shape[1]):
+                now = np.float64(x[item, t])
+                e = min(e * (1 - down) + now * down, e * (1 - up) + now * up)
+                out[item, t] = e
+    return out
+
+
+@compiled
+def _follow_back(
+    grad: Samples, x: Samples, out: Samples, start: Samples, fall: Samples, rise: Samples
+) -> tuple[Samples, Samples, Samples, Samples]:
+    to_x, to_start = np.empty_like(x), np.empty_like(start)
+    to_fall, to_rise = np.zeros_like(start), np.zeros_like(start)
+    for item in range(x.shape[0]):
+        down, up = np.float64(fall[item]), np.float64(rise[item])
+        carried, falling, rising = 0.0, 0.0, 0.0
+        for t in range(x.shape[1] - 1, -1, -1):
+            carried += grad[item, t]
+            off = np.float64(x[item, t]) - (out[item, t - 1] if t > 0 else start[item])
+            below = min(off, 0.0)
+            falling += carried * below
+            rising += carried * (off - below)
+            moved = (down if off < 0 else up) * carried
+            to_x[item, t] = moved
+            carried -= moved
+        to_start[item], to_fall[item], to_rise[item] = carried, falling, rising
+    return to_x, to_start, to_fall, to_rise
+
+
+@final
+class _Follow(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, start: Tensor, fall: Tensor, rise: Tensor) -> Tensor:
+        return torch.from_numpy(_follow(*arrays(x, start, fall, rise)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        x, *rest = inputs
+        ctx.save_for_backward(x, output, *rest)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        found = _follow_back(*arrays(grads[0], *ctx.saved_tensors))
+        return tuple(map(torch.from_numpy, found))

@@ -57,7 +57,7 @@ def _forward(x: NDArray[Any], step: int, b: Floats, a: Floats, state: Floats, in
         b: coefficients, (3, lanes).
         a: coefficients, (2, lanes).
         state: two numbers of each lane before the step, (2, lanes); those after the last step are left there.
-        inputs: (steps + 1, lanes); the first row is given, the others are found.
+        inputs: (steps + 1, lanes + items); the first row is given, the others are found. The last columns stay 0.
     """
     items, time = x.shape
     lanes = state.shape[1]
@@ -89,7 +89,7 @@ def _backward(
         b: coefficients, (3, lanes).
         a: coefficients, (2, lanes).
         state: what reaches each lane, and its own two numbers, (3, lanes), as they are after the last step.
-        inputs: of each lane, (steps + 1, lanes).
+        inputs: of each lane, (steps + 1, lanes + items).
         sums: the gradients of b, and those of a with a minus, (5, lanes), are added here.
         to_x: the gradient of x, (items, time), is put here.
     """
@@ -97,28 +97,22 @@ def _backward(
     lanes = state.shape[1]
     b0, b1, b2, a1, a2, reach, near, far = b[0], b[1], b[2], a[0], a[1], state[0], state[1], state[2]
     to_b0, to_b1, to_b2, to_a1, to_a2 = sums[0], sums[1], sums[2], sums[3], sums[4]
-    now, sent = np.empty(lanes), np.empty(lanes)
+    sent = np.empty(lanes)
     for k in range(len(inputs) - 2, -1, -1):
         t = step + k - (lanes // items - 1)
         for n in range(items):
             reach[lanes - items + n] = grad[n, t] if 0 <= t < time else 0.0
-        # few arrays in each loop, so that the compiler can rule out that they overlap
         for n in range(lanes):
-            now[n] = reach[n] - a1[n] * near[n] - a2[n] * far[n]
-        for n in range(lanes):
-            sent[n] = b0[n] * now[n] + b1[n] * near[n] + b2[n] * far[n]
-        for n in range(lanes):
-            u = inputs[k, n]
-            to_b0[n] += now[n] * u
-            to_b1[n] += near[n] * u
-            to_b2[n] += far[n] * u
-        for n in range(lanes - items):
-            y = inputs[k + 1, items + n]
-            to_a1[n] += near[n] * y
-            to_a2[n] += far[n] * y
-        for n in range(lanes):
-            far[n] = near[n]
-            near[n] = now[n]
+            once, twice = near[n], far[n]
+            now = reach[n] - a1[n] * once - a2[n] * twice
+            sent[n] = b0[n] * now + b1[n] * once + b2[n] * twice
+            u, y = inputs[k, n], inputs[k + 1, items + n]
+            to_b0[n] += now * u
+            to_b1[n] += once * u
+            to_b2[n] += twice * u
+            to_a1[n] += once * y
+            to_a2[n] += twice * y
+            near[n], far[n] = now, once
         for n in range(lanes - items):
             reach[n] = sent[items + n]
         if step + k < time:
@@ -144,15 +138,16 @@ def _run(x: NDArray[Any], c: Floats, out: NDArray[Any]) -> list[Floats]:
     """Puts the output for some items in its place; what each lane holds and gets at the start of each block."""
     (items, time), filters = x.shape, c.shape[1]
     b, a = _lanes(c)
-    state, inputs = np.zeros((2, b.shape[1])), np.zeros((_BLOCK + 1, b.shape[1]))
+    lanes = b.shape[1]
+    state, inputs = np.zeros((2, lanes)), np.zeros((_BLOCK + 1, lanes + items))
     inputs[0, :items] = x[:, 0]
     starts = []
     for step in range(0, time + filters, _BLOCK):
-        starts.append(np.concatenate([state, inputs[:1]]))
+        starts.append(np.concatenate([state, inputs[:1, :lanes]]))
         _forward(x, step, b, a, state, inputs)
         begin, end = max(step - filters, 0), min(step + _BLOCK - filters, time)
         if begin < end:
-            out[:, begin:end] = inputs[begin + filters - step : end + filters - step, -items:].T
+            out[:, begin:end] = inputs[begin + filters - step : end + filters - step, lanes - items : lanes].T
         inputs[0] = inputs[_BLOCK]
     return starts
 
@@ -161,9 +156,9 @@ def _run_back(grad: NDArray[Any], x: NDArray[Any], c: Floats, starts: list[Float
     """Puts the gradient of x for some items in its place; that of the coefficients."""
     b, a = _lanes(c)
     lanes = b.shape[1]
-    state, sums, inputs = np.zeros((3, lanes)), np.zeros((5, lanes)), np.empty((_BLOCK + 1, lanes))
+    state, sums, inputs = np.zeros((3, lanes)), np.zeros((5, lanes)), np.zeros((_BLOCK + 1, lanes + len(x)))
     for block in range(len(starts) - 1, -1, -1):
-        inputs[0] = starts[block][2]
+        inputs[0, :lanes] = starts[block][2]
         _forward(x, block * _BLOCK, b, a, starts[block][:2].copy(), inputs)
         _backward(grad, block * _BLOCK, b, a, state, inputs, sums, to_x)
     sums[3:] *= -1

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from blackbox_fx.dsp.kernels import follow
 from blackbox_fx.identification.growing import FEW, LawSearch
 from blackbox_fx.identification.laws import find_law, in_units, physical_law
 from blackbox_fx.identification.nature import jumping
@@ -30,7 +31,6 @@ from blackbox_fx.proxy.nets.ballistics import (
     Ballistics,
 )
 from blackbox_fx.proxy.nets.base import Measured
-from blackbox_fx.proxy.nets.kernels import follow
 from blackbox_fx.proxy.nets.laws import Law
 from blackbox_fx.runtime import Job
 from blackbox_fx.space import Space

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blackbox_fx.dsp.kernels import follow
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.proxy.nets.gains import LN10_20
-from blackbox_fx.proxy.nets.kernels import LEVELS, SILENCE, coefficients, follow, look_up
+from blackbox_fx.proxy.nets.kernels import LEVELS, SILENCE, coefficients, look_up
 from blackbox_fx.proxy.nets.laws import Floats, LawfulNet, Laws
 
 NUMBERS = ("power_fall", "power_rise", "fall", "rise", "threshold", "below", "above", "makeup", "knee")

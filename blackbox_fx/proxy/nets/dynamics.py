@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blackbox_fx.dsp.kernels import follow
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.proxy.nets.base import ProxyNet
 from blackbox_fx.proxy.nets.gains import LN10_20
 from blackbox_fx.proxy.nets.gates import ramp
-from blackbox_fx.proxy.nets.kernels import LEVELS, SILENCE, coefficients, follow, look_up
+from blackbox_fx.proxy.nets.kernels import LEVELS, SILENCE, coefficients, look_up
 from blackbox_fx.proxy.nets.stages import Steer, log_place
 from blackbox_fx.proxy.nets.windows import coming_max, moving_mean
 

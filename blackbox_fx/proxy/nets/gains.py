@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blackbox_fx.proxy.nets.kernels import LEVELS, SILENCE, coefficients, follow, look_up
+from blackbox_fx.dsp.kernels import follow
+from blackbox_fx.proxy.nets.kernels import LEVELS, SILENCE, coefficients, look_up
 from blackbox_fx.proxy.nets.stages import Steer, log_place
 
 LN10_20 = math.log(10) / 20

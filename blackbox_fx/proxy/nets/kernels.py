@@ -1,4 +1,4 @@
-"""Followers and tables for nets, with their gradients: one compiled pass over the samples each, on the CPU."""
+"""Tables of the level for nets, with their gradients: one compiled pass over the samples, on the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from blackbox_fx.core.compiled import compiled
-from blackbox_fx.dsp import kernels
 
 Floats = NDArray[np.float32]
 SILENCE = 1e-7  # the lowest level, and the one before the clip
@@ -20,16 +19,6 @@ _FIRST = (127 + _FROM) << 23  # the bits of the first knot
 KNOTS = ((_TO - _FROM) << (23 - _SHIFT)) + 1
 LEVELS = ((np.arange(KNOTS, dtype=np.int64) << _SHIFT) + _FIRST).astype(np.int32).view(np.float32)
 _PER_LEVEL = (1 / np.diff(LEVELS.astype(np.float64))).astype(np.float32)
-
-
-def follow(x: Tensor, start: Tensor, fall: Tensor, rise: Tensor) -> Tensor:
-    """One-pole filters over x (items, time) from start (items,), with coefficients (items,) for falling and rising.
-
-    float32 on the CPU; elsewhere it is that of `dsp`, which also has second derivatives.
-    """
-    if not is_compiled(x):
-        return kernels.follow(x, start, fall, rise)
-    return _Follow.apply(x, start, fall, rise)
 
 
 def coefficients(seconds: Tensor, rate: float) -> Tensor:
@@ -56,47 +45,6 @@ def look_up(level: Tensor, table: Tensor) -> Tensor:
 def is_compiled(x: Tensor) -> bool:
     """Whether there are kernels for it."""
     return x.device.type == "cpu" and x.dtype == torch.float32
-
-
-@compiled
-def _follow(x: Floats, start: Floats, fall: Floats, rise: Floats) -> Floats:
-    out = np.empty_like(x)
-    for item in range(x.shape[0]):
-        e, down, up = np.float64(start[item]), np.float64(fall[item]), np.float64(rise[item])
-        # a larger step upwards is the larger of both results, so that nothing has to be predicted
-        if up >= down:
-            for t in range(x.shape[1]):
-                now = np.float64(x[item, t])
-                e = max(e * (1 - down) + now * down, e * (1 - up) + now * up)
-                out[item, t] = e
-        else:
-            for t in range(x.shape[1]):
-                now = np.float64(x[item, t])
-                e = min(e * (1 - down) + now * down, e * (1 - up) + now * up)
-                out[item, t] = e
-    return out
-
-
-@compiled
-def _follow_back(
-    grad: Floats, x: Floats, out: Floats, start: Floats, fall: Floats, rise: Floats
-) -> tuple[Floats, Floats, Floats, Floats]:
-    to_x, to_start = np.empty_like(x), np.empty_like(start)
-    to_fall, to_rise = np.zeros_like(start), np.zeros_like(start)
-    for item in range(x.shape[0]):
-        down, up = np.float64(fall[item]), np.float64(rise[item])
-        carried, falling, rising = 0.0, 0.0, 0.0
-        for t in range(x.shape[1] - 1, -1, -1):
-            carried += grad[item, t]
-            off = np.float64(x[item, t]) - (out[item, t - 1] if t > 0 else start[item])
-            below = min(off, 0.0)
-            falling += carried * below
-            rising += carried * (off - below)
-            moved = (down if off < 0 else up) * carried
-            to_x[item, t] = moved
-            carried -= moved
-        to_start[item], to_fall[item], to_rise[item] = carried, falling, rising
-    return to_x, to_start, to_fall, to_rise
 
 
 @compiled
@@ -143,24 +91,6 @@ def _look_up_back(
 def arrays(*tensors: Tensor) -> list[Floats]:
     """Tensors as the kernels take them."""
     return [x.detach().to(torch.float32).contiguous().numpy() for x in tensors]
-
-
-@final
-class _Follow(torch.autograd.Function):
-    @staticmethod
-    def forward(x: Tensor, start: Tensor, fall: Tensor, rise: Tensor) -> Tensor:
-        return torch.from_numpy(_follow(*arrays(x, start, fall, rise)))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        x, *rest = inputs
-        ctx.save_for_backward(x, output, *rest)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        found = _follow_back(*arrays(grads[0], *ctx.saved_tensors))
-        return tuple(map(torch.from_numpy, found))
 
 
 @final

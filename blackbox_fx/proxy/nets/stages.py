@@ -8,9 +8,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from blackbox_fx.dsp.kernels import follow
 from blackbox_fx.proxy.nets.base import mlp, start_at
 from blackbox_fx.proxy.nets.convolution import convolve
-from blackbox_fx.proxy.nets.kernels import coefficients, follow, is_compiled
+from blackbox_fx.proxy.nets.kernels import coefficients, is_compiled
 from blackbox_fx.proxy.nets.splines import MAGNITUDES, spline
 
 _LEAST = 0.003  # is added to a place before its logarithm
