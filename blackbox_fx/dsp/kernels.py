@@ -34,9 +34,9 @@ def follow(x: Tensor, start: Tensor, fall: Tensor, rise: Tensor) -> Tensor:
 
 def recurse(x: Tensor, a: Tensor) -> Tensor:
     """All-pole filters over x (items, time) from silence, with coefficients (items, time, order), on a GPU."""
-    import torchlpc.core
+    import torchlpc
 
-    return cast(Tensor, torchlpc.core.sample_wise_lpc(x, a))
+    return cast(Tensor, torchlpc.sample_wise_lpc(x, a))
 
 
 def arrays(*tensors: Tensor) -> list[Samples]:

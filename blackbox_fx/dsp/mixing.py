@@ -28,15 +28,16 @@ def gain_pan(audio: Tensor, sample_rate: float, *, gain_db: Tensor, pan: Tensor)
 
     Shape:
         - audio: (batch, 1 or 2, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
         - output: (batch, 2, time)
     """
     channels = audio.shape[1]
     if channels not in (1, 2):
         raise AudioError(f"gain_pan takes 1 or 2 channels, got {channels}; split or mix them first.")
+    gain_db, pan = (x if x.ndim == 2 else x[:, None] for x in (gain_db, pan))
     angle = (pan + 1) * (math.pi / 4)
-    sides = torch.stack([angle.cos(), angle.sin()], 1) * math.sqrt(channels)
-    return audio * (10 ** (gain_db / 20)[:, None] * sides)[..., None].to(audio.dtype)
+    levels = 10 ** (gain_db / 20) * math.sqrt(channels)
+    return audio * torch.stack([levels * angle.cos(), levels * angle.sin()], 1).to(audio.dtype)
 
 
 def mid_side(audio: Tensor, sample_rate: float, *, mid_db: Tensor, side_db: Tensor) -> Tensor:

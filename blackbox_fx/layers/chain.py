@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard, final
+from typing import Any, NamedTuple, TypeGuard, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from blackbox_fx.audio import check_sample_rate
+from blackbox_fx.dsp import Twin
 from blackbox_fx.effects import Effect
 from blackbox_fx.effects.further import gather
 from blackbox_fx.effects.rack import label
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
 from blackbox_fx.layers.black_box import BlackBox, require_object
+from blackbox_fx.layers.bypass import Bypass, Switched
+from blackbox_fx.layers.direct import Direct, differentiable
+from blackbox_fx.proxy.adapt import AdaptedProxy
+from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.runtime import Pool
 
 _DEFAULT_RATE = 44100.0
@@ -44,10 +49,11 @@ class Group(nn.Module):
     """Members by label, with the columns of their params side by side.
 
     Args:
-        members: effects, lists of effects, or layers; a mapping gives them labels.
+        members: effects, lists of effects, twins, proxies, `Bypass`es or layers; a mapping gives them labels.
         estimator, audio_rule: for members that are bare effects, a copy for each.
         pool: where bare effects render.
         sample_rate: in Hz; that of the layers among the members, or 44100, if not given.
+        direct: what members are that are no layers, see `Chain`.
         dry: whether None may stand among the members, for the dry signal.
     """
 
@@ -58,6 +64,7 @@ class Group(nn.Module):
         audio_rule: AudioRule | None,
         pool: Pool | None,
         sample_rate: float | None,
+        direct: bool | None,
         dry: bool = False,
     ) -> None:
         super().__init__()
@@ -71,8 +78,8 @@ class Group(nn.Module):
             if member is None and dry:
                 self.members[name] = Dry()
             else:
-                own = as_layer(member, estimator, audio_rule, pool, self.sample_rate, f"{name} in a {kind}")
-                self.members[name] = own
+                how = How(estimator, audio_rule, pool, self.sample_rate, direct)
+                self.members[name] = as_layer(member, how, f"{name} in a {kind}")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -163,12 +170,14 @@ class Chain(Group):
     effect, whose parameters all share one estimate.
 
     Args:
-        members: effects, lists of effects, `BlackBox`es, `Hybrid`s, `Chain`s or `Mix`es in the order of the signal; a
-            mapping gives them labels.
+        members: effects, lists of effects, twins, proxies, `Bypass`es, `BlackBox`es, `Hybrid`s, `Chain`s or `Mix`es in
+            the order of the signal; a mapping gives them labels.
         estimator: such as `bfx.SPSA(2)`; each bare effect gets a copy, which draws numbers of its own.
         audio_rule: each bare effect gets a copy.
         pool: where bare effects render.
         sample_rate: in Hz; that of the layers among the members, or 44100, if not given.
+        direct: True for twins and proxies in place of all effects, so that nothing renders; False for black boxes
+            everywhere, in place of twins, too. If not given, effects are black boxes, and twins and proxies themselves.
 
     Shape:
         - audio: (batch, channel, time)
@@ -195,8 +204,9 @@ class Chain(Group):
         audio_rule: AudioRule | None = None,
         pool: Pool | None = None,
         sample_rate: float | None = None,
+        direct: bool | None = None,
     ) -> None:
-        super().__init__(members, estimator, audio_rule, pool, sample_rate)
+        super().__init__(members, estimator, audio_rule, pool, sample_rate, direct)
 
     def forward(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor) -> Tensor:
         """Renders audio, and further inputs by name, through all members."""
@@ -206,54 +216,76 @@ class Chain(Group):
         return audio
 
 
-def as_layer(
-    given: Any,
-    estimator: Estimator | None,
-    audio_rule: AudioRule | None,
-    pool: Pool | None,
-    sample_rate: float,
-    what: str,
-) -> Any:
-    """A layer for an effect, for a list or mapping of effects in series, or the layer itself.
+class How(NamedTuple):
+    """How bare effects become layers.
+
+    Args:
+        estimator: copied for each.
+        audio_rule: copied for each.
+        pool: where they render.
+        sample_rate: in Hz.
+        direct: see `Chain`.
+    """
+
+    estimator: Estimator | None
+    audio_rule: AudioRule | None
+    pool: Pool | None
+    sample_rate: float
+    direct: bool | None
+
+
+def as_layer(given: Any, how: How, what: str) -> Any:
+    """A layer for an effect, a twin, a proxy, or for a list or mapping of them in series, or the layer itself.
 
     Args:
         given: the effect, effects or layer.
-        estimator: copied for each bare effect.
-        audio_rule: copied for each bare effect.
-        pool: where bare effects render.
-        sample_rate: in Hz.
+        how: effects become layers.
         what: names it in errors.
 
     Raises:
-        EffectError: something else.
+        EffectError: something else; an effect without a proxy where nothing is to render.
         ParameterError: a class instead of an object.
     """
-    for made, kind in ((estimator, Estimator), (audio_rule, AudioRule), (pool, Pool)):
+    for made, kind in ((how.estimator, Estimator), (how.audio_rule, AudioRule), (how.pool, Pool)):
         require_object(made, kind)
+    if isinstance(given, Bypass):
+        return Switched(as_layer(given.member, how, what))
+    if isinstance(given, Twin | Proxy | AdaptedProxy) and how.direct is not False:
+        return Direct(given, how.sample_rate)
+    if isinstance(given, Twin | Proxy):
+        given = given.effect()
     if isinstance(given, Effect):
-        own = None if estimator is None else estimator.replicate()
-        rule = None if audio_rule is None else audio_rule.replicate()
-        return BlackBox(given, own, audio_rule=rule, pool=pool, sample_rate=sample_rate)
+        return differentiable(given, how.sample_rate) if how.direct else _black_box(given, how)
     if isinstance(given, (list, tuple, Mapping)):
-        return Chain(given, estimator, audio_rule=audio_rule, pool=pool, sample_rate=sample_rate)
+        kept = {"audio_rule": how.audio_rule, "pool": how.pool, "sample_rate": how.sample_rate, "direct": how.direct}
+        return Chain(given, how.estimator, **kept)
     if not is_layer(given):
         raise EffectError(
-            f"{what} must be an effect, a list of effects, a BlackBox, a Hybrid, a Chain or a Mix, got {given!r:.80}."
+            f"{what} must be an effect, a list of effects, a Twin, a Proxy, a Bypass, a BlackBox, a Hybrid, a Chain or "
+            f"a Mix, got {given!r:.80}."
         )
     return given
+
+
+def _black_box(effect: Effect, how: How) -> BlackBox:
+    estimator = None if how.estimator is None else how.estimator.replicate()
+    rule = None if how.audio_rule is None else how.audio_rule.replicate()
+    return BlackBox(effect, estimator, audio_rule=rule, pool=how.pool, sample_rate=how.sample_rate)
 
 
 def further_inputs(layer: Any) -> tuple[str, ...]:
     """The further inputs that a layer takes, by name."""
     if isinstance(layer, BlackBox):
         return layer.effect.inputs
-    return layer.inputs if isinstance(layer, Group) else ()
+    if isinstance(layer, Switched):
+        return further_inputs(layer.layer)
+    return layer.inputs if isinstance(layer, Group | Direct) else ()
 
 
 def is_layer(member: Any) -> TypeGuard[nn.Module]:
     """Whether it is a module that holds an effect and is called as a `BlackBox` is, or a group of such."""
     holds = isinstance(member, nn.Module) and isinstance(getattr(member, "effect", None), Effect)
-    return holds or isinstance(member, Group)
+    return holds or isinstance(member, Group | Direct | Switched)
 
 
 def common_rate(kind: str, members: Any, sample_rate: float | None) -> float:
@@ -276,5 +308,9 @@ def _labelled(members: Any, kind: str) -> dict[str, Any]:
 
 
 def _name(member: Any) -> str:
+    if isinstance(member, Bypass):
+        return _name(member.member)
+    if isinstance(member, Twin):
+        return member.name
     effect = getattr(member, "effect", member)
     return effect.name if isinstance(effect, Effect) else "dry" if member is None else type(member).__name__

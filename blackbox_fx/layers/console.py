@@ -6,119 +6,66 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects.further import say_silent
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.estimators import AudioRule, Estimator
+from blackbox_fx.layers.automation import Curve
 from blackbox_fx.layers.black_box import BlackBox
-from blackbox_fx.layers.chain import as_layer, common_rate, further_inputs
-from blackbox_fx.runtime import Pool
+from blackbox_fx.layers.chain import further_inputs
+from blackbox_fx.layers.desk import LEVEL, Desk
+from blackbox_fx.layers.picture import console_svg
+from blackbox_fx.layers.routing import MIX_BUS, audible, check_key, check_roles, gain, places, sum_by_song
+from blackbox_fx.space import Continuous
 
-_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
+_GAIN, _PAN = "gain_db", "pan"
 
 
 @final
-class Console(nn.Module):
-    """A mixing console: the same channel strip for every track, gain and pan, a sum, and a mix bus.
+class Console(Desk):
+    """A mixing console: channel strips, faders and places in the stereo image, groups, sends, and a mix bus.
 
-    Strip and bus are black boxes; gain, pan and sum are exact. Tracks of several songs go through together: `song` says
-    which mix each belongs to, so songs may have any number of tracks.
+    Strips, groups, returns and bus are black boxes, or twins and proxies in their place; gains, places and sums are
+    exact. Tracks of several songs go through together: `song` says which mix each belongs to, so songs may have any
+    number of tracks. Where tracks differ in what they go through, `role` says what each is, such as "vocals".
 
     Args:
-        strip: the channel strip: an effect, a list of effects in series, a layer, or None for a wire.
-        bus: the same for the stereo mix; its further inputs, which no key reaches, get silence.
-        gain_db: range of the faders.
+        strip: the channel strip of all tracks whose role has none of its own: an effect, a list or mapping of effects
+            in series, a twin, a proxy, a `Bypass`, a layer, or None for a wire.
+        bus: the same for the stereo mix. Its further inputs, and those of groups and returns, get silence.
+        gain_db: range of the faders of tracks.
+        strips: strips by role, such as {"vocals": [eq, comp]}.
+        groups: groups by name, such as {"drums": Bus(["kick", "snare"], comp)}; tracks of other roles go to the mix.
+        sends: sends by name, such as {"room": Send(reverb)}, for all tracks.
+        keys: for strips with a further input such as a side-chain: which role each role hears, such as {"bass":
+            "kick"}. A track hears the sum of those tracks of its song, as they come in.
         estimator, audio_rule: for bare effects, a copy for each.
         pool: where bare effects render.
         sample_rate: in Hz; that of the layers, or 44100, if not given.
+        direct: True for twins and proxies in place of all bare effects, so that nothing renders; False for black boxes
+            in place of twins and proxies. See `Chain`.
 
     Shape:
         - tracks: (track, channel, time), one channel or two
         - song: (track,) integers in [0, mixes)
-        - track_params: (track, track_width) in [0, 1]: strip, gain, pan
-        - bus_params: (mixes, bus_width) in [0, 1]
-        - key: (track,) integers, for a strip with a further input such as a side-chain: which other track is the key of
-          each, as it comes in, or -1 for silence
+        - track_params: (track, track_width) in [0, 1], see `track_columns`; columns of strips that a track does not go
+          through have no influence
+        - bus_params: (mixes, bus_width) in [0, 1], see `bus_columns`
+        - key: (track,) integers, in place of `keys`: which other track is the key of each, or -1 for silence
+        - role: a name for each track; needed if there are strips, groups or keys by role
+        - mute, solo: (track,) bool: tracks that are silent; if any track of a song is solo, all others are
+        - curves: `Curve`s by column, in place of those of track_params or bus_params: "gain_db", "pan" and the levels
+          of sends with a row for each track, the levels of groups with one for each mix
         - output: (mixes, 2, time)
 
     Raises:
-        AudioError, ParameterError: shapes that do not fit together, a key that names no other track of its song; see
-            `BlackBox` for others.
+        AudioError, ParameterError: shapes that do not fit together, names that do not fit, a key that names no other
+            track of its song; see `BlackBox` for others.
+
+    >>> console = Console(sends={"room": Send(TWINS["reverberation"])}, groups={"drums": Bus(["kick", "snare"])})
+    >>> console.track_columns
+    ('gain_db', 'pan', 'room.level_db')
     """
-
-    def __init__(
-        self,
-        strip: Any = None,
-        bus: Any = None,
-        gain_db: tuple[float, float] = (-24.0, 12.0),
-        *,
-        estimator: Estimator | None = None,
-        audio_rule: AudioRule | None = None,
-        pool: Pool | None = None,
-        sample_rate: float | None = None,
-    ) -> None:
-        super().__init__()
-        self.sample_rate = common_rate("Console", (strip, bus), sample_rate)
-
-        def layer(given: Any, what: str) -> Any:
-            if given is None:
-                return None
-            return as_layer(given, estimator, audio_rule, pool, self.sample_rate, f"The {what} of a Console")
-
-        self.strip = layer(strip, "strip")
-        self.bus = layer(bus, "bus")
-        twin = TWINS["gain_pan"]
-        self.gain_pan = type(twin)(twin.name, twin.function, twin.space.within(gain_db=gain_db))
-
-    @property
-    def track_columns(self) -> tuple[str, ...]:
-        """A name for every column of track_params."""
-        return (*(self.strip.columns if self.strip else ()), *self.gain_pan.space.columns)
-
-    @property
-    def bus_columns(self) -> tuple[str, ...]:
-        """A name for every column of bus_params."""
-        return self.bus.columns if self.bus else ()
-
-    @property
-    def track_width(self) -> int:
-        """How many columns track_params has."""
-        return len(self.track_columns)
-
-    @property
-    def bus_width(self) -> int:
-        """How many columns bus_params has."""
-        return len(self.bus_columns)
-
-    def decode(self, track_params: Any, bus_params: Any) -> dict[str, Any]:
-        """Columns in [0, 1] to physical settings.
-
-        Args:
-            track_params: (track, track_width).
-            bus_params: (mixes, bus_width).
-
-        Returns:
-            {"tracks": [{"strip": {...}, "gain_db": ..., "pan": ...}, ...], "buses": [{...}, ...]}.
-        """
-        rows, buses = torch.as_tensor(track_params), torch.as_tensor(bus_params)
-        strips = self.strip.decode(rows[:, :-2]) if self.strip else [{} for _ in rows]
-        faders = self.gain_pan.space.decode(rows[:, -2:])
-        return {
-            "tracks": [{"strip": strip, **fader} for strip, fader in zip(strips, faders, strict=True)],
-            "buses": self.bus.decode(buses) if self.bus else [{} for _ in buses],
-        }
-
-    def encode(self, settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """What `decode` gave, to (track, track_width) and (mixes, bus_width) in [0, 1]."""
-        tracks: list[Tensor] = []
-        for track in settings["tracks"]:
-            faders = {name: value for name, value in track.items() if name != "strip"}
-            own = torch.from_numpy(self.gain_pan.space.encode(faders)).float()
-            tracks.append(torch.cat([self.strip.encode(track.get("strip", {})), own]) if self.strip else own)
-        buses = self.bus.encode(settings["buses"]) if self.bus else torch.zeros(len(settings["buses"]), 0)
-        return torch.stack(tracks), buses
 
     def forward(
         self,
@@ -127,6 +74,11 @@ class Console(nn.Module):
         track_params: Tensor,
         bus_params: Tensor | None = None,
         key: Tensor | None = None,
+        *,
+        role: Sequence[str] | None = None,
+        mute: Tensor | None = None,
+        solo: Tensor | None = None,
+        curves: Mapping[str, Curve] = {},
         **named: Any,
     ) -> Tensor:
         """The mixes; see the class for shapes and errors."""
@@ -140,35 +92,142 @@ class Console(nn.Module):
                 "there is no bus."
             )
         self._check(tracks, song, track_params, bus_params)
-        strip_params, fader_params = track_params.split([self.track_width - 2, 2], dim=1)
-        wet = self.strip(tracks, strip_params, **self._keys(tracks, song, key)) if self.strip else tracks
-        placed = self.gain_pan(wet, fader_params, self.sample_rate)
-        mix = placed.new_zeros(len(bus_params), 2, tracks.shape[-1]).index_add(0, song, placed)
-        if not self.bus:
-            return mix
-        silence = {name: torch.zeros_like(mix[:, :1]) for name in further_inputs(self.bus)}
-        return self.bus(mix, bus_params, silence)
+        roles = check_roles(role, len(tracks), bool(self.strips or self.groups or self.keys))
+        moving = self._moving(curves, tracks, len(bus_params))
+        own, faders, sends = self.split_tracks(track_params)
+        wet = self._through_strips(tracks, song, own, roles, key)
+        heard = audible(mute, solo, song, len(bus_params))
+        placed, early = self._place(wet, faders, moving, heard)
+        parts = self.split_buses(bus_params)
+        mixed = self._through_groups(placed, song, roles, parts, moving)
+        for k, (name, send) in enumerate(self.sends.items()):
+            level = gain(moving.get(f"{name}.{LEVEL}", sends[:, k : k + 1]), send.level_db)
+            sent = (early if send.pre else placed) * level[:, None].to(placed)
+            mixed = mixed + self._stereo(self.returns[name], sum_by_song(sent, song, len(bus_params)), parts[name])
+        return self._stereo(self.bus, mixed, parts[MIX_BUS]) if self.bus else mixed
 
-    def _keys(self, tracks: Tensor, song: Tensor, key: Tensor | None) -> dict[str, Any]:
-        """The further inputs of the strip: for each track the one that is its key, as it comes in."""
-        known = further_inputs(self.strip)
-        if key is None:
-            self._say_silent(known)
+    def _repr_svg_(self) -> str:
+        """The picture that notebooks show, see `console_svg`."""
+        return console_svg(self)
+
+    def _through_strips(
+        self, tracks: Tensor, song: Tensor, own: Mapping[str, Tensor], roles: Sequence[str], key: Tensor | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """For each strip, the numbers of its tracks and what comes out, (track, 1 or 2, time)."""
+        if key is not None:
+            self._check_key(key, song)
+        done = []
+        for label, role_names in self.users(roles).items():
+            chosen = places(roles, role_names, tracks.device)
+            strip = self.strip_of(role_names[0])[1]
+            every = len(chosen) == len(tracks)
+            audio = tracks if every else tracks[chosen]
+            if strip is not None:
+                params = own[label] if every else own[label][chosen]
+                heard = self._heard(strip, tracks, song, roles, chosen, key)
+                audio = strip(audio, params, *((heard,) if heard else ()))
+            done.append((chosen, audio))
+        return done
+
+    def _heard(
+        self, strip: Any, tracks: Tensor, song: Tensor, roles: Sequence[str], chosen: Tensor, key: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The further input of some tracks in a strip: the track, or the tracks of a role, that are their key."""
+        known = further_inputs(strip)
+        if key is not None and known:
+            heard = tracks[key.clamp(min=0).long()] * (key >= 0).to(tracks)[:, None, None]
+            return {known[0]: heard[chosen]}
+        numbers: list[int] = chosen.tolist()
+        sources = [self.keys.get(roles[k], "") for k in numbers]
+        if len(known) != 1 or not any(sources):
+            _say_silent(strip, known)
             return {}
+        mixes = int(song.max()) + 1
+        heard = torch.zeros_like(tracks[chosen])
+        for source in dict.fromkeys(filter(None, sources)):
+            players = places(roles, [source], tracks.device)
+            together = sum_by_song(tracks[players], song[players], mixes)
+            listens = torch.tensor([each == source for each in sources], device=tracks.device)
+            heard = heard + together[song[chosen]] * listens[:, None, None].to(tracks)
+        return {known[0]: heard}
+
+    def _place(
+        self, wet: Sequence[tuple[Tensor, Tensor]], faders: Tensor, moving: Mapping[str, Tensor], heard: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """All tracks in stereo, behind their faders and before them, (track, 2, time)."""
+        numbers = [moving.get(name, faders[:, k : k + 1]).clamp(0, 1) for k, name in enumerate((_GAIN, _PAN))]
+        levels, sides = (self._physical(name, u) for name, u in zip((_GAIN, _PAN), numbers, strict=True))
+        if heard is not None:
+            wet = [(chosen, audio * heard[chosen][:, None, None].to(audio)) for chosen, audio in wet]
+
+        def stereo(gains: Tensor) -> Tensor:
+            parts = [
+                self.gain_pan.function(audio, self.sample_rate, gain_db=gains[chosen], pan=sides[chosen])
+                for chosen, audio in wet
+            ]
+            if len(parts) == 1 and len(wet[0][0]) == len(faders):
+                return parts[0]
+            order = torch.cat([chosen for chosen, _ in wet])
+            return torch.cat(parts)[order.argsort()]
+
+        placed = stereo(levels)
+        return placed, stereo(torch.zeros_like(levels)) if any(send.pre for send in self.sends.values()) else placed
+
+    def _through_groups(
+        self,
+        placed: Tensor,
+        song: Tensor,
+        roles: Sequence[str],
+        parts: Mapping[str, Tensor],
+        moving: Mapping[str, Tensor],
+    ) -> Tensor:
+        """The sum of all groups, and of the tracks that are in none, (mixes, 2, time)."""
+        mixes = len(parts[MIX_BUS])
+        grouped = {role for group in self.routes.values() for role in group.roles}
+        alone = places(roles, [role for role in roles if role not in grouped], placed.device)
+        mixed = sum_by_song(placed[alone] if len(alone) < len(placed) else placed, song[alone], mixes)
+        for name, group in self.routes.items():
+            members = places(roles, group.roles, placed.device)
+            wet = self._stereo(
+                self.groups[name], sum_by_song(placed[members], song[members], mixes), parts[name][:, :-1]
+            )
+            level = gain(moving.get(f"{name}.{LEVEL}", parts[name][:, -1:]), group.level_db)
+            mixed = mixed + wet * level[:, None].to(wet)
+        return mixed
+
+    def _stereo(self, layer: Any, mix: Tensor, params: Tensor) -> Tensor:
+        """A stereo mix through a layer, whose further inputs get silence."""
+        silence = {name: torch.zeros_like(mix[:, :1]) for name in further_inputs(layer)}
+        return layer(mix, params, *((silence,) if silence else ()))
+
+    def _physical(self, name: str, column: Tensor) -> Tensor:
+        """A column of the faders in its own unit."""
+        p = self.gain_pan.space.parameters[name]
+        assert isinstance(p, Continuous)
+        return p.low + (p.high - p.low) * column
+
+    def _moving(self, curves: Mapping[str, Curve], tracks: Tensor, mixes: int) -> dict[str, Tensor]:
+        """The columns that move, (track or mix, time)."""
+        rows = {name: len(tracks) for name in (_GAIN, _PAN, *(f"{send}.{LEVEL}" for send in self.sends))}
+        rows |= {f"{group}.{LEVEL}": mixes for group in self.routes}
+        found = {}
+        for name, curve in curves.items():
+            if name not in rows:
+                raise ParameterError(f"{name!r} of a Console cannot move; those that can are {', '.join(rows)}.")
+            if not isinstance(curve, Curve) or len(curve.points) != rows[name]:
+                got = f"{len(curve.points)} rows" if isinstance(curve, Curve) else f"{curve!r:.40}"
+                raise ParameterError(f"The curve of {name} must be a Curve with {rows[name]} rows, got {got}.")
+            found[name] = curve.samples(tracks.shape[-1], self.sample_rate).to(tracks.device)
+        return found
+
+    def _check_key(self, key: Any, song: Tensor) -> None:
+        known = {name for _, strip in self.all_strips() for name in further_inputs(strip)}
         if len(known) != 1:
             raise ParameterError(
-                f"The strip of this Console has the inputs {', '.join(known) or 'none'}, and key needs exactly one; "
-                "leave key out, or choose an effect with a side-chain."
+                f"The strip of this Console has the inputs {', '.join(sorted(known)) or 'none'}, and key needs exactly "
+                "one; leave key out, or choose an effect with a side-chain."
             )
-        _check_key(key, song)
-        heard = tracks[key.clamp(min=0).long()] * (key >= 0).to(tracks)[:, None, None]
-        return {"inputs": {known[0]: heard}}
-
-    def _say_silent(self, known: Sequence[str]) -> None:
-        """Says which effects of the strip lack a key that `key` could give them."""
-        for layer in self.strip.modules() if len(known) == 1 else ():
-            if isinstance(layer, BlackBox):
-                say_silent(layer.effect.name, layer.effect.inputs, "key=...")
+        check_key(key, song)
 
     def _check(self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor) -> None:
         if tracks.ndim != 3 or tracks.shape[1] not in (1, 2):
@@ -184,22 +243,11 @@ class Console(nn.Module):
             raise ParameterError(f"song must name one of {mixes} mixes for each of {len(tracks)} tracks.")
 
 
-def _check_key(key: Any, song: Tensor) -> None:
-    """Raises ParameterError unless a key has the number of another track of the song, or -1, for each track."""
-    tracks, songs = len(song), song.tolist()
-    if not isinstance(key, Tensor):
-        raise ParameterError(f"key must be a tensor of integers, got {type(key).__name__}; see torch.tensor.")
-    if key.shape != (tracks,) or key.dtype not in _INTEGERS:
-        raise ParameterError(
-            f"key must be ({tracks},) integers, the number of a track or -1 for each track, got {tuple(key.shape)} "
-            f"{key.dtype}."
-        )
-    for track, heard in enumerate(key.tolist()):
-        if not -1 <= heard < tracks or heard == track or (heard >= 0 and songs[heard] != songs[track]):
-            raise ParameterError(
-                f"key must name one of {tracks} tracks for each, another one of the same song, got {heard} for track "
-                f"{track}; write -1 for silence."
-            )
+def _say_silent(strip: Any, known: Sequence[str]) -> None:
+    """Says which effects of a strip lack a key that a call could give them."""
+    for layer in strip.modules() if len(known) == 1 else ():
+        if isinstance(layer, BlackBox):
+            say_silent(layer.effect.name, layer.effect.inputs, "key=...")
 
 
 def join(songs: list[Tensor]) -> tuple[Tensor, Tensor]:

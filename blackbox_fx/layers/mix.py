@@ -24,7 +24,7 @@ class Mix(Group):
         members: as in `Chain`, or None for the dry signal; a mapping gives them labels.
         level_db: range of a fader behind every branch, whose column comes after those of all members; no faders if not
             given. Faders are exact.
-        estimator, audio_rule, pool, sample_rate: as in `Chain`.
+        estimator, audio_rule, pool, sample_rate, direct: as in `Chain`.
 
     Shape:
         - audio: (batch, channel, time)
@@ -50,8 +50,9 @@ class Mix(Group):
         audio_rule: AudioRule | None = None,
         pool: Pool | None = None,
         sample_rate: float | None = None,
+        direct: bool | None = None,
     ) -> None:
-        super().__init__(members, estimator, audio_rule, pool, sample_rate, dry=True)
+        super().__init__(members, estimator, audio_rule, pool, sample_rate, direct, dry=True)
         if level_db is not None and not (len(level_db) == 2 and -200 <= level_db[0] < level_db[1] <= 60):
             raise ParameterError(f"level_db must be (low, high) in dB within [-200, 60], got {level_db!r}.")
         self.level_db = level_db

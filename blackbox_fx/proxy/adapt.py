@@ -41,7 +41,7 @@ class AdaptedProxy(nn.Module):
     def __init__(self, proxy: Proxy, space: Space, name: str = "", digest: str = "") -> None:
         super().__init__()
         self.proxy, self.name, self.digest = proxy, name or proxy.effect_name, digest or None
-        self.columns = space.columns
+        self.space, self.columns = space, space.columns
         matrix, offset = _columns(proxy.space, space)
         self.register_buffer("matrix", torch.from_numpy(matrix).float(), persistent=False)
         self.register_buffer("offset", torch.from_numpy(offset).float(), persistent=False)
@@ -51,6 +51,11 @@ class AdaptedProxy(nn.Module):
     ) -> Tensor:
         """The proxy's output, (batch, channel, time), for params (batch, width) of the effect's columns."""
         return self.proxy(audio, (params.float() @ self.matrix + self.offset).clamp(0, 1), sample_rate)
+
+    @property
+    def sample_rate(self) -> float:
+        """Of the proxy, in Hz."""
+        return self.proxy.sample_rate
 
     def train(self, mode: bool = True) -> AdaptedProxy:
         """Without effect, see `Proxy.train`."""

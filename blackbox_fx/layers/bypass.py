@@ -1,0 +1,120 @@
+"""Effects that can be switched off, with a gradient for the switch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from blackbox_fx.errors import ParameterError
+
+ON = "on"
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Bypass:
+    """A member of a `Chain`, `Mix` or `Console` with a switch, its last column: "on" from 0.5 upwards.
+
+    Where it is off, the sound goes past the member, whose own settings then have a gradient of zero. The switch has the
+    gradient of other on/off parameters: the inner product of the incoming gradient with what the member changes, as
+    long as it needs one; otherwise a member that is off does not render.
+
+    Args:
+        member: an effect, a list or mapping of effects in series, a twin, a proxy or a layer.
+
+    >>> import blackbox_fx as bfx
+    >>> bfx.Chain({"drive": Bypass(bfx.load("pedalboard:Distortion"))}).columns
+    ('drive.drive_db', 'drive.on')
+    """
+
+    member: Any
+
+
+@final
+class Switched(nn.Module):
+    """A layer with a switch; made from a `Bypass`.
+
+    Args:
+        layer: that is switched.
+
+    Raises:
+        ParameterError: the layer has a column "on" itself.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        if ON in layer.columns:
+            raise ParameterError('A member of a Bypass cannot have a column "on" of its own; hold that with fix.')
+        self.layer = layer
+        self.sample_rate: float = layer.sample_rate
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the layer's columns, then of the switch."""
+        return (*self.layer.columns, ON)
+
+    @property
+    def width(self) -> int:
+        """How many columns params has."""
+        return len(self.columns)
+
+    def decode(self, params: Any) -> Any:
+        """Columns in [0, 1] to physical settings, with "on"."""
+        rows = torch.as_tensor(params)
+        if rows.ndim == 1:
+            return self.decode(rows[None])[0]
+        found = self.layer.decode(rows[:, :-1])
+        return [{**own, ON: on} for own, on in zip(found, (rows[:, -1] >= 0.5).tolist(), strict=True)]
+
+    def encode(self, settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {}) -> Tensor:
+        """What `decode` gave, or a part of it, to columns in [0, 1]; on, if that is left out."""
+        if not isinstance(settings, Mapping):
+            return torch.stack([self.encode(each) for each in settings])
+        on = settings.get(ON, True)
+        if not isinstance(on, bool):
+            raise ParameterError(f'"on" must be true or false, got {on!r}.')
+        own = self.layer.encode({name: value for name, value in settings.items() if name != ON})
+        return torch.cat([own, torch.tensor([float(on)])])
+
+    def forward(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor) -> Tensor:
+        """The output of the layer where it is on, else the sound itself."""
+        own, switch = params[:, :-1], params[:, -1]
+        on, further = switch >= 0.5, {**inputs, **named}
+        learning = torch.is_grad_enabled() and switch.requires_grad
+        if bool(on.all()):
+            wet = self._render(audio, own, further)
+            dry = audio.expand_as(wet) if learning else wet
+        else:
+            wet, dry = self._parts(audio, own, further, on, learning)
+        out = torch.where(on[:, None, None], wet, dry)
+        if not learning:
+            return out
+        slope = (switch - switch.detach())[:, None, None]  # 0, with a gradient
+        return out + slope * (wet - dry).detach()
+
+    def _parts(
+        self, audio: Tensor, own: Tensor, further: Mapping[str, Tensor], on: Tensor, learning: bool
+    ) -> tuple[Tensor, Tensor]:
+        """What comes out with the member, and without it; items that are off have no gradient with it."""
+        parts: dict[bool, Tensor] = {}
+        for state in (True, False):
+            chosen = on if state else ~on
+            if not bool(chosen.any()) or not (state or learning):
+                continue
+            picked = {name: given[chosen] for name, given in further.items()}
+            with torch.set_grad_enabled(state and torch.is_grad_enabled()):
+                parts[state] = self._render(audio[chosen], own[chosen], picked)
+        first = next(iter(parts.values()), audio)
+        dry = audio.expand(-1, max(audio.shape[1], first.shape[1]), -1)
+        wet = dry
+        for state, part in parts.items():
+            places = (on if state else ~on).nonzero()[:, 0]
+            wet = wet.index_copy(0, places, part.to(wet))
+        return wet, dry
+
+    def _render(self, audio: Tensor, own: Tensor, further: Mapping[str, Tensor]) -> Tensor:
+        return self.layer(audio, own, *((further,) if further else ()))

@@ -1,0 +1,218 @@
+"""The parts of a mixing console, the columns that set them, and their physical settings."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blackbox_fx.core import checks
+from blackbox_fx.dsp import TWINS
+from blackbox_fx.errors import ParameterError
+from blackbox_fx.estimators import AudioRule, Estimator
+from blackbox_fx.layers.chain import Dry, How, as_layer, common_rate, further_inputs
+from blackbox_fx.layers.routing import MIX_BUS, Bus, Send, check_names, check_parts, check_range, check_roles
+from blackbox_fx.runtime import Pool
+
+LEVEL, STRIP = "level_db", "strip"
+_SENDS, _GROUPS, _RETURNS = "sends", "groups", "returns"
+
+
+class Desk(nn.Module, abc.ABC):
+    """What a `Console` is made of; see there for the arguments."""
+
+    def __init__(
+        self,
+        strip: Any = None,
+        bus: Any = None,
+        gain_db: tuple[float, float] = (-24.0, 12.0),
+        *,
+        strips: Mapping[str, Any] = {},
+        groups: Mapping[str, Bus] = {},
+        sends: Mapping[str, Send] = {},
+        keys: Mapping[str, str] = {},
+        estimator: Estimator | None = None,
+        audio_rule: AudioRule | None = None,
+        pool: Pool | None = None,
+        sample_rate: float | None = None,
+        direct: bool | None = None,
+    ) -> None:
+        super().__init__()
+        check_parts(groups, sends)
+        parts = [strip, bus, *strips.values(), *(part.effect for part in (*groups.values(), *sends.values()))]
+        self.sample_rate = common_rate("Console", parts, sample_rate)
+        how = How(estimator, audio_rule, pool, self.sample_rate, direct)
+
+        def layer(given: Any, what: str) -> Any:
+            return None if given is None else as_layer(given, how, f"The {what} of a Console")
+
+        def named(given: Mapping[str, Any], what: str) -> nn.ModuleDict:
+            made = {name: layer(each, f"{what} {name}") or Dry() for name, each in given.items()}
+            check_names(made, what)
+            return nn.ModuleDict(made)
+
+        self.strip, self.bus = layer(strip, STRIP), layer(bus, MIX_BUS)
+        self.strips = named(strips, STRIP)
+        self.groups = named({name: group.effect for name, group in groups.items()}, "group")
+        self.returns = named({name: send.effect for name, send in sends.items()}, "return")
+        self.routes, self.sends, self.keys = dict(groups), dict(sends), dict(keys)
+        self._check_keyed()
+        faders = TWINS["gain_pan"]
+        within = faders.space.within(gain_db=check_range("gain_db", gain_db))
+        self.gain_pan = dataclasses.replace(faders, space=within)
+
+    @property
+    def track_columns(self) -> tuple[str, ...]:
+        """A name for every column of track_params: strips, then "gain_db", "pan", and the levels of sends."""
+        strips = [f"{prefix}{c}" for prefix, layer in self.all_strips() for c in layer.columns]
+        return (*strips, *self.gain_pan.space.columns, *(f"{name}.{LEVEL}" for name in self.sends))
+
+    @property
+    def bus_columns(self) -> tuple[str, ...]:
+        """A name for every column of bus_params: groups with their levels, returns, and the mix bus."""
+        groups = [c for name, group in self._named(self.groups) for c in (*group, f"{name}.{LEVEL}")]
+        returns = [c for _, columns in self._named(self.returns) for c in columns]
+        bus = self.bus.columns if self.bus else ()
+        return (*groups, *returns, *(f"{MIX_BUS}.{c}" if groups or self.sends else c for c in bus))
+
+    @property
+    def track_width(self) -> int:
+        """How many columns track_params has."""
+        return len(self.track_columns)
+
+    @property
+    def bus_width(self) -> int:
+        """How many columns bus_params has."""
+        return len(self.bus_columns)
+
+    def decode(self, track_params: Any, bus_params: Any, role: Sequence[str] | None = None) -> dict[str, Any]:
+        """Columns in [0, 1] to physical settings.
+
+        Args:
+            track_params: (track, track_width).
+            bus_params: (mixes, bus_width).
+            role: of each track, where strips go by role.
+
+        Returns:
+            {"tracks": [{"strip": {...}, "gain_db": ..., "pan": ..., _SENDS: {"room": ...}}, ...], "buses": [...]},
+            where a bus is {_GROUPS: {"drums": {..., "level_db": ...}}, _RETURNS: {"room": {...}}, "bus": {...}}, or
+            the settings of the mix bus alone if there is nothing else.
+        """
+        rows, buses = torch.as_tensor(track_params), torch.as_tensor(bus_params)
+        names = check_roles(role, len(rows), bool(self.strips))
+        own, faders, sends = self.split_tracks(rows)
+        tracks = []
+        for k, (name, fader) in enumerate(zip(names, self.gain_pan.space.decode(faders), strict=True)):
+            label, strip = self.strip_of(name)
+            track = {STRIP: strip.decode(own[label][k]) if strip else {}, **fader}
+            levels = {send: _level(sends[k, j], self.sends[send].level_db) for j, send in enumerate(self.sends)}
+            tracks.append(track | ({_SENDS: levels} if self.sends else {}))
+        return {"tracks": tracks, "buses": [self._decode_bus(row) for row in buses]}
+
+    def _decode_bus(self, row: Tensor) -> dict[str, Any]:
+        parts = self.split_buses(row[None])
+        bus = self.bus.decode(parts[MIX_BUS][0]) if self.bus else {}
+        if not self.groups and not self.sends:
+            return bus
+        groups = {
+            name: {**layer.decode(parts[name][0, :-1]), LEVEL: _level(parts[name][0, -1], self.routes[name].level_db)}
+            for name, layer in self._items(self.groups)
+        }
+        returns = {name: layer.decode(parts[name][0]) for name, layer in self._items(self.returns)}
+        return {_GROUPS: groups, _RETURNS: returns, MIX_BUS: bus}
+
+    def encode(self, settings: Mapping[str, Any], role: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
+        """What `decode` gave, to (track, track_width) and (mixes, bus_width) in [0, 1]."""
+        names = check_roles(role, len(settings["tracks"]), bool(self.strips))
+        tracks = [self._encode_track(track, name) for track, name in zip(settings["tracks"], names, strict=True)]
+        buses = [self._encode_bus(bus) for bus in settings["buses"]]
+        return (
+            torch.stack(tracks) if tracks else torch.zeros(0, self.track_width),
+            torch.stack(buses) if buses else torch.zeros(0, self.bus_width),
+        )
+
+    def _encode_track(self, track: Mapping[str, Any], role: str) -> Tensor:
+        label, _ = self.strip_of(role)
+        strips = [strip.encode(track.get(STRIP, {}) if prefix == label else {}) for prefix, strip in self.all_strips()]
+        own = {name: value for name, value in track.items() if name not in (STRIP, _SENDS)}
+        faders = torch.from_numpy(self.gain_pan.space.encode(own)).float()
+        given = track.get(_SENDS, {})
+        levels = [_place(given.get(name, send.level_db[0]), send.level_db) for name, send in self.sends.items()]
+        return torch.cat([*strips, faders, torch.tensor(levels)])
+
+    def _encode_bus(self, bus: Mapping[str, Any]) -> Tensor:
+        if not self.groups and not self.sends:
+            return self.bus.encode(bus) if self.bus else torch.zeros(0)
+        parts = []
+        for name, layer in self._items(self.groups):
+            own = dict(bus.get(_GROUPS, {}).get(name, {}))
+            level = _place(own.pop(LEVEL, 0.0), self.routes[name].level_db)
+            parts += [layer.encode(own), torch.tensor([level])]
+        parts += [layer.encode(bus.get(_RETURNS, {}).get(name, {})) for name, layer in self._items(self.returns)]
+        return torch.cat([*parts, self.bus.encode(bus.get(MIX_BUS, {})) if self.bus else torch.zeros(0)])
+
+    def _items(self, layers: nn.ModuleDict) -> list[tuple[str, Any]]:
+        return list(layers.items())
+
+    def _named(self, layers: nn.ModuleDict) -> list[tuple[str, list[str]]]:
+        return [(name, [f"{name}.{c}" for c in layer.columns]) for name, layer in self._items(layers)]
+
+    def all_strips(self) -> Iterator[tuple[str, Any]]:
+        """All strips that have columns, by the prefix of these."""
+        if self.strip:
+            yield (f"{STRIP}." if self.strips else ""), self.strip
+        for name, layer in self._items(self.strips):
+            yield f"{name}.", layer
+
+    def strip_of(self, role: str) -> tuple[str, Any]:
+        """The prefix of the strip of a role, and the strip; none for a wire."""
+        if role in self.strips:
+            return f"{role}.", self.strips[role]
+        return (f"{STRIP}." if self.strips else ""), self.strip
+
+    def users(self, roles: Sequence[str]) -> dict[str, list[str]]:
+        """The roles that go through each strip, by its prefix."""
+        found: dict[str, list[str]] = {}
+        for role in dict.fromkeys(roles):
+            found.setdefault(self.strip_of(role)[0], []).append(role)
+        return found
+
+    def split_tracks(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """The columns of each strip by its prefix, of faders, and of sends."""
+        labels, widths = [], []
+        for prefix, layer in self.all_strips():
+            labels.append(prefix)
+            widths.append(len(layer.columns))
+        *own, faders, sends = rows.split([*widths, 2, len(self.sends)], dim=1)
+        return dict(zip(labels, own, strict=True)), faders, sends
+
+    def split_buses(self, rows: Tensor) -> dict[str, Tensor]:
+        """The columns of groups with their levels, of returns, and of the bus, by name."""
+        widths = {name: len(columns) + 1 for name, columns in self._named(self.groups)}
+        widths |= {name: len(columns) for name, columns in self._named(self.returns)}
+        widths[MIX_BUS] = len(self.bus.columns) if self.bus else 0
+        return dict(zip(widths, rows.split(list(widths.values()), dim=1), strict=True))
+
+    def _check_keyed(self) -> None:
+        """Raises ParameterError if a role that has a key goes through a strip without one further input."""
+        for role in self.keys:
+            known = further_inputs(self.strip_of(role)[1])
+            if len(known) != 1:
+                raise ParameterError(
+                    f"The strip of {role} has the inputs {', '.join(known) or 'none'}, and a key needs exactly one; "
+                    "leave it out of keys, or choose an effect with a side-chain."
+                )
+
+
+def _level(column: Tensor, level_db: tuple[float, float]) -> float:
+    low, high = level_db
+    return low + (high - low) * min(max(float(column), 0.0), 1.0)
+
+
+def _place(level: Any, level_db: tuple[float, float]) -> float:
+    low, high = level_db
+    return (checks.within(LEVEL, level, low, high) - low) / (high - low)

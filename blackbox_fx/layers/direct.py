@@ -1,0 +1,118 @@
+"""Differentiable models of effects as layers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from blackbox_fx.audio import check_sample_rate
+from blackbox_fx.dsp import Twin
+from blackbox_fx.effects import Effect
+from blackbox_fx.effects.further import gather
+from blackbox_fx.errors import EffectError, ParameterError
+from blackbox_fx.estimators.inputs import check_inputs
+from blackbox_fx.proxy.adapt import AdaptedProxy
+from blackbox_fx.proxy.find import find_proxies
+from blackbox_fx.proxy.model import Proxy
+from blackbox_fx.space import Space
+
+Model = Twin | Proxy | AdaptedProxy
+
+
+@final
+class Direct(nn.Module):
+    """A twin or a proxy as a layer: nothing renders, and torch differentiates it.
+
+    Args:
+        model: the twin or proxy. A proxy is copied, and its weights get no gradient from this layer.
+        sample_rate: in Hz.
+
+    Attributes:
+        model: the twin, or the copy of the proxy.
+
+    Shape:
+        - audio: (batch, channel, time), floating point, on the device of a proxy
+        - params: (batch, width) in [0, 1]
+        - further inputs of a twin by name, as audio; one that is left out is silence
+        - output: (batch, channel, time)
+
+    Raises:
+        ParameterError: something else than a twin or a proxy, or a proxy for another sample rate; params outside
+            [0, 1].
+        AudioError: audio of a wrong shape, NaN or infinity.
+
+    >>> from blackbox_fx.dsp import TWINS
+    >>> layer = Direct(TWINS["compressor"])
+    >>> layer(torch.zeros(1, 2, 100), torch.full((1, layer.width), 0.5)).shape
+    torch.Size([1, 2, 100])
+    """
+
+    def __init__(self, model: Model, sample_rate: float = 44100) -> None:
+        super().__init__()
+        if not isinstance(model, Twin | Proxy | AdaptedProxy):
+            raise ParameterError(f"model must be a Twin or a Proxy, got {model!r:.80}; see TWINS and load_proxy.")
+        self.sample_rate = check_sample_rate(sample_rate)
+        if not isinstance(model, Twin):
+            if model.sample_rate != self.sample_rate:
+                raise ParameterError(
+                    f"This proxy is for {model.sample_rate:g} Hz, and the layer for {self.sample_rate:g} Hz; train one "
+                    "at that rate."
+                )
+            model = copy.deepcopy(model).requires_grad_(False)
+        self.model: Any = model
+        self.inputs: tuple[str, ...] = model.inputs if isinstance(model, Twin) else ()
+
+    @property
+    def space(self) -> Space:
+        """The parameters of the model."""
+        return self.model.space
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A name for every column of params."""
+        return self.space.columns
+
+    @property
+    def width(self) -> int:
+        """How many columns params has."""
+        return self.space.width
+
+    def decode(self, params: Any) -> Any:
+        """Columns in [0, 1] to physical settings by name; see `Space.decode`."""
+        return self.space.decode(params)
+
+    def encode(self, settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {}) -> Tensor:
+        """Physical settings by name to columns in [0, 1], (width,), or (n, width) for a list of settings."""
+        if isinstance(settings, Mapping):
+            return torch.from_numpy(self.space.encode(settings)).float()
+        return torch.stack([self.encode(each) for each in settings])
+
+    def forward(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor) -> Tensor:
+        """The output of the model; see the class for shapes and errors."""
+        check_inputs(audio, params, self.columns)
+        given = gather(inputs, named, self.inputs)
+        return self.model(audio, params, self.sample_rate, *((given,) if given else ()))
+
+    def extra_repr(self) -> str:
+        """The model and its sample rate."""
+        name = self.model.name if isinstance(self.model, Twin) else "proxy"
+        return f"{name}({', '.join(self.columns)}), sample_rate={self.sample_rate:g}"
+
+
+def differentiable(effect: Effect, sample_rate: float) -> Direct:
+    """The best proxy of an effect as a layer.
+
+    Raises:
+        EffectError: none is known.
+    """
+    found = find_proxies(effect, sample_rate)
+    if not found:
+        raise EffectError(
+            f"{effect.name} has no proxy at {sample_rate:g} Hz that could stand for it; run bfx.prepare, or give a "
+            "Twin in its place."
+        )
+    return Direct(found[0], sample_rate)

@@ -1,0 +1,378 @@
+"""Consoles with strips by role, groups, sends, keys, switches and curves; twins and proxies as layers."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import blackbox_fx as bfx
+from blackbox_fx.dsp import TWINS
+from blackbox_fx.errors import EffectError, ParameterError
+from blackbox_fx.layers.bypass import Switched
+from blackbox_fx.testing import RecordingPool
+from tests.cases import RATE, music
+
+ROLES = ("kick", "snare", "bass", "vocals", "kick", "bass", "vocals")
+SONG = torch.tensor([0, 0, 0, 0, 1, 1, 1])
+GENTLE = {"gain_db": (-6, 6), "ratio": (2, 6), "threshold_db": (-40, -20)}
+
+
+def twin(name, *free, **ranges):
+    made = TWINS[name]
+    space = made.space.within(ranges) if ranges else made.space
+    return type(made)(made.name, made.function, space.only(*free) if free else space, made.inputs)
+
+
+def loaded(name, *free, **fixed):
+    effect = bfx.load(name).fix(fixed) if fixed else bfx.load(name)
+    return effect.within({n: GENTLE[n] for n in free if n in GENTLE}).only(*free)
+
+
+def real_parts():
+    """Three kinds of strips, two groups and two sends of real plugins and one twin, for the key."""
+    return {
+        "strip": {"eq": loaded("pedalboard:PeakFilter", "gain_db", cutoff_frequency_hz=900)},
+        "strips": {
+            "vocals": {
+                "comp": bfx.Bypass(loaded("pedalboard:Compressor", "threshold_db", "ratio", attack_ms=5)),
+                "high": loaded("pedalboard:HighShelfFilter", "gain_db"),
+            },
+            "bass": {"duck": twin("sidechain_compressor", "threshold_db", "ratio", threshold_db=(-50, -30))},
+        },
+        "groups": {
+            "drums": bfx.Bus(["kick", "snare"], loaded("vst3:ZamEQ2", "boost_cut_1_db")),
+            "band": bfx.Bus(["bass"]),
+        },
+        "sends": {
+            "room": bfx.Send(loaded("pedalboard:Reverb", "room_size", dry_level=0.0), level_db=(-40, 0)),
+            "echo": bfx.Send(twin("feedback_delay", "feedback", "mix"), level_db=(-40, 0), pre=True),
+        },
+        "bus": loaded("pedalboard:LowShelfFilter", "gain_db"),
+        "keys": {"bass": "kick"},
+    }
+
+
+def tracks(seconds=0.25):
+    return torch.stack([torch.from_numpy(music(seconds, 1, seed=k)) for k in range(len(ROLES))])
+
+
+def settings(console, seed=0, on=True):
+    rng = np.random.default_rng(seed)
+    rows, buses = (torch.from_numpy(rng.uniform(0.25, 0.75, shape)).float() for shape in shapes(console))
+    for k, name in enumerate(console.track_columns):
+        if name.endswith(".on"):
+            rows[:, k] = 0.9 if on else 0.1
+    return rows, buses
+
+
+def shapes(console):
+    return (len(ROLES), console.track_width), (2, console.bus_width)
+
+
+def blended(self, audio, params, inputs={}, **named):
+    """A switch that can be turned down, whose derivative at 1 is the gradient of the switch."""
+    wet = self.layer(audio, params[:, :-1])
+    return audio + (params[:, -1:, None] + 0.1) * (wet - audio)
+
+
+def test_every_column_of_a_full_console_has_the_gradient_of_central_differences(monkeypatch):
+    console = bfx.Console(
+        **real_parts(), estimator=bfx.FiniteDifference(2e-3), pool=bfx.Inline(), sample_rate=RATE, direct=False
+    )
+    rows, buses = settings(console)
+    ride = torch.tensor([[0.3, 0.6, 0.4]] * len(ROLES), requires_grad=True)
+    audio, g = tracks(), torch.from_numpy(music(0.25, 2, seed=50))
+
+    def value(rows, buses, points):
+        curve = bfx.Curve(points, rate_hz=10)
+        return (console(audio, SONG, rows, buses, role=ROLES, curves={"gain_db": curve}) * g).sum()
+
+    rows.requires_grad_()
+    buses.requires_grad_()
+    value(rows, buses, ride).backward()
+    monkeypatch.setattr(Switched, "forward", blended)
+    for given, known in ((rows, rows.grad), (buses, buses.grad), (ride, ride.grad)):
+        flat = given.detach().double()
+        for column in range(given.shape[1]):
+            truth = torch.zeros(len(given), dtype=torch.float64)
+            for row in range(len(given)):
+                ends = []
+                for step in (-4e-3, 4e-3):
+                    moved = flat.clone()
+                    moved[row, column] += step
+                    parts = [moved.float() if given is x else x.detach() for x in (rows, buses, ride)]
+                    with torch.no_grad():
+                        ends.append(float(value(*parts).double()))
+                truth[row] = (ends[1] - ends[0]) / 8e-3
+            if truth.norm() > 1e-3 * float(known.norm()):
+                cosine = torch.nn.functional.cosine_similarity(known[:, column].double(), truth, 0)
+                assert cosine > 0.98, (column, known[:, column], truth)
+    names = console.track_columns
+    unused = {"gain_db", *(f"vocals.{c}" for c in ("comp.threshold_db", "comp.ratio", "comp.on", "high.gain_db"))}
+    assert not rows.grad[0][[names.index(n) for n in unused]].any()  # the curve is in place of the fader
+    assert rows.grad[3][[names.index(n) for n in unused - {"gain_db"}]].all()
+
+
+def test_renders_are_counted_and_a_return_renders_once_for_each_mix():
+    pool = RecordingPool()
+    console = bfx.Console(**real_parts(), pool=pool, sample_rate=RATE, direct=False)
+    console(tracks(), SONG, *settings(console), role=ROLES)
+    renders = {}
+    for job in pool.jobs:
+        renders[job.effect.name] = renders.get(job.effect.name, 0) + len(job)
+    assert renders == {
+        "pedalboard:PeakFilter": 3,
+        "pedalboard:Compressor": 2,
+        "pedalboard:HighShelfFilter": 2,
+        "twin:sidechain_compressor": 2,
+        "vst3:ZamEQ2.vst3": 2,
+        "pedalboard:Reverb": 2,
+        "twin:feedback_delay": 2,
+        "pedalboard:LowShelfFilter": 2,
+    }
+    assert len(pool.jobs) == len(renders)  # one job for all tracks and songs of a stage
+
+
+def twin_parts():
+    return {
+        "strip": {"eq": TWINS["parametric_eq"]},
+        "strips": {
+            "vocals": {"eq": TWINS["six_band_eq"], "comp": bfx.Bypass(TWINS["compressor"])},
+            "bass": TWINS["sidechain_compressor"],
+        },
+        "groups": {"drums": bfx.Bus(["kick", "snare"], TWINS["compressor"]), "band": bfx.Bus(["bass"])},
+        "sends": {
+            "room": bfx.Send(TWINS["reverberation"]),
+            "echo": bfx.Send(TWINS["feedback_delay"], pre=True),
+        },
+        "bus": TWINS["soft_knee_compressor"],
+        "keys": {"bass": "kick"},
+    }
+
+
+def test_the_same_console_of_twins_and_of_black_boxes_by_one_argument():
+    audio, found = tracks(), []
+    for direct in (None, False):
+        console = bfx.Console(**twin_parts(), direct=direct, pool=bfx.Inline())
+        with torch.no_grad():
+            found.append(console(audio, SONG, *settings(console), role=ROLES))
+        assert sum(isinstance(m, bfx.BlackBox) for m in console.modules()) == (0 if direct is None else 8)
+    torch.testing.assert_close(*found, rtol=0, atol=2e-6)
+
+
+def test_gradients_through_twins_and_through_black_boxes_agree():
+    how, found = {"estimator": bfx.FiniteDifference(1e-3), "pool": bfx.Inline(), "audio_rule": bfx.Pointwise()}, []
+    for direct in (True, False):
+        console = bfx.Console(TWINS["parametric_eq"], TWINS["waveshaper"], direct=direct, **how)
+        rows, buses = (x.requires_grad_() for x in settings(console))
+        (console(tracks(), SONG, rows, buses) * torch.from_numpy(music(0.25, 2, seed=50))).sum().backward()
+        found.append(torch.cat([rows.grad.flatten(), buses.grad.flatten()]))
+    assert torch.nn.functional.cosine_similarity(*found, 0) > 0.999
+
+
+def test_nothing_renders_where_all_is_direct_and_an_effect_without_a_proxy_is_named():
+    with pytest.raises(EffectError, match="Phaser has no proxy at 22050 Hz"):
+        bfx.Console(bfx.load("pedalboard:Phaser"), direct=True, sample_rate=22050)
+    proxy = bfx.load_proxy("pedalboard-compressor")
+    console = bfx.Console(proxy.effect(), bus=proxy, direct=True)
+    assert all(isinstance(layer, bfx.Direct) for layer in (console.strip, console.bus))
+    rows, buses = torch.full((2, console.track_width), 0.5), torch.full((1, console.bus_width), 0.5)
+    mix = console(tracks()[:2], torch.zeros(2, dtype=torch.long), rows.requires_grad_(), buses)
+    mix.square().sum().backward()
+    assert rows.grad.any() and not any(p.requires_grad for p in console.parameters())
+    assert all(p.requires_grad for p in proxy.parameters())  # the proxy itself is as it was
+
+
+def test_settings_in_physical_units_come_back_and_render_the_same():
+    console = bfx.Console(**twin_parts())
+    rows, buses = settings(console, on=False)
+    said = console.decode(rows, buses, ROLES)
+    assert said["tracks"][3]["strip"]["comp"]["on"] is False
+    assert said["tracks"][0]["sends"].keys() == {"room", "echo"} and said["buses"][1]["groups"]["drums"]["level_db"]
+    mixes = console(tracks(), SONG, rows, buses, role=ROLES)
+    again = console(tracks(), SONG, *console.encode(said, ROLES), role=ROLES)
+    torch.testing.assert_close(again, mixes, rtol=0, atol=1e-5)
+    plain = console.encode({"tracks": [{}] * len(ROLES), "buses": [{}, {}]}, ROLES)
+    said = console.decode(*plain, ROLES)
+    assert said["tracks"][3]["strip"]["comp"]["on"] is True and said["tracks"][0]["sends"]["room"] == -60
+    assert said["buses"][0]["groups"]["band"]["level_db"] == pytest.approx(0, abs=1e-5)
+    with pytest.raises(ParameterError, match="level_db"):
+        console.encode({"tracks": [{"sends": {"room": 9}}] * 7, "buses": [{}, {}]}, ROLES)
+
+
+def test_songs_and_groups_keep_to_themselves():
+    console = bfx.Console(**twin_parts())
+    rows, buses = settings(console)
+    together = console(tracks(), SONG, rows, buses, role=ROLES)
+    alone = console(tracks()[4:], SONG[4:] - 1, rows[4:], buses[1:], role=ROLES[4:])
+    torch.testing.assert_close(together[1:], alone, rtol=0, atol=1e-6)
+    order = torch.tensor([6, 2, 0, 5, 3, 1, 4])
+    shuffled = console(tracks()[order], SONG[order], rows[order], buses, role=[ROLES[k] for k in order])
+    torch.testing.assert_close(shuffled, together, rtol=0, atol=1e-5)
+
+
+def test_a_key_by_role_is_the_sum_of_its_tracks():
+    console = bfx.Console(strips={"bass": TWINS["sidechain_compressor"]}, keys={"bass": "kick"})
+    row = console.encode(
+        {"tracks": [{}, {}, {"strip": {"threshold_db": -50, "ratio": 20}}], "buses": []}, ("kick", "kick", "bass")
+    )[0]
+    audio, song = tracks()[:3], torch.zeros(3, dtype=torch.long)
+    heard = console(audio, song, row, torch.zeros(1, 0), role=("kick", "kick", "bass"))
+    both = TWINS["sidechain_compressor"](audio[2:], row[2:, : -2 or None], RATE, sidechain=audio[:1] + audio[1:2])
+    expected = (audio[:1] + audio[1:2] + both).expand(1, 2, -1) * 0.5**0.5
+    torch.testing.assert_close(heard, expected, rtol=0, atol=1e-5)
+    by_number = console(audio, song, row, torch.zeros(1, 0), torch.tensor([-1, -1, 0]), role=("kick", "kick", "bass"))
+    assert not torch.allclose(by_number, heard)
+
+
+def test_muted_tracks_are_silent_and_one_that_is_solo_is_alone():
+    console = bfx.Console(sends={"wire": bfx.Send(None, level_db=(-20, 0), pre=True)})
+    rows, buses = torch.full((7, console.track_width), 0.5), torch.zeros(2, 0)
+    audio, off = tracks(), torch.zeros(7, dtype=torch.bool)
+    whole = console(audio, SONG, rows, buses)
+    mute, solo = off.clone(), off.clone()
+    mute[1], solo[5] = True, True
+    quiet = audio.clone()
+    quiet[1] = 0
+    torch.testing.assert_close(console(audio, SONG, rows, buses, mute=mute), console(quiet, SONG, rows, buses))
+    alone = console(audio, SONG, rows, buses, solo=solo)
+    torch.testing.assert_close(alone[0], whole[0])
+    torch.testing.assert_close(alone[1:], console(audio[5:6], SONG[5:6] - 1, rows[5:6], buses[:1]))
+    assert not console(audio, SONG, rows, buses, mute=solo, solo=solo)[1].any()
+
+
+def test_a_curve_goes_straight_from_point_to_point_and_holds_the_last():
+    curve = bfx.Curve(torch.tensor([[0.0, 1.0, 0.5]]), rate_hz=4)
+    samples = curve.samples(16, 16)
+    expected = [0, 0.25, 0.5, 0.75, 1, 0.875, 0.75, 0.625, *[0.5] * 8]
+    torch.testing.assert_close(samples[0], torch.tensor(expected))
+    assert bfx.Curve(torch.full((2, 1), 0.3), 1).samples(5, 8).tolist() == [[pytest.approx(0.3)] * 5] * 2
+
+
+def test_a_fader_ride_is_recovered_from_sound_alone():
+    console, audio = bfx.Console(), torch.from_numpy(music(20, 1, seed=3))[None]
+    song, rows, buses = torch.zeros(1, dtype=torch.long), torch.full((1, 2), 0.5), torch.zeros(1, 0)
+
+    def mix(points):
+        return console(audio, song, rows, buses, curves={"gain_db": bfx.Curve(points, rate_hz=0.5)})
+
+    hidden = torch.from_numpy(np.random.default_rng(0).uniform(0.2, 0.9, (1, 11))).float()
+    target, free = mix(hidden), torch.zeros(1, 11, requires_grad=True)
+    optimizer = torch.optim.Adam([free], lr=0.1)
+    for _ in range(150):
+        loss = (mix(free.sigmoid()) - target).square().mean() / target.square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float((free.sigmoid() - hidden).detach().abs().max()) < 0.01
+
+
+def bent(x, sr, drive):
+    return np.tanh(drive * x)
+
+
+def test_a_switch_has_the_gradient_of_what_its_member_changes():
+    pool = RecordingPool()
+    effect = bfx.function(bent, bfx.Space({"drive": bfx.Continuous(1, 9, 3)}))
+    chain = bfx.Chain({"drive": bfx.Bypass(effect)}, bfx.FiniteDifference(1e-3), audio_rule=bfx.Pointwise(), pool=pool)
+    assert chain.columns == ("drive.drive", "drive.on")
+    audio = tracks()[:3].requires_grad_()
+    params = torch.tensor([[0.5, 0.7], [0.5, 0.2], [0.25, 0.5]], requires_grad=True)
+    wet, g = chain(audio, params), tracks()[3:6]
+    expected = torch.stack([torch.tanh(5 * audio[0]), audio[1], torch.tanh(3 * audio[2])])
+    torch.testing.assert_close(wet, expected, rtol=0, atol=1e-6)
+    (wet * g).sum().backward()
+    changes = torch.tanh(torch.tensor([5.0, 5.0, 3.0])[:, None, None] * audio) - audio
+    torch.testing.assert_close(params.grad[:, 1], (changes * g).sum((1, 2)).detach(), rtol=1e-4, atol=1e-4)
+    assert params.grad[1, 0] == 0 and params.grad[0, 0] != 0
+    torch.testing.assert_close(audio.grad[1], g[1])
+    assert not torch.allclose(audio.grad[0], g[0])
+    pool.jobs.clear()
+    chain(audio.detach(), params.detach())
+    assert sum(len(job) for job in pool.jobs) == 2  # what is off does not render where nothing is learnt
+    pool.jobs.clear()
+    dry = chain(audio.detach(), torch.tensor([[0.5, 0.0]] * 3))
+    assert torch.equal(dry, audio.detach()) and not pool.jobs
+
+
+def test_switched_layers_copy_nest_and_keep_settings():
+    chain = bfx.Chain([bfx.Bypass([TWINS["waveshaper"], bfx.Bypass(TWINS["compressor"])]), TWINS["limiter"]])
+    again = pickle.loads(pickle.dumps(copy.deepcopy(chain)))
+    params = torch.full((2, chain.width), 0.6)
+    assert torch.equal(again(tracks()[:2], params), chain(tracks()[:2], params))
+    params[:, [k for k, name in enumerate(chain.columns) if name.endswith("on")]] = 1.0
+    torch.testing.assert_close(chain.encode(chain.decode(params)), params, rtol=0, atol=1e-5)
+    with pytest.raises(ParameterError, match="true or false, got 'yes'"):
+        chain.encode({"list": {"on": "yes"}})
+    space = bfx.Space({"on": bfx.Toggle(True)})
+    with pytest.raises(ParameterError, match='cannot have a column "on"'):
+        bfx.Chain([bfx.Bypass(bfx.function(lambda x, sr, on: x, space, name="mute"))])
+
+
+def test_the_picture_names_every_part_and_what_is_in_it():
+    console = bfx.Console(**twin_parts())
+    picture = console._repr_svg_()
+    assert picture == bfx.console_svg(console) and picture.startswith("<svg") and picture.count("<rect") == 8
+    words = (
+        "vocals",
+        "other tracks",
+        "drums",
+        "kick, snare",
+        "band",
+        "room",
+        "echo",
+        "mix",
+        "six_band_eq",
+        "compressor (on/off)",
+    )
+    assert all(word in picture for word in words)
+    assert picture.count('stroke-dasharray="5 4"') == 2 * 3 and picture.count('stroke-dasharray="1 3"') == 1
+    assert bfx.console_svg(bfx.Console()).count("<rect") == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: bfx.Console(groups={"drums": ["kick"]}), "drums must be a Bus"),
+        (lambda: bfx.Console(sends={"room": TWINS["reverberation"]}), "room must be a Send"),
+        (lambda: bfx.Console(sends={"bus": bfx.Send(None)}), "cannot be called 'bus'"),
+        (lambda: bfx.Console(groups={"a": bfx.Bus(["x"])}, sends={"a": bfx.Send(None)}), "cannot be called 'a'"),
+        (lambda: bfx.Console(groups={"a": bfx.Bus(["x"]), "b": bfx.Bus(["x"])}), "'x' is in the groups a and b"),
+        (lambda: bfx.Console(strips={"a.b": TWINS["limiter"]}), "without a dot, and not 'a.b'"),
+        (lambda: bfx.Console(gain_db=(6, -6)), "gain_db must be"),
+        (lambda: bfx.Console(keys={"bass": "kick"}), "strip of bass has the inputs none"),
+        (lambda: bfx.Bus("kick"), "roles must be a list"),
+        (lambda: bfx.Bus([]), "roles must be a list"),
+        (lambda: bfx.Send(None, level_db=(0,)), "level_db must be"),
+        (lambda: bfx.Curve(torch.zeros(3), 1), r"points must be a tensor \(rows, points\)"),
+        (lambda: bfx.Curve(torch.tensor([[1.5]]), 1), r"must lie in \[0, 1\]"),
+        (lambda: bfx.Curve(torch.tensor([[0.5]]), 0), "rate_hz must be"),
+        (lambda: bfx.Direct("compressor"), "must be a Twin or a Proxy"),
+        (lambda: bfx.Direct(bfx.load_proxy("pedalboard-compressor"), 48000), "for 44100 Hz, and the layer for 48000"),
+    ],
+)
+def test_mistakes_in_parts_are_one_sentence(make, words):
+    with pytest.raises(ParameterError, match=words) as error:
+        make()
+    assert str(error.value).count(". ") == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({}, r"goes by roles; write role=\[...\]"),
+        ({"role": "kick"}, "role must be a list of names"),
+        ({"role": ["kick"]}, "a name for each of 7 tracks, got 1"),
+        ({"role": ROLES, "mute": torch.zeros(7)}, "mute must be a tensor of 7 bools"),
+        ({"role": ROLES, "solo": [True] * 7}, "solo must be a tensor of 7 bools"),
+        ({"role": ROLES, "curves": {"ratio": bfx.Curve(torch.zeros(7, 1), 1)}}, "'ratio' of a Console cannot move"),
+        ({"role": ROLES, "curves": {"pan": bfx.Curve(torch.zeros(2, 1), 1)}}, "Curve with 7 rows, got 2 rows"),
+        ({"role": ROLES, "curves": {"drums.level_db": torch.zeros(2, 1)}}, "must be a Curve with 2 rows"),
+    ],
+)
+def test_mistakes_in_calls_are_one_sentence(call, words):
+    console = bfx.Console(**twin_parts())
+    with pytest.raises(ParameterError, match=words):
+        console(tracks(), SONG, *settings(console), **call)
