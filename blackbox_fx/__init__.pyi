@@ -64,6 +64,7 @@ from .layers.direct import Direct as Direct
 from .layers.expectation import expected_loss as expected_loss
 from .layers.hybrid import Hybrid as Hybrid
 from .layers.mix import Mix as Mix
+from .layers.mixdown import mixdown as mixdown
 from .layers.picture import console_svg as console_svg
 from .layers.routing import Bus as Bus
 from .layers.routing import Send as Send

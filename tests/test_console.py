@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import blackbox_fx as bfx
@@ -376,3 +377,51 @@ def test_mistakes_in_calls_are_one_sentence(call, words):
     console = bfx.Console(**twin_parts())
     with pytest.raises(ParameterError, match=words):
         console(tracks(), SONG, *settings(console), **call)
+
+
+@pytest.mark.parametrize("song", [0, 1])
+def test_a_whole_song_track_by_track_is_the_same_bit_for_bit(song, tmp_path):
+    console = bfx.Console(**real_parts(), sample_rate=RATE, pool=bfx.Inline(), direct=False)
+    chosen = [k for k, s in enumerate(SONG.tolist()) if s == song]
+    rows, buses = settings(console)
+    audio, roles = tracks()[chosen], [ROLES[k] for k in chosen]
+    with torch.no_grad():
+        whole = console(audio, torch.zeros(len(chosen), dtype=torch.long), rows[chosen], buses[:1], role=roles)[0]
+    np.testing.assert_array_equal(bfx.mixdown(console, audio, rows[chosen], buses[:1], role=roles), whole)
+    files = [tmp_path / f"{k}.wav" for k in range(len(chosen))]
+    for path, track in zip(files, audio, strict=True):
+        soundfile.write(path, track.T.numpy(), RATE, subtype="FLOAT")
+    said = []
+    mix = bfx.mixdown(console, files, rows[chosen], buses[:1], role=roles, progress=lambda *now: said.append(now))
+    np.testing.assert_array_equal(mix, whole)
+    assert [done for done, *_ in said] == [*range(len(chosen)), *[len(chosen)] * 3]
+
+
+def test_a_mixdown_has_curves_mutes_and_shorter_tracks(monkeypatch):
+    monkeypatch.setattr("blackbox_fx.layers.mixdown._CHUNK", 4096)
+    console = bfx.Console(**twin_parts())
+    rows, buses = settings(console)
+    audio, roles, song = tracks()[:4], ROLES[:4], torch.zeros(4, dtype=torch.long)
+    audio[1, :, 5000:] = 0
+    draw = torch.Generator().manual_seed(0)
+    curves = {name: bfx.Curve(torch.rand(n, 5, generator=draw), 12) for name, n in (("pan", 4), ("drums.level_db", 1))}
+    curves["room.level_db"] = bfx.Curve(torch.rand(4, 3, generator=draw), 7)
+    mute = torch.tensor([False, False, True, False])
+    whole = console(audio, song, rows[:4], buses[:1], role=roles, curves=curves, mute=mute)[0]
+    given = [audio[0], audio[1, :, :5000].numpy(), audio[2], audio[3]]
+    mix = bfx.mixdown(console, given, rows[:4], buses[:1], role=roles, curves=curves, mute=mute)
+    np.testing.assert_allclose(mix, whole.detach(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "words"),
+    [
+        ([], (0, 2), "needs a track or more"),
+        ([np.zeros((3, 9), np.float32)], (1, 2), "has 3 channels"),
+        (["no.wav"], (1, 2), "no.wav"),
+        ([np.zeros((1, 9), np.float32)], (1, 3), r"track_params must have shape \(1, 2\)"),
+    ],
+)
+def test_mistakes_in_mixdowns_are_one_sentence(given, shape, words):
+    with pytest.raises(bfx.BlackBoxError, match=words):
+        bfx.mixdown(bfx.Console(), given, torch.zeros(shape), torch.zeros(1, 0))

@@ -13,12 +13,9 @@ from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.layers.automation import Curve
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import further_inputs
-from blackbox_fx.layers.desk import LEVEL, Desk
+from blackbox_fx.layers.desk import GAIN, LEVEL, PAN, Desk
 from blackbox_fx.layers.picture import console_svg
 from blackbox_fx.layers.routing import MIX_BUS, audible, check_key, check_roles, gain, places, sum_by_song
-from blackbox_fx.space import Continuous
-
-_GAIN, _PAN = "gain_db", "pan"
 
 
 @final
@@ -100,11 +97,13 @@ class Console(Desk):
         placed, early = self._place(wet, faders, moving, heard)
         parts = self.split_buses(bus_params)
         mixed = self._through_groups(placed, song, roles, parts, moving)
+        order = torch.tensor(self.order(roles), device=song.device) if self.routes else None
         for k, (name, send) in enumerate(self.sends.items()):
             level = gain(moving.get(f"{name}.{LEVEL}", sends[:, k : k + 1]), send.level_db)
             sent = (early if send.pre else placed) * level[:, None].to(placed)
-            mixed = mixed + self._stereo(self.returns[name], sum_by_song(sent, song, len(bus_params)), parts[name])
-        return self._stereo(self.bus, mixed, parts[MIX_BUS]) if self.bus else mixed
+            sent = sum_by_song(*((sent, song) if order is None else (sent[order], song[order])), len(bus_params))
+            mixed = mixed + self.through(self.returns[name], sent, parts[name])
+        return self.through(self.bus, mixed, parts[MIX_BUS]) if self.bus else mixed
 
     def _repr_svg_(self) -> str:
         """The picture that notebooks show, see `console_svg`."""
@@ -155,8 +154,8 @@ class Console(Desk):
         self, wet: Sequence[tuple[Tensor, Tensor]], faders: Tensor, moving: Mapping[str, Tensor], heard: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """All tracks in stereo, behind their faders and before them, (track, 2, time)."""
-        numbers = [moving.get(name, faders[:, k : k + 1]).clamp(0, 1) for k, name in enumerate((_GAIN, _PAN))]
-        levels, sides = (self._physical(name, u) for name, u in zip((_GAIN, _PAN), numbers, strict=True))
+        numbers = [moving.get(name, faders[:, k : k + 1]).clamp(0, 1) for k, name in enumerate((GAIN, PAN))]
+        levels, sides = (self.physical(name, u) for name, u in zip((GAIN, PAN), numbers, strict=True))
         if heard is not None:
             wet = [(chosen, audio * heard[chosen][:, None, None].to(audio)) for chosen, audio in wet]
 
@@ -183,42 +182,22 @@ class Console(Desk):
     ) -> Tensor:
         """The sum of all groups, and of the tracks that are in none, (mixes, 2, time)."""
         mixes = len(parts[MIX_BUS])
-        grouped = {role for group in self.routes.values() for role in group.roles}
-        alone = places(roles, [role for role in roles if role not in grouped], placed.device)
+        alone = torch.tensor(self.alone(roles), dtype=torch.long, device=placed.device)
         mixed = sum_by_song(placed[alone] if len(alone) < len(placed) else placed, song[alone], mixes)
         for name, group in self.routes.items():
             members = places(roles, group.roles, placed.device)
-            wet = self._stereo(
+            wet = self.through(
                 self.groups[name], sum_by_song(placed[members], song[members], mixes), parts[name][:, :-1]
             )
             level = gain(moving.get(f"{name}.{LEVEL}", parts[name][:, -1:]), group.level_db)
             mixed = mixed + wet * level[:, None].to(wet)
         return mixed
 
-    def _stereo(self, layer: Any, mix: Tensor, params: Tensor) -> Tensor:
-        """A stereo mix through a layer, whose further inputs get silence."""
-        silence = {name: torch.zeros_like(mix[:, :1]) for name in further_inputs(layer)}
-        return layer(mix, params, *((silence,) if silence else ()))
-
-    def _physical(self, name: str, column: Tensor) -> Tensor:
-        """A column of the faders in its own unit."""
-        p = self.gain_pan.space.parameters[name]
-        assert isinstance(p, Continuous)
-        return p.low + (p.high - p.low) * column
-
     def _moving(self, curves: Mapping[str, Curve], tracks: Tensor, mixes: int) -> dict[str, Tensor]:
         """The columns that move, (track or mix, time)."""
-        rows = {name: len(tracks) for name in (_GAIN, _PAN, *(f"{send}.{LEVEL}" for send in self.sends))}
-        rows |= {f"{group}.{LEVEL}": mixes for group in self.routes}
-        found = {}
-        for name, curve in curves.items():
-            if name not in rows:
-                raise ParameterError(f"{name!r} of a Console cannot move; those that can are {', '.join(rows)}.")
-            if not isinstance(curve, Curve) or len(curve.points) != rows[name]:
-                got = f"{len(curve.points)} rows" if isinstance(curve, Curve) else f"{curve!r:.40}"
-                raise ParameterError(f"The curve of {name} must be a Curve with {rows[name]} rows, got {got}.")
-            found[name] = curve.samples(tracks.shape[-1], self.sample_rate).to(tracks.device)
-        return found
+        self.check_curves(curves, len(tracks), mixes)
+        time, device = tracks.shape[-1], tracks.device
+        return {name: curve.samples(time, self.sample_rate).to(device) for name, curve in curves.items()}
 
     def _check_key(self, key: Any, song: Tensor) -> None:
         known = {name for _, strip in self.all_strips() for name in further_inputs(strip)}

@@ -14,11 +14,13 @@ from blackbox_fx.core import checks
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
+from blackbox_fx.layers.automation import Curve
 from blackbox_fx.layers.chain import Dry, How, as_layer, common_rate, further_inputs
 from blackbox_fx.layers.routing import MIX_BUS, Bus, Send, check_names, check_parts, check_range, check_roles
 from blackbox_fx.runtime import Pool
+from blackbox_fx.space import Continuous
 
-LEVEL, STRIP = "level_db", "strip"
+GAIN, PAN, LEVEL, STRIP = "gain_db", "pan", "level_db", "strip"
 _SENDS, _GROUPS, _RETURNS = "sends", "groups", "returns"
 
 
@@ -154,6 +156,38 @@ class Desk(nn.Module, abc.ABC):
             parts += [layer.encode(own), torch.tensor([level])]
         parts += [layer.encode(bus.get(_RETURNS, {}).get(name, {})) for name, layer in self._items(self.returns)]
         return torch.cat([*parts, self.bus.encode(bus.get(MIX_BUS, {})) if self.bus else torch.zeros(0)])
+
+    def physical(self, name: str, column: Tensor) -> Tensor:
+        """A column of the faders in its own unit."""
+        p = self.gain_pan.space.parameters[name]
+        assert isinstance(p, Continuous)
+        return p.low + (p.high - p.low) * column
+
+    def through(self, layer: Any, mix: Tensor, params: Tensor) -> Tensor:
+        """A stereo mix through a layer, whose further inputs get silence."""
+        silence = {name: torch.zeros_like(mix[:, :1]) for name in further_inputs(layer)}
+        return layer(mix, params, *((silence,) if silence else ()))
+
+    def check_curves(self, curves: Mapping[str, Curve], tracks: int, mixes: int) -> None:
+        """Raises ParameterError unless each is the curve of a column that can move, with as many rows."""
+        rows = {name: tracks for name in (GAIN, PAN, *(f"{send}.{LEVEL}" for send in self.sends))}
+        rows |= {f"{group}.{LEVEL}": mixes for group in self.routes}
+        for name, curve in curves.items():
+            if name not in rows:
+                raise ParameterError(f"{name!r} of a Console cannot move; those that can are {', '.join(rows)}.")
+            if not isinstance(curve, Curve) or len(curve.points) != rows[name]:
+                got = f"{len(curve.points)} rows" if isinstance(curve, Curve) else f"{curve!r:.40}"
+                raise ParameterError(f"The curve of {name} must be a Curve with {rows[name]} rows, got {got}.")
+
+    def alone(self, roles: Sequence[str]) -> list[int]:
+        """The numbers of the tracks that are in no group."""
+        grouped = {role for group in self.routes.values() for role in group.roles}
+        return [k for k, role in enumerate(roles) if role not in grouped]
+
+    def order(self, roles: Sequence[str]) -> list[int]:
+        """The numbers of all tracks as they are summed: those in no group, then group after group."""
+        members = [[k for k, role in enumerate(roles) if role in group.roles] for group in self.routes.values()]
+        return [*self.alone(roles), *(k for own in members for k in own)]
 
     def _items(self, layers: nn.ModuleDict) -> list[tuple[str, Any]]:
         return list(layers.items())

@@ -1,0 +1,204 @@
+"""Whole songs through a console, one track after another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blackbox_fx.audio import Audio, check_audio, info, read
+from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.layers.automation import Curve
+from blackbox_fx.layers.chain import further_inputs
+from blackbox_fx.layers.console import Console
+from blackbox_fx.layers.desk import LEVEL
+from blackbox_fx.layers.routing import MIX_BUS, audible, check_roles, gain
+
+_CHUNK = 1 << 18  # samples whose faders are computed at a time
+Track = Audio | Tensor | str | os.PathLike[str]
+
+
+@torch.no_grad()
+def mixdown(
+    console: Console,
+    tracks: Sequence[Track],
+    track_params: Tensor,
+    bus_params: Tensor,
+    *,
+    role: Sequence[str] | None = None,
+    mute: Tensor | None = None,
+    solo: Tensor | None = None,
+    curves: Mapping[str, Curve] = {},
+    progress: Progress = quiet,
+) -> Audio:
+    """The mix of one whole song, bit for bit what the console gives for it at once.
+
+    Tracks are read and rendered one after another, so memory holds one of them, the mix, a group and the sends,
+    whatever the number of tracks. Shorter ones end in silence.
+
+    Args:
+        console: whose key inputs go by role, if it has any.
+        tracks: files, read at the console's sample rate, or arrays (channel, time), of one channel or two.
+        track_params: (track, track_width) in [0, 1].
+        bus_params: (1, bus_width) in [0, 1].
+        role: a name for each track, where the console goes by roles.
+        mute: (track,) bool.
+        solo: (track,) bool.
+        curves: in place of columns, see `Console`.
+        progress: called with tracks done, their number, and a few words.
+
+    Returns:
+        (2, time).
+
+    Raises:
+        AudioError: a track that cannot be read, is empty, or has more than two channels.
+        ParameterError: params of another shape, and what else `Console` refuses.
+        EffectError, WorkerDied, RenderTimeout: an effect failed.
+    """
+    song = _Song(console, tracks, track_params, bus_params, role, curves)
+    heard = audible(mute, solo, torch.zeros(len(tracks), dtype=torch.long), 1)
+    mixed = song.silence()
+    sums = {name: song.silence() for name in console.sends}
+    count = 0
+    for target, numbers in song.stages():
+        own = mixed if target is None else song.silence()
+        for number in numbers:
+            progress(count, len(tracks), song.name(number))
+            if heard is None or bool(heard[number]):
+                song.add(number, own, sums)
+            count += 1
+        if target is not None:
+            song.add_group(target, own, mixed)
+    for name in console.sends:
+        progress(count, len(tracks), name)
+        mixed += console.through(console.returns[name], sums.pop(name), song.parts[name])
+    progress(count, len(tracks), "mix bus")
+    out = console.through(console.bus, mixed, song.parts[MIX_BUS]) if console.bus else mixed
+    return out[0].numpy()
+
+
+@final
+class _Song:
+    """The tracks of a song with their settings."""
+
+    def __init__(
+        self,
+        console: Console,
+        tracks: Sequence[Track],
+        track_params: Tensor,
+        bus_params: Tensor,
+        role: Sequence[str] | None,
+        curves: Mapping[str, Curve],
+    ) -> None:
+        by_role = bool(console.strips or console.groups or console.keys)
+        self.console, self.tracks, self.curves = console, tracks, curves
+        self.roles = check_roles(role, len(tracks), by_role)
+        wanted = {"track_params": (track_params, (len(tracks), console.track_width))}
+        wanted["bus_params"] = (bus_params, (1, console.bus_width))
+        for name, (params, shape) in wanted.items():
+            if tuple(params.shape) != shape:
+                raise ParameterError(f"{name} must have shape {shape}, got {tuple(params.shape)}.")
+        if not len(tracks):
+            raise ParameterError("A mix needs a track or more, got none.")
+        console.check_curves(curves, len(tracks), 1)
+        self.rate = console.sample_rate
+        self.time = max(self._length(track) for track in tracks)
+        self.own, self.faders, self.levels = console.split_tracks(track_params)
+        self.parts = console.split_buses(bus_params)
+
+    def silence(self) -> Tensor:
+        """A stereo mix of nothing."""
+        return torch.zeros(1, 2, self.time)
+
+    def name(self, number: int) -> str:
+        """Of a track, for people."""
+        track = self.tracks[number]
+        return Path(track).name if isinstance(track, str | os.PathLike) else self.roles[number] or f"track {number + 1}"
+
+    def stages(self) -> Iterator[tuple[str | None, list[int]]]:
+        """The tracks in no group, then those of each group by its name."""
+        yield None, self.console.alone(self.roles)
+        for name, group in self.console.routes.items():
+            yield name, [k for k, role in enumerate(self.roles) if role in group.roles]
+
+    def add(self, number: int, own: Tensor, sums: Mapping[str, Tensor]) -> None:
+        """Adds a track to where it goes, and to the sends."""
+        console, role = self.console, self.roles[number]
+        label, strip = console.strip_of(role)
+        audio = self._read(number)[None]
+        if strip is not None:
+            heard = self._key(role, further_inputs(strip))
+            audio = strip(audio, self.own[label][number : number + 1], *((heard,) if heard else ()))
+        for start in range(0, self.time, _CHUNK):
+            part = slice(start, min(start + _CHUNK, self.time))
+            self._add_part(number, audio[..., part], part, own, sums)
+
+    def _add_part(self, number: int, audio: Tensor, part: slice, own: Tensor, sums: Mapping[str, Tensor]) -> None:
+        console = self.console
+        gain_db, pan = (
+            console.physical(name, self._column(name, self.faders[:, k], number, part).clamp(0, 1))
+            for k, name in enumerate(console.gain_pan.space.columns)
+        )
+        placed = console.gain_pan.function(audio, self.rate, gain_db=gain_db, pan=pan)
+        own[..., part] += placed
+        for k, (name, send) in enumerate(console.sends.items()):
+            early = send.pre and console.gain_pan.function(audio, self.rate, gain_db=torch.zeros_like(gain_db), pan=pan)
+            column = self._column(f"{name}.{LEVEL}", self.levels[:, k], number, part)
+            sums[name][..., part] += (early if send.pre else placed) * gain(column, send.level_db)[:, None]
+
+    def add_group(self, name: str, own: Tensor, mixed: Tensor) -> None:
+        """Adds what comes out of a group to the mix."""
+        columns = self.parts[name]
+        wet = self.console.through(self.console.groups[name], own, columns[:, :-1])
+        for start in range(0, self.time, _CHUNK):
+            part = slice(start, min(start + _CHUNK, self.time))
+            level = gain(self._column(f"{name}.{LEVEL}", columns[:, -1], 0, part), self.console.routes[name].level_db)
+            mixed[..., part] += wet[..., part] * level[:, None]
+
+    def _column(self, name: str, column: Tensor, row: int, part: slice) -> Tensor:
+        """A column of one row as it stands or moves, (1, 1 or samples)."""
+        if name not in self.curves:
+            return column[row : row + 1, None]
+        curve = self.curves[name]
+        own = Curve(curve.points[row : row + 1], curve.rate_hz)
+        return own.samples(part.stop - part.start, self.rate, part.start)
+
+    def _key(self, role: str, known: Sequence[str]) -> dict[str, Tensor]:
+        source = self.console.keys.get(role)
+        players = [k for k, each in enumerate(self.roles) if source and each == source]
+        if len(known) != 1 or not players:
+            return {}
+        together = torch.zeros_like(self._read(players[0]))
+        for number in players:
+            together += self._read(number)
+        return {known[0]: together[None]}
+
+    def _length(self, track: Track) -> int:
+        if isinstance(track, str | os.PathLike):
+            found = info(track)
+            return -(-found.frames * round(self.rate) // round(found.sample_rate))
+        return track.shape[-1]
+
+    def _read(self, number: int) -> Tensor:
+        """A track as long as the song, (channel, time)."""
+        track = self.tracks[number]
+        if isinstance(track, str | os.PathLike):
+            audio = read(track, self.rate)[0]
+        else:
+            audio = check_audio(track.numpy() if isinstance(track, Tensor) else track)
+        if len(audio) > 2:
+            raise AudioError(
+                f"{self.name(number)} has {len(audio)} channels, and must have one or two."
+            )
+        missing = self.time - audio.shape[1]
+        if missing < -1:  # resampling may round up
+            raise AudioError(
+                f"{self.name(number)} is {-missing} samples longer than its header says; convert it to WAV."
+            )
+        return torch.from_numpy(np.pad(audio, ((0, 0), (0, missing))) if missing > 0 else audio[:, : self.time])
