@@ -20,7 +20,7 @@ from blackbox_fx.layers.console import Console
 from blackbox_fx.layers.desk import LEVEL
 from blackbox_fx.layers.routing import MIX_BUS, audible, check_roles, gain
 
-_CHUNK = 1 << 18  # samples whose faders are computed at a time
+_CHUNK = 1 << 16  # samples whose faders are computed at a time
 Track = Audio | Tensor | str | os.PathLike[str]
 
 
