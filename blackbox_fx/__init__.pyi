@@ -60,6 +60,7 @@ from .layers.black_box import BlackBox as BlackBox
 from .layers.bypass import Bypass as Bypass
 from .layers.chain import Chain as Chain
 from .layers.console import Console as Console
+from .layers.description import load_console as load_console
 from .layers.direct import Direct as Direct
 from .layers.expectation import expected_loss as expected_loss
 from .layers.hybrid import Hybrid as Hybrid
@@ -68,6 +69,8 @@ from .layers.mixdown import mixdown as mixdown
 from .layers.picture import console_svg as console_svg
 from .layers.routing import Bus as Bus
 from .layers.routing import Send as Send
+from .layers.saved import load_settings as load_settings
+from .layers.saved import save_settings as save_settings
 from .learning.prepare import Prepared as Prepared
 from .learning.prepare import prepare as prepare
 from .learning.refresh import Refresh as Refresh

@@ -1,6 +1,7 @@
 """Consoles with strips by role, groups, sends, keys, switches and curves; twins and proxies as layers."""
 
 import copy
+import json
 import pickle
 
 import numpy as np
@@ -425,3 +426,116 @@ def test_a_mixdown_has_curves_mutes_and_shorter_tracks(monkeypatch):
 def test_mistakes_in_mixdowns_are_one_sentence(given, shape, words):
     with pytest.raises(bfx.BlackBoxError, match=words):
         bfx.mixdown(bfx.Console(), given, torch.zeros(shape), torch.zeros(1, 0))
+
+
+DESCRIBED = """
+gain_db = [-12, 6]
+[strip]
+eq = {effect = "pedalboard:PeakFilter", free = ["gain_db"], fix = {q = 0.7}, within = {gain_db = [-9, 9]}}
+[strips.vocals]
+comp = {effect = "twin:compressor", free = ["ratio"], bypass = true}
+[groups.drums]
+roles = ["kick", "snare"]
+level_db = [-6, 6]
+chain.drive = {effect = "pedalboard:Distortion"}
+[sends.room]
+pre = true
+chain.reverb = {effect = "twin:reverberation", free = ["mid_decay_s"]}
+[bus]
+limiter = {effect = "pedalboard:Limiter", free = ["threshold_db"]}
+"""
+
+
+def test_a_console_is_described_in_a_file(tmp_path):
+    path = tmp_path / "console.toml"
+    path.write_text(DESCRIBED)
+    console = bfx.load_console(path, pool=bfx.Inline(), estimator=bfx.SPSA())
+    own = ("strip.eq.gain_db", "vocals.comp.ratio", "vocals.comp.on", "gain_db", "pan", "room.level_db")
+    assert console.track_columns == own
+    drums = ("drums.drive.drive_db", "drums.level_db")
+    assert console.bus_columns == (*drums, "room.reverb.mid_decay_s", "bus.limiter.threshold_db")
+    rows, buses = settings(console)
+    mixes = console(tracks(), SONG, rows, buses, role=ROLES)
+    assert mixes.shape[:2] == (2, 2) and mixes.any()
+    low, high = (console.decode(torch.full_like(rows, end), buses, ROLES)["tracks"][0] for end in (0.0, 1.0))
+    assert (low["gain_db"], high["gain_db"]) == (-12, 6)
+    assert (low["strip"]["eq"]["gain_db"], high["strip"]["eq"]["gain_db"]) == (-9, 9)
+    path.write_text("")
+    assert bfx.load_console(path).track_columns == ("gain_db", "pan")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("strip = 3", "strip must be a table, got 3"),
+        ("[strips]\nvocals = 3", "strips.vocals must be a table"),
+        ("[stripes.a]", r"no 'stripes' \(did you mean strips or strip\?\)"),
+        ("[strip]\neq = {free = []}", "strip.eq needs an effect"),
+        ('[strip]\neq = {effect = "twin:compresor"}', "did you mean compressor or"),
+        ('[strip]\neq = {effect = "twin:limiter", fre = []}', r"no 'fre' \(did you mean free\?\)"),
+        ('[strip]\neq = {effect = "twin:limiter", free = "a"}', "free must be a list"),
+        ('[strip]\neq = {effect = "twin:limiter", free = ["a"]}', "Unknown parameter 'a'"),
+        ('[strip]\neq = {effect = "twin:limiter", within = {release_ms = 3}}', r"must be \(low, high\), got 3"),
+        ('[strip]\neq = {effect = "twin:limiter", bypass = 2}', "bypass of strip.eq"),
+        ("[groups.drums]\nlevel_db = [0, 6]", "groups.drums needs the roles"),
+        ("[groups.drums]\nroles = [3]", "roles must be a list of names"),
+        ("[sends.room]\nlevel_db = [6, 0]", "level_db must be"),
+        ('[keys]\nbass = "kick"', "strip of bass has the inputs none"),
+        ("strip = [", "must be TOML"),
+        ('sample_rate = "high"', "sample"),
+    ],
+)
+def test_mistakes_in_a_file_are_one_sentence_that_names_it(text, words, tmp_path):
+    path = tmp_path / "console.toml"
+    path.write_text(text)
+    with pytest.raises(bfx.BlackBoxError, match=words) as error:
+        bfx.load_console(path)
+    assert str(path) in str(error.value)
+
+
+def test_settings_are_files_that_come_back_and_presets_of_every_plugin(tmp_path):
+    console = bfx.Console(**real_parts(), sample_rate=RATE, pool=bfx.Inline(), direct=False)
+    rows, buses = settings(console)
+    folder = tmp_path / "mix" / "settings"
+    bfx.save_settings(console, folder, rows, buses, ROLES)
+    again = bfx.load_settings(console, folder)
+    assert again[2] == list(ROLES)
+    with torch.no_grad():
+        mixes = [console(tracks(), SONG, *params, role=ROLES) for params in ((rows, buses), again[:2])]
+    torch.testing.assert_close(*mixes, rtol=0, atol=1e-5)
+    table = (folder / "settings.csv").read_text().splitlines()
+    assert table[0] == "part,setting,value" and any(line.startswith("track 3 bass,strip.duck.ratio,") for line in table)
+    plugin = console.groups["drums"].effect
+    preset = folder / "presets" / "mix 2" / "groups" / "drums.vstpreset"
+    said = json.loads((folder / "settings.json").read_text())["buses"][1]["groups"]["drums"]
+    assert plugin.load_preset(preset)["boost_cut_1_db"] == pytest.approx(said["boost_cut_1_db"], abs=1e-3)
+    eq = console.strip.members["eq"].effect
+    assert eq.load_preset(folder / "presets" / "track 1 kick" / "eq.json")["gain_db"] == pytest.approx(
+        console.decode(rows, buses, ROLES)["tracks"][0]["strip"]["eq"]["gain_db"]
+    )
+    assert len([path for path in (folder / "presets").rglob("*") if path.is_file()]) == 3 + 2 * 2 + 2 + 2 * 4
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"tracks": 3, "buses": []}', '{"tracks": [{"strip": 1}], "buses": []}']
+)
+def test_damaged_settings_are_one_sentence(text, tmp_path):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(bfx.BlackBoxError, match=r"settings|strip"):
+        bfx.load_settings(bfx.Console(TWINS["limiter"]), tmp_path)
+
+
+def test_settings_of_another_console_are_refused(tmp_path):
+    console = bfx.Console(TWINS["limiter"])
+    bfx.save_settings(console, tmp_path, torch.rand(2, console.track_width), torch.zeros(1, 0))
+    with pytest.raises(ParameterError, match="Unknown parameter"):
+        bfx.load_settings(bfx.Console(TWINS["compressor"]), tmp_path)
+
+
+def test_a_fader_and_an_effect_of_a_group_may_not_share_a_name():
+    space = bfx.Space({"level_db": bfx.Continuous(-9, 9, 0)})
+    effect = bfx.function(lambda x, sr, level_db: x, space, name="level")
+    with pytest.raises(ParameterError, match='has a column "level_db"'):
+        bfx.Console(groups={"drums": bfx.Bus(["kick"], effect)})
+    labelled = bfx.Console(groups={"drums": bfx.Bus(["kick"], {"own": effect})})
+    assert labelled.bus_columns == ("drums.own.level_db", "drums.level_db")

@@ -61,6 +61,12 @@ class Desk(nn.Module, abc.ABC):
         self.strips = named(strips, STRIP)
         self.groups = named({name: group.effect for name, group in groups.items()}, "group")
         self.returns = named({name: send.effect for name, send in sends.items()}, "return")
+        for name, group in self._items(self.groups):
+            if LEVEL in group.columns:
+                raise ParameterError(
+                    f'The effect of the group {name} has a column "{LEVEL}", as its fader has; label it: Bus(roles, '
+                    '{"effect": effect}).'
+                )
         self.routes, self.sends, self.keys = dict(groups), dict(sends), dict(keys)
         self._check_keyed()
         faders = TWINS["gain_pan"]

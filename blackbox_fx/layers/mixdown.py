@@ -193,9 +193,7 @@ class _Song:
         else:
             audio = check_audio(track.numpy() if isinstance(track, Tensor) else track)
         if len(audio) > 2:
-            raise AudioError(
-                f"{self.name(number)} has {len(audio)} channels, and must have one or two."
-            )
+            raise AudioError(f"{self.name(number)} has {len(audio)} channels, and must have one or two.")
         missing = self.time - audio.shape[1]
         if missing < -1:  # resampling may round up
             raise AudioError(
