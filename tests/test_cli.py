@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 import blackbox_fx
 from blackbox_fx import audio
 from blackbox_fx.cli.__main__ import app, main
+from blackbox_fx.dsp import TWINS
 from tests.cases import RATE, music
 
 
@@ -139,6 +140,11 @@ def test_bench_chain_multiplexed_and_discrete():
     shown = call("bench", "multiplexed", *tiny).stdout
     assert "8192" in shown and "2048" not in shown and "15" in shown
     assert "of 1" in call("bench", "discrete", "--seeds", 1, "--steps", 1).stdout
+
+
+def test_bench_twins_times_all_of_them():
+    shown = call("bench", "twins", "--clips", 1, "--seconds", 0.02, "--rounds", 1).stdout
+    assert all(name in shown for name in TWINS)
 
 
 def test_train_on_a_folder_of_stems(tmp_path):

@@ -46,6 +46,7 @@ for command in (
     timing.audio,
     timing.lookahead,
     timing.step,
+    timing.twins,
     timing.hosts,
     checks.checks,
     coverage.coverage,

@@ -20,7 +20,7 @@ from blackbox_fx.data import compose
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import Effect, Rack
 from blackbox_fx.estimators import SPSA, Identity
-from blackbox_fx.lab.step import RATE, TwinLayer
+from blackbox_fx.lab.step import RATE
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import Chain
 from blackbox_fx.learning.prepare import prepare
@@ -121,7 +121,7 @@ def tasks(names: Sequence[str], minutes: float, progress: Progress = quiet) -> d
         effects = {twin.name: twin.effect() for twin in twins}
         for effect in effects.values():
             prepare(effect, minutes, progress=progress)
-        found["twins"] = Rack(effects), {AUTODIFF: lambda draws: TwinLayer(twins)} | _ways(effects)
+        found["twins"] = Rack(effects), {AUTODIFF: lambda draws: Chain(twins)} | _ways(effects)
     if "plugins" in names:
         effects = {name: load_proxy(name).effect() for name in ("pedalboard-eq", "zam-comp-x2")}
         found["plugins"] = Rack(effects), _ways(effects)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from blackbox_fx.core.progress import Progress, quiet
-from blackbox_fx.dsp import TWINS, Twin
+from blackbox_fx.dsp import TWINS
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.estimators import SPSA, Identity
 from blackbox_fx.estimators.audio_rules.certifying import correlation
@@ -65,21 +65,6 @@ class Step:
     by: str
 
 
-@final
-class TwinLayer(nn.Module):
-    """Twins in series, differentiated by torch."""
-
-    def __init__(self, twins: Sequence[Twin]) -> None:
-        super().__init__()
-        self.twins = tuple(twins)
-
-    def forward(self, audio: Tensor, params: Tensor) -> Tensor:
-        """Audio (batch, channel, time) through all twins, at params (batch, width)."""
-        for twin, own in zip(self.twins, params.split([twin.space.width for twin in self.twins], 1), strict=True):
-            audio = twin(audio, own, RATE)
-        return audio
-
-
 Way = tuple[str, Effect, Callable[[Pool], nn.Module]]
 
 
@@ -109,9 +94,9 @@ def ways(addresses: Sequence[str], unprepared: bool = False) -> list[Way]:
         ("Chain", strip, _chain(strip)),
         ("SPSA(1), audio by Identity", strip, _layer(strip, estimator=SPSA(1), audio_rule=Identity())),
         ("Chain", long, _chain(long)),
-        ("autodiff", TWINS["compressor"].effect(), lambda pool: TwinLayer([TWINS["compressor"]])),
-        ("autodiff", both, lambda pool: TwinLayer(twins[:2])),
-        ("autodiff", all_three, lambda pool: TwinLayer(twins)),
+        ("autodiff", TWINS["compressor"].effect(), lambda pool: Chain([TWINS["compressor"]])),
+        ("autodiff", both, lambda pool: Chain(twins[:2])),
+        ("autodiff", all_three, lambda pool: Chain(twins)),
     ]
 
 

@@ -204,6 +204,28 @@ def step(
         show.out.print(f"Open {write_step_page(folder, found)}", markup=False, soft_wrap=True)
 
 
+def twins(
+    clips: Annotated[int, typer.Option(min=1, help="Stereo clips, with settings of their own.")] = 8,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of a clip.")] = 1.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed passes.")] = 6,
+) -> None:
+    """Time the differentiable twins, beside dasp-pytorch and grafx where these are installed."""
+    from blackbox_fx.lab.twins import twin_costs
+
+    with show.bar("twins") as progress:
+        found = list(twin_costs(clips, seconds, rounds, progress))
+    rows = [
+        (c.effect, c.library, *(f"{x:.2f}" for x in (c.forward, c.backward, c.forward + c.backward, c.kept)))
+        for c in found
+    ]
+    show.table(
+        f"{clips} stereo clips of {seconds:g} s; ms a clip, and MB a clip that are kept for the backward pass",
+        ("effect", "library", "forward", "backward", "both", "MB"),
+        rows,
+        numbers=4,
+    )
+
+
 def lookahead(
     share: Annotated[float, typer.Option(min=0.01, max=10, help="The plugin's time over the network's.")] = 0.9,
     batch: Annotated[int, typer.Option(min=1, help="Clips per step.")] = 4,
