@@ -343,6 +343,14 @@ def test_the_picture_names_every_part_and_what_is_in_it():
         (lambda: bfx.Console(groups={"a": bfx.Bus(["x"])}, sends={"a": bfx.Send(None)}), "cannot be called 'a'"),
         (lambda: bfx.Console(groups={"a": bfx.Bus(["x"]), "b": bfx.Bus(["x"])}), "'x' is in the groups a and b"),
         (lambda: bfx.Console(strips={"a.b": TWINS["limiter"]}), "without a dot, and not 'a.b'"),
+        (
+            lambda: bfx.Console(TWINS["limiter"], strips={"strip": TWINS["limiter"]}),
+            "Two columns .* 'strip.threshold_db'",
+        ),
+        (
+            lambda: bfx.Console(strips={"a": TWINS["sidechain_compressor"]}, keys={"a": "a"}),
+            "key of a must be the name of another",
+        ),
         (lambda: bfx.Console(gain_db=(6, -6)), "gain_db must be"),
         (lambda: bfx.Console(keys={"bass": "kick"}), "strip of bass has the inputs none"),
         (lambda: bfx.Bus("kick"), "roles must be a list"),
@@ -417,7 +425,8 @@ def test_a_mixdown_has_curves_mutes_and_shorter_tracks(monkeypatch):
 @pytest.mark.parametrize(
     ("given", "shape", "words"),
     [
-        ([], (0, 2), "needs a track or more"),
+        ([], (0, 2), "tracks must be a list of a track or more"),
+        ("song.wav", (1, 2), "tracks must be a list of a track or more"),
         ([np.zeros((3, 9), np.float32)], (1, 2), "has 3 channels"),
         (["no.wav"], (1, 2), "no.wav"),
         ([np.zeros((1, 9), np.float32)], (1, 3), r"track_params must have shape \(1, 2\)"),
@@ -535,7 +544,56 @@ def test_settings_of_another_console_are_refused(tmp_path):
 def test_a_fader_and_an_effect_of_a_group_may_not_share_a_name():
     space = bfx.Space({"level_db": bfx.Continuous(-9, 9, 0)})
     effect = bfx.function(lambda x, sr, level_db: x, space, name="level")
-    with pytest.raises(ParameterError, match='has a column "level_db"'):
+    with pytest.raises(ParameterError, match=r"Two columns of this Console are called 'drums\.level_db'"):
         bfx.Console(groups={"drums": bfx.Bus(["kick"], effect)})
     labelled = bfx.Console(groups={"drums": bfx.Bus(["kick"], {"own": effect})})
     assert labelled.bus_columns == ("drums.own.level_db", "drums.level_db")
+
+
+def test_roles_may_be_any_words_and_one_that_looks_like_another_is_said_once(caplog):
+    strips = {"keys": TWINS["limiter"], "pop": TWINS["limiter"], "lead vocal": TWINS["waveshaper"]}
+    console = bfx.Console(strips=strips, groups={"items": bfx.Bus(["keys"])})
+    again = copy.deepcopy(console)
+    again.load_state_dict(console.state_dict())
+    rows, buses = torch.full((3, console.track_width), 0.5), torch.full((1, console.bus_width), 0.5)
+    song = torch.zeros(3, dtype=torch.long)
+    for _ in range(2):
+        console(tracks()[:3], song, rows, buses, role=("keys", "lead vocals", "guitar"))
+    said = [record.message for record in caplog.records]
+    assert said == ["No strip, group or key of this Console has the role 'lead vocals' (did you mean lead vocal?)."]
+
+
+@pytest.mark.parametrize("number", [1.5, -0.1, float("nan")])
+def test_columns_outside_their_range_are_named(number):
+    rows = torch.full((7, 2), 0.5)
+    rows[3, 1] = number
+    with pytest.raises(ParameterError, match=r"track_params\[3\] \(pan\) is .*put a sigmoid before"):
+        bfx.Console()(tracks(), SONG, rows, torch.zeros(2, 0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"tracks": [{"sends": {"rom": -3}}], "buses": [{}]}, r"sends of a track has no 'rom' \(did you mean room"),
+        ({"tracks": [{"strp": {}}], "buses": [{}]}, r"no 'strp' \(did you mean strip"),
+        ({"tracks": [{}], "buses": [{"group": {}}]}, r"no 'group' \(did you mean groups"),
+        ({"tracks": [{}], "buses": [{"groups": {"drum": {}}}]}, r"no 'drum' \(did you mean drums"),
+    ],
+)
+def test_settings_that_are_unknown_are_named(settings, words):
+    with pytest.raises(ParameterError, match=words):
+        bfx.Console(**twin_parts()).encode(settings, ["kick"])
+
+
+def test_a_twin_is_narrowed_as_an_effect_is():
+    made = TWINS["compressor"].fix(attack_ms=5).within(ratio=(2, 4)).only("ratio")
+    assert made.columns == ("ratio",) and made.decode(torch.ones(1, 1))["attack_ms"].item() == pytest.approx(5)
+    assert made.effect().space == made.space
+
+
+def test_the_default_gradient_of_a_keyed_effect_takes_segments():
+    layer = bfx.BlackBox(TWINS["sidechain_compressor"].effect(), bfx.MultiplexedSPSA(1), pool=bfx.Inline())
+    audio, key = torch.from_numpy(music(1, 1))[None], torch.from_numpy(music(1, 1, seed=1))[None]
+    params = torch.full((1, layer.width), 0.4, requires_grad=True)
+    layer(audio, params, sidechain=key).square().mean().backward()
+    assert params.grad.any() and params.grad.isfinite().all()

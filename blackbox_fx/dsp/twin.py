@@ -64,6 +64,18 @@ class Twin:
                     "a twin takes only continuous parameters without steps."
                 )
 
+    def only(self, *names: str) -> Twin:
+        """The twin with only these parameters free; see `Space.only`."""
+        return dataclasses.replace(self, space=self.space.only(*names))
+
+    def fix(self, values: Mapping[str, float] = {}, **named: float) -> Twin:
+        """The twin with these parameters held at values in physical units; see `Space.fix`."""
+        return dataclasses.replace(self, space=self.space.fix(values, **named))
+
+    def within(self, ranges: Mapping[str, Any] = {}, **named: Any) -> Twin:
+        """The twin with narrower ranges, (low, high) in physical units; see `Space.within`."""
+        return dataclasses.replace(self, space=self.space.within(ranges, **named))
+
     @property
     def columns(self) -> tuple[str, ...]:
         """A name for every column of params."""

@@ -172,15 +172,15 @@ _ALL = (
                 "low_decay_s": _log(0.1, LONGEST_S, 1.2, "s"),
                 "mid_decay_s": _log(0.1, LONGEST_S, 1, "s"),
                 "high_decay_s": _log(0.1, LONGEST_S, 0.6, "s"),
-                "wet_db": _db(-48, 6, -12),
-                "dry_db": _db(-48, 6),
+                "wet_db": _db(-96, 6, -12),
+                "dry_db": _db(-96, 6),
             }
         ),
     ),
     Twin(
         "convolution",
         convolution,
-        Space({"fade_s": _log(0.05, 10, 10, "s"), "wet_db": _db(-48, 6, -12), "dry_db": _db(-48, 6)}),
+        Space({"fade_s": _log(0.05, 10, 10, "s"), "wet_db": _db(-96, 6, -12), "dry_db": _db(-96, 6)}),
     ),
     Twin("gain_pan", gain_pan, Space({"gain_db": _db(-48, 24), "pan": Continuous(-1, 1, 0)})),
     Twin("mid_side", mid_side, Space({"mid_db": _db(-24, 12), "side_db": _db(-48, 12)})),

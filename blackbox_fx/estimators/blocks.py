@@ -114,8 +114,14 @@ def segments(call: Call, cotangent: Tensor, length: int) -> tuple[Call, Tensor]:
 
     own = cut(cotangent).clone()
     own[..., :run_in] = 0
-    params = call.params.repeat_interleave(count, 0)
-    return dataclasses.replace(call, audio=cut(call.audio), params=params, output=cut(call.output)), own
+    parts = dataclasses.replace(
+        call,
+        audio=cut(call.audio),
+        params=call.params.repeat_interleave(count, 0),
+        output=cut(call.output),
+        inputs={name: cut(given) for name, given in call.inputs.items()},
+    )
+    return parts, own
 
 
 def sum_segments(estimates: Tensor, batch: int) -> Tensor:

@@ -14,8 +14,9 @@ from blackbox_fx.layers.automation import Curve
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import further_inputs
 from blackbox_fx.layers.desk import GAIN, LEVEL, PAN, Desk
+from blackbox_fx.layers.direct import Direct
 from blackbox_fx.layers.picture import console_svg
-from blackbox_fx.layers.routing import MIX_BUS, audible, check_key, check_roles, gain, places, sum_by_song
+from blackbox_fx.layers.routing import INTEGERS, MIX_BUS, audible, check_key, gain, places, sum_by_song
 
 
 @final
@@ -59,7 +60,10 @@ class Console(Desk):
         AudioError, ParameterError: shapes that do not fit together, names that do not fit, a key that names no other
             track of its song; see `BlackBox` for others.
 
-    >>> console = Console(sends={"room": Send(TWINS["reverberation"])}, groups={"drums": Bus(["kick", "snare"])})
+    >>> from blackbox_fx.dsp import TWINS
+    >>> from blackbox_fx.layers.routing import Bus, Send
+    >>> room = TWINS["reverberation"].fix(dry_db=-96)
+    >>> console = Console(sends={"room": Send(room)}, groups={"drums": Bus(["kick", "snare"])})
     >>> console.track_columns
     ('gain_db', 'pan', 'room.level_db')
     """
@@ -89,7 +93,7 @@ class Console(Desk):
                 "there is no bus."
             )
         self._check(tracks, song, track_params, bus_params)
-        roles = check_roles(role, len(tracks), bool(self.strips or self.groups or self.keys))
+        roles = self.check_roles(role, len(tracks))
         moving = self._moving(curves, tracks, len(bus_params))
         own, faders, sends = self.split_tracks(track_params)
         wet = self._through_strips(tracks, song, own, roles, key)
@@ -138,7 +142,7 @@ class Console(Desk):
             return {known[0]: heard[chosen]}
         numbers: list[int] = chosen.tolist()
         sources = [self.keys.get(roles[k], "") for k in numbers]
-        if len(known) != 1 or not any(sources):
+        if len(known) != 1 or not any(source in roles for source in sources):
             _say_silent(strip, known)
             return {}
         mixes = int(song.max()) + 1
@@ -211,22 +215,19 @@ class Console(Desk):
     def _check(self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor) -> None:
         if tracks.ndim != 3 or tracks.shape[1] not in (1, 2):
             raise AudioError(f"tracks must be (track, 1 or 2 channels, time), got {tuple(tracks.shape)}.")
-        for name, params, wanted in (
-            ("track_params", track_params, (len(tracks), self.track_width)),
-            ("bus_params", bus_params, (len(bus_params), self.bus_width)),
-        ):
-            if tuple(params.shape) != wanted:
-                raise ParameterError(f"{name} must have shape {wanted}, got {tuple(params.shape)}.")
         mixes = len(bus_params)
-        if song.shape != (len(tracks),) or not bool(((song >= 0) & (song < mixes)).all()):
-            raise ParameterError(f"song must name one of {mixes} mixes for each of {len(tracks)} tracks.")
+        self.check_params(track_params, bus_params, len(tracks), mixes)
+        whole = song.shape == (len(tracks),) and song.dtype in INTEGERS
+        if not whole or not bool(((song >= 0) & (song < mixes)).all()):
+            raise ParameterError(f"song must name one of {mixes} mixes for each of {len(tracks)} tracks, as integers.")
 
 
 def _say_silent(strip: Any, known: Sequence[str]) -> None:
     """Says which effects of a strip lack a key that a call could give them."""
     for layer in strip.modules() if len(known) == 1 else ():
-        if isinstance(layer, BlackBox):
-            say_silent(layer.effect.name, layer.effect.inputs, "key=...")
+        if isinstance(layer, BlackBox | Direct):
+            name = layer.effect.name if isinstance(layer, BlackBox) else f"twin:{layer.model.name}"
+            say_silent(name, known, "key=..., or give its role a key and a track of that role,")
 
 
 def join(songs: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,15 +13,17 @@ from torch import Tensor, nn
 
 from blackbox_fx.core import checks
 from blackbox_fx.dsp import TWINS
-from blackbox_fx.errors import ParameterError
+from blackbox_fx.errors import ParameterError, did_you_mean
 from blackbox_fx.estimators import AudioRule, Estimator
 from blackbox_fx.layers.automation import Curve
 from blackbox_fx.layers.chain import Dry, How, as_layer, common_rate, further_inputs
-from blackbox_fx.layers.routing import MIX_BUS, Bus, Send, check_names, check_parts, check_range, check_roles
+from blackbox_fx.layers.routing import MIX_BUS, Bus, Parts, Send, check_parts, check_range, check_roles
 from blackbox_fx.runtime import Pool
 from blackbox_fx.space import Continuous
 
 GAIN, PAN, LEVEL, STRIP = "gain_db", "pan", "level_db", "strip"
+_log = logging.getLogger("blackbox_fx")
+_said: set[str] = set()  # roles of which it was said that they are unknown
 _SENDS, _GROUPS, _RETURNS = "sends", "groups", "returns"
 
 
@@ -52,26 +55,21 @@ class Desk(nn.Module, abc.ABC):
         def layer(given: Any, what: str) -> Any:
             return None if given is None else as_layer(given, how, f"The {what} of a Console")
 
-        def named(given: Mapping[str, Any], what: str) -> nn.ModuleDict:
-            made = {name: layer(each, f"{what} {name}") or Dry() for name, each in given.items()}
-            check_names(made, what)
-            return nn.ModuleDict(made)
+        def named(given: Mapping[str, Any], what: str) -> Parts:
+            return Parts({name: layer(each, f"{what} {name}") or Dry() for name, each in given.items()})
 
         self.strip, self.bus = layer(strip, STRIP), layer(bus, MIX_BUS)
         self.strips = named(strips, STRIP)
         self.groups = named({name: group.effect for name, group in groups.items()}, "group")
         self.returns = named({name: send.effect for name, send in sends.items()}, "return")
-        for name, group in self._items(self.groups):
-            if LEVEL in group.columns:
-                raise ParameterError(
-                    f'The effect of the group {name} has a column "{LEVEL}", as its fader has; label it: Bus(roles, '
-                    '{"effect": effect}).'
-                )
         self.routes, self.sends, self.keys = dict(groups), dict(sends), dict(keys)
         self._check_keyed()
         faders = TWINS["gain_pan"]
         within = faders.space.within(gain_db=check_range("gain_db", gain_db))
         self.gain_pan = dataclasses.replace(faders, space=within)
+        for columns in (self.track_columns, self.bus_columns):
+            if twice := [name for name in columns if columns.count(name) > 1]:
+                raise ParameterError(f"Two columns of this Console are called {twice[0]!r}; rename a part of it.")
 
     @property
     def track_columns(self) -> tuple[str, ...]:
@@ -110,7 +108,7 @@ class Desk(nn.Module, abc.ABC):
             where a bus is {_GROUPS: {"drums": {..., "level_db": ...}}, _RETURNS: {"room": {...}}, "bus": {...}}, or
             the settings of the mix bus alone if there is nothing else.
         """
-        rows, buses = torch.as_tensor(track_params), torch.as_tensor(bus_params)
+        rows, buses = (torch.as_tensor(given).detach() for given in (track_params, bus_params))
         names = check_roles(role, len(rows), bool(self.strips))
         own, faders, sends = self.split_tracks(rows)
         tracks = []
@@ -128,9 +126,9 @@ class Desk(nn.Module, abc.ABC):
             return bus
         groups = {
             name: {**layer.decode(parts[name][0, :-1]), LEVEL: _level(parts[name][0, -1], self.routes[name].level_db)}
-            for name, layer in self._items(self.groups)
+            for name, layer in self.groups.items()
         }
-        returns = {name: layer.decode(parts[name][0]) for name, layer in self._items(self.returns)}
+        returns = {name: layer.decode(parts[name][0]) for name, layer in self.returns.items()}
         return {_GROUPS: groups, _RETURNS: returns, MIX_BUS: bus}
 
     def encode(self, settings: Mapping[str, Any], role: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
@@ -145,6 +143,8 @@ class Desk(nn.Module, abc.ABC):
 
     def _encode_track(self, track: Mapping[str, Any], role: str) -> Tensor:
         label, _ = self.strip_of(role)
+        _require("A track", track, (STRIP, GAIN, PAN, _SENDS))
+        _require("The sends of a track", track.get(_SENDS, {}), self.sends)
         strips = [strip.encode(track.get(STRIP, {}) if prefix == label else {}) for prefix, strip in self.all_strips()]
         own = {name: value for name, value in track.items() if name not in (STRIP, _SENDS)}
         faders = torch.from_numpy(self.gain_pan.space.encode(own)).float()
@@ -155,12 +155,15 @@ class Desk(nn.Module, abc.ABC):
     def _encode_bus(self, bus: Mapping[str, Any]) -> Tensor:
         if not self.groups and not self.sends:
             return self.bus.encode(bus) if self.bus else torch.zeros(0)
+        _require("A mix", bus, (_GROUPS, _RETURNS, MIX_BUS))
+        _require("The groups of a mix", bus.get(_GROUPS, {}), self.routes)
+        _require("The returns of a mix", bus.get(_RETURNS, {}), self.sends)
         parts = []
-        for name, layer in self._items(self.groups):
+        for name, layer in self.groups.items():
             own = dict(bus.get(_GROUPS, {}).get(name, {}))
             level = _place(own.pop(LEVEL, 0.0), self.routes[name].level_db)
             parts += [layer.encode(own), torch.tensor([level])]
-        parts += [layer.encode(bus.get(_RETURNS, {}).get(name, {})) for name, layer in self._items(self.returns)]
+        parts += [layer.encode(bus.get(_RETURNS, {}).get(name, {})) for name, layer in self.returns.items()]
         return torch.cat([*parts, self.bus.encode(bus.get(MIX_BUS, {})) if self.bus else torch.zeros(0)])
 
     def physical(self, name: str, column: Tensor) -> Tensor:
@@ -173,6 +176,39 @@ class Desk(nn.Module, abc.ABC):
         """A stereo mix through a layer, whose further inputs get silence."""
         silence = {name: torch.zeros_like(mix[:, :1]) for name in further_inputs(layer)}
         return layer(mix, params, *((silence,) if silence else ()))
+
+    def check_roles(self, role: Any, tracks: int) -> tuple[str, ...]:
+        """The role of each track; says once in the log which look like another name.
+
+        Raises:
+            ParameterError: none where they are wanted, or not one name for each track.
+        """
+        roles = check_roles(role, tracks, bool(self.strips or self.groups or self.keys))
+        grouped = (each for group in self.routes.values() for each in group.roles)
+        known = {*self.strips.names, *grouped, *self.keys, *self.keys.values()}
+        for name in sorted({*roles} - known - _said):
+            if question := did_you_mean(name, known):
+                _said.add(name)
+                _log.warning("No strip, group or key of this Console has the role %r%s.", name, question)
+        return roles
+
+    def check_params(self, track_params: Tensor, bus_params: Tensor, tracks: int, mixes: int) -> None:
+        """Raises ParameterError unless both have their shape, and all columns lie in [0, 1]."""
+        for name, params, columns, rows in (
+            ("track_params", track_params, self.track_columns, tracks),
+            ("bus_params", bus_params, self.bus_columns, mixes),
+        ):
+            wanted = (rows, len(columns))
+            if not isinstance(params, Tensor) or tuple(params.shape) != wanted:
+                got = tuple(params.shape) if isinstance(params, Tensor) else params
+                raise ParameterError(f"{name} must have shape {wanted}, got {got!r:.60}.")
+            inside = (params >= 0) & (params <= 1)
+            if not bool(inside.all()):
+                row, column = (~inside).nonzero()[0].tolist()
+                raise ParameterError(
+                    f"{name}[{row}] ({columns[column]}) is {float(params[row, column].detach()):.3g}, and must be in "
+                    "[0, 1]; put a sigmoid before the console."
+                )
 
     def check_curves(self, curves: Mapping[str, Curve], tracks: int, mixes: int) -> None:
         """Raises ParameterError unless each is the curve of a column that can move, with as many rows."""
@@ -195,17 +231,14 @@ class Desk(nn.Module, abc.ABC):
         members = [[k for k, role in enumerate(roles) if role in group.roles] for group in self.routes.values()]
         return [*self.alone(roles), *(k for own in members for k in own)]
 
-    def _items(self, layers: nn.ModuleDict) -> list[tuple[str, Any]]:
-        return list(layers.items())
-
-    def _named(self, layers: nn.ModuleDict) -> list[tuple[str, list[str]]]:
-        return [(name, [f"{name}.{c}" for c in layer.columns]) for name, layer in self._items(layers)]
+    def _named(self, layers: Parts) -> list[tuple[str, list[str]]]:
+        return [(name, [f"{name}.{c}" for c in layer.columns]) for name, layer in layers.items()]
 
     def all_strips(self) -> Iterator[tuple[str, Any]]:
         """All strips that have columns, by the prefix of these."""
         if self.strip:
             yield (f"{STRIP}." if self.strips else ""), self.strip
-        for name, layer in self._items(self.strips):
+        for name, layer in self.strips.items():
             yield f"{name}.", layer
 
     def strip_of(self, role: str) -> tuple[str, Any]:
@@ -239,13 +272,23 @@ class Desk(nn.Module, abc.ABC):
 
     def _check_keyed(self) -> None:
         """Raises ParameterError if a role that has a key goes through a strip without one further input."""
-        for role in self.keys:
+        for role, source in self.keys.items():
+            if not isinstance(source, str) or source == role:
+                raise ParameterError(f"The key of {role} must be the name of another role, got {source!r}.")
             known = further_inputs(self.strip_of(role)[1])
             if len(known) != 1:
                 raise ParameterError(
                     f"The strip of {role} has the inputs {', '.join(known) or 'none'}, and a key needs exactly one; "
                     "leave it out of keys, or choose an effect with a side-chain."
                 )
+
+
+def _require(what: str, settings: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raises ParameterError for a name that is not known."""
+    names = list(known)
+    if unknown := [name for name in settings if name not in names]:
+        question = did_you_mean(unknown[0], names)
+        raise ParameterError(f"{what} has no {unknown[0]!r}{question}; known are {', '.join(names) or 'none'}.")
 
 
 def _level(column: Tensor, level_db: tuple[float, float]) -> float:

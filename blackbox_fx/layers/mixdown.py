@@ -18,7 +18,7 @@ from blackbox_fx.layers.automation import Curve
 from blackbox_fx.layers.chain import further_inputs
 from blackbox_fx.layers.console import Console
 from blackbox_fx.layers.desk import LEVEL
-from blackbox_fx.layers.routing import MIX_BUS, audible, check_roles, gain
+from blackbox_fx.layers.routing import MIX_BUS, audible, gain
 
 _CHUNK = 1 << 16  # samples whose faders are computed at a time
 Track = Audio | Tensor | str | os.PathLike[str]
@@ -96,16 +96,11 @@ class _Song:
         role: Sequence[str] | None,
         curves: Mapping[str, Curve],
     ) -> None:
-        by_role = bool(console.strips or console.groups or console.keys)
+        if isinstance(tracks, str | os.PathLike) or not len(tracks):
+            raise ParameterError(f"tracks must be a list of a track or more, got {tracks!r:.60}.")
         self.console, self.tracks, self.curves = console, tracks, curves
-        self.roles = check_roles(role, len(tracks), by_role)
-        wanted = {"track_params": (track_params, (len(tracks), console.track_width))}
-        wanted["bus_params"] = (bus_params, (1, console.bus_width))
-        for name, (params, shape) in wanted.items():
-            if tuple(params.shape) != shape:
-                raise ParameterError(f"{name} must have shape {shape}, got {tuple(params.shape)}.")
-        if not len(tracks):
-            raise ParameterError("A mix needs a track or more, got none.")
+        self.roles = console.check_roles(role, len(tracks))
+        console.check_params(track_params, bus_params, len(tracks), 1)
         console.check_curves(curves, len(tracks), 1)
         self.rate = console.sample_rate
         self.time = max(self._length(track) for track in tracks)

@@ -94,7 +94,7 @@ def _stack(kind: str, parts: Iterable[tuple[str, list[str]]], column: int, y: fl
 
 def _tracks(console: Desk, strips: Sequence[_Box], groups: Sequence[_Box], bus: _Box) -> list[str]:
     """Lines from strips to the groups of their roles, and to the mix."""
-    own, lines = set(console.strips), []
+    own, lines = set(console.strips.names), []
     for strip in strips:
         shared = strip is strips[-1]
         homes = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -12,8 +12,40 @@ from torch import Tensor, nn
 from blackbox_fx.errors import ParameterError
 
 _LOWEST_DB, _HIGHEST_DB = -200.0, 60.0
-_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 MIX_BUS = "bus"
+
+
+@final
+class Parts(nn.Module):
+    """Layers by names, which may be any words, also those of torch's own methods, such as "keys".
+
+    Args:
+        layers: by name.
+
+    Raises:
+        ParameterError: a name that is empty or has a dot.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for name in layers:
+            if not isinstance(name, str) or not name or "." in name:
+                raise ParameterError(f"The name of a part of a Console must be a text without a dot, and not {name!r}.")
+        self.names, self.layers = tuple(layers), nn.ModuleList(layers.values())
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Names and layers."""
+        return zip(self.names, self.layers, strict=True)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.layers[self.names.index(name)]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 @final
@@ -145,7 +177,7 @@ def check_key(key: Any, song: Tensor) -> None:
     tracks, songs = len(song), song.tolist()
     if not isinstance(key, Tensor):
         raise ParameterError(f"key must be a tensor of integers, got {type(key).__name__}; see torch.tensor.")
-    if key.shape != (tracks,) or key.dtype not in _INTEGERS:
+    if key.shape != (tracks,) or key.dtype not in INTEGERS:
         raise ParameterError(
             f"key must be ({tracks},) integers, the number of a track or -1 for each track, got {tuple(key.shape)} "
             f"{key.dtype}."
@@ -168,10 +200,3 @@ def check_parts(groups: Any, sends: Any) -> None:
                 f"A group or send of a Console cannot be called {name!r}, as another part is; rename it."
             )
     check_groups(groups)
-
-
-def check_names(made: Mapping[str, Any], what: str) -> None:
-    """Raises ParameterError if a part has a name that torch cannot give to a module."""
-    for name in made:
-        if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
-            raise ParameterError(f"The name of a {what} must be a word without a dot, and not {name!r}.")
