@@ -13,6 +13,7 @@ import blackbox_fx as bfx
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.layers.bypass import Switched
+from blackbox_fx.proxy.find import find_proxies
 from blackbox_fx.testing import RecordingPool
 from tests.cases import RATE, music
 
@@ -406,6 +407,13 @@ def test_a_whole_song_track_by_track_is_the_same_bit_for_bit(song, tmp_path):
     assert [done for done, *_ in said] == [*range(len(chosen)), *[len(chosen)] * 3]
 
 
+def test_many_tracks_are_the_same_bit_for_bit():
+    console, draw = bfx.Console(sends={"wire": bfx.Send(None)}), torch.Generator().manual_seed(0)
+    audio, rows = torch.randn(70, 1, 64, generator=draw), torch.rand(70, 3, generator=draw)
+    whole = console(audio, torch.zeros(70, dtype=torch.long), rows, torch.zeros(1, 0))[0]
+    np.testing.assert_array_equal(bfx.mixdown(console, audio, rows, torch.zeros(1, 0)), whole)
+
+
 def test_a_mixdown_has_curves_mutes_and_shorter_tracks(monkeypatch):
     monkeypatch.setattr("blackbox_fx.layers.mixdown._CHUNK", 4096)
     console = bfx.Console(**twin_parts())
@@ -526,11 +534,19 @@ def test_settings_are_files_that_come_back_and_presets_of_every_plugin(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"tracks": 3, "buses": []}', '{"tracks": [{"strip": 1}], "buses": []}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"tracks": 3, "buses": []}',
+        *(f'{{"tracks": [{{"strip": {wrong}}}], "buses": []}}' for wrong in ("1", '"x"', "[]", "[{}]")),
+        f'{{"tracks": [{{"gain_db": {"9" * 400}}}], "buses": []}}',
+    ],
 )
 def test_damaged_settings_are_one_sentence(text, tmp_path):
     (tmp_path / "settings.json").write_text(text)
-    with pytest.raises(bfx.BlackBoxError, match=r"settings|strip"):
+    with pytest.raises(bfx.BlackBoxError, match=r"settings|strip|gain_db"):
         bfx.load_settings(bfx.Console(TWINS["limiter"]), tmp_path)
 
 
@@ -597,3 +613,40 @@ def test_the_default_gradient_of_a_keyed_effect_takes_segments():
     params = torch.full((1, layer.width), 0.4, requires_grad=True)
     layer(audio, params, sidechain=key).square().mean().backward()
     assert params.grad.any() and params.grad.isfinite().all()
+
+
+def test_a_member_of_a_bypass_keeps_the_channels():
+    console = bfx.Console(bfx.Bypass(TWINS["gain_pan"]))
+    rows = torch.full((7, console.track_width), 0.6)
+    with pytest.raises(bfx.AudioError, match="turned 1 channels into 2, and must keep them"):
+        console(tracks(), SONG, rows, torch.zeros(2, 0))
+
+
+@pytest.mark.parametrize("role", ["../../x", "a/b", "a\0b", "\ud800", "x" * 300, ".", "keys"])
+def test_presets_of_any_role_stay_in_their_folder(role, tmp_path):
+    console = bfx.Console(strips={role: TWINS["waveshaper"]} if "." not in role else {}, direct=False)
+    bfx.save_settings(console, tmp_path / "here", torch.full((1, console.track_width), 0.5), torch.zeros(1, 0), [role])
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert bfx.load_settings(console, tmp_path / "here")[2] == [role]
+
+
+def test_ends_of_ranges_come_back(tmp_path):
+    for high in (-3.3, -0.1, 5.7):
+        console = bfx.Console(sends={"r": bfx.Send(None, level_db=(-60.3, high))}, gain_db=(-24.1, 12.3))
+        bfx.save_settings(console, tmp_path, torch.ones(1, 3), torch.zeros(1, 0))
+        torch.testing.assert_close(bfx.load_settings(console, tmp_path)[0], torch.ones(1, 3))
+
+
+def test_a_group_whose_range_has_no_0_db_begins_at_the_nearest_level():
+    console = bfx.Console(groups={"d": bfx.Bus(["a"], level_db=(-40, -6))})
+    assert console.encode({"tracks": [], "buses": [{}]})[1].tolist() == [[1.0]]
+
+
+def test_hybrids_are_decoded_and_adapted_proxies_become_black_boxes():
+    proxy = bfx.load_proxy("pedalboard-compressor")
+    console = bfx.Console(bfx.Hybrid(proxy.effect(), proxy, "half"))
+    row = torch.full((1, console.track_width), 0.5)
+    said = console.decode(row, torch.zeros(1, 0))
+    torch.testing.assert_close(console.encode(said)[0], row, rtol=0, atol=1e-5)
+    found = find_proxies(proxy.effect(), RATE)[0]
+    assert isinstance(bfx.Console(found, direct=False).strip, bfx.BlackBox)

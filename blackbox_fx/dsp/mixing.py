@@ -34,10 +34,19 @@ def gain_pan(audio: Tensor, sample_rate: float, *, gain_db: Tensor, pan: Tensor)
     channels = audio.shape[1]
     if channels not in (1, 2):
         raise AudioError(f"gain_pan takes 1 or 2 channels, got {channels}; split or mix them first.")
+    return place(audio, side_gains(gain_db, pan))
+
+
+def side_gains(gain_db: Tensor, pan: Tensor) -> Tensor:
+    """The gains of left and right that `gain_pan` gives a mono signal, (batch, 2, 1 or time)."""
     gain_db, pan = (x if x.ndim == 2 else x[:, None] for x in (gain_db, pan))
-    angle = (pan + 1) * (math.pi / 4)
-    levels = 10 ** (gain_db / 20) * math.sqrt(channels)
-    return audio * torch.stack([levels * angle.cos(), levels * angle.sin()], 1).to(audio.dtype)
+    angle, gain = (pan + 1) * (math.pi / 4), 10 ** (gain_db / 20)
+    return torch.stack([gain * angle.cos(), gain * angle.sin()], 1)
+
+
+def place(audio: Tensor, gains: Tensor) -> Tensor:
+    """Audio, (batch, 1 or 2, time), in stereo, by its `side_gains`."""
+    return audio * (gains * math.sqrt(audio.shape[1])).to(audio.dtype)
 
 
 def mid_side(audio: Tensor, sample_rate: float, *, mid_db: Tensor, side_db: Tensor) -> Tensor:

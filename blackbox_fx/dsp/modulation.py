@@ -111,6 +111,8 @@ def phaser(
 ) -> Tensor:
     """The sound and a copy through six all-pass filters whose frequency swings: that of pedalboard, with gradients.
 
+    At sample rates below 40.8 kHz, pedalboard moves the centre; here it stays.
+
     Args:
         audio: any channel count; all swing together.
         sample_rate: in Hz.

@@ -108,6 +108,8 @@ def convolution(
 
 def _blend(audio: Tensor, response: Tensor, wet_db: Tensor, dry_db: Tensor) -> Tensor:
     """Audio, and its convolution with responses (batch, 1 or channel, time), at levels in dB."""
+    if not audio.numel():
+        return audio
     size = 1 << (audio.shape[-1] + response.shape[-1] - 1).bit_length()
     spectrum = torch.fft.rfft(audio, size) * torch.fft.rfft(response, size)
     wet = torch.fft.irfft(spectrum, size)[..., : audio.shape[-1]]

@@ -29,7 +29,8 @@ class Curve:
     rate_hz: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.points, Tensor) or self.points.ndim != 2 or not self.points.shape[1]:
+        shaped = isinstance(self.points, Tensor) and self.points.ndim == 2 and self.points.is_floating_point()
+        if not shaped or not self.points.shape[1]:
             shape = tuple(self.points.shape) if isinstance(self.points, Tensor) else self.points
             raise ParameterError(f"points must be a tensor (rows, points) of a point or more, got {shape!r:.80}.")
         if not bool(((self.points >= 0) & (self.points <= 1)).all()):

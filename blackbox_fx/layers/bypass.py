@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from blackbox_fx.errors import ParameterError
+from blackbox_fx.errors import AudioError, ParameterError
 
 ON = "on"
 
@@ -43,6 +43,7 @@ class Switched(nn.Module):
 
     Raises:
         ParameterError: the layer has a column "on" itself.
+        AudioError: it gives another number of channels than it gets.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -85,21 +86,16 @@ class Switched(nn.Module):
         own, switch = params[:, :-1], params[:, -1]
         on, further = switch >= 0.5, {**inputs, **named}
         learning = torch.is_grad_enabled() and switch.requires_grad
-        if bool(on.all()):
-            wet = self._render(audio, own, further)
-            dry = audio.expand_as(wet) if learning else wet
-        else:
-            wet, dry = self._parts(audio, own, further, on, learning)
-        out = torch.where(on[:, None, None], wet, dry)
+        every = bool(on.all())
+        wet = self._render(audio, own, further) if every else self._parts(audio, own, further, on, learning)
+        out = torch.where(on[:, None, None], wet, audio)
         if not learning:
             return out
         slope = (switch - switch.detach())[:, None, None]  # 0, with a gradient
-        return out + slope * (wet - dry).detach()
+        return out + slope * (wet - audio).detach()
 
-    def _parts(
-        self, audio: Tensor, own: Tensor, further: Mapping[str, Tensor], on: Tensor, learning: bool
-    ) -> tuple[Tensor, Tensor]:
-        """What comes out with the member, and without it; items that are off have no gradient with it."""
+    def _parts(self, audio: Tensor, own: Tensor, further: Mapping[str, Tensor], on: Tensor, learning: bool) -> Tensor:
+        """What comes out with the member; items that are off have no gradient, or are not rendered."""
         parts: dict[bool, Tensor] = {}
         for state in (True, False):
             chosen = on if state else ~on
@@ -108,13 +104,17 @@ class Switched(nn.Module):
             picked = {name: given[chosen] for name, given in further.items()}
             with torch.set_grad_enabled(state and torch.is_grad_enabled()):
                 parts[state] = self._render(audio[chosen], own[chosen], picked)
-        first = next(iter(parts.values()), audio)
-        dry = audio.expand(-1, max(audio.shape[1], first.shape[1]), -1)
-        wet = dry
+        wet = audio
         for state, part in parts.items():
             places = (on if state else ~on).nonzero()[:, 0]
             wet = wet.index_copy(0, places, part.to(wet))
-        return wet, dry
+        return wet
 
     def _render(self, audio: Tensor, own: Tensor, further: Mapping[str, Tensor]) -> Tensor:
-        return self.layer(audio, own, *((further,) if further else ()))
+        wet = self.layer(audio, own, *((further,) if further else ()))
+        if wet.shape != audio.shape:
+            raise AudioError(
+                f"A member of a Bypass turned {audio.shape[1]} channels into {wet.shape[1]}, and must keep them; put "
+                "it behind the switch."
+            )
+        return wet

@@ -37,7 +37,9 @@ class Dry(nn.Module):
         return [{} for _ in params] if params.ndim == 2 else {}
 
     def encode(self, settings: Any) -> Tensor:
-        """No columns."""
+        """No columns; raises ParameterError for a setting."""
+        if isinstance(settings, Mapping) and settings:
+            raise ParameterError(f"There is no effect here, and so no setting {next(iter(settings))!r}; leave it out.")
         return torch.zeros(0 if isinstance(settings, Mapping) else (len(settings), 0))
 
     def forward(self, audio: Tensor, params: Tensor) -> Tensor:
@@ -252,6 +254,8 @@ def as_layer(given: Any, how: How, what: str) -> Any:
         return Switched(as_layer(given.member, how, what))
     if isinstance(given, Twin | Proxy | AdaptedProxy) and how.direct is not False:
         return Direct(given, how.sample_rate)
+    if isinstance(given, AdaptedProxy):
+        given = given.proxy.effect().with_space(given.space)
     if isinstance(given, Twin | Proxy):
         given = given.effect()
     if isinstance(given, Effect):

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from blackbox_fx.dsp.mixing import place
 from blackbox_fx.effects.further import say_silent
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.layers.automation import Curve
@@ -93,6 +94,7 @@ class Console(Desk):
                 "there is no bus."
             )
         self._check(tracks, song, track_params, bus_params)
+        song = song.long()
         roles = self.check_roles(role, len(tracks))
         moving = self._moving(curves, tracks, len(bus_params))
         own, faders, sends = self.split_tracks(track_params)
@@ -142,7 +144,7 @@ class Console(Desk):
             return {known[0]: heard[chosen]}
         numbers: list[int] = chosen.tolist()
         sources = [self.keys.get(roles[k], "") for k in numbers]
-        if len(known) != 1 or not any(source in roles for source in sources):
+        if len(known) != 1 or not any(source and source in roles for source in sources):
             _say_silent(strip, known)
             return {}
         mixes = int(song.max()) + 1
@@ -158,23 +160,21 @@ class Console(Desk):
         self, wet: Sequence[tuple[Tensor, Tensor]], faders: Tensor, moving: Mapping[str, Tensor], heard: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """All tracks in stereo, behind their faders and before them, (track, 2, time)."""
-        numbers = [moving.get(name, faders[:, k : k + 1]).clamp(0, 1) for k, name in enumerate((GAIN, PAN))]
-        levels, sides = (self.physical(name, u) for name, u in zip((GAIN, PAN), numbers, strict=True))
+        columns = [moving.get(name, faders[:, k : k + 1]) for k, name in enumerate((GAIN, PAN))]
+        behind, before = self.fader_gains(*columns)
         if heard is not None:
-            wet = [(chosen, audio * heard[chosen][:, None, None].to(audio)) for chosen, audio in wet]
+            silent = torch.zeros((), device=faders.device)
+            wet = [(chosen, torch.where(heard[chosen][:, None, None], audio, silent)) for chosen, audio in wet]
 
         def stereo(gains: Tensor) -> Tensor:
-            parts = [
-                self.gain_pan.function(audio, self.sample_rate, gain_db=gains[chosen], pan=sides[chosen])
-                for chosen, audio in wet
-            ]
+            parts = [place(audio, gains[chosen]) for chosen, audio in wet]
             if len(parts) == 1 and len(wet[0][0]) == len(faders):
                 return parts[0]
             order = torch.cat([chosen for chosen, _ in wet])
             return torch.cat(parts)[order.argsort()]
 
-        placed = stereo(levels)
-        return placed, stereo(torch.zeros_like(levels)) if any(send.pre for send in self.sends.values()) else placed
+        placed = stereo(behind)
+        return placed, placed if before is behind else stereo(before)
 
     def _through_groups(
         self,
@@ -213,8 +213,11 @@ class Console(Desk):
         check_key(key, song)
 
     def _check(self, tracks: Tensor, song: Tensor, track_params: Tensor, bus_params: Tensor) -> None:
-        if tracks.ndim != 3 or tracks.shape[1] not in (1, 2):
-            raise AudioError(f"tracks must be (track, 1 or 2 channels, time), got {tuple(tracks.shape)}.")
+        if tracks.ndim != 3 or tracks.shape[1] not in (1, 2) or not len(tracks) or not tracks.is_floating_point():
+            raise AudioError(
+                f"tracks must be (track, 1 or 2 channels, time) of floating point, one track or more, got "
+                f"{tuple(tracks.shape)} {tracks.dtype}."
+            )
         mixes = len(bus_params)
         self.check_params(track_params, bus_params, len(tracks), mixes)
         whole = song.shape == (len(tracks),) and song.dtype in INTEGERS
@@ -227,7 +230,7 @@ def _say_silent(strip: Any, known: Sequence[str]) -> None:
     for layer in strip.modules() if len(known) == 1 else ():
         if isinstance(layer, BlackBox | Direct):
             name = layer.effect.name if isinstance(layer, BlackBox) else f"twin:{layer.model.name}"
-            say_silent(name, known, "key=..., or give its role a key and a track of that role,")
+            say_silent(name, known, "key=...")
 
 
 def join(songs: list[Tensor]) -> tuple[Tensor, Tensor]:

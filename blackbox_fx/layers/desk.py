@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from blackbox_fx.core import checks
 from blackbox_fx.dsp import TWINS
+from blackbox_fx.dsp.mixing import side_gains
 from blackbox_fx.errors import ParameterError, did_you_mean
 from blackbox_fx.estimators import AudioRule, Estimator
 from blackbox_fx.layers.automation import Curve
@@ -50,6 +51,7 @@ class Desk(nn.Module, abc.ABC):
         check_parts(groups, sends)
         parts = [strip, bus, *strips.values(), *(part.effect for part in (*groups.values(), *sends.values()))]
         self.sample_rate = common_rate("Console", parts, sample_rate)
+        checks.one_of("direct", direct, (None, True, False))
         how = How(estimator, audio_rule, pool, self.sample_rate, direct)
 
         def layer(given: Any, what: str) -> Any:
@@ -67,9 +69,18 @@ class Desk(nn.Module, abc.ABC):
         faders = TWINS["gain_pan"]
         within = faders.space.within(gain_db=check_range("gain_db", gain_db))
         self.gain_pan = dataclasses.replace(faders, space=within)
-        for columns in (self.track_columns, self.bus_columns):
+        for columns in () if self._is_plain else (self.track_columns, self.bus_columns):
             if twice := [name for name in columns if columns.count(name) > 1]:
                 raise ParameterError(f"Two columns of this Console are called {twice[0]!r}; rename a part of it.")
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether there is nothing but one strip and a bus, whose columns then have no prefix."""
+        return not (self.strips or self.groups or self.sends)
+
+    @property
+    def _own_prefix(self) -> str:
+        return "" if self._is_plain else f"{STRIP}."
 
     @property
     def track_columns(self) -> tuple[str, ...]:
@@ -83,7 +94,7 @@ class Desk(nn.Module, abc.ABC):
         groups = [c for name, group in self._named(self.groups) for c in (*group, f"{name}.{LEVEL}")]
         returns = [c for _, columns in self._named(self.returns) for c in columns]
         bus = self.bus.columns if self.bus else ()
-        return (*groups, *returns, *(f"{MIX_BUS}.{c}" if groups or self.sends else c for c in bus))
+        return (*groups, *returns, *(c if self._is_plain else f"{MIX_BUS}.{c}" for c in bus))
 
     @property
     def track_width(self) -> int:
@@ -104,11 +115,12 @@ class Desk(nn.Module, abc.ABC):
             role: of each track, where strips go by role.
 
         Returns:
-            {"tracks": [{"strip": {...}, "gain_db": ..., "pan": ..., _SENDS: {"room": ...}}, ...], "buses": [...]},
-            where a bus is {_GROUPS: {"drums": {..., "level_db": ...}}, _RETURNS: {"room": {...}}, "bus": {...}}, or
+            {"tracks": [{"strip": {...}, "gain_db": ..., "pan": ..., "sends": {"room": ...}}, ...], "buses": [...]},
+            where a bus is {"groups": {"drums": {..., "level_db": ...}}, "returns": {"room": {...}}, "bus": {...}}, or
             the settings of the mix bus alone if there is nothing else.
         """
         rows, buses = (torch.as_tensor(given).detach() for given in (track_params, bus_params))
+        self.check_params(rows, buses, len(rows), len(buses))
         names = check_roles(role, len(rows), bool(self.strips))
         own, faders, sends = self.split_tracks(rows)
         tracks = []
@@ -122,7 +134,7 @@ class Desk(nn.Module, abc.ABC):
     def _decode_bus(self, row: Tensor) -> dict[str, Any]:
         parts = self.split_buses(row[None])
         bus = self.bus.decode(parts[MIX_BUS][0]) if self.bus else {}
-        if not self.groups and not self.sends:
+        if self._is_plain:
             return bus
         groups = {
             name: {**layer.decode(parts[name][0, :-1]), LEVEL: _level(parts[name][0, -1], self.routes[name].level_db)}
@@ -153,7 +165,7 @@ class Desk(nn.Module, abc.ABC):
         return torch.cat([*strips, faders, torch.tensor(levels)])
 
     def _encode_bus(self, bus: Mapping[str, Any]) -> Tensor:
-        if not self.groups and not self.sends:
+        if self._is_plain:
             return self.bus.encode(bus) if self.bus else torch.zeros(0)
         _require("A mix", bus, (_GROUPS, _RETURNS, MIX_BUS))
         _require("The groups of a mix", bus.get(_GROUPS, {}), self.routes)
@@ -161,16 +173,30 @@ class Desk(nn.Module, abc.ABC):
         parts = []
         for name, layer in self.groups.items():
             own = dict(bus.get(_GROUPS, {}).get(name, {}))
-            level = _place(own.pop(LEVEL, 0.0), self.routes[name].level_db)
+            level = _place(own.pop(LEVEL, _level_at_zero(self.routes[name].level_db)), self.routes[name].level_db)
             parts += [layer.encode(own), torch.tensor([level])]
         parts += [layer.encode(bus.get(_RETURNS, {}).get(name, {})) for name, layer in self.returns.items()]
-        return torch.cat([*parts, self.bus.encode(bus.get(MIX_BUS, {})) if self.bus else torch.zeros(0)])
+        own = bus.get(MIX_BUS, {})
+        _require("The bus of a mix", own, own if self.bus else ())
+        return torch.cat([*parts, self.bus.encode(own) if self.bus else torch.zeros(0)])
 
     def physical(self, name: str, column: Tensor) -> Tensor:
         """A column of the faders in its own unit."""
         p = self.gain_pan.space.parameters[name]
         assert isinstance(p, Continuous)
         return p.low + (p.high - p.low) * column
+
+    def fader_gains(self, level: Tensor, pan: Tensor) -> tuple[Tensor, Tensor]:
+        """The gains of both sides, behind faders and before them, (track, 2, 1 or time).
+
+        Args:
+            level: columns of the faders, (track, 1 or time).
+            pan: those of the places.
+        """
+        gain_db, place = self.physical(GAIN, level.clamp(0, 1)), self.physical(PAN, pan.clamp(0, 1))
+        behind = side_gains(gain_db, place)
+        pre = any(send.pre for send in self.sends.values())
+        return behind, side_gains(torch.zeros_like(gain_db), place) if pre else behind
 
     def through(self, layer: Any, mix: Tensor, params: Tensor) -> Tensor:
         """A stereo mix through a layer, whose further inputs get silence."""
@@ -237,7 +263,7 @@ class Desk(nn.Module, abc.ABC):
     def all_strips(self) -> Iterator[tuple[str, Any]]:
         """All strips that have columns, by the prefix of these."""
         if self.strip:
-            yield (f"{STRIP}." if self.strips else ""), self.strip
+            yield self._own_prefix, self.strip
         for name, layer in self.strips.items():
             yield f"{name}.", layer
 
@@ -245,7 +271,7 @@ class Desk(nn.Module, abc.ABC):
         """The prefix of the strip of a role, and the strip; none for a wire."""
         if role in self.strips:
             return f"{role}.", self.strips[role]
-        return (f"{STRIP}." if self.strips else ""), self.strip
+        return self._own_prefix, self.strip
 
     def users(self, roles: Sequence[str]) -> dict[str, list[str]]:
         """The roles that go through each strip, by its prefix."""
@@ -293,7 +319,12 @@ def _require(what: str, settings: Mapping[str, Any], known: Iterable[str]) -> No
 
 def _level(column: Tensor, level_db: tuple[float, float]) -> float:
     low, high = level_db
-    return low + (high - low) * min(max(float(column), 0.0), 1.0)
+    return min(max(low + (high - low) * float(column), low), high)
+
+
+def _level_at_zero(level_db: tuple[float, float]) -> float:
+    """0 dB, or the nearest end of the range."""
+    return min(max(0.0, level_db[0]), level_db[1])
 
 
 def _place(level: Any, level_db: tuple[float, float]) -> float:

@@ -25,7 +25,7 @@ Model = Twin | Proxy | AdaptedProxy
 
 @final
 class Direct(nn.Module):
-    """A twin or a proxy as a layer: nothing renders, and torch differentiates it.
+    """A twin or a proxy as a layer: nothing renders, and torch differentiates it, but not under `torch.func`.
 
     Args:
         model: the twin or proxy. A proxy is copied, and its weights get no gradient from this layer.
@@ -95,7 +95,10 @@ class Direct(nn.Module):
         """The output of the model; see the class for shapes and errors."""
         check_inputs(audio, params, self.columns)
         given = gather(inputs, named, self.inputs)
-        return self.model(audio, params, self.sample_rate, *((given,) if given else ()))
+        audio, *further = (x if x.dtype == torch.float64 else x.float() for x in (audio, *given.values()))
+        named = dict(zip(given, further, strict=True))
+        with torch.autocast(audio.device.type, enabled=False):
+            return self.model(audio, params, self.sample_rate, *((named,) if named else ()))
 
     def extra_repr(self) -> str:
         """The model and its sample rate."""

@@ -145,6 +145,14 @@ class Hybrid(nn.Module):
         """Number of columns of params."""
         return self.real.width
 
+    def decode(self, params: Any) -> Any:
+        """Columns in [0, 1] to physical settings by name; see `Space.decode`."""
+        return self.real.decode(params)
+
+    def encode(self, settings: Any = {}) -> Tensor:
+        """Physical settings by name to columns in [0, 1]; see `BlackBox.encode`."""
+        return self.real.encode(settings)
+
     @property
     def failed(self) -> NDArray[np.bool_]:
         """Which items of the last forward pass of the effect have failed, (batch,)."""

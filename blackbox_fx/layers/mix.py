@@ -71,7 +71,7 @@ class Mix(Group):
         low, high = self.level_db
         for settings, row in zip(found, rows[:, -len(self.members) :].tolist(), strict=True):
             for name, u in zip(settings, row, strict=True):
-                settings[name] = {**settings[name], "level_db": low + (high - low) * min(max(u, 0.0), 1.0)}
+                settings[name] = {**settings[name], "level_db": min(max(low + (high - low) * u, low), high)}
         return found
 
     def encode(self, settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {}) -> Tensor:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from blackbox_fx.audio import Audio, check_audio, info, read
 from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.dsp.mixing import place
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.layers.automation import Curve
 from blackbox_fx.layers.chain import further_inputs
 from blackbox_fx.layers.console import Console
-from blackbox_fx.layers.desk import LEVEL
+from blackbox_fx.layers.desk import GAIN, LEVEL, PAN
 from blackbox_fx.layers.routing import MIX_BUS, audible, gain
 
 _CHUNK = 1 << 16  # samples whose faders are computed at a time
@@ -37,7 +38,7 @@ def mixdown(
     curves: Mapping[str, Curve] = {},
     progress: Progress = quiet,
 ) -> Audio:
-    """The mix of one whole song, bit for bit what the console gives for it at once.
+    """The mix of one whole song, as the console gives it at once: bit for bit, where nothing moves.
 
     Tracks are read and rendered one after another, so memory holds one of them, the mix, a group and the sends,
     whatever the number of tracks. Shorter ones end in silence.
@@ -106,6 +107,8 @@ class _Song:
         self.time = max(self._length(track) for track in tracks)
         self.own, self.faders, self.levels = console.split_tracks(track_params)
         self.parts = console.split_buses(bus_params)
+        # for all tracks together, as the console does it: the last bit of a power depends on its neighbours
+        self.still = console.fader_gains(self.faders[:, :1], self.faders[:, 1:])
 
     def silence(self) -> Tensor:
         """A stereo mix of nothing."""
@@ -135,17 +138,27 @@ class _Song:
             self._add_part(number, audio[..., part], part, own, sums)
 
     def _add_part(self, number: int, audio: Tensor, part: slice, own: Tensor, sums: Mapping[str, Tensor]) -> None:
-        console = self.console
-        gain_db, pan = (
-            console.physical(name, self._column(name, self.faders[:, k], number, part).clamp(0, 1))
-            for k, name in enumerate(console.gain_pan.space.columns)
-        )
-        placed = console.gain_pan.function(audio, self.rate, gain_db=gain_db, pan=pan)
+        behind, before = self._gains(number, part)
+        placed = place(audio, behind)
         own[..., part] += placed
-        for k, (name, send) in enumerate(console.sends.items()):
-            early = send.pre and console.gain_pan.function(audio, self.rate, gain_db=torch.zeros_like(gain_db), pan=pan)
-            column = self._column(f"{name}.{LEVEL}", self.levels[:, k], number, part)
-            sums[name][..., part] += (early if send.pre else placed) * gain(column, send.level_db)[:, None]
+        for k, (name, send) in enumerate(self.console.sends.items()):
+            level = self._send_level(k, f"{name}.{LEVEL}", number, part)
+            sums[name][..., part] += (place(audio, before) if send.pre else placed) * level[:, None]
+
+    def _gains(self, number: int, part: slice) -> tuple[Tensor, Tensor]:
+        """The gains of a track behind its fader and before it, (1, 2, 1 or samples)."""
+        if GAIN not in self.curves and PAN not in self.curves:
+            behind, before = self.still
+            return behind[number : number + 1], before[number : number + 1]
+        columns = (self._column(name, self.faders[:, k], number, part) for k, name in enumerate((GAIN, PAN)))
+        return self.console.fader_gains(*columns)
+
+    def _send_level(self, k: int, name: str, number: int, part: slice) -> Tensor:
+        """The gain with which a track goes to a send, (1, 1 or samples)."""
+        level_db = list(self.console.sends.values())[k].level_db
+        if name in self.curves:
+            return gain(self._column(name, self.levels[:, k], number, part), level_db)
+        return gain(self.levels[:, k : k + 1], level_db)[number : number + 1]
 
     def add_group(self, name: str, own: Tensor, mixed: Tensor) -> None:
         """Adds what comes out of a group to the mix."""
@@ -171,7 +184,7 @@ class _Song:
             return {}
         together = torch.zeros_like(self._read(players[0]))
         for number in players:
-            together += self._read(number)
+            together = together + self._read(number)  # of one channel or two
         return {known[0]: together[None]}
 
     def _length(self, track: Track) -> int:

@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError
 
 _LOWEST_DB, _HIGHEST_DB = -200.0, 60.0
@@ -67,7 +68,11 @@ class Bus:
     level_db: tuple[float, float] = (-24.0, 12.0)
 
     def __post_init__(self) -> None:
-        if isinstance(self.roles, str) or not self.roles or not all(isinstance(role, str) for role in self.roles):
+        if (
+            not isinstance(self.roles, (list, tuple))
+            or not self.roles
+            or not all(isinstance(role, str) for role in self.roles)
+        ):
             raise ParameterError(f'roles must be a list of names, such as ["kick", "snare"], got {self.roles!r:.80}.')
         check_range("level_db", self.level_db)
 
@@ -94,19 +99,18 @@ class Send:
 
     def __post_init__(self) -> None:
         check_range("level_db", self.level_db)
+        checks.one_of("pre", self.pre, (True, False))
 
 
 def check_range(name: str, given: Any) -> tuple[float, float]:
     """A range in dB. Raises ParameterError unless it is one."""
-    try:
-        low, high = map(float, given)
-    except (TypeError, ValueError):
-        low, high = 0.0, 0.0
+    pair = isinstance(given, (list, tuple)) and len(given) == 2 and all(map(checks.is_number, given))
+    low, high = given if pair else (0.0, 0.0)
     if not _LOWEST_DB <= low < high <= _HIGHEST_DB:
         raise ParameterError(
             f"{name} must be (low, high) in dB within [{_LOWEST_DB:g}, {_HIGHEST_DB:g}], got {given!r}."
         )
-    return low, high
+    return float(low), float(high)
 
 
 def gain(params: Tensor, level_db: tuple[float, float]) -> Tensor:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from blackbox_fx.layers.desk import Desk
 from blackbox_fx.layers.routing import check_roles
 
 SETTINGS, TABLE, PRESETS = "settings.json", "settings.csv", "presets"
-_LARGEST = 64 << 20
+_LARGEST, _LONGEST = 64 << 20, 120
 
 
 def save_settings(
@@ -51,8 +52,8 @@ def save_settings(
     said = console.decode(track_params, bus_params, role)
     roles = check_roles(role, len(track_params), False)
     target = Path(folder).expanduser()
+    _make(target)
     try:
-        target.mkdir(parents=True, exist_ok=True)
         whole = {"columns": _columns(console), "roles": role and list(role), **said}
         files.write_text(target / SETTINGS, json.dumps(whole, indent=1))
         files.write_text(target / TABLE, _table(said, roles))
@@ -62,7 +63,7 @@ def save_settings(
         for path, effect, values in _effects(layer, own, where):
             ending = ".vstpreset" if ".vstpreset" in effect.states else ".json"
             preset = target / PRESETS / f"{path}{ending}"
-            preset.parent.mkdir(parents=True, exist_ok=True)
+            _make(preset.parent)
             effect.save_preset(preset, values)
 
 
@@ -87,8 +88,15 @@ def load_settings(console: Desk, folder: str | os.PathLike[str]) -> tuple[Tensor
     roles = said.get("roles")
     try:
         return *console.encode(said, roles), roles
-    except (TypeError, AttributeError, ValueError) as error:
+    except (TypeError, AttributeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         raise DataError(f"{path} holds no settings of a console ({error}); save them again.") from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"Cannot make {folder} ({error.strerror}); name a folder you may write to.") from error
 
 
 def _columns(console: Desk) -> dict[str, list[str]]:
@@ -123,17 +131,22 @@ def _named(number: int, role: str) -> str:
     return f"track {number + 1} {role}".rstrip()
 
 
+def _file(name: str) -> str:
+    """A name as part of a path; what has a meaning there is quoted."""
+    return quote(name, safe=" ", errors="replace")[:_LONGEST]
+
+
 def _layers(
     console: Desk, said: Mapping[str, Any], roles: Sequence[str]
 ) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
     """Every layer of every track and mix, with a folder for it and its settings."""
     for k, (track, role) in enumerate(zip(said["tracks"], roles, strict=True)):
-        yield _named(k, role).replace(os.sep, "-"), console.strip_of(role)[1], track["strip"]
+        yield _file(_named(k, role)), console.strip_of(role)[1], track["strip"]
     for k, bus in enumerate(said["buses"]):
         home = f"mix {k + 1}"
         for kind, layers in (("groups", console.groups), ("returns", console.returns)):
             for name, layer in layers.items():
-                yield f"{home}/{name}", layer, bus[kind][name]
+                yield f"{home}/{_file(name)}", layer, bus[kind][name]
         beside = bool(console.groups or console.sends)
         yield f"{home}/bus", console.bus, bus["bus"] if beside else bus
 
@@ -144,7 +157,7 @@ def _effects(layer: Any, settings: Mapping[str, Any], path: str) -> Iterator[tup
         yield from _effects(layer.layer, {n: v for n, v in settings.items() if n != "on"}, path)
     elif isinstance(layer, Group):
         for name, member in layer.members.items():
-            yield from _effects(member, settings[name], f"{path}/{name}")
+            yield from _effects(member, settings[name], f"{path}/{_file(name)}")
     elif isinstance(layer, BlackBox):
         free = layer.effect.space.free  # a fader of a group stands beside them
         yield path, layer.effect, {name: value for name, value in settings.items() if name in free}
