@@ -229,8 +229,8 @@ def _say_silent(strip: Any, known: Sequence[str]) -> None:
     """Says which effects of a strip lack a key that a call could give them."""
     for layer in strip.modules() if len(known) == 1 else ():
         if isinstance(layer, BlackBox | Direct):
-            name = layer.effect.name if isinstance(layer, BlackBox) else f"twin:{layer.model.name}"
-            say_silent(name, known, "key=...")
+            effect = layer.effect if isinstance(layer, BlackBox) else layer.model
+            say_silent(effect.name, layer.effect.inputs if isinstance(layer, BlackBox) else layer.inputs, "key=...")
 
 
 def join(songs: list[Tensor]) -> tuple[Tensor, Tensor]:
