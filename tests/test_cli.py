@@ -147,6 +147,11 @@ def test_bench_twins_times_all_of_them():
     assert all(name in shown for name in TWINS)
 
 
+def test_bench_consoles_trains_through_twins_and_black_boxes():
+    shown = call("bench", "consoles", "--steps", 1, "--excerpts", 4).stdout
+    assert "twins, autodiff" in shown and "default layers" in shown and "SPSA(1)" in shown
+
+
 def test_train_on_a_folder_of_stems(tmp_path):
     for k in range(3):
         (tmp_path / f"songs/song{k}").mkdir(parents=True)

@@ -346,7 +346,7 @@ def test_the_picture_names_every_part_and_what_is_in_it():
         (lambda: bfx.Console(strips={"a.b": TWINS["limiter"]}), "without a dot, and not 'a.b'"),
         (
             lambda: bfx.Console(TWINS["limiter"], strips={"strip": TWINS["limiter"]}),
-            "Two columns .* 'strip.threshold_db'",
+            "No role can be called 'strip'",
         ),
         (
             lambda: bfx.Console(strips={"a": TWINS["sidechain_compressor"]}, keys={"a": "a"}),

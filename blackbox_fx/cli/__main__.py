@@ -52,6 +52,7 @@ for command in (
     coverage.coverage,
     choice.choice,
     training.training,
+    training.consoles,
     gradients.gradients,
     gradients.chain,
     gradients.multiplexed,

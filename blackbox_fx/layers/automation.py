@@ -37,11 +37,11 @@ class Curve:
             raise ParameterError("points must lie in [0, 1], and some do not; put a sigmoid before them.")
         checks.positive("rate_hz", self.rate_hz)
 
-    def samples(self, time: int, sample_rate: float, start: int = 0) -> Tensor:
-        """The column at so many samples from one on, (rows, time)."""
+    def samples(self, time: int, sample_rate: float, start: int = 0, offset: float = 0.0) -> Tensor:
+        """The column at so many samples from one on, or at so much of a sample behind each, (rows, time)."""
         last = self.points.shape[1] - 1
         count = torch.arange(start, start + time, device=self.points.device, dtype=torch.float64)
-        place = count * (self.rate_hz / sample_rate)
+        place = (count + offset) * (self.rate_hz / sample_rate)
         place = place.clamp(max=last)
         low = place.long().clamp(max=max(last - 1, 0))
         part = (place - low).to(self.points.dtype)

@@ -60,6 +60,8 @@ class Desk(nn.Module, abc.ABC):
         def named(given: Mapping[str, Any], what: str) -> Parts:
             return Parts({name: layer(each, f"{what} {name}") or Dry() for name, each in given.items()})
 
+        if STRIP in strips:
+            raise ParameterError(f"No role can be called {STRIP!r}, as the strip of all others is; rename it.")
         self.strip, self.bus = layer(strip, STRIP), layer(bus, MIX_BUS)
         self.strips = named(strips, STRIP)
         self.groups = named({name: group.effect for name, group in groups.items()}, "group")

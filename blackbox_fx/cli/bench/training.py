@@ -37,3 +37,36 @@ def training(
     show.table(f"Held-out loss after {steps} steps, and time", rows[0], rows[1:], numbers=4)
     if folder is not None:
         show.out.print(f"Open {write_learnt_page(folder, found)}", markup=False, soft_wrap=True)
+
+
+def consoles(
+    steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 200,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each way.")] = 1,
+    excerpts: Annotated[int, typer.Option(min=4, help="Excerpts of two seconds to train on.")] = 96,
+) -> None:
+    """Train a mixing network through one console, of twins and of black boxes, on composed songs."""
+    from blackbox_fx.tasks.mixing.consoles import Trained, compare_consoles
+
+    found: list[Trained] = []
+    try:
+        with show.bar("trainings") as progress:
+            found.extend(compare_consoles(steps, seeds, excerpts, progress))
+    except KeyboardInterrupt:
+        show.err.print("stopped; this is what was trained so far")
+    rows = [
+        (
+            t.way,
+            str(t.seed),
+            f"{t.seconds:.0f}",
+            f"{1e3 * t.seconds / t.steps:.0f}",
+            f"{t.before:.3f}",
+            f"{t.after:.3f}",
+        )
+        for t in found
+    ]
+    show.table(
+        f"Loss on excerpts of other songs, before and after {steps} steps",
+        ("console", "seed", "s", "ms a step", "before", "after"),
+        rows,
+        numbers=5,
+    )
