@@ -115,8 +115,8 @@ def _hidden(numbers: Tensor) -> Tensor:
 
 
 def _train(way: str, train: Sequence[Excerpt], unseen: Sequence[Excerpt], recipe: MixRecipe) -> Trained:
-    torch.manual_seed(recipe.seed)
     console = make_console(way)
+    torch.manual_seed(recipe.seed)  # only now, since estimators draw seeds of their own
     network, distance = MixNet(console.track_width, console.bus_width), MultiResolutionSTFT()
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
 
