@@ -552,7 +552,7 @@ def test_damaged_settings_are_one_sentence(text, tmp_path):
 
 def test_settings_of_another_console_are_refused(tmp_path):
     console = bfx.Console(TWINS["limiter"])
-    bfx.save_settings(console, tmp_path, torch.rand(2, console.track_width), torch.zeros(1, 0))
+    bfx.save_settings(console, tmp_path, torch.full((2, console.track_width), 0.3), torch.zeros(1, 0))
     with pytest.raises(ParameterError, match="settings of another console"):
         bfx.load_settings(bfx.Console(TWINS["compressor"]), tmp_path)
 

@@ -396,7 +396,7 @@ def test_filters_in_series_equal_scipy(items, sections, time):
 @pytest.mark.parametrize("block", [5, 8, 1024])
 def test_gradients_of_filters_in_series_go_through_blocks(block, monkeypatch):
     monkeypatch.setattr(sections, "_BLOCK", block)
-    c = torch.tensor([[1.0, 0.3, 0.2, -0.9, 0.5]] * 3, dtype=torch.float64) * torch.rand(30, 3, 1, dtype=torch.float64)
+    c = torch.tensor([[1.0, 0.3, 0.2, -0.9, 0.5]] * 3, dtype=torch.float64) * (0.5 + noise(30, 3, 1, scale=0.1))
     inputs = noise(30, 23).requires_grad_(), c.requires_grad_()
     assert torch.autograd.gradcheck(cascade, inputs, fast_mode=True)
     assert cascade(torch.zeros(2, 0), c[:2]).shape == (2, 0)

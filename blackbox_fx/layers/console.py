@@ -17,7 +17,7 @@ from blackbox_fx.layers.chain import further_inputs
 from blackbox_fx.layers.desk import GAIN, LEVEL, PAN, Desk
 from blackbox_fx.layers.direct import Direct
 from blackbox_fx.layers.picture import console_svg
-from blackbox_fx.layers.routing import INTEGERS, MIX_BUS, audible, check_key, gain, places, sum_by_song
+from blackbox_fx.layers.routing import INTEGERS, MIX_BUS, audible, check_key, gain, sum_by_song, tracks_of
 
 
 @final
@@ -99,8 +99,8 @@ class Console(Desk):
         moving = self._moving(curves, tracks, len(bus_params))
         own, faders, sends = self.split_tracks(track_params)
         wet = self._through_strips(tracks, song, own, roles, key)
-        heard = audible(mute, solo, song, len(bus_params))
-        placed, early = self._place(wet, faders, moving, heard)
+        sounding = audible(mute, solo, song, len(bus_params))
+        placed, early = self._place(wet, faders, moving, sounding)
         parts = self.split_buses(bus_params)
         mixed = self._through_groups(placed, song, roles, parts, moving)
         order = torch.tensor(self.order(roles), device=song.device) if self.routes else None
@@ -123,48 +123,52 @@ class Console(Desk):
             self._check_key(key, song)
         done = []
         for label, role_names in self.users(roles).items():
-            chosen = places(roles, role_names, tracks.device)
+            chosen = tracks_of(roles, role_names, tracks.device)
             strip = self.strip_of(role_names[0])[1]
             every = len(chosen) == len(tracks)
             audio = tracks if every else tracks[chosen]
             if strip is not None:
                 params = own[label] if every else own[label][chosen]
-                heard = self._heard(strip, tracks, song, roles, chosen, key)
-                audio = strip(audio, params, *((heard,) if heard else ()))
+                inputs = self._key_audio(strip, tracks, song, roles, chosen, key)
+                audio = strip(audio, params, *((inputs,) if inputs else ()))
             done.append((chosen, audio))
         return done
 
-    def _heard(
+    def _key_audio(
         self, strip: Any, tracks: Tensor, song: Tensor, roles: Sequence[str], chosen: Tensor, key: Tensor | None
     ) -> dict[str, Tensor]:
         """The further input of some tracks in a strip: the track, or the tracks of a role, that are their key."""
         known = further_inputs(strip)
         if key is not None and known:
-            heard = tracks[key.clamp(min=0).long()] * (key >= 0).to(tracks)[:, None, None]
-            return {known[0]: heard[chosen]}
+            source_audio = tracks[key.clamp(min=0).long()] * (key >= 0).to(tracks)[:, None, None]
+            return {known[0]: source_audio[chosen]}
         numbers: list[int] = chosen.tolist()
         sources = [self.keys.get(roles[k], "") for k in numbers]
         if len(known) != 1 or not any(source and source in roles for source in sources):
             _say_silent(strip, known)
             return {}
         mixes = int(song.max()) + 1
-        heard = torch.zeros_like(tracks[chosen])
+        source_audio = torch.zeros_like(tracks[chosen])
         for source in dict.fromkeys(filter(None, sources)):
-            players = places(roles, [source], tracks.device)
+            players = tracks_of(roles, [source], tracks.device)
             together = sum_by_song(tracks[players], song[players], mixes)
             listens = torch.tensor([each == source for each in sources], device=tracks.device)
-            heard = heard + together[song[chosen]] * listens[:, None, None].to(tracks)
-        return {known[0]: heard}
+            source_audio = source_audio + together[song[chosen]] * listens[:, None, None].to(tracks)
+        return {known[0]: source_audio}
 
     def _place(
-        self, wet: Sequence[tuple[Tensor, Tensor]], faders: Tensor, moving: Mapping[str, Tensor], heard: Tensor | None
+        self,
+        wet: Sequence[tuple[Tensor, Tensor]],
+        faders: Tensor,
+        moving: Mapping[str, Tensor],
+        sounding: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """All tracks in stereo, behind their faders and before them, (track, 2, time)."""
         columns = [moving.get(name, faders[:, k : k + 1]) for k, name in enumerate((GAIN, PAN))]
         behind, before = self.fader_gains(*columns)
-        if heard is not None:
+        if sounding is not None:
             silent = torch.zeros((), device=faders.device)
-            wet = [(chosen, torch.where(heard[chosen][:, None, None], audio, silent)) for chosen, audio in wet]
+            wet = [(chosen, torch.where(sounding[chosen][:, None, None], audio, silent)) for chosen, audio in wet]
 
         def stereo(gains: Tensor) -> Tensor:
             parts = [place(audio, gains[chosen]) for chosen, audio in wet]
@@ -189,7 +193,7 @@ class Console(Desk):
         alone = torch.tensor(self.alone(roles), dtype=torch.long, device=placed.device)
         mixed = sum_by_song(placed[alone] if len(alone) < len(placed) else placed, song[alone], mixes)
         for name, group in self.routes.items():
-            members = places(roles, group.roles, placed.device)
+            members = tracks_of(roles, group.roles, placed.device)
             wet = self.through(
                 self.groups[name], sum_by_song(placed[members], song[members], mixes), parts[name][:, :-1]
             )

@@ -96,9 +96,9 @@ class Direct(nn.Module):
         check_inputs(audio, params, self.columns)
         given = gather(inputs, named, self.inputs)
         audio, *further = (x if x.dtype == torch.float64 else x.float() for x in (audio, *given.values()))
-        named = dict(zip(given, further, strict=True))
+        other = dict(zip(given, further, strict=True))
         with torch.autocast(audio.device.type, enabled=False):
-            return self.model(audio, params, self.sample_rate, *((named,) if named else ()))
+            return self.model(audio, params, self.sample_rate, *((other,) if other else ()))
 
     def extra_repr(self) -> str:
         """The model and its sample rate."""

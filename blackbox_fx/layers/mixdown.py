@@ -63,7 +63,7 @@ def mixdown(
         EffectError, WorkerDied, RenderTimeout: an effect failed.
     """
     song = _Song(console, tracks, track_params, bus_params, role, curves)
-    heard = audible(mute, solo, torch.zeros(len(tracks), dtype=torch.long), 1)
+    sounding = audible(mute, solo, torch.zeros(len(tracks), dtype=torch.long), 1)
     mixed = song.silence()
     sums = {name: song.silence() for name in console.sends}
     count = 0
@@ -71,7 +71,7 @@ def mixdown(
         own = mixed if target is None else song.silence()
         for number in numbers:
             progress(count, len(tracks), song.name(number))
-            if heard is None or bool(heard[number]):
+            if sounding is None or bool(sounding[number]):
                 song.add(number, own, sums)
             count += 1
         if target is not None:
@@ -131,8 +131,8 @@ class _Song:
         label, strip = console.strip_of(role)
         audio = self._read(number)[None]
         if strip is not None:
-            heard = self._key(role, further_inputs(strip))
-            audio = strip(audio, self.own[label][number : number + 1], *((heard,) if heard else ()))
+            inputs = self._key_audio(role, further_inputs(strip))
+            audio = strip(audio, self.own[label][number : number + 1], *((inputs,) if inputs else ()))
         for start in range(0, self.time, _CHUNK):
             part = slice(start, min(start + _CHUNK, self.time))
             self._add_part(number, audio[..., part], part, own, sums)
@@ -177,7 +177,7 @@ class _Song:
         own = Curve(curve.points[row : row + 1], curve.rate_hz)
         return own.samples(part.stop - part.start, self.rate, part.start)
 
-    def _key(self, role: str, known: Sequence[str]) -> dict[str, Tensor]:
+    def _key_audio(self, role: str, known: Sequence[str]) -> dict[str, Tensor]:
         source = self.console.keys.get(role)
         players = [k for k, each in enumerate(self.roles) if source and each == source]
         if len(known) != 1 or not players:

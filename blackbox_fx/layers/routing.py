@@ -138,7 +138,7 @@ def check_roles(role: Any, tracks: int, wanted: bool) -> tuple[str, ...]:
     return tuple(role)
 
 
-def places(role: Sequence[str], wanted: Iterable[str], device: torch.device) -> Tensor:
+def tracks_of(role: Sequence[str], wanted: Iterable[str], device: torch.device) -> Tensor:
     """The numbers of the tracks that have one of the wanted roles."""
     names = set(wanted)
     return torch.tensor([k for k, each in enumerate(role) if each in names], dtype=torch.long, device=device)
@@ -160,7 +160,7 @@ def sum_by_song(tracks: Tensor, song: Tensor, mixes: int) -> Tensor:
 
 
 def audible(mute: Any, solo: Any, song: Tensor, mixes: int) -> Tensor | None:
-    """Which tracks are heard, (track,) bool; None for all."""
+    """Which tracks sound, (track,) bool; None for all."""
     for name, given in (("mute", mute), ("solo", solo)):
         if given is not None and (
             not isinstance(given, Tensor) or given.shape != song.shape or given.dtype != torch.bool
@@ -168,12 +168,12 @@ def audible(mute: Any, solo: Any, song: Tensor, mixes: int) -> Tensor | None:
             raise ParameterError(
                 f"{name} must be a tensor of {len(song)} bools, one for each track, got {given!r:.60}."
             )
-    heard = None if mute is None else ~mute
+    sounding = None if mute is None else ~mute
     if solo is not None:
         alone = torch.zeros(mixes, dtype=torch.long, device=song.device).index_add(0, song, solo.long())[song] > 0
         picked = solo | ~alone
-        heard = picked if heard is None else heard & picked
-    return heard
+        sounding = picked if sounding is None else sounding & picked
+    return sounding
 
 
 def check_key(key: Any, song: Tensor) -> None:
