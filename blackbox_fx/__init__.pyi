@@ -55,7 +55,6 @@ from .estimators import Surrogate as Surrogate
 from .estimators import TimeReversal as TimeReversal
 from .estimators import TwoStage as TwoStage
 from .estimators import Verified as Verified
-from .layers.automated import Automated as Automated
 from .layers.automation import Curve as Curve
 from .layers.black_box import BlackBox as BlackBox
 from .layers.bypass import Bypass as Bypass

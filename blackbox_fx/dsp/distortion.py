@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from blackbox_fx.dsp.moving import by_channel
 
 
 def waveshaper(audio: Tensor, sample_rate: float, *, drive_db: Tensor, bias: Tensor, mix: Tensor) -> Tensor:
@@ -20,8 +23,8 @@ def waveshaper(audio: Tensor, sample_rate: float, *, drive_db: Tensor, bias: Ten
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
     """
-    drive, bias, mix = (p[:, None, None].to(audio.dtype) for p in (10 ** (drive_db / 20), bias, mix))
-    wet = (drive * audio + bias).tanh() - bias.tanh()
-    return audio + mix * (wet - audio)
+    drive, offset, share = (by_channel(p, audio) for p in (10 ** (drive_db / 20), bias, mix))
+    wet = torch.addcmul(offset, drive, audio).tanh() - offset.tanh()
+    return torch.lerp(audio, wet, share)

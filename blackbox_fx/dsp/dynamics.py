@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from blackbox_fx.dsp.kernels import follow
+from blackbox_fx.dsp.moving import by_channel, by_item
 from blackbox_fx.errors import AudioError
 
 # The floor keeps the gradient of logarithms finite in silence, and fading levels clear of slow denormals.
@@ -37,19 +38,14 @@ def _smooth(level: Tensor, attack_ms: Tensor, release_ms: Tensor, sample_rate: f
 
 def _over_db(level: Tensor, threshold_db: Tensor) -> Tensor:
     """By how many dB a level, (batch, time), is above a threshold."""
-    return 20 * level.clamp(min=_FLOOR).log10() - threshold_db[:, None].to(level.dtype)
+    return 20 * level.clamp(min=_FLOOR).log10() - by_item(threshold_db, level)
 
 
 def _bend(over_db: Tensor, knee_db: Tensor) -> Tensor:
     """0 below a knee of this width about 0, the same number above it, and a parabola from one to the other."""
-    knee = knee_db[:, None].to(over_db.dtype).clamp(min=_NARROWEST_DB)
+    knee = by_item(knee_db, over_db).clamp(min=_NARROWEST_DB)
     inside = (over_db + knee / 2).clamp(min=0).square() / (2 * knee)
     return torch.where(over_db < knee / 2, inside, over_db)
-
-
-def _column(numbers: Tensor, audio: Tensor) -> Tensor:
-    """Numbers (batch,) as (batch, 1), in the type of audio."""
-    return numbers[:, None].to(audio.dtype)
 
 
 def _amplify(audio: Tensor, gain_db: Tensor) -> Tensor:
@@ -85,7 +81,7 @@ def compressor(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
 
     References:
         "Digital Dynamic Range Compressor Design: A Tutorial and Analysis" (Giannoulis, Massberg and Reiss, 2012)
@@ -93,7 +89,7 @@ def compressor(
     """
     level = _smooth(_peaks(audio), attack_ms, release_ms, sample_rate)
     over_db = _over_db(level, threshold_db).relu()
-    return _amplify(audio, _column(makeup_db, audio) - over_db * _column(1 - 1 / ratio, audio))
+    return _amplify(audio, by_item(makeup_db, audio) - over_db * by_item(1 - 1 / ratio, audio))
 
 
 def soft_knee_compressor(
@@ -128,7 +124,7 @@ def soft_knee_compressor(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
 
     References:
         "Digital Dynamic Range Compressor Design: A Tutorial and Analysis" (Giannoulis, Massberg and Reiss, 2012)
@@ -176,7 +172,7 @@ def sidechain_compressor(
     Shape:
         - audio and output: (batch, channel, time)
         - sidechain: (batch, its channels, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
     """
     if (len(sidechain), sidechain.shape[-1]) != (len(audio), audio.shape[-1]):
         raise AudioError(
@@ -185,8 +181,8 @@ def sidechain_compressor(
         )
     level = _smooth(_peaks(sidechain), attack_ms, release_ms, sample_rate)
     over_db = _bend(_over_db(level.to(audio.dtype), threshold_db), knee_db)
-    wet = _amplify(audio, _column(makeup_db, audio) - over_db * _column(1 - 1 / ratio, audio))
-    return audio + mix[:, None, None].to(audio.dtype) * (wet - audio)
+    wet = _amplify(audio, by_item(makeup_db, audio) - over_db * by_item(1 - 1 / ratio, audio))
+    return torch.lerp(audio, wet, by_channel(mix, audio))
 
 
 def expander(
@@ -219,14 +215,14 @@ def expander(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
 
     References:
         "Digital Dynamic Range Compressor Design: A Tutorial and Analysis" (Giannoulis, Massberg and Reiss, 2012)
     """
     level = _smooth(_peaks(audio), attack_ms, release_ms, sample_rate)
     under_db = _bend(-_over_db(level, threshold_db), knee_db)
-    held_db, most_db = under_db * _column(ratio - 1, audio), _column(range_db, audio)
+    held_db, most_db = under_db * by_item(ratio - 1, audio), by_item(range_db, audio)
     return _amplify(audio, -torch.where(held_db > most_db, most_db, held_db))
 
 
@@ -256,16 +252,16 @@ def noise_gate(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
 
     References:
         "Digital Dynamic Range Compressor Design: A Tutorial and Analysis" (Giannoulis, Massberg and Reiss, 2012)
     """
     power = _peaks(audio).square()
-    fading = _coefficient(torch.full_like(threshold_db, _POWER_MS), sample_rate)
-    faded = follow(power.clamp(min=_FLOOR), torch.zeros_like(fading), fading, torch.ones_like(fading))
+    fading = _coefficient(audio.new_full((len(audio),), _POWER_MS), sample_rate)
+    faded = follow(power.clamp(min=_FLOOR), power.new_zeros(len(power)), fading, torch.ones_like(fading))
     level = _smooth(faded.sqrt(), attack_ms, release_ms, sample_rate)
-    return _amplify(audio, -(-_over_db(level, threshold_db)).relu() * _column(ratio - 1, audio))
+    return _amplify(audio, -(-_over_db(level, threshold_db)).relu() * by_item(ratio - 1, audio))
 
 
 def limiter(audio: Tensor, sample_rate: float, *, threshold_db: Tensor, release_ms: Tensor) -> Tensor:
@@ -285,7 +281,7 @@ def limiter(audio: Tensor, sample_rate: float, *, threshold_db: Tensor, release_
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
     """
     fixed = [torch.full_like(threshold_db, value) for value in (_FIRST_DB, _FIRST_RATIO, _SECOND_RATIO)]
     times = [torch.full_like(threshold_db, ms) for ms in (_FIRST_ATTACK_MS, _FIRST_RELEASE_MS, _SECOND_ATTACK_MS)]

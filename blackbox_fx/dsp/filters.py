@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from blackbox_fx.dsp.sections import cascade
+from blackbox_fx.dsp.moving import held
+from blackbox_fx.dsp.sections import HOLD, cascade
 from blackbox_fx.errors import ParameterError
 
 _HIGHEST = 0.49  # of the sample rate: from 0.5 upwards these designs are unstable
@@ -63,7 +64,7 @@ def _pass(sample_rate: float, freq_hz: Tensor, *, high: bool) -> Tensor:
 
 
 def _apply(audio: Tensor, coefficients: Tensor) -> Tensor:
-    """Filters of each item, (batch, filters, 5), for all of its channels."""
+    """Filters of each item for all of its channels: (batch, filters, 5), or (batch, blocks, filters, 5)."""
     batch, channels, time = audio.shape
     rows = audio.reshape(batch * channels, time)
     return cascade(rows, coefficients.repeat_interleave(channels, 0)).reshape(audio.shape)
@@ -106,22 +107,25 @@ def parametric_eq(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves; filters change every 32 samples
 
     References:
         "Cookbook formulae for audio EQ biquad filter coefficients" (Bristow-Johnson, 1998)
         "Differentiable Time-Varying Linear Prediction in the Context of End-to-End Analysis-by-Synthesis" (Yu and
         Fazekas, 2024)
     """
-    low = (low_shelf_gain_db.double(), low_shelf_freq_hz.double(), low_shelf_q.double())
-    peak = (peak_gain_db.double(), peak_freq_hz.double(), peak_q.double())
-    high = (high_shelf_gain_db.double(), high_shelf_freq_hz.double(), high_shelf_q.double())
+    bands = held(
+        HOLD,
+        *(low_shelf_gain_db, low_shelf_freq_hz, low_shelf_q),
+        *(peak_gain_db, peak_freq_hz, peak_q),
+        *(high_shelf_gain_db, high_shelf_freq_hz, high_shelf_q),
+    )
     filters = [
-        _shelf(sample_rate, *low, high=False),
-        _peak(sample_rate, *peak),
-        _shelf(sample_rate, *high, high=True),
+        _shelf(sample_rate, *bands[:3], high=False),
+        _peak(sample_rate, *bands[3:6]),
+        _shelf(sample_rate, *bands[6:], high=True),
     ]
-    return _apply(audio, torch.stack(filters, 1))
+    return _apply(audio, torch.stack(filters, -2))
 
 
 def six_band_eq(
@@ -182,24 +186,30 @@ def six_band_eq(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves; filters change every 32 samples
 
     References:
         "Cookbook formulae for audio EQ biquad filter coefficients" (Bristow-Johnson, 1998)
     """
-    low = (low_shelf_gain_db.double(), low_shelf_freq_hz.double(), low_shelf_q.double())
-    high = (high_shelf_gain_db.double(), high_shelf_freq_hz.double(), high_shelf_q.double())
-    gains = torch.stack([peak_1_gain_db, peak_2_gain_db, peak_3_gain_db, peak_4_gain_db], 1).double()
-    freqs = torch.stack([peak_1_freq_hz, peak_2_freq_hz, peak_3_freq_hz, peak_4_freq_hz], 1).double()
-    qs = torch.stack([peak_1_q, peak_2_q, peak_3_q, peak_4_q], 1).double()
+    high_pass, low_pass, *bands = held(
+        HOLD,
+        *(high_pass_hz, low_pass_hz),
+        *(low_shelf_gain_db, low_shelf_freq_hz, low_shelf_q),
+        *(peak_1_gain_db, peak_1_freq_hz, peak_1_q),
+        *(peak_2_gain_db, peak_2_freq_hz, peak_2_q),
+        *(peak_3_gain_db, peak_3_freq_hz, peak_3_q),
+        *(peak_4_gain_db, peak_4_freq_hz, peak_4_q),
+        *(high_shelf_gain_db, high_shelf_freq_hz, high_shelf_q),
+    )
+    gains, freqs, qs = (torch.stack(bands[3 + k : -3 : 3], -1) for k in range(3))
     filters = [
-        _pass(sample_rate, high_pass_hz.double(), high=True)[:, None],
-        _shelf(sample_rate, *low, high=False)[:, None],
+        _pass(sample_rate, high_pass, high=True)[..., None, :],
+        _shelf(sample_rate, *bands[:3], high=False)[..., None, :],
         _peak(sample_rate, gains, freqs, qs),
-        _shelf(sample_rate, *high, high=True)[:, None],
-        _pass(sample_rate, low_pass_hz.double(), high=False)[:, None],
+        _shelf(sample_rate, *bands[-3:], high=True)[..., None, :],
+        _pass(sample_rate, low_pass, high=False)[..., None, :],
     ]
-    return _apply(audio, torch.cat(filters, 1))
+    return _apply(audio, torch.cat(filters, -2))
 
 
 def graphic_eq(audio: Tensor, sample_rate: float, **gains_db: Tensor) -> Tensor:
@@ -223,7 +233,7 @@ def graphic_eq(audio: Tensor, sample_rate: float, **gains_db: Tensor) -> Tensor:
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves; filters change every 32 samples
 
     References:
         "The quest for the best graphic equalizer" (Liski and Välimäki, 2017), which solves for interacting gains.
@@ -235,7 +245,7 @@ def graphic_eq(audio: Tensor, sample_rate: float, **gains_db: Tensor) -> Tensor:
         )
     count = sum(hz < _BAND_HIGHEST * sample_rate for hz in BANDS_HZ)
     flat = torch.zeros_like(next(iter(gains_db.values())))
-    wanted = torch.stack([gains_db.get(name, flat) for name in BAND_NAMES[:count]], 1).double()
+    wanted = torch.stack(held(HOLD, *(gains_db.get(name, flat) for name in BAND_NAMES[:count])), -1)
     centres = wanted.new_tensor(BANDS_HZ[:count])
     gains = _gains_of_peaks(wanted, torch.tan(centres * (math.pi / sample_rate)))
     return _apply(audio, _peak(sample_rate, gains, centres.expand_as(gains), _BAND_Q))
@@ -245,19 +255,19 @@ BAND_NAMES = tuple(f"gain_db_{f'{hz:g}'.replace('.', '_')}_hz" for hz in BANDS_H
 
 
 def _gains_of_peaks(wanted: Tensor, tangents: Tensor) -> Tensor:
-    """Gains in dB of peaks whose response in series goes through the wanted gains, (batch, bands), at their centres.
+    """Gains in dB of peaks whose response in series goes through the wanted gains, (..., bands), at their centres.
 
     Args:
-        wanted: in dB, (batch, bands).
+        wanted: in dB, (..., bands).
         tangents: of half the angle of each centre, (bands,).
     """
     ratio = tangents[:, None] / tangents
     detuned = ((1 - ratio**2) * _BAND_Q / ratio).square()  # of a centre (row) from a peak (column)
     gains = wanted.detach()
     for left in range(_ROUNDS, -1, -1):
-        power = 10 ** (gains / 20)[:, None]
+        power = 10 ** (gains / 20)[..., None, :]
         above, below = detuned + power, detuned + 1 / power
-        response = 10 * (above / below).log10().sum(2)
+        response = 10 * (above / below).log10().sum(-1)
         slopes = (power / above + 1 / (power * below)) / 2
         # the last round has a gradient, which is that of the solution
         missing = (wanted if left == 0 else wanted.detach()) - response

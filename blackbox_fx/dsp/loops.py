@@ -26,13 +26,13 @@ def oscillate(step: Tensor, start: Tensor, steps: int, single: bool = False) -> 
     """Sines, (items, steps).
 
     Args:
-        step: turns from one sample to the next, (items,), in [0, 1).
+        step: turns from one sample to the next, in [0, 1): (items,), or (items, steps) where they move.
         start: turns at first, (items,).
         steps: samples.
         single: whether the angle is summed in single precision, as many effects do it: then slow sines are audibly
             faster or slower than they should be.
     """
-    return _Oscillate.apply(step, start, steps, single)
+    return _Oscillate.apply(step if step.ndim == 2 else step[:, None], start, steps, single)
 
 
 def delay_line(x: Tensor, delay: Tensor, loop: Tensor, lag: int) -> Tensor:
@@ -43,10 +43,10 @@ def delay_line(x: Tensor, delay: Tensor, loop: Tensor, lag: int) -> Tensor:
     Args:
         x: (items, time).
         delay: d in samples, (items, time); below 1 it counts as 1.
-        loop: feedback g, and the pole of F in [0, 1), 0 for no filter; (items, 2).
+        loop: feedback g, and the pole of F in [0, 1), 0 for no filter; (items, 2), or (items, 2, 1 or time).
         lag: samples of the way back, 0 or 1.
     """
-    return _DelayLine.apply(x, delay, loop, lag)
+    return _DelayLine.apply(x, delay, loop if loop.ndim == 3 else loop[..., None], lag)
 
 
 def allpass_chain(x: Tensor, gain: Tensor, feedback: Tensor, sections: int) -> Tensor:
@@ -55,23 +55,24 @@ def allpass_chain(x: Tensor, gain: Tensor, feedback: Tensor, sections: int) -> T
     Args:
         x: (items, time).
         gain: g / (1 + g) of all filters, where g = tan(pi hz / sample_rate), (items, time).
-        feedback: (items,).
+        feedback: (items,), or (items, 1 or time).
         sections: number of filters.
 
     References:
         "The art of VA filter design" (Zavalishin, 2018), chapter 3.
     """
-    return _AllpassChain.apply(x, gain, feedback, sections)
+    return _AllpassChain.apply(x, gain, feedback if feedback.ndim == 2 else feedback[:, None], sections)
 
 
 @compiled
 def _sines(step: Floats, start: Floats, steps: int, single: bool, table: Floats) -> Floats:
-    out = np.empty((len(step), steps))
+    out, moves = np.empty((len(step), steps)), step.shape[1] > 1
     for item in range(len(step)):
-        whole = np.float32(_TURN)
-        near, move = np.float32(0), np.float32(_TURN * step[item])
+        whole, far = np.float32(_TURN), 0.0
+        near, move = np.float32(0), np.float32(_TURN * step[item, 0])
         for t in range(steps):
-            turns = start[item] + (np.float64(near) / _TURN if single else step[item] * t)
+            turns = start[item] + (np.float64(near) / _TURN if single else far)
+            far = far + step[item, t] if moves else step[item, 0] * (t + 1)
             place = (turns - np.floor(turns)) * _KNOTS
             low = max(min(int(place), _KNOTS - 1), 0)  # also where the angle is not finite
             out[item, t] = table[low] + (place - low) * (table[low + 1] - table[low])
@@ -84,11 +85,11 @@ def _sines(step: Floats, start: Floats, steps: int, single: bool, table: Floats)
 @compiled
 def _line_forward(x: Floats, delay: Floats, loop: Floats, lag: int) -> tuple[Floats, Floats]:
     """What goes into the line, and what comes out; see `delay_line`."""
-    into, out = np.empty_like(x), np.empty_like(x)
+    into, out, moves = np.empty_like(x), np.empty_like(x), int(loop.shape[2] > 1)
     for item in range(x.shape[0]):
-        back, pole = np.float64(loop[item, 0]), np.float64(loop[item, 1])
         w = 0.0
         for t in range(x.shape[1]):
+            back, pole = np.float64(loop[item, 0, t * moves]), np.float64(loop[item, 1, t * moves])
             if lag == 1:
                 into[item, t] = x[item, t] + back * w
             ahead = delay[item, t] if delay[item, t] >= 1 else 1.0  # also where it is not a number
@@ -113,13 +114,14 @@ def _line_backward(
 ) -> tuple[Floats, Floats, Floats]:
     """The gradients for x, delay and loop."""
     to_into, to_delay, to_loop = np.zeros_like(into), np.zeros_like(delay), np.zeros_like(loop)
-    last = into.shape[1] - 1
+    last, moves = into.shape[1] - 1, int(loop.shape[2] > 1)
     for item in range(into.shape[0]):
-        back, pole = np.float64(loop[item, 0]), np.float64(loop[item, 1])
-        carried, to_back, to_pole = 0.0, 0.0, 0.0
+        carried = 0.0
         for t in range(last, -1, -1):
-            returned = np.float64(to_into[item, t + lag]) if t + lag <= last else 0.0
-            to_back += returned * out[item, t]
+            pole = np.float64(loop[item, 1, t * moves])
+            returned, later = np.float64(to_into[item, t + lag]) if t + lag <= last else 0.0, min(t + lag, last) * moves
+            back = np.float64(loop[item, 0, later])
+            to_loop[item, 0, later] += returned * out[item, t]
             to_w = grad[item, t] + back * returned + carried
             ahead = delay[item, t] if delay[item, t] >= 1 else 1.0  # also where it is not a number
             place = max(t - np.float64(ahead), -2.0)
@@ -128,7 +130,7 @@ def _line_backward(
             low = np.float64(into[item, n]) if n >= 0 else 0.0
             high = np.float64(into[item, n + 1]) if n >= -1 and n + 1 <= last else 0.0
             r = low + part * (high - low)
-            to_pole += to_w * ((out[item, t - 1] if t > 0 else 0.0) - r)
+            to_loop[item, 1, t * moves] += to_w * ((out[item, t - 1] if t > 0 else 0.0) - r)
             carried = pole * to_w
             to_r = (1.0 - pole) * to_w
             if n >= 0:
@@ -136,7 +138,6 @@ def _line_backward(
             if n >= -1 and part > 0:
                 to_into[item, n + 1] += part * to_r
             to_delay[item, t] = -to_r * (high - low) if delay[item, t] >= 1 else 0.0
-        to_loop[item, 0], to_loop[item, 1] = to_back, to_pole
     return to_into, to_delay, to_loop
 
 
@@ -147,9 +148,10 @@ def _chain_forward(x: Floats, gain: Floats, feedback: Floats, sections: int, kep
     items, time = x.shape
     out, states = np.empty_like(x), np.empty((items, time if kept else 0, sections), x.dtype)
     state, y, g = np.zeros((sections, items)), np.zeros(items), np.empty(items)
+    moves = int(feedback.shape[1] > 1)
     for t in range(time):
         for n in range(items):
-            y[n] = x[n, t] + feedback[n] * y[n]
+            y[n] = x[n, t] + feedback[n, t * moves] * y[n]
             g[n] = 2.0 * gain[n, t]
         for k in range(sections):
             s = state[k]
@@ -174,12 +176,14 @@ def _chain_backward(
     to_x, to_gain, to_feedback = np.empty_like(x), np.empty_like(gain), np.zeros_like(feedback)
     inputs, before, to_state = np.empty((sections, items)), np.empty((sections, items)), np.zeros((sections, items))
     last, y, g, to_y, to_g = np.zeros((5, items))
+    moves = int(feedback.shape[1] > 1)
     for t in range(time - 1, -1, -1):
+        later = min(t + 1, time - 1) * moves
         for n in range(items):
             last[n] = out[n, t - 1] if t > 0 else 0.0
-            y[n] = x[n, t] + feedback[n] * last[n]
+            y[n] = x[n, t] + feedback[n, t * moves] * last[n]
             g[n] = 2.0 * gain[n, t]
-            to_y[n] = grad[n, t] + feedback[n] * to_y[n]
+            to_y[n] = grad[n, t] + feedback[n, later] * to_y[n]
             to_g[n] = 0.0
             for k in range(sections):
                 before[k, n] = states[n, t, k]
@@ -196,7 +200,7 @@ def _chain_backward(
         for n in range(items):
             to_gain[n, t] = to_g[n]
             to_x[n, t] = to_y[n]
-            to_feedback[n] += to_y[n] * last[n]
+            to_feedback[n, t * moves] += to_y[n] * last[n]
     return to_x, to_gain, to_feedback
 
 
@@ -226,8 +230,11 @@ class _Oscillate(torch.autograd.Function):
         step, start = ctx.saved_tensors
         quarter = start.double() + 0.25
         to_angle = grads[0].double() * oscillate(step.double(), quarter, *ctx.rest) * _TURN
-        count = torch.arange(ctx.rest[0], dtype=torch.float64, device=step.device)
-        return (to_angle @ count).to(step), to_angle.sum(1).to(start), None, None
+        if step.shape[1] > 1:
+            to_step = to_angle.flip(1).cumsum(1).flip(1) - to_angle  # of all that comes later
+        else:
+            to_step = (to_angle @ torch.arange(ctx.rest[0], dtype=torch.float64, device=step.device))[:, None]
+        return to_step.to(step), to_angle.sum(1).to(start), None, None
 
 
 @final

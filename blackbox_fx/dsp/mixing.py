@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from blackbox_fx.dsp.moving import by_channel, by_item
 from blackbox_fx.errors import AudioError
 
 
@@ -39,7 +40,7 @@ def gain_pan(audio: Tensor, sample_rate: float, *, gain_db: Tensor, pan: Tensor)
 
 def side_gains(gain_db: Tensor, pan: Tensor) -> Tensor:
     """The gains of left and right that `gain_pan` gives a mono signal, (batch, 2, 1 or time)."""
-    gain_db, pan = (x if x.ndim == 2 else x[:, None] for x in (gain_db, pan))
+    gain_db, pan = (by_item(x, x) for x in (gain_db, pan))
     angle, gain = (pan + 1) * (math.pi / 4), 10 ** (gain_db / 20)
     return torch.stack([gain * angle.cos(), gain * angle.sin()], 1)
 
@@ -66,11 +67,11 @@ def mid_side(audio: Tensor, sample_rate: float, *, mid_db: Tensor, side_db: Tens
 
     Shape:
         - audio and output: (batch, 1 or 2, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
     """
     channels = audio.shape[1]
     if channels not in (1, 2):
         raise AudioError(f"mid_side takes 1 or 2 channels, got {channels}; split or mix them first.")
-    middle, wide = (10 ** (db / 20)[:, None, None].to(audio.dtype) for db in (mid_db, side_db))
+    middle, wide = (by_channel(10 ** (db / 20), audio) for db in (mid_db, side_db))
     mid = audio.mean(1, keepdim=True)
     return middle * mid + wide * (audio - mid)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from blackbox_fx.dsp.loops import allpass_chain, delay_line, oscillate
+from blackbox_fx.dsp.moving import by_channel, by_item
 
 _SWEEP_MS, _SHORTEST_MS = 10.0, 1.0  # of a chorus
 _SECTIONS, _LOWEST_HZ, _HIGHEST_HZ = 6, 20.0, 20_000.0  # of a phaser
@@ -17,22 +18,27 @@ _HALF = 0.5  # turns
 
 
 def _rows(audio: Tensor, *numbers: Tensor) -> tuple[Tensor, ...]:
-    """Audio as (batch * channel, time), and numbers for each of these, (batch * channel, 1), in float64.
+    """Audio as (batch * channel, time), and numbers for each of these, (batch * channel, 1 or time), in float64.
 
     In float32, a delay of two seconds is off by .004 samples.
     """
     channels = audio.shape[1]
-    return audio.flatten(0, 1), *(x.double().repeat_interleave(channels)[:, None] for x in numbers)
+    return audio.flatten(0, 1), *(by_item(x, x).double().repeat_interleave(channels, 0) for x in numbers)
 
 
 def _sine(rate_hz: Tensor, sample_rate: float, time: int) -> Tensor:
-    """A sine that begins in the middle, downwards: (items, time), for rates (items, 1)."""
-    step = rate_hz[:, 0] / sample_rate
-    return oscillate(step, torch.full_like(step, _HALF), time)
+    """A sine that begins in the middle, downwards: (items, time), for rates (items, 1 or time)."""
+    step = rate_hz / sample_rate
+    return oscillate(step, torch.full_like(step[:, 0], _HALF), time)
+
+
+def _pair(first: Tensor, second: Tensor) -> Tensor:
+    """Numbers of a loop, (items, 2, 1 or time)."""
+    return torch.stack(torch.broadcast_tensors(first, second), 1)
 
 
 def _blend(audio: Tensor, path: Tensor, mix: Tensor) -> Tensor:
-    return audio + mix[:, None, None].to(audio.dtype) * (path.reshape(audio.shape) - audio)
+    return torch.lerp(audio, path.reshape(audio.shape), by_channel(mix, audio))
 
 
 def feedback_delay(
@@ -55,10 +61,10 @@ def feedback_delay(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
     """
     x, delay, back, pole = _rows(audio, delay_s * sample_rate, feedback, damping)
-    path = delay_line(x, delay.expand(-1, x.shape[1]), torch.cat([back, pole], 1), 0)
+    path = delay_line(x, delay.expand(-1, x.shape[1]), _pair(back, pole), 0)
     return _blend(audio, path, mix)
 
 
@@ -88,14 +94,14 @@ def chorus(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
 
     References:
         "DAFX: Digital Audio Effects" (Zölzer, 2011), chapter 2.
     """
     x, rate, swing, centre, back = _rows(audio, rate_hz, depth, centre_delay_ms, feedback)
     ms = torch.clamp(centre + _SWEEP_MS * swing * _sine(rate, sample_rate, x.shape[1]), min=_SHORTEST_MS)
-    path = delay_line(x, ms * (sample_rate / 1000), torch.cat([-back, torch.zeros_like(back)], 1), 1)
+    path = delay_line(x, ms * (sample_rate / 1000), _pair(-back, torch.zeros_like(back)), 1)
     return _blend(audio, path, mix)
 
 
@@ -128,7 +134,7 @@ def phaser(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,), or (batch, time) where it moves
 
     References:
         "The art of VA filter design" (Zavalishin, 2018), chapter 3.
@@ -136,9 +142,10 @@ def phaser(
     x, rate, swing, centre, back = _rows(audio, rate_hz, depth, centre_frequency_hz, feedback)
     highest = min(_HIGHEST_HZ, _HIGHEST * sample_rate)
     reach = math.log(highest / _LOWEST_HZ) / 2
+    rate, swing, centre = (each[:, ::_HOLD] for each in (rate, swing, centre))
     place = centre.log() + reach * swing * _sine(rate, sample_rate / _HOLD, -(-x.shape[1] // _HOLD))
     hz = place.exp().clamp(_LOWEST_HZ, highest)
     g = torch.tan(hz * (math.pi / sample_rate))
     held = (g / (1 + g)).repeat_interleave(_HOLD, 1)[:, : x.shape[1]]
-    path = allpass_chain(x, held, -back[:, 0], _SECTIONS)
+    path = allpass_chain(x, held, -back, _SECTIONS)
     return _blend(audio, path, mix)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blackbox_fx.dsp.moving import by_channel
 from blackbox_fx.errors import AudioError
 
 _CROSSOVERS_HZ = (300.0, 3000.0)
@@ -48,7 +49,7 @@ def reverberation(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,); levels (batch, time) where they move
 
     References:
         "Filtered noise shaping for time domain room impulse response estimation from reverberant speech" (Steinmetz,
@@ -91,7 +92,7 @@ def convolution(
 
     Shape:
         - audio and output: (batch, channel, time)
-        - every parameter: (batch,)
+        - every parameter: (batch,); levels (batch, time) where they move
     """
     if response is None:
         response = torch.from_numpy(_room(float(sample_rate)))
@@ -113,7 +114,7 @@ def _blend(audio: Tensor, response: Tensor, wet_db: Tensor, dry_db: Tensor) -> T
     size = 1 << (audio.shape[-1] + response.shape[-1] - 1).bit_length()
     spectrum = torch.fft.rfft(audio, size) * torch.fft.rfft(response, size)
     wet = torch.fft.irfft(spectrum, size)[..., : audio.shape[-1]]
-    dry_level, wet_level = (10 ** (db / 20)[:, None, None].to(audio.dtype) for db in (dry_db, wet_db))
+    dry_level, wet_level = (by_channel(10 ** (db / 20), audio) for db in (dry_db, wet_db))
     return dry_level * audio + wet_level * wet
 
 

@@ -5,6 +5,7 @@ Each filter works on the sample before that of the one in front of it, so that a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, final
 
 import numpy as np
@@ -18,6 +19,7 @@ from blackbox_fx.core.compiled import compiled
 from blackbox_fx.dsp.kernels import recurse
 
 Floats = NDArray[np.float64]
+HOLD = 32  # samples for which coefficients that move stand still
 _BLOCK = 1024  # samples whose way through all filters is kept at a time
 _LANES = 64  # filters that are computed side by side
 
@@ -25,20 +27,26 @@ _LANES = 64  # filters that are computed side by side
 def cascade(x: Tensor, coefficients: Tensor) -> Tensor:
     """Audio through filters in series, from silence; computed in float64.
 
+    Filters that move change once a block's first sample is through all of them: all at the same step of the
+    computation, the first one as many samples late as there are filters.
+
     Args:
         x: (items, time), float32 or float64.
         coefficients: b0, b1, b2, a1, a2 of each filter, with a0 = 1: (items, filters, 5), float64. Stable ones only.
+            Where they move, (items, blocks, filters, 5), for blocks of `HOLD` samples each; the last one holds.
 
     Returns:
         (items, time), of the type of x.
     """
+    blocks = coefficients if coefficients.ndim == 4 else coefficients[:, None]
     if x.device.type == "cpu":
-        return _Cascade.apply(x, coefficients)[0]
-    wet = x.double()
-    for b0, b1, b2, a1, a2 in coefficients.permute(1, 2, 0)[..., None]:
-        late = F.pad(wet, (2, 0))
-        fir = b0 * wet + b1 * late[:, 1:-1] + b2 * late[:, :-2]
-        wet = recurse(fir, torch.stack([a1, a2], -1).expand(-1, x.shape[1], -1))
+        return _Cascade.apply(x, blocks)[0]
+    wet, time = x.double(), torch.arange(x.shape[1], device=x.device)
+    for k in range(blocks.shape[2]):
+        places = ((time + k - blocks.shape[2]) // HOLD).clamp(0, blocks.shape[1] - 1)
+        b0, b1, b2, a1, a2 = blocks[:, places, k].unbind(-1)
+        fir = b0 * wet + F.pad(b1 * wet, (1, 0))[:, :-1] + F.pad(b2 * wet, (2, 0))[:, :-2]
+        wet = recurse(fir, torch.stack([F.pad(a1, (1, 0))[:, :-1], F.pad(a2, (2, 0))[:, :-2]], -1))
     return wet.to(x.dtype)
 
 
@@ -48,20 +56,19 @@ def cascade(x: Tensor, coefficients: Tensor) -> Tensor:
 
 
 @compiled
-def _forward(x: NDArray[Any], step: int, b: Floats, a: Floats, state: Floats, inputs: Floats) -> None:
+def _forward(x: NDArray[Any], step: int, c: Floats, state: Floats, inputs: Floats) -> None:
     """What goes into each lane from one step on.
 
     Args:
         x: (items, time), any floating point.
         step: at which it begins.
-        b: coefficients, (3, lanes).
-        a: coefficients, (2, lanes).
+        c: coefficients b0, b1, b2, a1, a2 of lanes, (5, lanes).
         state: two numbers of each lane before the step, (2, lanes); those after the last step are left there.
         inputs: (steps + 1, lanes + items); the first row is given, the others are found. The last columns stay 0.
     """
     items, time = x.shape
     lanes = state.shape[1]
-    b0, b1, b2, a1, a2, low, high = b[0], b[1], b[2], a[0], a[1], state[0], state[1]
+    b0, b1, b2, a1, a2, low, high = c[0], c[1], c[2], c[3], c[4], state[0], state[1]
     y = np.empty(lanes)
     for k in range(len(inputs) - 1):
         for n in range(lanes):
@@ -78,41 +85,30 @@ def _forward(x: NDArray[Any], step: int, b: Floats, a: Floats, state: Floats, in
 
 
 @compiled
-def _backward(
-    grad: NDArray[Any], step: int, b: Floats, a: Floats, state: Floats, inputs: Floats, sums: Floats, to_x: NDArray[Any]
-) -> None:
-    """The transpose of `_forward`, from the last step of the inputs to the first.
+def _backward(grad: NDArray[Any], step: int, c: Floats, reach: Floats, found: Floats, to_x: NDArray[Any]) -> None:
+    """The transpose of `_forward`, from the last of some steps to the first.
 
     Args:
         grad: of the output, (items, time).
-        step: at which the inputs begin.
-        b: coefficients, (3, lanes).
-        a: coefficients, (2, lanes).
-        state: what reaches each lane, and its own two numbers, (3, lanes), as they are after the last step.
-        inputs: of each lane, (steps + 1, lanes + items).
-        sums: the gradients of b, and those of a with a minus, (5, lanes), are added here.
+        step: the first of the steps.
+        c: coefficients, (5, lanes).
+        reach: what reaches each lane, (lanes,), before and after.
+        found: the gradients of the outputs of lanes, (steps + 2, lanes); the last two rows are given.
         to_x: the gradient of x, (items, time), is put here.
     """
     items, time = grad.shape
-    lanes = state.shape[1]
-    b0, b1, b2, a1, a2, reach, near, far = b[0], b[1], b[2], a[0], a[1], state[0], state[1], state[2]
-    to_b0, to_b1, to_b2, to_a1, to_a2 = sums[0], sums[1], sums[2], sums[3], sums[4]
-    sent = np.empty(lanes)
-    for k in range(len(inputs) - 2, -1, -1):
+    lanes = len(reach)
+    b0, b1, b2, a1, a2, sent = c[0], c[1], c[2], c[3], c[4], np.empty(lanes)
+    for k in range(len(found) - 3, -1, -1):
         t = step + k - (lanes // items - 1)
         for n in range(items):
             reach[lanes - items + n] = grad[n, t] if 0 <= t < time else 0.0
+        now, near, far = found[k], found[k + 1], found[k + 2]
         for n in range(lanes):
             once, twice = near[n], far[n]
-            now = reach[n] - a1[n] * once - a2[n] * twice
-            sent[n] = b0[n] * now + b1[n] * once + b2[n] * twice
-            u, y = inputs[k, n], inputs[k + 1, items + n]
-            to_b0[n] += now * u
-            to_b1[n] += once * u
-            to_b2[n] += twice * u
-            to_a1[n] += once * y
-            to_a2[n] += twice * y
-            near[n], far[n] = now, once
+            v = reach[n] - a1[n] * once - a2[n] * twice
+            now[n] = v
+            sent[n] = b0[n] * v + b1[n] * once + b2[n] * twice
         for n in range(lanes - items):
             reach[n] = sent[items + n]
         if step + k < time:
@@ -120,31 +116,63 @@ def _backward(
                 to_x[n, step + k] = sent[n]
 
 
-def _groups(items: int, filters: int) -> list[slice]:
-    """Items that are computed side by side."""
-    size = max(1, _LANES // (filters + 1))
+@compiled
+def _correlate(found: Floats, inputs: Floats, sums: Floats) -> None:
+    """Adds the gradients of b, and those of a with a minus, to sums, (5, lanes); see `_backward` and `_forward`."""
+    lanes = sums.shape[1]
+    items = inputs.shape[1] - lanes
+    to_b0, to_b1, to_b2, to_a1, to_a2 = sums[0], sums[1], sums[2], sums[3], sums[4]
+    for k in range(len(inputs) - 1):
+        for n in range(lanes):
+            u, y = inputs[k, n], inputs[k + 1, items + n]
+            near, far = found[k + 1, n], found[k + 2, n]
+            to_b0[n] += found[k, n] * u
+            to_b1[n] += near * u
+            to_b2[n] += far * u
+            to_a1[n] += near * y
+            to_a2[n] += far * y
+
+
+def _parts(c: Floats) -> list[slice]:
+    """Items that are computed side by side, of coefficients (items, blocks, filters, 5)."""
+    items, size = len(c), max(1, _LANES // (c.shape[2] + 1))
     return [slice(start, min(start + size, items)) for start in range(0, items, size)]
 
 
-def _lanes(c: Floats) -> tuple[Floats, Floats]:
-    """The coefficients b and a of lanes, of (items, filters, 5)."""
-    passing = np.zeros((1, len(c), 5))
-    passing[..., 0] = 1
-    lanes = np.concatenate([c.transpose(1, 0, 2), passing]).reshape(-1, 5).T
-    return np.ascontiguousarray(lanes[:3]), np.ascontiguousarray(lanes[3:])
+def _lanes(c: Floats) -> Floats:
+    """The coefficients of lanes, (blocks, 5, lanes), of (items, blocks, filters, 5)."""
+    items, blocks, filters, _ = c.shape
+    passing = np.zeros((blocks, 5, items))
+    passing[:, 0] = 1
+    return np.concatenate([c.transpose(1, 3, 2, 0).reshape(blocks, 5, filters * items), passing], 2)
+
+
+def _pieces(step: int, blocks: int, filters: int) -> Iterator[tuple[int, slice]]:
+    """The blocks of coefficients that hold in the `_BLOCK` steps from one on, and which of these steps they hold."""
+    begin = 0
+    while begin < _BLOCK:
+        block = min(max((step + begin - filters) // HOLD, 0), blocks - 1)
+        end = _BLOCK if block == blocks - 1 else min((block + 1) * HOLD + filters - step, _BLOCK)
+        yield block, slice(begin, end)
+        begin = end
+
+
+def _run_block(x: NDArray[Any], step: int, own: Floats, state: Floats, inputs: Floats) -> None:
+    for block, part in _pieces(step, len(own), own.shape[2] // len(x) - 1):
+        _forward(x, step + part.start, own[block], state, inputs[part.start : part.stop + 1])
 
 
 def _run(x: NDArray[Any], c: Floats, out: NDArray[Any]) -> list[Floats]:
     """Puts the output for some items in its place; what each lane holds and gets at the start of each block."""
-    (items, time), filters = x.shape, c.shape[1]
-    b, a = _lanes(c)
-    lanes = b.shape[1]
+    (items, time), filters = x.shape, c.shape[2]
+    own = _lanes(c)
+    lanes = own.shape[2]
     state, inputs = np.zeros((2, lanes)), np.zeros((_BLOCK + 1, lanes + items))
     inputs[0, :items] = x[:, 0]
     starts = []
     for step in range(0, time + filters, _BLOCK):
         starts.append(np.concatenate([state, inputs[:1, :lanes]]))
-        _forward(x, step, b, a, state, inputs)
+        _run_block(x, step, own, state, inputs)
         begin, end = max(step - filters, 0), min(step + _BLOCK - filters, time)
         if begin < end:
             out[:, begin:end] = inputs[begin + filters - step : end + filters - step, lanes - items : lanes].T
@@ -154,15 +182,21 @@ def _run(x: NDArray[Any], c: Floats, out: NDArray[Any]) -> list[Floats]:
 
 def _run_back(grad: NDArray[Any], x: NDArray[Any], c: Floats, starts: list[Floats], to_x: NDArray[Any]) -> Floats:
     """Puts the gradient of x for some items in its place; that of the coefficients."""
-    b, a = _lanes(c)
-    lanes = b.shape[1]
-    state, sums, inputs = np.zeros((3, lanes)), np.zeros((5, lanes)), np.zeros((_BLOCK + 1, lanes + len(x)))
-    for block in range(len(starts) - 1, -1, -1):
-        inputs[0, :lanes] = starts[block][2]
-        _forward(x, block * _BLOCK, b, a, starts[block][:2].copy(), inputs)
-        _backward(grad, block * _BLOCK, b, a, state, inputs, sums, to_x)
-    sums[3:] *= -1
-    return sums[:, : -len(x)].reshape(5, c.shape[1], len(x)).transpose(2, 1, 0)
+    own, (items, blocks, filters, _) = _lanes(c), c.shape
+    lanes = own.shape[2]
+    sums, inputs = np.zeros_like(own), np.zeros((_BLOCK + 1, lanes + items))
+    reach, found = np.zeros(lanes), np.zeros((_BLOCK + 2, lanes))
+    for k in range(len(starts) - 1, -1, -1):
+        step = k * _BLOCK
+        inputs[0, :lanes] = starts[k][2]
+        _run_block(x, step, own, starts[k][:2].copy(), inputs)
+        found[_BLOCK:] = found[:2]
+        for block, part in reversed(list(_pieces(step, blocks, filters))):
+            rows = found[part.start : part.stop + 2]
+            _backward(grad, step + part.start, own[block], reach, rows, to_x)
+            _correlate(rows, inputs[part.start : part.stop + 1], sums[block])
+    sums[:, 3:] *= -1
+    return sums[..., :-items].reshape(blocks, 5, filters, items).transpose(3, 0, 2, 1)
 
 
 @final
@@ -171,7 +205,7 @@ class _Cascade(torch.autograd.Function):
     def forward(x: Tensor, coefficients: Tensor) -> tuple[Tensor, list[list[Floats]]]:
         audio, c = x.detach().contiguous().numpy(), coefficients.detach().double().numpy()
         out = np.empty_like(audio)
-        parts = _groups(*c.shape[:2]) if audio.size else []
+        parts = _parts(c) if audio.size else []
         return torch.from_numpy(out), [_run(audio[part], c[part], out[part]) for part in parts]
 
     @staticmethod
@@ -186,6 +220,6 @@ class _Cascade(torch.autograd.Function):
         audio, grad = (t.detach().contiguous().numpy() for t in (x, grads[0]))
         c = coefficients.detach().double().numpy()
         to_x, to_c = np.zeros_like(audio), np.zeros(c.shape)
-        for part, starts in zip(_groups(*c.shape[:2]), ctx.starts, strict=False):  # none for no samples
+        for part, starts in zip(_parts(c), ctx.starts, strict=False):  # none for no samples
             to_c[part] = _run_back(grad[part], audio[part], c[part], starts, to_x[part])
         return torch.from_numpy(to_x), torch.from_numpy(to_c).to(coefficients)

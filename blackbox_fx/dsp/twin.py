@@ -36,9 +36,10 @@ class Twin:
     Args:
         name: short name for tables and errors.
         function: called as `function(audio, sample_rate, **values)` with audio (batch, channel, time) and every
-            parameter (batch,) in physical units, float64.
+            parameter in physical units, float64: (batch,), or (batch, time) where it moves.
         space: its parameters, all continuous and without steps; those that are not free stand at their defaults.
         inputs: names of further inputs, such as ("sidechain",), which the function takes by name as it does audio.
+        still: names of parameters that cannot move during a clip.
 
     Raises:
         ParameterError: a parameter that has no gradient.
@@ -55,6 +56,7 @@ class Twin:
     function: Callable[..., Tensor]
     space: Space
     inputs: tuple[str, ...] = ()
+    still: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, parameter in self.space.parameters.items():
@@ -81,16 +83,31 @@ class Twin:
         """A name for every column of params."""
         return self.space.columns
 
-    def decode(self, params: Tensor) -> dict[str, Tensor]:
-        """Rows in [0, 1] to physical values of all parameters, as `Space.decode` does but differentiable.
+    def decode(self, params: Tensor, moving: Mapping[str, Tensor] = {}) -> dict[str, Tensor]:
+        """Columns in [0, 1] to physical values of all parameters, as `Space.decode` does but differentiable.
+
+        Args:
+            params: all free parameters.
+            moving: those that move by name, in place of their columns.
+
+        Returns:
+            Values by name, (batch,), or (batch, time) where they move.
+
+        Raises:
+            ParameterError: params of another shape; a name that is not free, or that cannot move.
 
         Shape:
             - params: (batch, width)
-            - each value: (batch,)
+            - moving: (batch, time) each
         """
         if params.dim() != 2 or params.shape[1] != self.space.width:
             raise ParameterError(f"params must have shape (batch, {self.space.width}), got {tuple(params.shape)}.")
         free = dict(zip(self.space.free, params.clamp(0, 1).unbind(1), strict=True))
+        for name, column in moving.items():
+            if name not in free or name in self.still:
+                known = ", ".join(each for each in free if each not in self.still) or "none"
+                raise ParameterError(f"{name!r} of {self.name} cannot move during a clip; those that can are {known}.")
+            free[name] = column.to(params.dtype).clamp(0, 1)
         values: dict[str, Tensor] = {}
         for name, p in self.space.parameters.items():
             assert isinstance(p, Continuous)
@@ -108,6 +125,8 @@ class Twin:
         params: Tensor,
         sample_rate: float,
         inputs: Mapping[str, Tensor] = {},
+        *,
+        moving: Mapping[str, Tensor] = {},
         **named: Tensor,
     ) -> Tensor:
         """The effect's output, differentiable in audio, params and further inputs.
@@ -117,13 +136,15 @@ class Twin:
             params: columns in [0, 1] of the free parameters; beyond these bounds the gradient is 0.
             sample_rate: in Hz.
             inputs: further ones by name. One that is left out is silence.
+            moving: columns that move during the clip by name, (batch, time) in [0, 1], in place of those of params.
             **named: the same as keywords: `twin(audio, params, rate, sidechain=kick)`.
 
         Returns:
             Audio of the type of the input.
 
         Raises:
-            AudioError, ParameterError: another shape, or not as many rows of params as items of audio.
+            AudioError, ParameterError: another shape, or not as many rows of params as items of audio; a parameter that
+                cannot move.
 
         Shape:
             - audio and output: (batch, channel, time)
@@ -135,9 +156,10 @@ class Twin:
             raise ParameterError(f"{len(audio)} items of audio need as many rows of params, got {len(params)}.")
         given = gather(inputs, named, self.inputs)
         further = {name: given[name].to(audio) if name in given else torch.zeros_like(audio) for name in self.inputs}
-        return self.function(audio, sample_rate, **further, **self.decode(params.double())).to(audio.dtype)
+        return self.function(audio, sample_rate, **further, **self.decode(params.double(), moving)).to(audio.dtype)
 
     def effect(self) -> Effect:
         """The same function as a black box: numpy in and out, no gradients, pickles, runs in other processes."""
         render: Callable[..., Any] = functools.partial(_render, self.function)
-        return function(render, self.space, f"twin:{self.name}", inputs=self.inputs)
+        moves = not {*self.space.free} & {*self.still}
+        return function(render, self.space, f"twin:{self.name}", inputs=self.inputs, automatable=moves)

@@ -176,11 +176,13 @@ _ALL = (
                 "dry_db": _db(-96, 6),
             }
         ),
+        still=("low_decay_s", "mid_decay_s", "high_decay_s"),
     ),
     Twin(
         "convolution",
         convolution,
         Space({"fade_s": _log(0.05, 10, 10, "s"), "wet_db": _db(-96, 6, -12), "dry_db": _db(-96, 6)}),
+        still=("fade_s",),
     ),
     Twin("gain_pan", gain_pan, Space({"gain_db": _db(-48, 24), "pan": Continuous(-1, 1, 0)})),
     Twin("mid_side", mid_side, Space({"mid_db": _db(-24, 12), "side_db": _db(-48, 12)})),

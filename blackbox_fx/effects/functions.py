@@ -28,16 +28,23 @@ class Function(Effect):
     """A Python function as an effect; made by `function`."""
 
     def __init__(
-        self, fn: Callable[..., Any], space: Space, name: str, inputs: tuple[str, ...], channels_out: int | None
+        self,
+        fn: Callable[..., Any],
+        space: Space,
+        name: str,
+        inputs: tuple[str, ...],
+        channels_out: int | None,
+        automatable: bool,
     ) -> None:
         super().__init__(name, space)
-        self.fn, self.inputs, self.channels_out = fn, inputs, channels_out
+        self.fn, self.inputs, self.channels_out, self.automatable = fn, inputs, channels_out, automatable
 
     def process(self, request: RenderRequest) -> Audio:
         """Renders a request; see `Effect.process`."""
         # copied both ways: a function may write into its input, and give its own buffer back
         inputs = {name: given.copy() for name, given in request.inputs.items()}
-        wet = np.asarray(self.fn(request.audio.copy(), request.sample_rate, **inputs, **request.settings))
+        values = {name: _over_time(request, name) for name in request.settings}
+        wet = np.asarray(self.fn(request.audio.copy(), request.sample_rate, **inputs, **values))
         if wet.dtype.kind in _NO_AUDIO:
             raise EffectError(f"{self.name} returned {wet.dtype}; it must return floating point in about [-1, 1].")
         return np.array(wet, dtype=np.float32)
@@ -58,6 +65,14 @@ class Function(Effect):
         super().__setstate__(state | {"fn": cloudpickle.loads(state["fn"])})
 
 
+def _over_time(request: RenderRequest, name: str) -> Any:
+    """The value of a parameter, or one for each sample where it moves."""
+    values = [block[name] for block in request.blocks]
+    if all(value == values[0] for value in values):
+        return values[0]
+    return np.repeat(values, request.hop)[: request.audio.shape[1]]
+
+
 def function(
     fn: Callable[..., Any],
     space: Space,
@@ -65,6 +80,7 @@ def function(
     *,
     inputs: Sequence[str] = (),
     channels_out: int | None = None,
+    automatable: bool = False,
 ) -> Function:
     """Wraps any Python function as an effect.
 
@@ -75,6 +91,8 @@ def function(
         name: for tables and errors; the function's own name if not given.
         inputs: names of further inputs, which `fn` gets by name as (channel, time), such as ("sidechain",).
         channels_out: how many channels `fn` returns; as many as it gets if not given.
+        automatable: whether settings may move during a clip. `fn` then gets one value for each sample, (time,), of a
+            parameter that does.
 
     Raises:
         ParameterError: fn cannot be called, or takes what nothing gives; space is no Space; an input has the name of
@@ -95,7 +113,7 @@ def function(
     _check_arguments(fn, {*inputs, *space.parameters})
     if channels_out is not None:
         checks.whole("channels_out", channels_out)
-    return Function(fn, space, name or getattr(fn, "__name__", "function"), tuple(inputs), channels_out)
+    return Function(fn, space, name or getattr(fn, "__name__", "function"), tuple(inputs), channels_out, automatable)
 
 
 def _check_inputs(inputs: Sequence[str], space: Space) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import final
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from blackbox_fx.core import checks
-from blackbox_fx.errors import ParameterError
+from blackbox_fx.errors import ParameterError, did_you_mean
 
 
 @final
@@ -18,7 +20,7 @@ class Curve:
     """A column of params over time, by break points; straight lines on its axis in [0, 1] between them.
 
     Args:
-        points: (rows, points), one row for each track or mix, in [0, 1]. Each has a gradient of its own.
+        points: (rows, points), one row for each item, track or mix, in [0, 1]. Each has a gradient of its own.
         rate_hz: break points in a second, the first at the beginning; the last one holds until the end.
 
     Raises:
@@ -48,3 +50,48 @@ class Curve:
         if last == 0:
             return self.points.expand(-1, time)
         return torch.lerp(self.points[:, low], self.points[:, low + 1], part)
+
+    def rows(self, chosen: Any) -> Curve:
+        """The curve of some of the rows, by their numbers, a mask or a slice."""
+        return Curve(self.points[chosen], self.rate_hz)
+
+
+Curves = Mapping[str, Curve]
+
+
+def check_curves(curves: Curves, rows: Mapping[str, int], what: str) -> None:
+    """Raises ParameterError unless each is the curve of a column that can move, with as many rows.
+
+    Args:
+        curves: by column.
+        rows: that the curve of each column has.
+        what: has these columns, for errors.
+    """
+    for name, curve in curves.items():
+        if name not in rows:
+            raise ParameterError(
+                f"{name!r} of {what} cannot move{did_you_mean(name, rows)}; those that can are "
+                f"{', '.join(rows) or 'none'}."
+            )
+        if not isinstance(curve, Curve) or len(curve.points) != rows[name]:
+            got = f"{len(curve.points)} rows" if isinstance(curve, Curve) else f"{curve!r:.40}"
+            raise ParameterError(f"The curve of {name} must be a Curve with {rows[name]} rows, got {got}.")
+
+
+def curves_below(curves: Curves, prefix: str, columns: Sequence[str]) -> dict[str, Curve]:
+    """The curves of some columns, by these, of curves by names that begin with a prefix."""
+    return {name: curves[f"{prefix}{name}"] for name in columns if f"{prefix}{name}" in curves}
+
+
+def call_layer(
+    layer: Any, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, curves: Curves = {}
+) -> Tensor:
+    """The output of a layer, which gets further inputs and curves only where there are some.
+
+    Raises:
+        ParameterError: curves for a layer that takes none.
+    """
+    if curves and "curves" not in inspect.signature(layer.forward).parameters:
+        name, kind = next(iter(curves)), type(layer).__name__
+        raise ParameterError(f"{name!r} cannot move, since a {kind} takes no curves; use a BlackBox in its place.")
+    return layer(audio, params, *((inputs,) if inputs else ()), **({"curves": curves} if curves else {}))

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.core import checks, system
 from blackbox_fx.effects import further
-from blackbox_fx.effects.base import Effect
+from blackbox_fx.effects.base import WHOLE_HOP, Effect
 from blackbox_fx.effects.keyed import Keyed
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Auto, Call, Estimator, Plan, Verified
 from blackbox_fx.estimators.inputs import check_further_inputs, check_shapes
 from blackbox_fx.estimators.surrogates import Differentiable, Pullbacks
 from blackbox_fx.identification.known import as_in_a_fresh_process, identified_proxy
+from blackbox_fx.layers.automation import Curves, check_curves
 from blackbox_fx.layers.eager import eager
+from blackbox_fx.layers.moving import render_moving
 from blackbox_fx.layers.rendering import Pass, render
 from blackbox_fx.layers.surrogates import ProxyLike, usable
 from blackbox_fx.proxy.find import find_proxies, unfit_proxies
@@ -59,6 +61,7 @@ class BlackBox(nn.Module):
             that the backward pass finds them done; gradients are the same. What is not done by then is rendered as
             without it. Not with `Inline`, which has no workers. If not given: with `Processes`, unless those renders
             would take more than 512 MiB of memory.
+        hop: samples for which settings that move are held; a multiple of what the effect can do, which 4096 always is.
 
     Attributes:
         failed: which items of the last forward pass have failed, (batch,), where the pool skips failures: their output
@@ -72,6 +75,9 @@ class BlackBox(nn.Module):
         - params: (batch, width) in [0, 1]
         - further inputs, such as `layer(audio, params, sidechain=key)`: as audio, with a gradient of their own by a
           copy of the audio rule; see `Effect.inputs`. One that is left out is silence, which is said once in the log.
+        - curves: a `Curve` with a row for each item, by the column in whose place it moves, for effects that are
+          `automatable`. Every break point has a gradient, for two renders a column or eight in all. Not under
+          `torch.func`.
         - output: (batch, channel, time), float32, on the device of audio; as many channels as the effect gives
 
     Raises:
@@ -97,6 +103,7 @@ class BlackBox(nn.Module):
         sample_rate: float = 44100,
         lookahead: bool | None = None,
         surrogates: Sequence[Differentiable] | None = None,
+        hop: int = WHOLE_HOP,
     ) -> None:
         super().__init__()
         for given, kind in ((estimator, Estimator), (audio_rule, AudioRule), (pool, Pool)):
@@ -108,7 +115,7 @@ class BlackBox(nn.Module):
         self.audio_rule = Verified() if audio_rule is None else audio_rule
         self.pool = default_pool(effect) if pool is None else pool
         self.failed: NDArray[np.bool_] = np.zeros(0, bool)
-        self.sample_rate = check_sample_rate(sample_rate)
+        self.sample_rate, self.hop = check_sample_rate(sample_rate), checks.whole("hop", hop)
         self.lookahead: bool | None = checks.one_of("lookahead", lookahead, (None, True, False))
         if lookahead and not self.pool.background:
             raise ParameterError(
@@ -145,7 +152,13 @@ class BlackBox(nn.Module):
 
     @eager
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor
+        self,
+        audio: Tensor,
+        params: Tensor,
+        inputs: Mapping[str, Tensor] = {},
+        *,
+        curves: Curves = {},
+        **named: Tensor,
     ) -> Tensor:
         """Renders audio, and further inputs by name, at params; see the class for shapes and errors."""
         given = further.gather(inputs, named, self.effect.inputs)
@@ -154,6 +167,9 @@ class BlackBox(nn.Module):
         further.say_silent(self.effect.name, [name for name in self.effect.inputs if name not in given])
         if audio.requires_grad and torch.is_grad_enabled():
             self._require_rule(audio.shape[1])
+        if curves:
+            check_curves(curves, dict.fromkeys(self.columns, len(params)), self.effect.name)
+            return render_moving(self, audio, params, given, curves)
         passed = Pass(self, tuple(given), torch.is_grad_enabled() and params.requires_grad, len(params))
         return render(passed, *(x.float() for x in (audio, params, *given.values())))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.layers.automation import Curves, call_layer, check_curves
 
 ON = "on"
 
@@ -21,7 +22,8 @@ class Bypass:
 
     Where it is off, the sound goes past the member, whose own settings then have a gradient of zero. The switch has the
     gradient of other on/off parameters: the inner product of the incoming gradient with what the member changes, as
-    long as it needs one; otherwise a member that is off does not render.
+    long as it needs one; otherwise a member that is off does not render. Where a `Curve` moves the switch, the member
+    renders the whole clip.
 
     Args:
         member: an effect, a list or mapping of effects in series, a twin, a proxy or a layer.
@@ -81,20 +83,43 @@ class Switched(nn.Module):
         own = self.layer.encode({name: value for name, value in settings.items() if name != ON})
         return torch.cat([own, torch.tensor([float(on)])])
 
-    def forward(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor) -> Tensor:
+    def forward(
+        self,
+        audio: Tensor,
+        params: Tensor,
+        inputs: Mapping[str, Tensor] = {},
+        *,
+        curves: Curves = {},
+        **named: Tensor,
+    ) -> Tensor:
         """The output of the layer where it is on, else the sound itself."""
-        own, switch = params[:, :-1], params[:, -1]
-        on, further = switch >= 0.5, {**inputs, **named}
+        check_curves(curves, dict.fromkeys(self.columns, len(params)), "a Bypass")
+        own, switch, further = params[:, :-1], params[:, -1:], {**inputs, **named}
+        inner = {name: curve for name, curve in curves.items() if name != ON}
+        if ON in curves:
+            switch = curves[ON].samples(audio.shape[-1], self.sample_rate).to(params)
+        on = switch >= 0.5
         learning = torch.is_grad_enabled() and switch.requires_grad
-        every = bool(on.all())
-        wet = self._render(audio, own, further) if every else self._parts(audio, own, further, on, learning)
-        out = torch.where(on[:, None, None], wet, audio)
+        some = on.any(1)
+        if bool(some.all()):
+            wet = self._render(audio, own, further, inner)
+        else:
+            wet = self._parts(audio, own, further, inner, some, learning)
+        out = torch.where(on[:, None], wet, audio)
         if not learning:
             return out
-        slope = (switch - switch.detach())[:, None, None]  # 0, with a gradient
+        slope = (switch - switch.detach())[:, None]  # 0, with a gradient
         return out + slope * (wet - audio).detach()
 
-    def _parts(self, audio: Tensor, own: Tensor, further: Mapping[str, Tensor], on: Tensor, learning: bool) -> Tensor:
+    def _parts(
+        self,
+        audio: Tensor,
+        own: Tensor,
+        further: Mapping[str, Tensor],
+        curves: Curves,
+        on: Tensor,
+        learning: bool,
+    ) -> Tensor:
         """What comes out with the member; items that are off have no gradient, or are not rendered."""
         parts: dict[bool, Tensor] = {}
         for state in (True, False):
@@ -102,16 +127,17 @@ class Switched(nn.Module):
             if not bool(chosen.any()) or not (state or learning):
                 continue
             picked = {name: given[chosen] for name, given in further.items()}
+            moving = {name: curve.rows(chosen) for name, curve in curves.items()}
             with torch.set_grad_enabled(state and torch.is_grad_enabled()):
-                parts[state] = self._render(audio[chosen], own[chosen], picked)
+                parts[state] = self._render(audio[chosen], own[chosen], picked, moving)
         wet = audio
         for state, part in parts.items():
             places = (on if state else ~on).nonzero()[:, 0]
             wet = wet.index_copy(0, places, part.to(wet))
         return wet
 
-    def _render(self, audio: Tensor, own: Tensor, further: Mapping[str, Tensor]) -> Tensor:
-        wet = self.layer(audio, own, *((further,) if further else ()))
+    def _render(self, audio: Tensor, own: Tensor, further: Mapping[str, Tensor], curves: Curves) -> Tensor:
+        wet = call_layer(self.layer, audio, own, further, curves)
         if wet.shape != audio.shape:
             raise AudioError(
                 f"A member of a Bypass turned {audio.shape[1]} channels into {wet.shape[1]}, and must keep them; put "

@@ -16,6 +16,7 @@ from blackbox_fx.effects.further import gather
 from blackbox_fx.effects.rack import label
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
+from blackbox_fx.layers.automation import Curves, call_layer, check_curves, curves_below
 from blackbox_fx.layers.black_box import BlackBox, require_object
 from blackbox_fx.layers.bypass import Bypass, Switched
 from blackbox_fx.layers.direct import Direct, differentiable
@@ -126,9 +127,10 @@ class Group(nn.Module):
             found[label][own] = audio
         return found
 
-    def render_member(self, name: str, audio: Tensor, params: Tensor, further: Mapping[str, Tensor]) -> Tensor:
-        """The output of a member, which takes further inputs only where it has some."""
-        return self.members[name](audio, params, *((further,) if further else ()))
+    def split_curves(self, curves: Curves, rows: int) -> dict[str, Curves]:
+        """The curves of each member, by its label. Raises ParameterError for those that fit none of the columns."""
+        check_curves(curves, dict.fromkeys(self.columns, rows), f"a {type(self).__name__}")
+        return {name: curves_below(curves, f"{name}.", member.columns) for name, member in self._items()}
 
     def explain(self) -> str:
         """What gives the gradients of each effect in it, see `BlackBox.explain`."""
@@ -186,6 +188,7 @@ class Chain(Group):
         - params: (batch, width) in [0, 1], the columns of the members side by side
         - further inputs of members by "label.input", see `inputs`; the input alone will do where one member has it:
           `chain(audio, params, sidechain=kick)`
+        - curves: a `Curve` with a row for each item, by the column in whose place it moves; see `BlackBox`
         - output: (batch, channel, time)
 
     Raises:
@@ -210,11 +213,20 @@ class Chain(Group):
     ) -> None:
         super().__init__(members, estimator, audio_rule, pool, sample_rate, direct)
 
-    def forward(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor) -> Tensor:
+    def forward(
+        self,
+        audio: Tensor,
+        params: Tensor,
+        inputs: Mapping[str, Tensor] = {},
+        *,
+        curves: Curves = {},
+        **named: Tensor,
+    ) -> Tensor:
         """Renders audio, and further inputs by name, through all members."""
         own, further = self.split(params), self.distribute(inputs, named)
-        for name in self.members:
-            audio = self.render_member(name, audio, own[name], further[name])
+        moving = self.split_curves(curves, len(params))
+        for name, member in self.members.items():
+            audio = call_layer(member, audio, own[name], further[name], moving[name])
         return audio
 
 

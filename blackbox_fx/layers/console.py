@@ -11,13 +11,13 @@ from torch import Tensor
 from blackbox_fx.dsp.mixing import place
 from blackbox_fx.effects.further import say_silent
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.layers.automation import Curve
+from blackbox_fx.layers.automation import Curves, call_layer, curves_below
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import further_inputs
-from blackbox_fx.layers.desk import GAIN, LEVEL, PAN, Desk
+from blackbox_fx.layers.desk import GAIN, PAN, Desk
 from blackbox_fx.layers.direct import Direct
 from blackbox_fx.layers.picture import console_svg
-from blackbox_fx.layers.routing import INTEGERS, MIX_BUS, audible, check_key, gain, sum_by_song, tracks_of
+from blackbox_fx.layers.routing import INTEGERS, LEVEL, MIX_BUS, audible, check_key, gain, sum_by_song, tracks_of
 
 
 @final
@@ -53,8 +53,8 @@ class Console(Desk):
         - key: (track,) integers, in place of `keys`: which other track is the key of each, or -1 for silence
         - role: a name for each track; needed if there are strips, groups or keys by role
         - mute, solo: (track,) bool: tracks that are silent; if any track of a song is solo, all others are
-        - curves: `Curve`s by column, in place of those of track_params or bus_params: "gain_db", "pan" and the levels
-          of sends with a row for each track, the levels of groups with one for each mix
+        - curves: `Curve`s by column, in place of those of track_params or bus_params, with a row for each track or
+          mix. Gains, places and levels move sample by sample, effects as `BlackBox` says
         - output: (mixes, 2, time)
 
     Raises:
@@ -80,7 +80,7 @@ class Console(Desk):
         role: Sequence[str] | None = None,
         mute: Tensor | None = None,
         solo: Tensor | None = None,
-        curves: Mapping[str, Curve] = {},
+        curves: Curves = {},
         **named: Any,
     ) -> Tensor:
         """The mixes; see the class for shapes and errors."""
@@ -98,25 +98,31 @@ class Console(Desk):
         roles = self.check_roles(role, len(tracks))
         moving = self._moving(curves, tracks, len(bus_params))
         own, faders, sends = self.split_tracks(track_params)
-        wet = self._through_strips(tracks, song, own, roles, key)
+        wet = self._through_strips(tracks, song, own, roles, key, curves)
         sounding = audible(mute, solo, song, len(bus_params))
         placed, early = self._place(wet, faders, moving, sounding)
         parts = self.split_buses(bus_params)
-        mixed = self._through_groups(placed, song, roles, parts, moving)
+        mixed = self._through_groups(placed, song, roles, parts, moving, curves)
         order = torch.tensor(self.order(roles), device=song.device) if self.routes else None
         for k, (name, send) in enumerate(self.sends.items()):
             level = gain(moving.get(f"{name}.{LEVEL}", sends[:, k : k + 1]), send.level_db)
             sent = (early if send.pre else placed) * level[:, None].to(placed)
             sent = sum_by_song(*((sent, song) if order is None else (sent[order], song[order])), len(bus_params))
-            mixed = mixed + self.through(self.returns[name], sent, parts[name])
-        return self.through(self.bus, mixed, parts[MIX_BUS]) if self.bus else mixed
+            mixed = mixed + self.through(name, sent, parts[name], curves)
+        return self.through(MIX_BUS, mixed, parts[MIX_BUS], curves)
 
     def _repr_svg_(self) -> str:
         """The picture that notebooks show, see `console_svg`."""
         return console_svg(self)
 
     def _through_strips(
-        self, tracks: Tensor, song: Tensor, own: Mapping[str, Tensor], roles: Sequence[str], key: Tensor | None
+        self,
+        tracks: Tensor,
+        song: Tensor,
+        own: Mapping[str, Tensor],
+        roles: Sequence[str],
+        key: Tensor | None,
+        curves: Curves,
     ) -> list[tuple[Tensor, Tensor]]:
         """For each strip, the numbers of its tracks and what comes out, (track, 1 or 2, time)."""
         if key is not None:
@@ -130,7 +136,9 @@ class Console(Desk):
             if strip is not None:
                 params = own[label] if every else own[label][chosen]
                 inputs = self._key_audio(strip, tracks, song, roles, chosen, key)
-                audio = strip(audio, params, *((inputs,) if inputs else ()))
+                moving = curves_below(curves, label, strip.columns)
+                moving = {name: curve.rows(chosen.to(curve.points.device)) for name, curve in moving.items()}
+                audio = call_layer(strip, audio, params, inputs, moving)
             done.append((chosen, audio))
         return done
 
@@ -187,6 +195,7 @@ class Console(Desk):
         roles: Sequence[str],
         parts: Mapping[str, Tensor],
         moving: Mapping[str, Tensor],
+        curves: Curves,
     ) -> Tensor:
         """The sum of all groups, and of the tracks that are in none, (mixes, 2, time)."""
         mixes = len(parts[MIX_BUS])
@@ -194,18 +203,18 @@ class Console(Desk):
         mixed = sum_by_song(placed[alone] if len(alone) < len(placed) else placed, song[alone], mixes)
         for name, group in self.routes.items():
             members = tracks_of(roles, group.roles, placed.device)
-            wet = self.through(
-                self.groups[name], sum_by_song(placed[members], song[members], mixes), parts[name][:, :-1]
-            )
+            together = sum_by_song(placed[members], song[members], mixes)
+            wet = self.through(name, together, parts[name][:, :-1], curves)
             level = gain(moving.get(f"{name}.{LEVEL}", parts[name][:, -1:]), group.level_db)
             mixed = mixed + wet * level[:, None].to(wet)
         return mixed
 
-    def _moving(self, curves: Mapping[str, Curve], tracks: Tensor, mixes: int) -> dict[str, Tensor]:
-        """The columns that move, (track or mix, time)."""
+    def _moving(self, curves: Curves, tracks: Tensor, mixes: int) -> dict[str, Tensor]:
+        """The gains, places and levels that move, (track or mix, time)."""
         self.check_curves(curves, len(tracks), mixes)
         time, device = tracks.shape[-1], tracks.device
-        return {name: curve.samples(time, self.sample_rate).to(device) for name, curve in curves.items()}
+        exact = {GAIN, PAN, *(f"{name}.{LEVEL}" for name in (*self.sends, *self.routes))}
+        return {n: c.samples(time, self.sample_rate).to(device) for n, c in curves.items() if n in exact}
 
     def _check_key(self, key: Any, song: Tensor) -> None:
         known = {name for _, strip in self.all_strips() for name in further_inputs(strip)}

@@ -16,13 +16,13 @@ from blackbox_fx.dsp import TWINS
 from blackbox_fx.dsp.mixing import side_gains
 from blackbox_fx.errors import ParameterError, did_you_mean
 from blackbox_fx.estimators import AudioRule, Estimator
-from blackbox_fx.layers.automation import Curve
+from blackbox_fx.layers.automation import Curves, call_layer, check_curves, curves_below
 from blackbox_fx.layers.chain import Dry, How, as_layer, common_rate, further_inputs
-from blackbox_fx.layers.routing import MIX_BUS, Bus, Parts, Send, check_parts, check_range, check_roles
+from blackbox_fx.layers.routing import LEVEL, MIX_BUS, Bus, Parts, Send, check_parts, check_range, check_roles
 from blackbox_fx.runtime import Pool
 from blackbox_fx.space import Continuous
 
-GAIN, PAN, LEVEL, STRIP = "gain_db", "pan", "level_db", "strip"
+GAIN, PAN, STRIP = "gain_db", "pan", "strip"
 _log = logging.getLogger("blackbox_fx")
 _said: set[str] = set()  # roles of which it was said that they are unknown
 _SENDS, _GROUPS, _RETURNS = "sends", "groups", "returns"
@@ -200,10 +200,21 @@ class Desk(nn.Module, abc.ABC):
         pre = any(send.pre for send in self.sends.values())
         return behind, side_gains(torch.zeros_like(gain_db), place) if pre else behind
 
-    def through(self, layer: Any, mix: Tensor, params: Tensor) -> Tensor:
-        """A stereo mix through a layer, whose further inputs get silence."""
-        silence = {name: torch.zeros_like(mix[:, :1]) for name in further_inputs(layer)}
-        return layer(mix, params, *((silence,) if silence else ()))
+    def through(self, name: str, mix: Tensor, params: Tensor, curves: Curves) -> Tensor:
+        """Stereo mixes through a group, a return or the mix bus, whose further inputs get silence.
+
+        Args:
+            name: of the part.
+            mix: (mixes, 2, time).
+            params: its own columns.
+            curves: of all columns.
+        """
+        layer = next((part[name] for part in (self.groups, self.returns) if name in part), self.bus)
+        if layer is None:
+            return mix
+        silence = {each: torch.zeros_like(mix[:, :1]) for each in further_inputs(layer)}
+        prefix = "" if self._is_plain else f"{name}."
+        return call_layer(layer, mix, params, silence, curves_below(curves, prefix, layer.columns))
 
     def check_roles(self, role: Any, tracks: int) -> tuple[str, ...]:
         """The role of each track; says once in the log which look like another name.
@@ -238,16 +249,13 @@ class Desk(nn.Module, abc.ABC):
                     "[0, 1]; put a sigmoid before the console."
                 )
 
-    def check_curves(self, curves: Mapping[str, Curve], tracks: int, mixes: int) -> None:
-        """Raises ParameterError unless each is the curve of a column that can move, with as many rows."""
-        rows = {name: tracks for name in (GAIN, PAN, *(f"{send}.{LEVEL}" for send in self.sends))}
-        rows |= {f"{group}.{LEVEL}": mixes for group in self.routes}
-        for name, curve in curves.items():
-            if name not in rows:
-                raise ParameterError(f"{name!r} of a Console cannot move; those that can are {', '.join(rows)}.")
-            if not isinstance(curve, Curve) or len(curve.points) != rows[name]:
-                got = f"{len(curve.points)} rows" if isinstance(curve, Curve) else f"{curve!r:.40}"
-                raise ParameterError(f"The curve of {name} must be a Curve with {rows[name]} rows, got {got}.")
+    def check_curves(self, curves: Curves, tracks: int, mixes: int) -> None:
+        """Raises ParameterError unless each is the curve of a column, with as many rows."""
+        columns = (*self.track_columns, *self.bus_columns)
+        if twice := [name for name in curves if columns.count(name) > 1]:
+            raise ParameterError(f"Two columns of this Console are called {twice[0]!r}; give its strip a label.")
+        rows = dict.fromkeys(self.track_columns, tracks) | dict.fromkeys(self.bus_columns, mixes)
+        check_curves(curves, rows, "a Console")
 
     def alone(self, roles: Sequence[str]) -> list[int]:
         """The numbers of the tracks that are in no group."""

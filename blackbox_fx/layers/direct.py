@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.dsp import Twin
 from blackbox_fx.effects import Effect
+from blackbox_fx.effects.base import WHOLE_HOP
 from blackbox_fx.effects.further import gather
 from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.estimators.inputs import check_inputs
+from blackbox_fx.layers.automation import Curves, check_curves
+from blackbox_fx.layers.moving import blocks_of, overlapped, rows_at, spacing_of
 from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.proxy.find import find_proxies
 from blackbox_fx.proxy.model import Proxy
@@ -38,6 +41,8 @@ class Direct(nn.Module):
         - audio: (batch, channel, time), floating point, on the device of a proxy
         - params: (batch, width) in [0, 1]
         - further inputs of a twin by name, as audio; one that is left out is silence
+        - curves: a `Curve` with a row for each item, by the column in whose place it moves; every break point has a
+          gradient. Proxies, and only these, are faded from settings to settings, see `overlapped`.
         - output: (batch, channel, time)
 
     Raises:
@@ -91,19 +96,45 @@ class Direct(nn.Module):
             return torch.from_numpy(self.space.encode(settings)).float()
         return torch.stack([self.encode(each) for each in settings])
 
-    def forward(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor) -> Tensor:
+    def forward(
+        self,
+        audio: Tensor,
+        params: Tensor,
+        inputs: Mapping[str, Tensor] = {},
+        *,
+        curves: Curves = {},
+        **named: Tensor,
+    ) -> Tensor:
         """The output of the model; see the class for shapes and errors."""
         check_inputs(audio, params, self.columns)
         given = gather(inputs, named, self.inputs)
         audio, *further = (x if x.dtype == torch.float64 else x.float() for x in (audio, *given.values()))
         other = dict(zip(given, further, strict=True))
+        check_curves(curves, dict.fromkeys(self.columns, len(params)), self._name)
         with torch.autocast(audio.device.type, enabled=False):
-            return self.model(audio, params, self.sample_rate, *((other,) if other else ()))
+            if isinstance(self.model, Twin):
+                time = audio.shape[-1]
+                moving = {name: curve.samples(time, self.sample_rate).to(params) for name, curve in curves.items()}
+                return self.model(audio, params, self.sample_rate, other, moving=moving)
+            if curves:
+                return self._moving(audio, params, curves)
+            return self.model(audio, params, self.sample_rate)
+
+    def _moving(self, audio: Tensor, params: Tensor, curves: Curves) -> Tensor:
+        """The output of a proxy whose settings move."""
+        time, rate = audio.shape[-1], self.sample_rate
+        spacing = spacing_of(curves, WHOLE_HOP, rate)
+        blocks = blocks_of(params, curves, self.columns, time, WHOLE_HOP, rate)
+        rows = rows_at(blocks, WHOLE_HOP, spacing, time)
+        return overlapped(lambda parts, own, _: self.model(parts, own, rate), audio, rows, spacing, {})
+
+    @property
+    def _name(self) -> str:
+        return self.model.name if isinstance(self.model, Twin) else "proxy"
 
     def extra_repr(self) -> str:
         """The model and its sample rate."""
-        name = self.model.name if isinstance(self.model, Twin) else "proxy"
-        return f"{name}({', '.join(self.columns)}), sample_rate={self.sample_rate:g}"
+        return f"{self._name}({', '.join(self.columns)}), sample_rate={self.sample_rate:g}"
 
 
 def differentiable(effect: Effect, sample_rate: float) -> Direct:

@@ -12,7 +12,9 @@ from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
 from blackbox_fx.estimators.inputs import check_inputs
+from blackbox_fx.layers.automation import Curves, call_layer
 from blackbox_fx.layers.chain import Group
+from blackbox_fx.layers.routing import LEVEL, gain
 from blackbox_fx.runtime import Pool
 
 
@@ -29,7 +31,7 @@ class Mix(Group):
     Shape:
         - audio: (batch, channel, time)
         - params: (batch, width) in [0, 1]
-        - further inputs of members, as in `Chain`
+        - further inputs of members, and curves, as in `Chain`; faders move sample by sample
         - output: (batch, channel, time)
 
     Raises:
@@ -60,7 +62,7 @@ class Mix(Group):
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the members' columns, then of the faders."""
-        return (*super().columns, *(f"{name}.level_db" for name in self.members if self.level_db))
+        return (*super().columns, *(f"{name}.{LEVEL}" for name in self.members if self.level_db))
 
     def decode(self, params: Any) -> Any:
         """Columns in [0, 1] to physical settings by label and name, with the level_db of each branch."""
@@ -71,7 +73,7 @@ class Mix(Group):
         low, high = self.level_db
         for settings, row in zip(found, rows[:, -len(self.members) :].tolist(), strict=True):
             for name, u in zip(settings, row, strict=True):
-                settings[name] = {**settings[name], "level_db": min(max(low + (high - low) * u, low), high)}
+                settings[name] = {**settings[name], LEVEL: min(max(low + (high - low) * u, low), high)}
         return found
 
     def encode(self, settings: Mapping[str, Any] | Sequence[Mapping[str, Any]] = {}) -> Tensor:
@@ -81,19 +83,32 @@ class Mix(Group):
         low, high = self.level_db
         branches = {name: dict(given) for name, given in settings.items()}
         zero = min(max(0.0, low), high)
-        levels = [branches.get(name, {}).pop("level_db", zero) for name in self.members]
+        levels = [branches.get(name, {}).pop(LEVEL, zero) for name in self.members]
         for level in levels:
-            checks.within("level_db", level, low, high)
+            checks.within(LEVEL, level, low, high)
         faders = torch.tensor([(level - low) / (high - low) for level in levels])
         return torch.cat([super().encode(branches), faders])
 
-    def forward(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor] = {}, **named: Tensor) -> Tensor:
+    def forward(
+        self,
+        audio: Tensor,
+        params: Tensor,
+        inputs: Mapping[str, Tensor] = {},
+        *,
+        curves: Curves = {},
+        **named: Tensor,
+    ) -> Tensor:
         """The sum of all branches, which hear further inputs by name."""
         check_inputs(audio, params, self.columns)
         own, further = self.split(params), self.distribute(inputs, named)
-        wet = torch.stack([self.render_member(name, audio, own[name], further[name]) for name in self.members])
+        moving = self.split_curves(curves, len(params))
+        branches = [
+            call_layer(member, audio, own[name], further[name], moving[name]) for name, member in self.members.items()
+        ]
         if self.level_db:
-            low, high = self.level_db
-            faders = 10 ** ((low + (high - low) * params[:, -len(wet) :]) / 20)
-            wet = wet * faders.T[:, :, None, None]
-        return wet.sum(dim=0)
+            faders = params[:, -len(branches) :].unbind(1)
+            for k, (name, column) in enumerate(zip(self.members, faders, strict=True)):
+                curve = curves.get(f"{name}.{LEVEL}")
+                level = column[:, None] if curve is None else curve.samples(audio.shape[-1], self.sample_rate)
+                branches[k] = branches[k] * gain(level, self.level_db)[:, None].to(branches[k])
+        return torch.stack(branches).sum(dim=0)

@@ -15,11 +15,11 @@ from blackbox_fx.audio import Audio, check_audio, info, read
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.dsp.mixing import place
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.layers.automation import Curve
+from blackbox_fx.layers.automation import Curves, call_layer, curves_below
 from blackbox_fx.layers.chain import further_inputs
 from blackbox_fx.layers.console import Console
-from blackbox_fx.layers.desk import GAIN, LEVEL, PAN
-from blackbox_fx.layers.routing import MIX_BUS, audible, gain
+from blackbox_fx.layers.desk import GAIN, PAN
+from blackbox_fx.layers.routing import LEVEL, MIX_BUS, audible, gain
 
 _CHUNK = 1 << 16  # samples whose faders are computed at a time
 Track = Audio | Tensor | str | os.PathLike[str]
@@ -35,7 +35,7 @@ def mixdown(
     role: Sequence[str] | None = None,
     mute: Tensor | None = None,
     solo: Tensor | None = None,
-    curves: Mapping[str, Curve] = {},
+    curves: Curves = {},
     progress: Progress = quiet,
 ) -> Audio:
     """The mix of one whole song, as the console gives it at once: bit for bit, where nothing moves.
@@ -78,10 +78,9 @@ def mixdown(
             song.add_group(target, own, mixed)
     for name in console.sends:
         progress(count, len(tracks), name)
-        mixed += console.through(console.returns[name], sums.pop(name), song.parts[name])
+        mixed += console.through(name, sums.pop(name), song.parts[name], curves)
     progress(count, len(tracks), "mix bus")
-    out = console.through(console.bus, mixed, song.parts[MIX_BUS]) if console.bus else mixed
-    return out[0].numpy()
+    return console.through(MIX_BUS, mixed, song.parts[MIX_BUS], curves)[0].numpy()
 
 
 @final
@@ -95,7 +94,7 @@ class _Song:
         track_params: Tensor,
         bus_params: Tensor,
         role: Sequence[str] | None,
-        curves: Mapping[str, Curve],
+        curves: Curves,
     ) -> None:
         if isinstance(tracks, str | os.PathLike) or not len(tracks):
             raise ParameterError(f"tracks must be a list of a track or more, got {tracks!r:.60}.")
@@ -131,8 +130,10 @@ class _Song:
         label, strip = console.strip_of(role)
         audio = self._read(number)[None]
         if strip is not None:
-            inputs = self._key_audio(role, further_inputs(strip))
-            audio = strip(audio, self.own[label][number : number + 1], *((inputs,) if inputs else ()))
+            inputs, own_row = self._key_audio(role, further_inputs(strip)), slice(number, number + 1)
+            moving = curves_below(self.curves, label, strip.columns)
+            moving = {name: curve.rows(own_row) for name, curve in moving.items()}
+            audio = call_layer(strip, audio, self.own[label][own_row], inputs, moving)
         for start in range(0, self.time, _CHUNK):
             part = slice(start, min(start + _CHUNK, self.time))
             self._add_part(number, audio[..., part], part, own, sums)
@@ -163,7 +164,7 @@ class _Song:
     def add_group(self, name: str, own: Tensor, mixed: Tensor) -> None:
         """Adds what comes out of a group to the mix."""
         columns = self.parts[name]
-        wet = self.console.through(self.console.groups[name], own, columns[:, :-1])
+        wet = self.console.through(name, own, columns[:, :-1], self.curves)
         for start in range(0, self.time, _CHUNK):
             part = slice(start, min(start + _CHUNK, self.time))
             level = gain(self._column(f"{name}.{LEVEL}", columns[:, -1], 0, part), self.console.routes[name].level_db)
@@ -173,9 +174,7 @@ class _Song:
         """A column of one row as it stands or moves, (1, 1 or samples)."""
         if name not in self.curves:
             return column[row : row + 1, None]
-        curve = self.curves[name]
-        own = Curve(curve.points[row : row + 1], curve.rate_hz)
-        return own.samples(part.stop - part.start, self.rate, part.start)
+        return self.curves[name].rows(slice(row, row + 1)).samples(part.stop - part.start, self.rate, part.start)
 
     def _key_audio(self, role: str, known: Sequence[str]) -> dict[str, Tensor]:
         source = self.console.keys.get(role)

@@ -14,7 +14,7 @@ from blackbox_fx.errors import ParameterError
 
 _LOWEST_DB, _HIGHEST_DB = -200.0, 60.0
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
-MIX_BUS = "bus"
+MIX_BUS, LEVEL = "bus", "level_db"
 
 
 @final
