@@ -86,17 +86,21 @@ def test_every_column_of_a_full_console_has_the_gradient_of_central_differences(
     )
     rows, buses = settings(console)
     ride = torch.tensor([[0.3, 0.6, 0.4]] * len(ROLES), requires_grad=True)
+    sweep = torch.tensor([[0.4, 0.6, 0.5]] * len(ROLES), requires_grad=True)
+    wave = torch.tensor([[0.3, 0.5, 0.4]] * 2, requires_grad=True)
     audio, g = tracks(), torch.from_numpy(music(0.25, 2, seed=50))
 
-    def value(rows, buses, points):
-        curve = bfx.Curve(points, rate_hz=10)
-        return (console(audio, SONG, rows, buses, role=ROLES, curves={"gain_db": curve}) * g).sum()
+    def value(rows, buses, *points):
+        names = ("gain_db", "strip.eq.gain_db", "drums.boost_cut_1_db")
+        curves = {name: bfx.Curve(own, rate_hz=10) for name, own in zip(names, points, strict=True)}
+        return (console(audio, SONG, rows, buses, role=ROLES, curves=curves) * g).sum()
 
     rows.requires_grad_()
     buses.requires_grad_()
-    value(rows, buses, ride).backward()
+    value(rows, buses, ride, sweep, wave).backward()
     monkeypatch.setattr(Switched, "forward", blended)
-    for given, known in ((rows, rows.grad), (buses, buses.grad), (ride, ride.grad)):
+    every = (rows, buses, ride, sweep, wave)
+    for given, known in [(x, x.grad) for x in every]:
         flat = given.detach().double()
         for column in range(given.shape[1]):
             truth = torch.zeros(len(given), dtype=torch.float64)
@@ -105,7 +109,7 @@ def test_every_column_of_a_full_console_has_the_gradient_of_central_differences(
                 for step in (-4e-3, 4e-3):
                     moved = flat.clone()
                     moved[row, column] += step
-                    parts = [moved.float() if given is x else x.detach() for x in (rows, buses, ride)]
+                    parts = [moved.float() if given is x else x.detach() for x in every]
                     with torch.no_grad():
                         ends.append(float(value(*parts).double()))
                 truth[row] = (ends[1] - ends[0]) / 8e-3
@@ -533,6 +537,59 @@ def test_settings_are_files_that_come_back_and_presets_of_every_plugin(tmp_path)
     assert len([path for path in (folder / "presets").rglob("*") if path.is_file()]) == 3 + 2 * 2 + 2 + 2 * 4
 
 
+def test_curves_are_saved_and_the_mix_of_what_comes_back_is_the_same(tmp_path):
+    console = bfx.Console(**real_parts(), sample_rate=RATE, pool=bfx.Inline(), direct=False)
+    rows, buses = settings(console)
+    draw = torch.Generator().manual_seed(0)
+    moving = ("gain_db", "room.level_db", "strip.eq.gain_db", "vocals.comp.on", "drums.boost_cut_1_db", "bus.gain_db")
+    tall = {name: len(ROLES) if name in console.track_columns else 2 for name in moving}
+    curves = {name: bfx.Curve(torch.rand(n, 3, generator=draw), 10) for name, n in tall.items()}
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "stale.json").write_text("{}")
+    bfx.save_settings(console, tmp_path, rows, buses, ROLES, curves)
+    again = bfx.load_settings(console, tmp_path)
+    assert not (tmp_path / "presets" / "stale.json").exists()
+    assert set(again.curves) == set(moving)
+    torch.testing.assert_close(again.curves["gain_db"].points, curves["gain_db"].points, rtol=0, atol=0)
+    table = [line.split(",") for line in (tmp_path / "settings.csv").read_text().splitlines()]
+    values = {(part, name): value for part, name, value in table}
+    gain = -24 + 36 * float(curves["gain_db"].points[1, 2])
+    assert float(values["track 2 snare", "gain_db at 0.2 s"]) == pytest.approx(gain, abs=1e-4)
+    for name in ("sends.room", "strip.eq.gain_db"):
+        assert float(values["track 1 kick", f"{name} at 0.1 s"])
+    for name in ("groups.drums.boost_cut_1_db", "bus.gain_db"):
+        assert float(values["mix 2", f"{name} at 0 s"])
+    on = {values[f"track {k + 1} vocals", f"strip.comp.on at {t} s"] for k in (3, 6) for t in ("0", "0.1", "0.2")}
+    assert on == {"True", "False"}
+    with torch.no_grad():
+        mixes = [
+            console(tracks(), SONG, given[0], given[1], role=ROLES, curves=own)
+            for given, own in (((rows, buses), curves), (again[:2], again.curves))
+        ]
+    torch.testing.assert_close(*mixes, rtol=0, atol=1e-5)
+    whole = bfx.mixdown(
+        console,
+        list(tracks()[:4]),
+        rows[:4],
+        buses[:1],
+        role=ROLES[:4],
+        curves={name: own.rows(slice(0, 4 if name in console.track_columns else 1)) for name, own in curves.items()},
+    )
+    one = torch.zeros(4, dtype=torch.long)
+    with torch.no_grad():
+        at_once = console(
+            tracks()[:4],
+            one,
+            rows[:4],
+            buses[:1],
+            role=ROLES[:4],
+            curves={
+                name: own.rows(slice(0, 4 if name in console.track_columns else 1)) for name, own in curves.items()
+            },
+        )
+    np.testing.assert_array_equal(whole, at_once[0])
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -542,6 +599,10 @@ def test_settings_are_files_that_come_back_and_presets_of_every_plugin(tmp_path)
         '{"tracks": 3, "buses": []}',
         *(f'{{"tracks": [{{"strip": {wrong}}}], "buses": []}}' for wrong in ("1", '"x"', "[]", "[{}]")),
         f'{{"tracks": [{{"gain_db": {"9" * 400}}}], "buses": []}}',
+        *(
+            f'{{"tracks": [], "buses": [], "curves": {wrong}}}'
+            for wrong in ("1", '{"pan": 2}', '{"pan": {"points": 1}}')
+        ),
     ],
 )
 def test_damaged_settings_are_one_sentence(text, tmp_path):

@@ -64,15 +64,25 @@ def test_every_break_point_has_the_gradient_of_central_differences(name, direct)
     points = torch.rand(2, 4, generator=torch.Generator().manual_seed(1)) * 0.6 + 0.2
     points.requires_grad_()
     loss(points).backward()
-    assert [len(job) for job in pool.jobs] in ([2, 4], [])  # whatever the number of points
+    assert [len(job) for job in pool.jobs] in ([2, 8], [])  # whatever the number of points
     truth = central(loss, points, 0.005)
     assert cosine(points.grad, truth) > 0.98
-    assert float((points.grad - truth).norm() / truth.norm()) < 0.2
+    assert float((points.grad - truth).norm() / truth.norm()) < 0.15
 
 
-def spectrum(audio):
-    window = torch.hann_window(4096)
-    return (torch.stft(audio.flatten(0, 1), 4096, 2048, window=window, return_complex=True).abs() + 1e-3).log()
+def bands(count, size):
+    """Triangles that are equally wide in octaves, (count, size // 2 + 1)."""
+    hz, edges = np.linspace(0, RATE / 2, size // 2 + 1), np.geomspace(60, 16_000, count + 2)
+    rise = (hz - edges[:-2, None]) / np.diff(edges)[:-1, None]
+    fall = (edges[2:, None] - hz) / np.diff(edges)[1:, None]
+    return torch.from_numpy(np.minimum(rise, fall).clip(0)).float()
+
+
+def spectrum(audio, size=4096):
+    """Levels of bands over time."""
+    window = torch.hann_window(size)
+    power = torch.stft(audio.flatten(0, 1), size, size // 2, window=window, return_complex=True).abs().square()
+    return (bands(40, size) @ power + 1e-4).log()
 
 
 @pytest.mark.parametrize("name", SWEPT)
@@ -139,7 +149,7 @@ def test_columns_that_stand_still_and_audio_have_gradients_beside_those_that_mov
     assert cosine(felt, real) > 0.97
 
 
-def test_many_columns_are_right_in_the_mean_for_sixteen_renders():
+def test_many_columns_are_right_in_the_mean_for_eight_renders():
     effect = bfx.load("vst3:ZamEQ2").within(frequency_1_hz=(200, 4000), frequency_2_hz=(300, 6000))
     names = ["boost_cut_1_db", "frequency_1_hz", "boost_cut_2_db", "frequency_2_hz", "master_gain_db"]
     effect = effect.fix(bandwidth_1=1, bandwidth_2=1).within(boost_cut_1_db=(-9, 9), boost_cut_2_db=(-9, 9))
@@ -157,9 +167,11 @@ def test_many_columns_are_right_in_the_mean_for_sixteen_renders():
         row, moved = params.clone().requires_grad_(), points.clone().requires_grad_()
         layer.pool.jobs.clear()
         loss(row, moved).backward()
-        assert [len(job) for job in layer.pool.jobs] == [1, 2 + 8]
+        assert [len(job) for job in layer.pool.jobs] == [1, 4 + 8]
         found.append(np.concatenate([row.grad[0].numpy(), moved.grad[0].numpy()]))
-    truth = torch.cat([central(lambda p: loss(p, points), params, 0.005), central(lambda p: loss(params, p), points, 0.005)], 1)
+    truth = torch.cat(
+        [central(lambda p: loss(p, points), params, 0.005), central(lambda p: loss(params, p), points, 0.005)], 1
+    )
     error = np.std(found, axis=0, ddof=1) / np.sqrt(len(found))
     truth = truth[0].numpy()
     assert (np.abs(np.mean(found, axis=0) - truth) <= 4 * error + 0.05 * np.abs(truth).max()).all()

@@ -76,7 +76,7 @@ class BlackBox(nn.Module):
         - further inputs, such as `layer(audio, params, sidechain=key)`: as audio, with a gradient of their own by a
           copy of the audio rule; see `Effect.inputs`. One that is left out is silence, which is said once in the log.
         - curves: a `Curve` with a row for each item, by the column in whose place it moves, for effects that are
-          `automatable`. Every break point has a gradient, for two renders a column or eight in all. Not under
+          `automatable`. Every break point has a gradient, for four renders a column whatever their number. Not under
           `torch.func`.
         - output: (batch, channel, time), float32, on the device of audio; as many channels as the effect gives
 

@@ -267,6 +267,19 @@ class Desk(nn.Module, abc.ABC):
         members = [[k for k, role in enumerate(roles) if role in group.roles] for group in self.routes.values()]
         return [*self.alone(roles), *(k for own in members for k in own)]
 
+    def setting_of(self, column: str) -> str:
+        """Where the value of a column stands in what `decode` gives, such as "strip.comp.ratio"."""
+        name = column.partition("=")[0]
+        for prefix, layer in self.all_strips():
+            if column.startswith(prefix) and column.removeprefix(prefix) in layer.columns:
+                return f"{STRIP}.{name.removeprefix(prefix)}"
+        if column in self.track_columns:
+            send, _, level = name.rpartition(".")
+            return f"{_SENDS}.{send}" if level == LEVEL else name
+        part = name.partition(".")[0]
+        kinds = [kind for kind, parts in ((_GROUPS, self.groups), (_RETURNS, self.returns)) if part in parts]
+        return ".".join([*kinds, name])
+
     def _named(self, layers: Parts) -> list[tuple[str, list[str]]]:
         return [(name, [f"{name}.{c}" for c in layer.columns]) for name, layer in layers.items()]
 

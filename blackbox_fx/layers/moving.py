@@ -1,8 +1,9 @@
 """Layers whose settings move during a clip: renders by blocks of time, and a gradient for each block.
 
-A gradient takes two renders for each column that moves, and for each that stands still, or eight renders for all of
-them where they are more than four; none of this grows with the number of blocks. Where columns are many, each block
-carries random signs of its own, see `MultiplexedSPSA`, so that gradients are right in the mean over draws.
+A gradient takes four renders for each column that moves and two for each that stands still, or eight for all of a kind
+where they are more than four; none of this grows with the number of blocks. Four tell what a block does itself from
+what it does to the next one. Where columns are many, each block carries random signs of its own, see `MultiplexedSPSA`,
+so that gradients are right in the mean over draws, but for what a block does to later ones.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def render_moving(layer: Layer, audio: Tensor, params: Tensor, inputs: Mapping[s
     """The output of a `BlackBox` some of whose columns move, with gradients.
 
     Settings are held for `layer.hop` samples, each at the middle of its straight line between break points, and change
-    there without a break. What a block does to later ones counts for those, and audio has the gradient of segments of
-    the clip, each at the settings in its middle and faded into the next.
+    there without a break. Audio has the gradient of segments of the clip, each at the settings in its middle and faded
+    into the next.
 
     Raises:
         EffectError: an effect whose settings cannot change during a clip, or at other multiples only.
@@ -203,8 +204,10 @@ def _slopes(
     wanted = np.where(plan.moving, plan.learning[1], plan.learning[0])
     probes = [
         probe
-        for part in (plan.moving, ~plan.moving)
-        for probe in _fine(space, job.points, reach, np.flatnonzero(part & wanted & (reach > 0)))
+        for moving in (True, False)
+        for probe in _fine(
+            space, job.points, reach, np.flatnonzero((plan.moving == moving) & wanted & (reach > 0)), moving
+        )
     ]
     probes += _coarse(space, job.points, reach, wanted & (reach == 0))
     total = np.zeros_like(job.points)
@@ -224,8 +227,9 @@ def _slopes(
     )
     scores = plan.layer.pool.project(renders, cotangent, hop).reshape(len(probes), batch, -1)
     here = np.stack([inner(g, y, hop) for g, y in zip(cotangent, wet, strict=True)])
-    for probe, score in zip(probes, scores, strict=True):
-        total += probe.weights * (score - here)[..., None]
+    for probe, score in zip(probes, scores - here, strict=True):
+        felt = score + np.pad(score[:, 1:], ((0, 0), (0, 1))) if probe.later else score
+        total += probe.weights * felt[..., None]
     lost |= renders.failed.reshape(len(probes), batch).any(0)
     total[lost] = 0.0
     return total
@@ -237,25 +241,21 @@ class _Probe(NamedTuple):
     Args:
         rows: (batch, blocks, width).
         weights: (batch, blocks, width).
+        later: whether the score of the next block adds as much.
     """
 
     rows: Floats
     weights: Floats
+    later: bool = False
 
 
-def _fine(space: Space, points: Floats, reach: Floats, columns: NDArray[np.int64]) -> list[_Probe]:
+def _fine(space: Space, points: Floats, reach: Floats, columns: NDArray[np.int64], moving: bool) -> list[_Probe]:
     """Pairs of probes for columns that move by a step."""
-    batch, count, width = points.shape
-    pairs = min(len(columns), _ALONE)
-    directions = np.zeros((pairs, batch, count, width))
-    if len(columns) <= _ALONE:
-        for k, column in enumerate(columns):
-            directions[k, ..., column] = 1.0
-    else:
-        drawn = signs(batch, count * pairs, len(columns), make_generator(None))
-        directions[..., columns] = np.moveaxis(drawn.reshape(batch, count, pairs, len(columns)), 2, 0)
+    alone = len(columns) <= _ALONE
+    directions = _alone(points.shape, columns, moving) if alone else _together(points.shape, columns)
     up, down = (
-        space.snap((points + sign * reach).clip(0, 1).reshape(-1, width)).reshape(points.shape) for sign in (1, -1)
+        space.snap((points + sign * reach).clip(0, 1).reshape(-1, points.shape[2])).reshape(points.shape)
+        for sign in (1, -1)
     )
     apart = (up - down) * np.square(directions).sum(0)
     found = []
@@ -263,8 +263,31 @@ def _fine(space: Space, points: Floats, reach: Floats, columns: NDArray[np.int64
         weights = np.divide(direction, apart, out=np.zeros_like(apart), where=apart > 0)
         for sign in (1, -1):
             ends = np.where(sign * direction > 0, up, down)
-            found.append(_Probe(np.where(direction == 0, points, ends), sign * weights))
+            found.append(_Probe(np.where(direction == 0, points, ends), sign * weights, alone and moving))
     return found
+
+
+def _alone(shape: tuple[int, ...], columns: NDArray[np.int64], moving: bool) -> Floats:
+    """Directions, (pairs, batch, blocks, width), in which one column moves at a time.
+
+    If columns move during the clip, each does it twice, the second time up and down in turn from block to block: over
+    both, what comes from the block before cancels.
+    """
+    directions = np.zeros((len(columns) * (1 + moving), *shape))
+    for k, column in enumerate(columns):
+        directions[k, ..., column] = 1.0
+        if moving:
+            directions[len(columns) + k, ..., column] = np.where(np.arange(shape[1]) % 2, -1.0, 1.0)
+    return directions
+
+
+def _together(shape: tuple[int, ...], columns: NDArray[np.int64]) -> Floats:
+    """Directions, (pairs, batch, blocks, width), in which all columns move, by random signs in every block."""
+    batch, count, _ = shape
+    directions = np.zeros((_ALONE, *shape))
+    drawn = signs(batch, count * _ALONE, len(columns), make_generator(None))
+    directions[..., columns] = np.moveaxis(drawn.reshape(batch, count, _ALONE, len(columns)), 2, 0)
+    return directions
 
 
 def _coarse(space: Space, points: Floats, reach: Floats, wanted: NDArray[np.bool_]) -> list[_Probe]:

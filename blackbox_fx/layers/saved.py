@@ -6,16 +6,19 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, final
 from urllib.parse import quote
 
+import torch
 from torch import Tensor
 
 from blackbox_fx.core import files
 from blackbox_fx.effects import Effect
 from blackbox_fx.errors import DataError, ParameterError
+from blackbox_fx.layers.automation import Curve, Curves
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.bypass import Switched
 from blackbox_fx.layers.chain import Group
@@ -32,11 +35,12 @@ def save_settings(
     track_params: Tensor,
     bus_params: Tensor,
     role: Sequence[str] | None = None,
+    curves: Curves = {},
 ) -> None:
     """Writes settings.json, which `load_settings` reads, settings.csv, and presets of all effects that render.
 
     A preset is the `Effect.save_preset` of a plugin, as .vstpreset where that is known, else as JSON, in a folder for
-    each track, group, return and bus.
+    each track, group, return and bus. The folder "presets" of an earlier call is replaced.
 
     Args:
         console: whose settings they are.
@@ -44,19 +48,24 @@ def save_settings(
         track_params: (track, track_width).
         bus_params: (mixes, bus_width).
         role: of each track, where strips go by role.
+        curves: in place of columns. JSON has their points as they are, and the table their values at each.
 
     Raises:
         DataError: a folder that cannot be written to.
-        ParameterError: see `Console.decode`.
+        ParameterError: see `Console.decode`, and `Console` for curves.
     """
     said = console.decode(track_params, bus_params, role)
     roles = check_roles(role, len(track_params), False)
+    console.check_curves(curves, len(track_params), len(bus_params))
     target = Path(folder).expanduser()
     _make(target)
     try:
-        whole = {"columns": _columns(console), "roles": role and list(role), **said}
+        moving = {name: {"rate_hz": c.rate_hz, "points": c.points.tolist()} for name, c in curves.items()}
+        whole = {"columns": _columns(console), "roles": role and list(role), **said, "curves": moving}
+        shutil.rmtree(target / PRESETS, ignore_errors=True)
         files.write_text(target / SETTINGS, json.dumps(whole, indent=1))
-        files.write_text(target / TABLE, _table(said, roles))
+        table = [*_table(said, roles), *_moves(console, track_params, bus_params, roles, curves)]
+        files.write_text(target / TABLE, _csv(table))
     except OSError as error:
         raise DataError(f"Cannot write to {target} ({error.strerror}); name a folder you may write to.") from error
     for where, layer, own in _layers(console, said, roles):
@@ -67,8 +76,25 @@ def save_settings(
             effect.save_preset(preset, values)
 
 
-def load_settings(console: Desk, folder: str | os.PathLike[str]) -> tuple[Tensor, Tensor, list[str] | None]:
-    """What `save_settings` wrote, as track_params, bus_params and the roles of tracks.
+@final
+class Saved(NamedTuple):
+    """What `save_settings` wrote: the arguments of a console beside its tracks.
+
+    Args:
+        track_params: (track, track_width).
+        bus_params: (mixes, bus_width).
+        role: of each track, or None.
+        curves: by column.
+    """
+
+    track_params: Tensor
+    bus_params: Tensor
+    role: list[str] | None
+    curves: dict[str, Curve]
+
+
+def load_settings(console: Desk, folder: str | os.PathLike[str]) -> Saved:
+    """What `save_settings` wrote.
 
     Raises:
         DataError: a file that is missing, damaged or of something else.
@@ -87,7 +113,10 @@ def load_settings(console: Desk, folder: str | os.PathLike[str]) -> tuple[Tensor
         raise ParameterError(f"{path} holds settings of another console; load them into one with the same columns.")
     roles = said.get("roles")
     try:
-        return *console.encode(said, roles), roles
+        given = {name: Curve(torch.tensor(c["points"]), c["rate_hz"]) for name, c in said.get("curves", {}).items()}
+        found = Saved(*console.encode(said, roles), roles, given)
+        console.check_curves(given, len(found.track_params), len(found.bus_params))
+        return found
     except (TypeError, AttributeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         raise DataError(f"{path} holds no settings of a console ({error}); save them again.") from error
 
@@ -107,15 +136,39 @@ def _is_rows(found: Any) -> bool:
     return isinstance(found, list) and all(isinstance(each, dict) for each in found)
 
 
-def _table(said: Mapping[str, Any], roles: Sequence[str]) -> str:
-    rows = [("part", "setting", "value")]
+def _csv(rows: Sequence[tuple[str, str, Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows([("part", "setting", "value"), *rows])
+    return text.getvalue()
+
+
+def _table(said: Mapping[str, Any], roles: Sequence[str]) -> list[tuple[str, str, Any]]:
+    rows: list[tuple[str, str, Any]] = []
     for k, (track, role) in enumerate(zip(said["tracks"], roles, strict=True)):
         rows += [(_named(k, role), name, value) for name, value in _flat(track)]
     for k, bus in enumerate(said["buses"]):
         rows += [(f"mix {k + 1}", name, value) for name, value in _flat(bus)]
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
+    return rows
+
+
+def _moves(
+    console: Desk, track_params: Tensor, bus_params: Tensor, roles: Sequence[str], curves: Curves
+) -> Iterator[tuple[str, str, Any]]:
+    """The values of curves at every break point, as rows of the table."""
+    for name, curve in curves.items():
+        on_track = name in console.track_columns
+        columns = console.track_columns if on_track else console.bus_columns
+        for k, points in enumerate(curve.points.detach()):
+            still = (track_params if on_track else bus_params)[k : k + 1].detach()
+            rows = still.repeat(len(points), 1)
+            rows[:, columns.index(name)] = points.to(rows)
+            where, part = console.setting_of(name), _named(k, roles[k]) if on_track else f"mix {k + 1}"
+            if on_track:
+                said = console.decode(rows, bus_params[:0], [roles[k]] * len(points))["tracks"]
+            else:
+                said = console.decode(track_params[:0], rows, [])["buses"]
+            for n, settings in enumerate(said):
+                yield part, f"{where} at {n / curve.rate_hz:g} s", dict(_flat(settings)).get(where, "")
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
