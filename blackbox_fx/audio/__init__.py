@@ -181,7 +181,7 @@ def read(
     target = float(rate) if sample_rate is None else check_sample_rate(sample_rate)
     finite = is_finite(audio)
     audio = resample(audio, rate, target) if finite else audio
-    peak = float(np.abs(audio).max(initial=0.0)) if finite else np.inf
+    peak = float(max(audio.max(initial=0.0), -audio.min(initial=0.0))) if finite else np.inf
     if not peak <= _LOUDEST:
         raise AudioError(
             f"{path} contains NaN, infinity or values far beyond full scale (its peak is {peak:.3g}, full scale is 1); "

@@ -21,7 +21,7 @@ from blackbox_fx.layers.console import Console
 from blackbox_fx.layers.desk import GAIN, PAN
 from blackbox_fx.layers.routing import LEVEL, MIX_BUS, audible, gain
 
-_CHUNK = 1 << 16  # samples whose faders are computed at a time
+_CHUNK = 1 << 18  # samples whose faders are computed at a time
 Track = Audio | Tensor | str | os.PathLike[str]
 
 
@@ -141,10 +141,10 @@ class _Song:
     def _add_part(self, number: int, audio: Tensor, part: slice, own: Tensor, sums: Mapping[str, Tensor]) -> None:
         behind, before = self._gains(number, part)
         placed = place(audio, behind)
-        own[..., part] += placed
+        own[..., part].add_(placed)  # and not +=, which copies the sum onto itself
         for k, (name, send) in enumerate(self.console.sends.items()):
             level = self._send_level(k, f"{name}.{LEVEL}", number, part)
-            sums[name][..., part] += (place(audio, before) if send.pre else placed) * level[:, None]
+            sums[name][..., part].add_((place(audio, before) if send.pre else placed) * level[:, None])
 
     def _gains(self, number: int, part: slice) -> tuple[Tensor, Tensor]:
         """The gains of a track behind its fader and before it, (1, 2, 1 or samples)."""
@@ -168,7 +168,7 @@ class _Song:
         for start in range(0, self.time, _CHUNK):
             part = slice(start, min(start + _CHUNK, self.time))
             level = gain(self._column(f"{name}.{LEVEL}", columns[:, -1], 0, part), self.console.routes[name].level_db)
-            mixed[..., part] += wet[..., part] * level[:, None]
+            mixed[..., part].add_(wet[..., part] * level[:, None])
 
     def _column(self, name: str, column: Tensor, row: int, part: slice) -> Tensor:
         """A column of one row as it stands or moves, (1, 1 or samples)."""
