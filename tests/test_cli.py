@@ -1,5 +1,7 @@
+import csv
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ import blackbox_fx
 from blackbox_fx import audio
 from blackbox_fx.cli.__main__ import app, main
 from blackbox_fx.dsp import TWINS
+from blackbox_fx.effects import scanning
+from blackbox_fx.errors import EffectError
+from blackbox_fx.lab.mixdown import EQUALISER, measure
 from tests.cases import RATE, music
 
 
@@ -145,6 +150,30 @@ def test_bench_chain_multiplexed_and_discrete():
 def test_bench_twins_times_all_of_them():
     shown = call("bench", "twins", "--clips", 1, "--seconds", 0.02, "--rounds", 1).stdout
     assert all(name in shown for name in TWINS)
+
+
+@pytest.mark.parametrize("equaliser", ["vst3:ZamEQ2", "pedalboard:PeakFilter"])
+def test_bench_mixdown_mixes_a_song_and_leaves_nothing_but_its_table(equaliser, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    if equaliser != EQUALISER:
+        monkeypatch.setattr(scanning, "installed", lambda names, match: dict.fromkeys(names, ()))
+    short = ("--tracks", 4, "--minutes", 0.05, "--seed", 1)
+    shown = call("bench", "mixdown", *short, "--out", tmp_path / "new").stdout
+    assert "bare renders, s" in shown and "peak memory, MB" in shown
+    assert ("is not installed; pedalboard:PeakFilter is in its place" in shown) == (equaliser != EQUALISER)
+    with (tmp_path / "new/mixdown.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["equaliser"] == equaliser and (row["tracks"], row["minutes"]) == ("4", "0.05")
+    mixdown, renders, ratio, peak = (float(row[name]) for name in ("mixdown", "renders", "ratio", "peak_mb"))
+    assert mixdown > 0 and renders > 0 and ratio == pytest.approx(mixdown / renders) and 50 < peak < 1000
+    assert not list(temporary.iterdir())
+
+
+def test_a_song_that_cannot_be_mixed_is_one_sentence():
+    with pytest.raises(EffectError, match=r"The song was not mixed \(tracks must be .*\); try fewer"):
+        measure(0, 0.05, 0)
 
 
 def test_bench_consoles_trains_through_twins_and_black_boxes():

@@ -47,6 +47,7 @@ for command in (
     timing.lookahead,
     timing.step,
     timing.twins,
+    timing.mixdown,
     timing.hosts,
     checks.checks,
     coverage.coverage,

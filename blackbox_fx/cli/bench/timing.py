@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from functools import partial
 from pathlib import Path
@@ -224,6 +225,35 @@ def twins(
         rows,
         numbers=4,
     )
+
+
+def mixdown(
+    tracks: Annotated[int, typer.Option(min=1, help="Tracks of the song, of four roles in turn.")] = 24,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Length of the song.")] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of tracks and settings.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for CSV.")] = None,
+) -> None:
+    """Mix a whole song through a console: time beside the bare renders of its effects, and peak memory."""
+    from blackbox_fx.cli.bench.gradients import make_folder
+    from blackbox_fx.lab.mixdown import EQUALISER, measure
+    from blackbox_fx.report.gradients import write_csv
+
+    folder = make_folder(out)
+    with show.bar("song") as progress:
+        cost = measure(tracks, minutes, seed, progress)
+    if cost.equaliser != EQUALISER:
+        line = f"{EQUALISER} is not installed; {cost.equaliser} is in its place."
+        show.out.print(line, markup=False, highlight=False, soft_wrap=True)
+    show.table(
+        f"A song of {tracks} tracks and {minutes:g} minutes through a console, in one thread",
+        ("mixdown, s", "bare renders, s", "ratio", "peak memory, MB"),
+        [(f"{cost.mixdown:.2f}", f"{cost.renders:.2f}", f"{cost.ratio:.2f}", f"{cost.peak_mb:.0f}")],
+        numbers=4,
+    )
+    if folder is not None:
+        path = folder / "mixdown.csv"
+        write_csv(path, [dataclasses.asdict(cost) | {"ratio": cost.ratio}])
+        show.out.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
 def lookahead(
