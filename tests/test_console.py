@@ -122,6 +122,24 @@ def test_every_column_of_a_full_console_has_the_gradient_of_central_differences(
     assert rows.grad[3][[names.index(n) for n in unused - {"gain_db"}]].all()
 
 
+def test_what_does_not_wait_for_each_other_renders_at_the_same_time():
+    pool = RecordingPool()
+    console = bfx.Console(**real_parts(), pool=pool, sample_rate=RATE, direct=False)
+    rows, buses = settings(console)
+    console(tracks(), SONG, rows, buses, role=ROLES)
+    # the first members of three strips; the second of one; a group and two returns; the bus
+    assert pool.rounds == [3, 1, 3, 1]
+    pool.rounds.clear()
+    rows[4:, [k for k, name in enumerate(console.track_columns) if name.endswith(".on")]] = 0.1
+    console(tracks(), SONG, rows.requires_grad_(), buses, role=ROLES)
+    assert pool.rounds == [4, 1, 3, 1]  # a switch that learns renders what is off, too, in a job of its own
+    peak, gain = (loaded(f"pedalboard:{name}", "gain_db") for name in ("PeakFilter", "Gain"))
+    mix = bfx.Mix([peak, [gain, peak]], pool=pool)
+    pool.rounds.clear()
+    mix(tracks()[:2], torch.full((2, 3), 0.5))
+    assert pool.rounds == [2, 1]
+
+
 def test_renders_are_counted_and_a_return_renders_once_for_each_mix():
     pool = RecordingPool()
     console = bfx.Console(**real_parts(), pool=pool, sample_rate=RATE, direct=False)

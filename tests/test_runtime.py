@@ -51,6 +51,60 @@ def test_every_pool_equals_inline_bit_for_bit(effect, pools):
     assert np.allclose(expected[1], products, rtol=1e-9, atol=1e-9)
 
 
+def test_several_jobs_at_once_are_what_they_are_by_themselves(pools):
+    comp, gain, zam = map(load, ("pedalboard:Compressor", "pedalboard:Gain", "vst3:ZamEQ2"))
+    jobs = [job(comp, 5), job(gain, 0), job(comp, 1, np.tile(AUDIO, (1, 1, 3))), job(zam, 30)]
+    expected = [Inline().map(each) for each in jobs]
+    for name, pool in pools.items():
+        for _ in range(2):
+            for found, wanted in zip(pool.map_all(jobs), expected, strict=True):
+                assert np.array_equal(found, wanted), name
+        assert pool.map_all([]) == []
+
+
+def test_jobs_at_once_share_the_workers(tmp_path):
+    """Each of two effects renders only once the other one does."""
+    jobs = [
+        job(function(functools.partial(meet, tmp_path / me, tmp_path / other), Space({}), name=me), 1)
+        for me, other in (("a", "b"), ("b", "a"))
+    ]
+    with Processes(2) as pool:
+        pool.map_all(jobs)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with Threads(2) as pool:
+        pool.map_all(jobs)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with Processes(1, deadline=2) as pool, pytest.raises(RenderTimeout):
+        pool.map_all(jobs)
+
+
+def meet(me, other, audio, sample_rate):
+    me.touch()
+    while not other.exists():
+        time.sleep(0.01)
+    return audio
+
+
+def test_one_of_several_jobs_that_crashes_leaves_the_others_alone():
+    with Processes(2, on_failure="skip") as pool:
+        jobs = [bad_job(0, 1, 0), job(load("pedalboard:Gain"), 9), bad_job(0, 5, 0, 0)]
+        pool.map(bad_job(0))
+        first, gains, last = pool.map_all(jobs)
+        assert [each.failed.tolist() for each in jobs] == [
+            [False, True, False],
+            [False] * 9,
+            [False, True, False, False],
+        ]
+        assert np.array_equal(gains, Inline().map(jobs[1]))
+        assert np.array_equal(first[1], AUDIO[0, :, :1000]) and np.array_equal(last[2], Inline().map(bad_job(0))[0])
+    with Processes(2) as pool:
+        with pytest.raises(WorkerDied, match=r"SIGSEGV.*twice"):
+            pool.map_all([job(load("pedalboard:Gain"), 3), bad_job(0, 1)])
+        assert np.array_equal(pool.map(bad_job(0, 0)), Inline().map(bad_job(0, 0)))
+
+
 def test_inner_products_come_whole_or_by_stretches_of_time(pools):
     work = job(load("pedalboard:Compressor"))
     whole, outputs = Inline().project(work, WEIGHT), Inline().map(work).astype(np.float64)

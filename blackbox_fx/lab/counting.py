@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
@@ -51,8 +52,13 @@ class CountingPool(Pool):
 
     def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
         """Counts a job, and runs it."""
-        self._count(job)
-        self.pool.map_into(job, out)
+        self.map_all_into([job], [out])
+
+    def map_all_into(self, jobs: Sequence[Job], outs: Sequence[NDArray[np.float32]]) -> None:
+        """Counts jobs, and runs them side by side."""
+        for job in jobs:
+            self._count(job)
+        self.pool.map_all_into(jobs, outs)
 
     def project_into(
         self, job: Job, cotangent: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]

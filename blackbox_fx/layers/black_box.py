@@ -26,6 +26,7 @@ from blackbox_fx.layers.automation import Curves, check_curves
 from blackbox_fx.layers.eager import eager
 from blackbox_fx.layers.moving import render_moving
 from blackbox_fx.layers.rendering import Pass, render
+from blackbox_fx.layers.stages import Stages, Wanted, shows_values
 from blackbox_fx.layers.surrogates import ProxyLike, usable
 from blackbox_fx.proxy.find import find_proxies, unfit_proxies
 from blackbox_fx.runtime import Ahead, Inline, Pool, shared_pool
@@ -161,17 +162,33 @@ class BlackBox(nn.Module):
         **named: Tensor,
     ) -> Tensor:
         """Renders audio, and further inputs by name, at params; see the class for shapes and errors."""
-        given = further.gather(inputs, named, self.effect.inputs)
+        passed, tensors = self._begin(audio, params, further.gather(inputs, named, self.effect.inputs))
+        if curves:
+            return self._moving(passed, tensors, curves)
+        return render(passed, *tensors)
+
+    def stages(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor], curves: Curves) -> Stages:
+        """The output, whose renders are left to who asks; see `stages_of`."""
+        if curves or not shows_values(audio, params, *inputs.values()):
+            return self(audio, params, inputs, curves=curves)
+        passed, tensors = self._begin(audio, params, further.gather(inputs, {}, self.effect.inputs))
+        (passed.outputs,) = yield [Wanted(self.pool, passed.job(tensors[0], tensors[1], tensors[2:]))]
+        return render(passed, *tensors)
+
+    def _begin(self, audio: Tensor, params: Tensor, given: Mapping[str, Tensor]) -> tuple[Pass, list[Tensor]]:
+        """A checked pass, and what goes into it."""
         check_shapes(audio, params, self.columns)
         check_further_inputs(self.effect, audio, given)
         further.say_silent(self.effect.name, [name for name in self.effect.inputs if name not in given])
         if audio.requires_grad and torch.is_grad_enabled():
             self._require_rule(audio.shape[1])
-        if curves:
-            check_curves(curves, dict.fromkeys(self.columns, len(params)), self.effect.name)
-            return render_moving(self, audio, params, given, curves)
         passed = Pass(self, tuple(given), torch.is_grad_enabled() and params.requires_grad, len(params))
-        return render(passed, *(x.float() for x in (audio, params, *given.values())))
+        return passed, [x.float() for x in (audio, params, *given.values())]
+
+    def _moving(self, passed: Pass, tensors: Sequence[Tensor], curves: Curves) -> Tensor:
+        audio, params, *given = tensors
+        check_curves(curves, dict.fromkeys(self.columns, len(params)), self.effect.name)
+        return render_moving(self, audio, params, dict(zip(passed.names, given, strict=True)), curves)
 
     def _require_rule(self, channels: int) -> None:
         out = self.effect.output_channels(channels)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.layers.automation import Curves, call_layer, check_curves
+from blackbox_fx.layers.automation import Curves, check_curves
+from blackbox_fx.layers.stages import Stages, beside, stages_of, together
 
 ON = "on"
 
@@ -93,54 +94,60 @@ class Switched(nn.Module):
         **named: Tensor,
     ) -> Tensor:
         """The output of the layer where it is on, else the sound itself."""
+        return together([self.stages(audio, params, {**inputs, **named}, curves)])[0]
+
+    def stages(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor], curves: Curves) -> Stages:
+        """The output, whose renders are left to who asks; see `stages_of`."""
         check_curves(curves, dict.fromkeys(self.columns, len(params)), "a Bypass")
-        own, switch, further = params[:, :-1], params[:, -1:], {**inputs, **named}
-        inner = {name: curve for name, curve in curves.items() if name != ON}
+        switch = params[:, -1:]
         if ON in curves:
             switch = curves[ON].samples(audio.shape[-1], self.sample_rate).to(params)
         on = switch >= 0.5
         learning = torch.is_grad_enabled() and switch.requires_grad
-        some = on.any(1)
-        if bool(some.all()):
-            wet = self._render(audio, own, further, inner)
-        else:
-            wet = self._parts(audio, own, further, inner, some, learning)
+        inner = {name: curve for name, curve in curves.items() if name != ON}
+        wet = yield from self._wet(audio, params[:, :-1], inputs, inner, on.any(1), learning)
         out = torch.where(on[:, None], wet, audio)
         if not learning:
             return out
         slope = (switch - switch.detach())[:, None]  # 0, with a gradient
         return out + slope * (wet - audio).detach()
 
-    def _parts(
+    def _wet(
         self,
         audio: Tensor,
         own: Tensor,
-        further: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
         curves: Curves,
         on: Tensor,
         learning: bool,
-    ) -> Tensor:
+    ) -> Stages:
         """What comes out with the member; items that are off have no gradient, or are not rendered."""
-        parts: dict[bool, Tensor] = {}
-        for state in (True, False):
-            chosen = on if state else ~on
-            if not bool(chosen.any()) or not (state or learning):
-                continue
-            picked = {name: given[chosen] for name, given in further.items()}
-            moving = {name: curve.rows(chosen) for name, curve in curves.items()}
-            with torch.set_grad_enabled(state and torch.is_grad_enabled()):
-                parts[state] = self._render(audio[chosen], own[chosen], picked, moving)
+        both = ((True, on.nonzero()[:, 0]), (False, (~on).nonzero()[:, 0]))
+        used = [(state, chosen) for state, chosen in both if len(chosen) and (state or learning)]
+        parts = yield from beside(
+            [
+                stages_of(
+                    self.layer,
+                    _rows(audio, chosen, state),
+                    _rows(own, chosen, state),
+                    {name: _rows(given, chosen, state) for name, given in inputs.items()},
+                    {name: dataclasses.replace(c, points=_rows(c.points, chosen, state)) for name, c in curves.items()},
+                )
+                for state, chosen in used
+            ]
+        )
         wet = audio
-        for state, part in parts.items():
-            places = (on if state else ~on).nonzero()[:, 0]
-            wet = wet.index_copy(0, places, part.to(wet))
+        for (_, chosen), part in zip(used, parts, strict=True):
+            if part.shape[1] != audio.shape[1]:
+                raise AudioError(
+                    f"A member of a Bypass turned {audio.shape[1]} channels into {part.shape[1]}, and must keep them; "
+                    "put it behind the switch."
+                )
+            wet = part if len(chosen) == len(audio) else wet.index_copy(0, chosen, part.to(wet))
         return wet
 
-    def _render(self, audio: Tensor, own: Tensor, further: Mapping[str, Tensor], curves: Curves) -> Tensor:
-        wet = call_layer(self.layer, audio, own, further, curves)
-        if wet.shape != audio.shape:
-            raise AudioError(
-                f"A member of a Bypass turned {audio.shape[1]} channels into {wet.shape[1]}, and must keep them; put "
-                "it behind the switch."
-            )
-        return wet
+
+def _rows(x: Tensor, chosen: Tensor, learns: bool) -> Tensor:
+    """Some rows, with a gradient or without."""
+    rows = x if len(chosen) == len(x) else x[chosen.to(x.device)]
+    return rows if learns else rows.detach()

@@ -16,10 +16,11 @@ from blackbox_fx.effects.further import gather
 from blackbox_fx.effects.rack import label
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
-from blackbox_fx.layers.automation import Curves, call_layer, check_curves, curves_below
+from blackbox_fx.layers.automation import Curves, check_curves, curves_below
 from blackbox_fx.layers.black_box import BlackBox, require_object
 from blackbox_fx.layers.bypass import Bypass, Switched
 from blackbox_fx.layers.direct import Direct, differentiable
+from blackbox_fx.layers.stages import Stages, stages_of, together
 from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.runtime import Pool
@@ -110,11 +111,15 @@ class Group(nn.Module):
         """The further inputs of its members, such as "compressor.sidechain"."""
         return tuple(f"{name}.{each}" for name, member in self._items() for each in further_inputs(member))
 
-    def distribute(self, inputs: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    def gather(self, inputs: Mapping[str, Tensor], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The further inputs of a mapping and of keywords."""
+        plain = [name.rpartition(".")[2] for name in self.inputs]
+        return gather(inputs, named, plain if len(set(plain)) == len(plain) else self.inputs)
+
+    def distribute(self, inputs: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """The further inputs of each member, by its label, of those by "label.input" or by an input's own name."""
         found: dict[str, dict[str, Tensor]] = {name: {} for name in self.members}
-        plain = [name.rpartition(".")[2] for name in self.inputs]
-        for name, audio in gather(inputs, named, plain if len(set(plain)) == len(plain) else self.inputs).items():
+        for name, audio in inputs.items():
             fitting = [known for known in self.inputs if name == known or known.endswith(f".{name}")]
             kind = type(self).__name__
             if len(fitting) != 1:
@@ -223,10 +228,14 @@ class Chain(Group):
         **named: Tensor,
     ) -> Tensor:
         """Renders audio, and further inputs by name, through all members."""
-        own, further = self.split(params), self.distribute(inputs, named)
+        return together([self.stages(audio, params, self.gather(inputs, named), curves)])[0]
+
+    def stages(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor], curves: Curves) -> Stages:
+        """The output, whose renders are left to who asks; see `stages_of`."""
+        own, further = self.split(params), self.distribute(inputs)
         moving = self.split_curves(curves, len(params))
         for name, member in self.members.items():
-            audio = call_layer(member, audio, own[name], further[name], moving[name])
+            audio = yield from stages_of(member, audio, own[name], further[name], moving[name])
         return audio
 
 

@@ -11,13 +11,14 @@ from torch import Tensor
 from blackbox_fx.dsp.mixing import place
 from blackbox_fx.effects.further import say_silent
 from blackbox_fx.errors import AudioError, ParameterError
-from blackbox_fx.layers.automation import Curves, call_layer, curves_below
+from blackbox_fx.layers.automation import Curves, curves_below
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import further_inputs
 from blackbox_fx.layers.desk import GAIN, PAN, Desk
 from blackbox_fx.layers.direct import Direct
 from blackbox_fx.layers.picture import console_svg
 from blackbox_fx.layers.routing import INTEGERS, LEVEL, MIX_BUS, audible, check_key, gain, sum_by_song, tracks_of
+from blackbox_fx.layers.stages import stages_of, together
 
 
 @final
@@ -99,17 +100,19 @@ class Console(Desk):
         moving = self._moving(curves, tracks, len(bus_params))
         own, faders, sends = self.split_tracks(track_params)
         wet = self._through_strips(tracks, song, own, roles, key, curves)
-        sounding = audible(mute, solo, song, len(bus_params))
-        placed, early = self._place(wet, faders, moving, sounding)
+        placed = self._place(wet, faders, moving, audible(mute, solo, song, len(bus_params)))
         parts = self.split_buses(bus_params)
-        mixed = self._through_groups(placed, song, roles, parts, moving, curves)
-        order = torch.tensor(self.order(roles), device=song.device) if self.routes else None
-        for k, (name, send) in enumerate(self.sends.items()):
-            level = gain(moving.get(f"{name}.{LEVEL}", sends[:, k : k + 1]), send.level_db)
-            sent = (early if send.pre else placed) * level[:, None].to(placed)
-            sent = sum_by_song(*((sent, song) if order is None else (sent[order], song[order])), len(bus_params))
-            mixed = mixed + self.through(name, sent, parts[name], curves)
+        sums = self._sums(placed, song, roles, sends, moving, len(bus_params))
+        buses = together([self.part_stages(name, each, parts[name], curves) for name, each in sums.items()])
+        alone = torch.tensor(self.alone(roles), dtype=torch.long, device=song.device)
+        mixed = sum_by_song(placed[0][alone] if len(alone) < len(song) else placed[0], song[alone], len(bus_params))
+        for name, bus in zip(sums, buses, strict=True):
+            mixed = mixed + (bus * self._level(name, parts[name], moving).to(bus) if name in self.routes else bus)
         return self.through(MIX_BUS, mixed, parts[MIX_BUS], curves)
+
+    def _level(self, group: str, params: Tensor, moving: Mapping[str, Tensor]) -> Tensor:
+        """The gain of a group's fader, (mixes, 1, 1 or time)."""
+        return gain(moving.get(f"{group}.{LEVEL}", params[:, -1:]), self.routes[group].level_db)[:, None]
 
     def _repr_svg_(self) -> str:
         """The picture that notebooks show, see `console_svg`."""
@@ -127,20 +130,22 @@ class Console(Desk):
         """For each strip, the numbers of its tracks and what comes out, (track, 1 or 2, time)."""
         if key is not None:
             self._check_key(key, song)
-        done = []
+        chosen_by_strip, runs = [], []
         for label, role_names in self.users(roles).items():
             chosen = tracks_of(roles, role_names, tracks.device)
             strip = self.strip_of(role_names[0])[1]
             every = len(chosen) == len(tracks)
             audio = tracks if every else tracks[chosen]
-            if strip is not None:
-                params = own[label] if every else own[label][chosen]
-                inputs = self._key_audio(strip, tracks, song, roles, chosen, key)
-                moving = curves_below(curves, label, strip.columns)
-                moving = {name: curve.rows(chosen.to(curve.points.device)) for name, curve in moving.items()}
-                audio = call_layer(strip, audio, params, inputs, moving)
-            done.append((chosen, audio))
-        return done
+            chosen_by_strip.append(chosen)
+            if strip is None:
+                runs.append(stages_of(None, audio, song))
+                continue
+            params = own[label] if every else own[label][chosen]
+            inputs = self._key_audio(strip, tracks, song, roles, chosen, key)
+            moving = curves_below(curves, label, strip.columns)
+            moving = {name: curve.rows(chosen.to(curve.points.device)) for name, curve in moving.items()}
+            runs.append(stages_of(strip, audio, params, inputs, moving))
+        return list(zip(chosen_by_strip, together(runs), strict=True))
 
     def _key_audio(
         self, strip: Any, tracks: Tensor, song: Tensor, roles: Sequence[str], chosen: Tensor, key: Tensor | None
@@ -159,9 +164,9 @@ class Console(Desk):
         source_audio = torch.zeros_like(tracks[chosen])
         for source in dict.fromkeys(filter(None, sources)):
             players = tracks_of(roles, [source], tracks.device)
-            together = sum_by_song(tracks[players], song[players], mixes)
+            key_audio = sum_by_song(tracks[players], song[players], mixes)
             listens = torch.tensor([each == source for each in sources], device=tracks.device)
-            source_audio = source_audio + together[song[chosen]] * listens[:, None, None].to(tracks)
+            source_audio = source_audio + key_audio[song[chosen]] * listens[:, None, None].to(tracks)
         return {known[0]: source_audio}
 
     def _place(
@@ -188,26 +193,27 @@ class Console(Desk):
         placed = stereo(behind)
         return placed, placed if before is behind else stereo(before)
 
-    def _through_groups(
+    def _sums(
         self,
-        placed: Tensor,
+        tracks: tuple[Tensor, Tensor],
         song: Tensor,
         roles: Sequence[str],
-        parts: Mapping[str, Tensor],
+        sends: Tensor,
         moving: Mapping[str, Tensor],
-        curves: Curves,
-    ) -> Tensor:
-        """The sum of all groups, and of the tracks that are in none, (mixes, 2, time)."""
-        mixes = len(parts[MIX_BUS])
-        alone = torch.tensor(self.alone(roles), dtype=torch.long, device=placed.device)
-        mixed = sum_by_song(placed[alone] if len(alone) < len(placed) else placed, song[alone], mixes)
+        mixes: int,
+    ) -> dict[str, Tensor]:
+        """What goes into each group and return, (mixes, 2, time); tracks are those behind their faders and before."""
+        placed, early = tracks
+        found = {}
         for name, group in self.routes.items():
             members = tracks_of(roles, group.roles, placed.device)
-            together = sum_by_song(placed[members], song[members], mixes)
-            wet = self.through(name, together, parts[name][:, :-1], curves)
-            level = gain(moving.get(f"{name}.{LEVEL}", parts[name][:, -1:]), group.level_db)
-            mixed = mixed + wet * level[:, None].to(wet)
-        return mixed
+            found[name] = sum_by_song(placed[members], song[members], mixes)
+        order = torch.tensor(self.order(roles), device=song.device) if self.routes else None
+        for k, (name, send) in enumerate(self.sends.items()):
+            level = gain(moving.get(f"{name}.{LEVEL}", sends[:, k : k + 1]), send.level_db)
+            sent = (early if send.pre else placed) * level[:, None].to(placed)
+            found[name] = sum_by_song(*((sent, song) if order is None else (sent[order], song[order])), mixes)
+        return found
 
     def _moving(self, curves: Curves, tracks: Tensor, mixes: int) -> dict[str, Tensor]:
         """The gains, places and levels that move, (track or mix, time)."""

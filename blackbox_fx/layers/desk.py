@@ -16,9 +16,10 @@ from blackbox_fx.dsp import TWINS
 from blackbox_fx.dsp.mixing import side_gains
 from blackbox_fx.errors import ParameterError, did_you_mean
 from blackbox_fx.estimators import AudioRule, Estimator
-from blackbox_fx.layers.automation import Curves, call_layer, check_curves, curves_below
+from blackbox_fx.layers.automation import Curves, check_curves, curves_below
 from blackbox_fx.layers.chain import Dry, How, as_layer, common_rate, further_inputs
 from blackbox_fx.layers.routing import LEVEL, MIX_BUS, Bus, Parts, Send, check_parts, check_range, check_roles
+from blackbox_fx.layers.stages import Stages, stages_of, together
 from blackbox_fx.runtime import Pool
 from blackbox_fx.space import Continuous
 
@@ -201,12 +202,16 @@ class Desk(nn.Module, abc.ABC):
         return behind, side_gains(torch.zeros_like(gain_db), place) if pre else behind
 
     def through(self, name: str, mix: Tensor, params: Tensor, curves: Curves) -> Tensor:
-        """Stereo mixes through a group, a return or the mix bus, whose further inputs get silence.
+        """Stereo mixes through a group, a return or the mix bus; see `part_stages`."""
+        return together([self.part_stages(name, mix, params, curves)])[0]
+
+    def part_stages(self, name: str, mix: Tensor, params: Tensor, curves: Curves) -> Stages:
+        """What comes out of a group, a return or the mix bus, whose further inputs get silence.
 
         Args:
             name: of the part.
             mix: (mixes, 2, time).
-            params: its own columns.
+            params: its columns, before the level of a group.
             curves: of all columns.
         """
         layer = next((part[name] for part in (self.groups, self.returns) if name in part), self.bus)
@@ -214,7 +219,8 @@ class Desk(nn.Module, abc.ABC):
             return mix
         silence = {each: torch.zeros_like(mix[:, :1]) for each in further_inputs(layer)}
         prefix = "" if self._is_plain else f"{name}."
-        return call_layer(layer, mix, params, silence, curves_below(curves, prefix, layer.columns))
+        moving = curves_below(curves, prefix, layer.columns)
+        return (yield from stages_of(layer, mix, params[:, : len(layer.columns)], silence, moving))
 
     def check_roles(self, role: Any, tracks: int) -> tuple[str, ...]:
         """The role of each track; says once in the log which look like another name.

@@ -12,9 +12,10 @@ from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.estimators import AudioRule, Estimator
 from blackbox_fx.estimators.inputs import check_inputs
-from blackbox_fx.layers.automation import Curves, call_layer
+from blackbox_fx.layers.automation import Curves
 from blackbox_fx.layers.chain import Group
 from blackbox_fx.layers.routing import LEVEL, gain
+from blackbox_fx.layers.stages import Stages, beside, stages_of, together
 from blackbox_fx.runtime import Pool
 
 
@@ -99,12 +100,16 @@ class Mix(Group):
         **named: Tensor,
     ) -> Tensor:
         """The sum of all branches, which hear further inputs by name."""
+        return together([self.stages(audio, params, self.gather(inputs, named), curves)])[0]
+
+    def stages(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor], curves: Curves) -> Stages:
+        """The output, whose renders are left to who asks; see `stages_of`."""
         check_inputs(audio, params, self.columns)
-        own, further = self.split(params), self.distribute(inputs, named)
+        own, further = self.split(params), self.distribute(inputs)
         moving = self.split_curves(curves, len(params))
-        branches = [
-            call_layer(member, audio, own[name], further[name], moving[name]) for name, member in self.members.items()
-        ]
+        branches = yield from beside(
+            [stages_of(member, audio, own[name], further[name], moving[name]) for name, member in self.members.items()]
+        )
         if self.level_db:
             faders = params[:, -len(branches) :].unbind(1)
             for k, (name, column) in enumerate(zip(self.members, faders, strict=True)):

@@ -164,7 +164,7 @@ class _Song:
     def add_group(self, name: str, own: Tensor, mixed: Tensor) -> None:
         """Adds what comes out of a group to the mix."""
         columns = self.parts[name]
-        wet = self.console.through(name, own, columns[:, :-1], self.curves)
+        wet = self.console.through(name, own, columns, self.curves)
         for start in range(0, self.time, _CHUNK):
             part = slice(start, min(start + _CHUNK, self.time))
             level = gain(self._column(f"{name}.{LEVEL}", columns[:, -1], 0, part), self.console.routes[name].level_db)

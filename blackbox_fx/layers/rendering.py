@@ -77,19 +77,21 @@ class Pass:
     Attributes:
         failed: which items have failed, (items,).
         ahead: the renders of the backward pass that have begun.
+        outputs: of the job, if it was rendered with others.
     """
 
     def __init__(self, layer: Layer, names: Sequence[str], learning: bool, items: int) -> None:
         self.layer, self.names, self.learning = layer, tuple(names), learning
         self.failed: NDArray[np.bool_] = np.zeros(items, bool)
         self.ahead: tuple[Plan, Ahead | None] | None = None
+        self.outputs: NDArray[np.float32] | None = None
 
-    def render(self, audio: Tensor, params: Tensor, further: Sequence[Tensor]) -> Tensor:
-        """The outputs."""
+    def job(self, audio: Tensor, params: Tensor, further: Sequence[Tensor]) -> Job:
+        """What is to be rendered."""
         layer, inputs = self.layer, dict(zip(self.names, further, strict=True))
         check_values(audio, params, layer.columns, inputs)
         points = np.clip(to_numpy(params).astype(np.float64), 0.0, 1.0)
-        job = Job(
+        return Job(
             layer.effect,
             to_numpy(audio),
             points,
@@ -99,7 +101,13 @@ class Pass:
             inputs={name: to_numpy(given) for name, given in inputs.items()},
             is_checked=True,
         )
-        wet = torch.from_numpy(layer.pool.map(job)).to(audio.device)
+
+    def render(self, audio: Tensor, params: Tensor, further: Sequence[Tensor]) -> Tensor:
+        """The outputs."""
+        layer, inputs = self.layer, dict(zip(self.names, further, strict=True))
+        outputs = layer.pool.map(self.job(audio, params, further)) if self.outputs is None else self.outputs
+        self.outputs = None
+        wet = torch.from_numpy(outputs).to(audio.device)
         layer.failed = self.failed
         if self.learning:
             self.ahead = layer.look_ahead(audio, params, self.failed, inputs)

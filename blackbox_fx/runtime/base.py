@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, final
 
 import numpy as np
@@ -121,6 +121,12 @@ def inner(cotangent: NDArray[np.float32], audio: Audio, stretch: int | None) -> 
     return np.add.reduceat(products.sum(axis=0), np.arange(0, products.shape[1], stretch))
 
 
+def _put_dry(job: Job, out: NDArray[np.float32]) -> None:
+    """Puts the dry audio where renders have failed."""
+    for n in np.flatnonzero(job.failed):
+        out[n] = to_channels(job.audio[job.items[n]], out.shape[1])
+
+
 class Pool(abc.ABC):
     """Where renders run. Every pool gives the same numbers, bit for bit.
 
@@ -181,9 +187,19 @@ class Pool(abc.ABC):
         out = np.empty(job.output_shape, np.float32) if out is None else out
         if len(job):
             self.map_into(job, out)
-        for n in np.flatnonzero(job.failed):
-            out[n] = to_channels(job.audio[job.items[n]], out.shape[1])
+        _put_dry(job, out)
         return out
+
+    @final
+    def map_all(self, jobs: Sequence[Job]) -> list[NDArray[np.float32]]:
+        """Runs several jobs at the same time, where the pool can do that; the outputs of each, see `map`."""
+        outs = [np.empty(job.output_shape, np.float32) for job in jobs]
+        filled = [k for k, job in enumerate(jobs) if len(job)]
+        if filled:
+            self.map_all_into([jobs[k] for k in filled], [outs[k] for k in filled])
+        for job, out in zip(jobs, outs, strict=True):
+            _put_dry(job, out)
+        return outs
 
     @final
     def project(self, job: Job, cotangent: NDArray[np.float32], stretch: int | None = None) -> NDArray[np.float64]:
@@ -211,6 +227,11 @@ class Pool(abc.ABC):
     @abc.abstractmethod
     def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
         """Fills out, (n, channel, time), with the outputs of a job that is not empty."""
+
+    def map_all_into(self, jobs: Sequence[Job], outs: Sequence[NDArray[np.float32]]) -> None:
+        """Fills outs with the outputs of jobs none of which is empty: one after another, if not overridden."""
+        for job, out in zip(jobs, outs, strict=True):
+            self.map_into(job, out)
 
     @abc.abstractmethod
     def project_into(

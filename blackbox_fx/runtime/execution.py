@@ -1,4 +1,4 @@
-"""Runs a job in worker processes: distributes its renders, and collects the answers."""
+"""Runs jobs in worker processes: distributes their renders, and collects the answers."""
 
 from __future__ import annotations
 
@@ -94,54 +94,83 @@ class Shipment:
         job: what to render.
         key, recipe: the name of its effect in the workers, and the effect pickled.
         task: where the job lies in shared memory.
-        shared: descriptor of that memory.
         began: (n,), in that memory; see `WorkerProcess.give_task`.
         prepare: puts what a render needs into that memory, once it is its turn.
         deliver: takes the number of a render that is done and its value.
+        policy: what becomes of renders that fail.
+
+    Attributes:
+        todo: renders that no worker has.
+        again: those that are tried once more, by a new worker.
     """
 
     job: Job
     key: str
     recipe: bytes
     task: dict[str, Any]
-    shared: int
     began: NDArray[np.float64]
     prepare: Callable[[int], None]
     deliver: Callable[[int, Any], None]
+    policy: RetryPolicy
+    todo: collections.deque[int] = dataclasses.field(init=False, default_factory=collections.deque[int])
+    again: collections.deque[int] = dataclasses.field(init=False, default_factory=collections.deque[int])
+
+    @property
+    def left(self) -> int:
+        """How many renders no worker has."""
+        return len(self.todo) + len(self.again)
+
+    def clear(self) -> None:
+        """Leaves out all that no worker has."""
+        self.todo.clear()
+        self.again.clear()
 
 
 @final
 class Execution:
-    """One job on its way through the workers.
+    """Jobs on their way through the workers, side by side; each worker has renders of one of them at a time.
 
     Args:
-        shipment: the job.
+        shipments: the jobs.
         workers: who renders.
-        policy: what becomes of renders that fail.
+        shared: descriptor of the memory that they share.
         tally: counts workers that are recycled.
     """
 
-    def __init__(self, shipment: Shipment, workers: WorkerSet, policy: RetryPolicy, tally: Tally) -> None:
-        self._shipment, self._workers, self._policy, self._tally = shipment, workers, policy, tally
-        self._todo: collections.deque[int] = collections.deque()
-        self._again: collections.deque[int] = collections.deque()
+    def __init__(self, shipments: Sequence[Shipment], workers: WorkerSet, shared: int, tally: Tally) -> None:
+        self._shipments, self._workers, self._shared, self._tally = shipments, workers, shared, tally
+        self._at: dict[WorkerProcess, Shipment] = {}
 
     def run(self) -> None:
-        """Renders all. Raises what the policy does not skip."""
-        self._todo.extend(self._policy.admitted())
+        """Renders all. Raises what the policies do not skip."""
+        for shipment in self._shipments:
+            shipment.todo.extend(shipment.policy.admitted())
         self._workers.remove_ended()
-        if self._todo and not self._policy.errors:
+        if self._left and not self._errors:
             for worker in self._workers:
-                self._assign(worker)
+                self._assign(worker, self._neediest())
             while self._proceed():
                 pass
-        if self._policy.errors:
-            raise self._policy.errors[0]
+        if errors := self._errors:
+            raise errors[0]
 
-    def _assign(self, worker: WorkerProcess) -> None:
-        cpu = max(_LEAST_CPU, 2 * self._policy.deadline * system.cores())
-        shipment = self._shipment
+    @property
+    def _left(self) -> int:
+        return sum(shipment.left for shipment in self._shipments)
+
+    @property
+    def _errors(self) -> list[BlackBoxError]:
+        return [error for shipment in self._shipments for error in shipment.policy.errors]
+
+    def _neediest(self) -> Shipment:
+        """The job with the most renders to deal for each worker that it has."""
+        busy = collections.Counter(id(shipment) for shipment in self._at.values())
+        return max(self._shipments, key=lambda shipment: len(shipment.todo) / (1 + busy[id(shipment)]))
+
+    def _assign(self, worker: WorkerProcess, shipment: Shipment) -> None:
+        cpu = max(_LEAST_CPU, 2 * shipment.policy.deadline * system.cores())
         worker.give_task(shipment.key, shipment.recipe, {**shipment.task, "cpu": cpu}, shipment.began)
+        self._at[worker] = shipment
 
     def _proceed(self) -> bool:
         """Deals renders and waits for an answer; False once none is left. Some workers may still be starting then."""
@@ -150,56 +179,66 @@ class Execution:
         self._deal()
         busy = {w.connection.fileno(): w for w in self._workers if w.pending}
         rendering = any(order[0] >= 0 for worker in busy.values() for order in worker.pending)
-        if not self._todo and not self._again and not rendering:
+        if not self._left and not rendering:
             return False
-        patience = min(w.time_left(self._policy.deadline) for w in busy.values())
+        patience = min(w.time_left(self._at[w].policy.deadline) for w in busy.values())
         answered = _ready(busy, patience)
         for descriptor, worker in busy.items():
-            self._attend(worker, descriptor in answered)
-        if self._policy.errors:
+            self._attend(worker, self._at[worker], descriptor in answered)
+        if self._errors:
             # but wait for the others, whose answers would otherwise go into the next job
-            self._todo.clear()
-            self._again.clear()
+            for shipment in self._shipments:
+                shipment.clear()
         return True
 
     def _recycle(self) -> None:
         for worker in self._workers:
             if worker.retiring and not worker.pending:
-                self._workers.remove(worker)
+                self._remove(worker)
                 self._tally.add(recycled=1)
+
+    def _remove(self, worker: WorkerProcess, patience: float = 0.0) -> Shipment:
+        """Ends a worker; what it was at."""
+        self._workers.remove(worker, patience)
+        return self._at.pop(worker)
 
     def _staff(self) -> None:
         """Starts as many workers as there is work for; those that replace others begin with what is tried again."""
-        wanted = min(self._workers.workers, len(self._workers) + len(self._todo) + len(self._again))
+        wanted = min(self._workers.workers, len(self._workers) + self._left)
         while len(self._workers) < wanted:
-            worker = self._workers.add(self._shipment.shared)
-            self._assign(worker)
-            if self._again:
-                self._give(worker, [self._again.popleft()])
+            shipment = next((each for each in self._shipments if each.again), None) or self._neediest()
+            worker = self._workers.add(self._shared)
+            self._assign(worker, shipment)
+            if shipment.again:
+                self._give(worker, shipment, [shipment.again.popleft()])
 
     def _deal(self) -> None:
         """One order for each worker, then one ahead while there are enough: at the end nobody waits beside a queue."""
         for depth in range(1, _AHEAD + 1):
             for worker in self._workers:
-                enough = len(self._todo) >= (1 if depth == 1 else len(self._workers))
+                shipment = self._at[worker]
+                if not shipment.todo and not worker.pending and not worker.retiring and self._neediest().todo:
+                    shipment = self._neediest()
+                    self._assign(worker, shipment)
+                enough = len(shipment.todo) >= (1 if depth == 1 else len(self._workers))
                 if enough and len(worker.pending) < depth and not worker.retiring:
-                    self._give(worker, self._next_order())
+                    self._give(worker, shipment, self._next_order(shipment))
 
-    def _next_order(self) -> list[int]:
+    def _next_order(self, shipment: Shipment) -> list[int]:
         """The next renders: as many as are worth a message, but less the less is left, so that all end together."""
-        share = len(self._todo) // (2 * len(self._workers))
-        size = max(1, min(share, self._policy.renders_within(_ORDER)))
-        return [self._todo.popleft() for _ in range(size)]
+        share = len(shipment.todo) // (2 * len(self._workers))
+        size = max(1, min(share, shipment.policy.renders_within(_ORDER)))
+        return [shipment.todo.popleft() for _ in range(size)]
 
-    def _give(self, worker: WorkerProcess, order: list[int]) -> None:
+    def _give(self, worker: WorkerProcess, shipment: Shipment, order: list[int]) -> None:
         for n in order:
-            self._shipment.prepare(n)
+            shipment.prepare(n)
         worker.give(order)
 
-    def _attend(self, worker: WorkerProcess, answered: bool) -> None:
+    def _attend(self, worker: WorkerProcess, shipment: Shipment, answered: bool) -> None:
         """Takes a worker's reply, or replaces it if it ended or is late."""
         if not answered:
-            if worker.time_left(self._policy.deadline) >= 0:
+            if worker.time_left(shipment.policy.deadline) >= 0:
                 return
             if not worker.connection.poll(0):  # while another one was replaced, this one may have answered
                 self._lose(worker, worker.present, "hangs")
@@ -208,48 +247,47 @@ class Execution:
         reply = worker.reply()
         if reply is None:
             self._lose(worker, worker.present, "crashes")
-        elif order[0] != STARTING and reply.effect == self._shipment.key:
+        elif order[0] != STARTING and reply.effect == shipment.key:
             worker.retiring |= reply.grown
-            self._todo.extendleft(reversed(order[len(reply.answers) :]))
-            self._take(worker, reply.answers)
+            shipment.todo.extendleft(reversed(order[len(reply.answers) :]))
+            self._take(worker, shipment, reply.answers)
 
-    def _take(self, worker: WorkerProcess, answers: Sequence[Answer]) -> None:
+    def _take(self, worker: WorkerProcess, shipment: Shipment, answers: Sequence[Answer]) -> None:
         made = [answer for answer in answers if answer.n >= 0 and not isinstance(answer.value, BlackBoxError)]
         if made:
-            self._policy.succeeded([answer.seconds for answer in made], sum(answer.stale for answer in made))
+            shipment.policy.succeeded([answer.seconds for answer in made], sum(answer.stale for answer in made))
         for n, value, *_ in made:
-            self._shipment.deliver(n, value)
+            shipment.deliver(n, value)
         for n, value, *_ in answers:
             if isinstance(value, NotFinite):
                 self._lose(worker, n, "not_finite", getattr(value, "__notes__", ()))
             elif isinstance(value, BlackBoxError):
-                self._give_up(n, value)
+                self._give_up(shipment, n, value)
 
     def _lose(self, worker: WorkerProcess, n: int, failure: Failure, notes: Iterable[str] = ()) -> None:
         """Replaces a worker that crashed, hung or gave NaN at its n-th render, which is tried again, or given up."""
         if self._workers.is_closing:
             raise WorkerDied("The pool was closed while it rendered; keep it open until all is done.")
         waiting = [m for order in worker.pending for m in order if m >= 0 and m != n]
-        limit = self._policy.deadline if n >= 0 else START_DEADLINE
-        self._workers.remove(worker, _CRASHING if failure == "crashes" else 0.0)
-        self._todo.extendleft(reversed(waiting))
+        shipment = self._remove(worker, _CRASHING if failure == "crashes" else 0.0)
+        limit = shipment.policy.deadline if n >= 0 else START_DEADLINE
+        shipment.todo.extendleft(reversed(waiting))
         how = {
             "crashes": lambda: f"ended its worker {worker.cause()}",
             "hangs": lambda: f"outlived its deadline of {limit:g} s",
             "not_finite": lambda: "returned NaN or infinity",
         }[failure]()
-        if self._policy.retries(n, failure, how):
-            self._again.extend([n] if n >= 0 else [])
+        if shipment.policy.retries(n, failure, how):
+            shipment.again.extend([n] if n >= 0 else [])
         else:
-            self._give_up(n, self._policy.failure(n, failure, how, worker.output, list(notes)))
+            self._give_up(shipment, n, shipment.policy.failure(n, failure, how, worker.output, list(notes)))
 
-    def _give_up(self, n: int, error: BlackBoxError) -> None:
+    def _give_up(self, shipment: Shipment, n: int, error: BlackBoxError) -> None:
         """Gives up a render; all that are left if the effect cannot be opened."""
         opening = n < 0
-        skipped = self._policy.give_up([*self._again, *self._todo] if opening else [n], error, opening)
+        skipped = shipment.policy.give_up([*shipment.again, *shipment.todo] if opening else [n], error, opening)
         if opening and skipped:
-            self._again.clear()
-            self._todo.clear()
+            shipment.clear()
 
 
 def _ready(descriptors: Iterable[int], seconds: float) -> set[int]:

@@ -6,12 +6,13 @@ import collections
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import pickle
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any, final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, final
 
 import cloudpickle
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from blackbox_fx.core import checks, system
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import EffectError, ParameterError
-from blackbox_fx.runtime.arena import Arena, open_anonymous
+from blackbox_fx.runtime.arena import Arena, Slot, open_anonymous
 from blackbox_fx.runtime.base import Job, Pool
 from blackbox_fx.runtime.execution import Execution, Shipment, WorkerSet
 from blackbox_fx.runtime.policy import Known, OnFailure, RetryPolicy
@@ -28,6 +29,8 @@ from blackbox_fx.runtime.quarantine import Quarantine
 
 _MOMENT = 2.0  # seconds
 _KNOWN = 256  # effects whose render times and states a pool remembers
+_Projection = tuple[NDArray[np.float32], int | None] | None  # a cotangent, and the stretch of scores
+_Deliver = Callable[[int, int, Any, NDArray[np.float32]], None]  # of a job and a render by number, value and outputs
 
 
 @final
@@ -115,42 +118,46 @@ class Processes(Pool):
 
     def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
         """Runs a job; see `Pool.map`."""
+        self.map_all_into([job], [out])
+
+    def map_all_into(self, jobs: Sequence[Job], outs: Sequence[NDArray[np.float32]]) -> None:
+        """Runs several jobs side by side; see `Pool.map_all`."""
         # copied home one by one, while the workers go on with the next
-        self._run(job, None, lambda n, _, outputs: np.copyto(out[n], outputs[n]))
+        self._run(jobs, None, lambda k, n, _, outputs: np.copyto(outs[k][n], outputs[n]))
 
     def project_into(
         self, job: Job, cotangent: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]
     ) -> None:
         """Runs a job; see `Pool.project`."""
-        self._run(job, (cotangent, stretch), lambda n, value, *_: out.__setitem__(n, value))
+        self._run([job], (cotangent, stretch), lambda _, n, value, __: out.__setitem__(n, value))
 
-    def _run(
-        self,
-        job: Job,
-        projection: tuple[NDArray[np.float32], int | None] | None,
-        deliver: Callable[[int, Any, NDArray[np.float32]], None],
-    ) -> None:
+    def _run(self, jobs: Sequence[Job], projection: _Projection, deliver: _Deliver) -> None:
         self._restart_if_forked()
-        key, recipe = pickled(job.effect)
+        recipes = [pickled(job.effect) for job in jobs]
         with self._lock:
             if not self._arenas:
                 self._arenas.append(Arena(open_anonymous()))
             (arena,) = self._arenas
-            policy = RetryPolicy(
-                job, key, self._learn(key), self._quarantine, self.tally, self.deadline, self.on_failure
-            )
+            policies = [self._policy(job, key) for job, (key, _) in zip(jobs, recipes, strict=True)]
             try:
-                task, prepare, began, outputs = _place(job, projection, key, arena)
-
-                def deliver_here(n: int, value: Any) -> None:
-                    deliver(n, value, outputs)
-
-                shipment = Shipment(job, key, recipe, task, arena.fd, began, prepare, deliver_here)
-                Execution(shipment, self._workers, policy, self.tally).run()
+                placed = _place(jobs, projection, arena)
+                shipments = [
+                    Shipment(
+                        job, *recipe, {**place.task, "effect": recipe[0]}, place.began, place.prepare, home, policy
+                    )
+                    for job, recipe, place, policy, home in zip(
+                        jobs, recipes, placed, policies, _homes(placed, deliver), strict=True
+                    )
+                ]
+                Execution(shipments, self._workers, arena.fd, self.tally).run()
             except BaseException:
                 # Ctrl-C among others: whoever still works here would answer into the next job
                 self._workers.remove_busy()
                 raise
+
+    def _policy(self, job: Job, key: str) -> RetryPolicy:
+        known = self._learn(key)
+        return RetryPolicy(job, key, known, self._quarantine, self.tally, self.deadline, self.on_failure)
 
     def _learn(self, key: str) -> Known:
         known = self._known.setdefault(key, Known())
@@ -199,35 +206,62 @@ def _dumps(effect: Effect) -> bytes:
     return cloudpickle.dumps(effect)
 
 
-def _place(
-    job: Job, projection: tuple[NDArray[np.float32], int | None] | None, effect: str, arena: Arena
-) -> tuple[dict[str, Any], Callable[[int], None], NDArray[np.float64], NDArray[np.float32]]:
-    """Puts the arrays of a job into shared memory, where the workers read them.
+class _Placed(NamedTuple):
+    """A job in shared memory, where the workers read it.
 
-    Returns:
-        The task; what copies the audio and the cotangent of a render there, while workers are busy with those before
-        it; and, there, when each render began, and the outputs.
+    Args:
+        task: where its arrays lie.
+        prepare: copies the audio and the cotangent of a render there, while workers are busy with those before it.
+        began: there, when each render began.
+        outputs: there.
     """
+
+    task: dict[str, Any]
+    prepare: Callable[[int], None]
+    began: NDArray[np.float64]
+    outputs: NDArray[np.float32]
+
+
+def _homes(placed: Sequence[_Placed], deliver: _Deliver) -> Iterator[Callable[[int, Any], None]]:
+    """For each job, what takes the number of a render that is done and its value."""
+
+    def home(k: int, n: int, value: Any) -> None:
+        deliver(k, n, value, placed[k].outputs)
+
+    return (functools.partial(home, k) for k in range(len(placed)))
+
+
+def _place(jobs: Sequence[Job], projection: _Projection, arena: Arena) -> list[_Placed]:
+    """Puts the arrays of jobs into shared memory, one behind the other."""
     cotangent, stretch = projection or (None, None)
-    copied = [job.audio, *job.inputs.values(), *([] if cotangent is None else [cotangent])]
-    out = () if projection else ((job.output_shape, np.float32),)
-    began = np.zeros(len(job))
-    arrays = [began, job.points, job.items, *copied]
-    slots = arena.reserve(*((x.shape, x.dtype) for x in arrays), *out)
-    shared = [arena.view(slot) for slot in slots]
-    for mine, theirs in zip(arrays[:3], shared, strict=False):
-        np.copyto(theirs, mine)
-    placed: set[int] = set()
+    wanted = []
+    for job in jobs:
+        copied = [job.audio, *job.inputs.values(), *([] if cotangent is None else [cotangent])]
+        out = () if projection else ((job.output_shape, np.float32),)
+        given = [((len(job),), np.float64), *((x.shape, x.dtype) for x in (job.points, job.items, *copied)), *out]
+        wanted.append((copied, given))
+    slots = iter(arena.reserve(*(each for _, given in wanted for each in given)))
+    return [
+        _placed(job, copied, list(itertools.islice(slots, len(given))), arena, stretch, projection is not None)
+        for job, (copied, given) in zip(jobs, wanted, strict=True)
+    ]
+
+
+def _placed(
+    job: Job, copied: Sequence[NDArray[Any]], slots: list[Slot], arena: Arena, stretch: int | None, projects: bool
+) -> _Placed:
+    began, points, items, *shared = (arena.view(slot) for slot in slots)
+    began[:], points[:], items[:] = 0.0, job.points, job.items
+    done: set[int] = set()
 
     def prepare(n: int) -> None:
         item = int(job.items[n])
-        if item not in placed:
-            placed.add(item)
-            for mine, theirs in zip(copied, shared[3:], strict=False):
+        if item not in done:
+            done.add(item)
+            for mine, theirs in zip(copied, shared, strict=False):
                 np.copyto(theirs[item], mine[item])
 
     task = {
-        "effect": effect,
         "sample_rate": job.sample_rate,
         "hop": job.hop,
         "stretch": stretch,
@@ -236,10 +270,10 @@ def _place(
         "items": slots[2],
         "audio": slots[3],
         "inputs": dict(zip(job.inputs, slots[4:], strict=False)),
-        "cotangent": None if projection is None else slots[-1],
-        "out": slots[-1] if projection is None else None,
+        "cotangent": slots[-1] if projects else None,
+        "out": None if projects else slots[-1],
     }
-    return task, prepare, shared[0], shared[-1]
+    return _Placed(task, prepare, began, shared[-1])
 
 
 def _end_soon(lock: threading.Lock, workers: WorkerSet, arenas: list[Arena], pid: int) -> None:

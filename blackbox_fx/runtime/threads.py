@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
 
@@ -59,12 +59,19 @@ class Threads(Pool):
 
     def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
         """Runs a job; see `Pool.map`."""
-        job.effect.open()  # here, since some open on the main thread only
+        self.map_all_into([job], [out])
 
-        def one(n: int) -> None:
+    def map_all_into(self, jobs: Sequence[Job], outs: Sequence[NDArray[np.float32]]) -> None:
+        """Runs several jobs side by side; see `Pool.map_all`."""
+        for job in jobs:
+            job.effect.open()  # here, since some open on the main thread only
+        renders = [(job, out, n) for job, out in zip(jobs, outs, strict=True) for n in range(len(job))]
+
+        def one(i: int) -> None:
+            job, out, n = renders[i]
             out[n] = job.render(n)
 
-        self._run(one, len(job))
+        self._run(one, len(renders))
 
     def project_into(
         self, job: Job, cotangent: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
@@ -19,6 +20,7 @@ class RecordingPool(Pool):
 
     Attributes:
         jobs: in order.
+        rounds: how many jobs were given at a time.
         renders: how many they had together.
     """
 
@@ -26,6 +28,7 @@ class RecordingPool(Pool):
         self.pool = Inline() if pool is None else pool
         self.workers, self.background = self.pool.workers, self.pool.background
         self.jobs: list[Job] = []
+        self.rounds: list[int] = []
 
     @property
     def renders(self) -> int:
@@ -34,14 +37,20 @@ class RecordingPool(Pool):
 
     def map_into(self, job: Job, out: NDArray[np.float32]) -> None:
         """Keeps a job, and runs it."""
-        self.jobs.append(job)
-        self.pool.map_into(job, out)
+        self.map_all_into([job], [out])
+
+    def map_all_into(self, jobs: Sequence[Job], outs: Sequence[NDArray[np.float32]]) -> None:
+        """Keeps jobs, and runs them side by side."""
+        self.jobs += jobs
+        self.rounds.append(len(jobs))
+        self.pool.map_all_into(jobs, outs)
 
     def project_into(
         self, job: Job, cotangent: NDArray[np.float32], stretch: int | None, out: NDArray[np.float64]
     ) -> None:
         """Keeps a job, and runs it."""
         self.jobs.append(job)
+        self.rounds.append(1)
         self.pool.project_into(job, cotangent, stretch, out)
 
     def close(self) -> None:
