@@ -54,13 +54,15 @@ def check_pool(pool: Pool, effect: Effect | None = None) -> None:
         job = Job(each, audio, points, np.arange(7) % 3, _RATE)
         cotangent = _audio(3) ** 2
         _require(np.array_equal(pool.map(job), Inline().map(job)), f"map of {each.name} differs from Inline.")
+        twice = all(np.array_equal(found, Inline().map(job)) for found in pool.map_all([job, job]))
+        _require(twice, f"map_all of {each.name} differs from Inline.")
         for stretch in (None, 500):
             found, wanted = (p.project(job, cotangent, stretch) for p in (pool, Inline()))
             _require(np.array_equal(found, wanted), f"project of {each.name}, stretch={stretch}, differs from Inline.")
     keyed = function(_product, Space(), inputs=("key",))
     job = Job(keyed, _audio(3), np.zeros((3, 0)), np.arange(3), _RATE, inputs={"key": _audio(3, channels=1)})
     _require(np.array_equal(pool.map(job), Inline().map(job)), "map beside a further input differs from Inline.")
-    _require(pool.counters.renders >= 21, f"It made 21 renders or more, and counted {pool.counters.renders}.")
+    _require(pool.counters.renders >= 35, f"It made 35 renders or more, and counted {pool.counters.renders}.")
     raising = Job(
         Misbehaving(), _audio(1), Misbehaving().space.encode({"mode": "raise"})[None], np.zeros(1, int), _RATE
     )
