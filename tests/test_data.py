@@ -407,7 +407,7 @@ def test_folder_finds_songs_and_names_what_it_skips(folder):
         "troubled/zero.wav",
     ]
     assert all(reason.endswith(".") and len(reason) > 20 for _, reason in found.skipped)
-    assert "3 songs, 8 tracks, 7 skipped" in repr(found)
+    assert "plain: 3 songs, 0 of them with a mix, 8 tracks, 7 skipped" in repr(found)
     again = data.read_songs(str(folder))
     assert [s.files for s in again.songs] == [s.files for s in found.songs] and again.skipped == found.skipped
 

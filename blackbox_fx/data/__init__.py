@@ -5,10 +5,12 @@ from __future__ import annotations
 from blackbox_fx.data.clips import Clip, Clips
 from blackbox_fx.data.composer import Part, Score, compose, write_score
 from blackbox_fx.data.folder import SongFiles, SongFolder, read_songs
+from blackbox_fx.data.roles import ROLES, role_of
 from blackbox_fx.data.sampler import Note
 from blackbox_fx.data.song import Song
 
 __all__ = [
+    "ROLES",
     "Clip",
     "Clips",
     "Note",
@@ -19,5 +21,6 @@ __all__ = [
     "SongFolder",
     "compose",
     "read_songs",
+    "role_of",
     "write_score",
 ]

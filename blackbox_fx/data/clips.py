@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_fx.audio import to_channels
 from blackbox_fx.data.song import Song, check_channels
 from blackbox_fx.errors import DataError
 
@@ -48,12 +49,16 @@ class Clip(NamedTuple):
         track_names: one for each track.
         song: name of the song.
         start: its first sample in the song.
+        mix: the real mix, (2, time), float32, where the song has one.
+        roles: what each track is, see `role_of`.
     """
 
     tracks: NDArray[np.float32]
     track_names: tuple[str, ...]
     song: str
     start: int
+    mix: NDArray[np.float32] | None = None
+    roles: tuple[str, ...] = ()
 
 
 @final
@@ -115,5 +120,6 @@ class Clips:
                 continue
             tracks = excerpt.stack(self.channels)
             if np.abs(tracks).max() >= _SILENCE:
-                return Clip(tracks, excerpt.track_names, excerpt.name, start)
+                mix = None if excerpt.mix is None else to_channels(excerpt.mix, 2)
+                return Clip(tracks, excerpt.track_names, excerpt.name, start, mix, excerpt.roles)
         raise DataError(f"{_TRIES} excerpts in a row cannot be used (the last: {problem}); use other or longer songs.")

@@ -1,8 +1,9 @@
-"""Reads songs from a folder of stems: one sub-folder for each song, one audio file in it for each track."""
+"""Reads songs from a folder: data sets of multitracks, and plain folders of stems."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
 from collections import Counter
@@ -14,18 +15,12 @@ import numpy as np
 
 from blackbox_fx import audio
 from blackbox_fx.audio import Audio
+from blackbox_fx.data.layouts import Found, Skipped, find_songs
 from blackbox_fx.data.song import Song
 from blackbox_fx.errors import AudioError, DataError
 
-# Endings that promise audio, also of formats that cannot be read here: such a file is named, not passed over.
-AUDIO_ENDINGS = frozenset(
-    (
-        *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
-        *(".au", ".caf", ".w64", ".rf64", ".m4a", ".mp4", ".aac", ".wma", ".wv", ".ape"),
-    )
-)
-
 _SHORTEST_S = 0.01
+_OFF_S, _OFF = 2.0, 0.1  # by how much a mix may be longer or shorter than its tracks, in seconds and as a share
 # The resampler needs some sound before what is wanted; an MP3 frame may also need the bits of many frames before it.
 _MARGIN_S, _MP3_MARGIN_S = 0.05, 0.5
 
@@ -36,12 +31,17 @@ class SongFiles:
     """A song on disk: its headers are read at once, its audio is decoded again at every access.
 
     Args:
-        name: of the song's folder.
+        name: of the song.
         sample_rate: of the audio after resampling, in Hz.
         track_names: one for each file.
         files: one for each track.
         headers: the header of each file.
         skipped: gets files that cannot be read, with the reason; shared by all songs of a folder.
+        mix_file: of the real mix, if there is one.
+        mix_header: its header.
+        roles: what each track is, see `role_of`.
+        layout: of its folder, such as "MedleyDB", or "plain".
+        split: "train", "validation" or "test", where the data set says so; else "".
     """
 
     name: str
@@ -49,7 +49,12 @@ class SongFiles:
     track_names: tuple[str, ...]
     files: tuple[Path, ...]
     headers: tuple[audio.FileInfo, ...]
-    skipped: list[tuple[Path, str]]
+    skipped: Skipped
+    mix_file: Path | None = None
+    mix_header: audio.FileInfo | None = None
+    roles: tuple[str, ...] = ()
+    layout: str = "plain"
+    split: str = ""
 
     @property
     def length(self) -> int:
@@ -65,7 +70,7 @@ class SongFiles:
         Raises:
             DataError: no track can be read.
         """
-        return self._song(lambda i: audio.read(self.files[i], self.sample_rate)[0])
+        return self._song(lambda file, _: audio.read(file, self.sample_rate)[0])
 
     def excerpt(self, start: int, length: int) -> Song:
         """The song from sample `start` on for `length` samples; only this part is decoded.
@@ -80,37 +85,39 @@ class SongFiles:
         Raises:
             DataError: no track can be read.
         """
-        return self._song(lambda i: self._cut(i, start, length))
+        return self._song(lambda file, header: self._cut(file, header, start, length))
 
-    def _cut(self, index: int, start: int, length: int) -> Audio:
-        header = self.headers[index]
+    def _cut(self, file: Path, header: audio.FileInfo, start: int, length: int) -> Audio:
         out = np.zeros((header.channels, length), np.float32)
         # The first sample read must fall on a sample of the wanted rate, or the tracks of a song would get out of step.
         common = math.gcd(header.sample_rate, round(self.sample_rate))
         step, step_out = header.sample_rate // common, round(self.sample_rate) // common
-        margin = _MP3_MARGIN_S if self.files[index].suffix.lower() == ".mp3" else _MARGIN_S
+        margin = _MP3_MARGIN_S if file.suffix.lower() == ".mp3" else _MARGIN_S
         steps = max(math.floor((start / self.sample_rate - margin) * header.sample_rate / step), 0)
         first, offset = steps * step, start - steps * step_out
         if start / self.sample_rate < header.frames / header.sample_rate:
             frames = math.ceil(((offset + length) / self.sample_rate + _MARGIN_S) * header.sample_rate)
-            x, _ = audio.read(self.files[index], self.sample_rate, first, frames)
+            x, _ = audio.read(file, self.sample_rate, first, frames)
             piece = x[:, offset : offset + length]
             out[:, : piece.shape[1]] = piece
         return out
 
-    def _song(self, read: Callable[[int], Audio]) -> Song:
-        names: list[str] = []
-        tracks: list[Audio] = []
-        for i, (name, file) in enumerate(zip(self.track_names, self.files, strict=True)):
+    def _song(self, read: Callable[[Path, audio.FileInfo], Audio]) -> Song:
+        def attempt(file: Path, header: audio.FileInfo) -> Audio | None:
             try:
-                tracks.append(read(i))
-                names.append(name)
+                return read(file, header)
             except AudioError as error:
                 if all(path != file for path, _ in self.skipped):
                     self.skipped.append((file, str(error)))
-        if not tracks:
+                return None
+
+        every = zip(self.track_names, self.roles, self.files, self.headers, strict=True)
+        kept = [(name, role, x) for name, role, file, head in every if (x := attempt(file, head)) is not None]
+        if not kept:
             raise DataError(f"No track of {self.files[0].parent} can be read any more; replace its files.")
-        return Song(self.name, self.sample_rate, tuple(names), tuple(tracks))
+        names, roles, tracks = zip(*kept, strict=True)
+        mix = attempt(self.mix_file, self.mix_header) if self.mix_file and self.mix_header else None
+        return Song(self.name, self.sample_rate, names, tracks, mix, roles)
 
     def __repr__(self) -> str:
         return f"SongFiles({self.name!r}, {self.length / self.sample_rate:.2f} s, {list(self.track_names)})"
@@ -129,23 +136,61 @@ class SongFolder:
 
     path: Path
     songs: tuple[SongFiles, ...]
-    skipped: list[tuple[Path, str]]
+    skipped: Skipped
+
+    def split(self, held_out: float = 1 / 7) -> tuple[tuple[SongFiles, ...], tuple[SongFiles, ...]]:
+        """The songs to train on, and those that are held out; no song is in both.
+
+        Where the data set has splits, those for testing are held out, or those for validation if there are none.
+        Elsewhere the name of a song decides, so that others that come later change nothing; songs of the same name stay
+        together.
+
+        Args:
+            held_out: share of the songs, in (0, 1); one at least.
+
+        Raises:
+            DataError: a share out of range, or fewer than two songs.
+        """
+        if isinstance(held_out, bool) or not isinstance(held_out, int | float) or not 0 < held_out < 1:
+            raise DataError(f"held_out={held_out!r} is not allowed; allowed is a share between 0 and 1.")
+        names = {song.name for song in self.songs}
+        if len(names) < 2:
+            raise DataError(f"{self.path} holds {len(names)} readable song; two or more are needed, one to hold out.")
+        said = {song.split for song in self.songs} - {"train"}
+        kept = {"test"} if "test" in said else {"validation"} & said
+        if kept and len(kept | {song.split for song in self.songs}) > 1:
+            away = {song.name for song in self.songs if song.split in kept}
+        else:
+            order = sorted(names, key=lambda name: hashlib.blake2b(name.encode()).digest())
+            away = set(order[: min(max(1, round(held_out * len(order))), len(order) - 1)])
+        return (
+            tuple(song for song in self.songs if song.name not in away),
+            tuple(song for song in self.songs if song.name in away),
+        )
 
     def __repr__(self) -> str:
         tracks = sum(len(song.files) for song in self.songs)
-        return f"SongFolder({str(self.path)!r}: {len(self.songs)} songs, {tracks} tracks, {len(self.skipped)} skipped)"
+        mixes = sum(song.mix_file is not None for song in self.songs)
+        layouts = ", ".join(sorted({song.layout for song in self.songs}))
+        return (
+            f"SongFolder({str(self.path)!r}, {layouts}: {len(self.songs)} songs, {mixes} of them with a mix, {tracks} "
+            f"tracks, {len(self.skipped)} skipped)"
+        )
 
 
-def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100) -> SongFolder:
-    """Finds the songs of a folder: one sub-folder for each, with one audio file for each track.
+def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw: bool = False) -> SongFolder:
+    """Finds the songs of a folder: a data set of multitracks, or one sub-folder for each song.
 
-    WAV, FLAC, OGG, MP3 and what else libsndfile reads, of any length, channels and sample rate. Only headers are read
-    here. Hidden files, and files whose ending is not one of audio, are passed over; all else that is not used is named
-    in `skipped`.
+    MUSDB18-HQ, DSD100, MedleyDB, MoisesDB and Slakh are told by what is in the folder. In a plain folder, each song has
+    a sub-folder with one audio file for each track; a file called mix, mixture, master or the like, also behind the
+    song's name, is the real mix and no track. WAV, FLAC, OGG, MP3 and what else libsndfile reads, of any length,
+    channels and sample rate. Only headers are read here. Hidden files, and files whose ending is not one of audio, are
+    passed over; all else that is not used is named in `skipped`.
 
     Args:
-        folder: holds the sub-folders.
+        folder: holds the data set, or the sub-folders.
         sample_rate: what the audio is resampled to, in Hz, a whole number.
+        raw: whether tracks are those before processing, where a data set has them (MedleyDB), and not the stems.
 
     Returns:
         the songs and what was skipped, both sorted by name.
@@ -159,60 +204,69 @@ def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100) -> Song
         raise AudioError(f"sample_rate={sample_rate!r} is not allowed; it must be a whole number of Hz.")
     if not path.is_dir():
         raise DataError(f"No such folder: {path}; give the folder that holds one sub-folder of audio files per song.")
-    skipped: list[tuple[Path, str]] = []
+    skipped: Skipped = []
     try:
-        entries = _visible(path)
-        folders = [entry for entry in entries if entry.is_dir()]
-        loose = [entry for entry in entries if entry.is_file() and _is_audio(entry)]
+        found = list(find_songs(path, raw, skipped))
     except OSError as error:
-        raise DataError(f"Cannot read the folder {path} ({error.strerror}); check its permissions.") from error
-    songs = [song for entry in folders if (song := _scan(entry, sample_rate, skipped))]
-    skipped += [(file, "lies outside of the songs' folders; move it into one.") for file in loose]
+        raise DataError(
+            f"Cannot read the folder {error.filename} ({error.strerror}); check its permissions."
+        ) from error
+    songs = [song for each in found if (song := _scan(each, float(sample_rate), skipped))]
     if not songs:
-        if loose:
-            raise DataError(
-                f"{path} holds {len(loose)} audio files but no sub-folder with audio; move the files of each song into "
-                "a sub-folder of its own, or give the folder above."
-            )
-        why = f" ({len(skipped)} skipped, the first: {skipped[0][0].name}: {skipped[0][1]})" if skipped else ""
-        raise DataError(f"{path} holds no sub-folder with readable audio{why}; put the files of each song into one.")
+        raise _nothing(path, skipped)
+    songs.sort(key=lambda song: (song.name, song.files))
     skipped.sort()
     return SongFolder(path, tuple(songs), skipped)
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+def _nothing(path: Path, skipped: Skipped) -> DataError:
+    loose = [file for file, _ in skipped if file.parent == path and file.is_file()]
+    if loose and len(loose) == len(skipped):
+        return DataError(
+            f"{path} holds {len(loose)} audio files but no sub-folder with audio; move the files of each song into "
+            "a sub-folder of its own, or give the folder above."
+        )
+    why = f" ({len(skipped)} skipped, the first: {skipped[0][0].name}: {skipped[0][1]})" if skipped else ""
+    return DataError(f"{path} holds no sub-folder with readable audio{why}; put the files of each song into one.")
 
 
-def _is_audio(file: Path) -> bool:
-    return file.suffix.lower() in AUDIO_ENDINGS
-
-
-def _scan(folder: Path, sample_rate: int, skipped: list[tuple[Path, str]]) -> SongFiles | None:
-    """The song in a folder; none, and the reason put down, where no file can be read."""
-    files: list[Path] = []
-    headers: list[audio.FileInfo] = []
+def _header(file: Path, skipped: Skipped) -> audio.FileInfo | None:
+    """The header of a file; none, and the reason put down, if it cannot be read or is empty."""
     try:
-        entries = _visible(folder)
-    except OSError as error:
-        skipped.append((folder, f"cannot be read ({error.strerror}); check its permissions."))
+        header = audio.info(file)
+        if header.frames < _SHORTEST_S * header.sample_rate:
+            raise AudioError(f"{file} holds only {header.frames} samples; remove it or write it again.")
+    except AudioError as error:
+        skipped.append((file, str(error)))
         return None
-    for entry in entries:
-        if entry.is_dir():
-            if any(_is_audio(file) for file in entry.rglob("[!.]*")):
-                skipped.append((entry, "is a folder inside a song's folder; move its files up or make it a song."))
-        elif _is_audio(entry):
-            try:
-                header = audio.info(entry)
-                if header.frames < _SHORTEST_S * header.sample_rate:
-                    raise AudioError(f"{entry} holds only {header.frames} samples; remove it or write it again.")
-                headers.append(header)
-                files.append(entry)
-            except AudioError as error:
-                skipped.append((entry, str(error)))
-    if not files:
-        skipped.append((folder, "holds no audio file that can be read."))
+    return header
+
+
+def _scan(found: Found, sample_rate: float, skipped: Skipped) -> SongFiles | None:
+    """A song with its headers; none, and the reason put down, where no track can be read."""
+    kept = [(track, header) for track in found.tracks if (header := _header(track.file, skipped))]
+    if not kept:
+        skipped.append((found.folder, "holds no audio file that can be read."))
         return None
-    stems = Counter(file.stem for file in files)
-    names = tuple(file.stem if stems[file.stem] == 1 else file.name for file in files)
-    return SongFiles(folder.name, float(sample_rate), names, tuple(files), tuple(headers), skipped)
+    tracks, headers = zip(*kept, strict=True)
+    mix, longest = found.mix, max(header.frames / header.sample_rate for header in headers)
+    mix_header = None if mix is None else _header(mix, skipped)
+    seconds = 0.0 if mix_header is None else mix_header.frames / mix_header.sample_rate
+    if mix is not None and mix_header is not None and abs(seconds - longest) > max(_OFF_S, _OFF * longest):
+        reason = f"is {seconds:.1f} s long and the tracks {longest:.1f} s, so it is not taken for the mix."
+        skipped.append((mix, reason))
+        mix_header = None
+    names = Counter(track.name for track in tracks)
+    return SongFiles(
+        found.name,
+        sample_rate,
+        tuple(track.name if names[track.name] == 1 else track.file.name for track in tracks),
+        tuple(track.file for track in tracks),
+        headers,
+        skipped,
+        mix if mix_header else None,
+        mix_header,
+        tuple(track.role for track in tracks),
+        found.layout,
+        found.split,
+    )

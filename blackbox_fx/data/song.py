@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, to_channels
+from blackbox_fx.data.roles import role_of
 from blackbox_fx.errors import DataError
 
 
@@ -29,9 +30,11 @@ class Song:
         sample_rate: in Hz.
         track_names: one for each track.
         tracks: (channel, time) each, float32.
+        mix: the real mix, (channel, time), where there is one.
+        roles: what each track is, such as "vocals"; by their names if not given, see `role_of`.
 
     Raises:
-        DataError: no track, or another number of names.
+        DataError: no track, or another number of names or roles.
         AudioError: a track that is not finite floating-point audio (channel, time), or a bad sample rate.
     """
 
@@ -39,6 +42,8 @@ class Song:
     sample_rate: float
     track_names: tuple[str, ...]
     tracks: tuple[Audio, ...]
+    mix: Audio | None = None
+    roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names, tracks = tuple(self.track_names), tuple(self.tracks)
@@ -46,10 +51,18 @@ class Song:
             raise DataError(
                 f"Song {self.name!r} has {len(tracks)} tracks and {len(names)} names; give one name to each track."
             )
+        roles = tuple(self.roles) or tuple(map(role_of, names))
+        if len(roles) != len(tracks):
+            raise DataError(
+                f"Song {self.name!r} has {len(tracks)} tracks and {len(roles)} roles; give one role to each track."
+            )
         check_sample_rate(self.sample_rate)
+        mix = None if self.mix is None else check_audio(self.mix, f"the mix of {self.name}")
         checked = tuple(check_audio(t, f"{self.name}/{n}") for n, t in zip(names, tracks, strict=True))
         object.__setattr__(self, "track_names", names)
         object.__setattr__(self, "tracks", checked)
+        object.__setattr__(self, "mix", mix)
+        object.__setattr__(self, "roles", roles)
 
     @property
     def length(self) -> int:
@@ -57,14 +70,14 @@ class Song:
         return max(t.shape[1] for t in self.tracks)
 
     def excerpt(self, start: int, length: int) -> Song:
-        """The song from sample `start` on for `length` samples; tracks that end earlier are filled with zeros."""
-        tracks: list[Audio] = []
-        for track in self.tracks:
-            cut = np.zeros((track.shape[0], length), np.float32)
-            piece = track[:, start : start + length]
-            cut[:, : piece.shape[1]] = piece
-            tracks.append(cut)
-        return Song(self.name, self.sample_rate, self.track_names, tuple(tracks))
+        """The song from sample `start` on for `length` samples; what ends earlier is filled with zeros."""
+
+        def cut(x: Audio) -> Audio:
+            piece = x[:, start : start + length]
+            return np.pad(piece, ((0, 0), (0, length - piece.shape[1])))
+
+        mix = None if self.mix is None else cut(self.mix)
+        return Song(self.name, self.sample_rate, self.track_names, tuple(map(cut, self.tracks)), mix, self.roles)
 
     def stack(self, channels: int = 2) -> NDArray[np.float32]:
         """All tracks in one array.
@@ -85,4 +98,5 @@ class Song:
 
     def __repr__(self) -> str:
         seconds = self.length / self.sample_rate
-        return f"Song({self.name!r}, {seconds:.2f} s at {self.sample_rate:g} Hz, {list(self.track_names)})"
+        mix = "" if self.mix is None else ", with its mix"
+        return f"Song({self.name!r}, {seconds:.2f} s at {self.sample_rate:g} Hz, {list(self.track_names)}{mix})"

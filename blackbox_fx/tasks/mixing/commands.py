@@ -62,10 +62,9 @@ def train_mix(
 ) -> None:
     """Train a mixing network on your own stems, towards the mixes of a hidden engineer.
 
-    Every seventh song, and at least one, is held out to report the loss on.
+    A seventh of the songs, and at least one, is held out to report the loss on; or those for testing of a data set.
     """
     from blackbox_fx.data.folder import read_songs
-    from blackbox_fx.errors import DataError
     from blackbox_fx.tasks.mixing.training import open_run
 
     chosen = _recipe(recipe, seed, steps)
@@ -73,11 +72,9 @@ def train_mix(
     folder = read_songs(songs)
     show.err.print(str(folder), markup=False, soft_wrap=True)
     known = _show_skipped(folder.skipped)
-    if len(folder.songs) < 2:
-        raise DataError(f"{songs} holds {len(folder.songs)} readable song; two or more are needed, one to hold out.")
+    train, unseen = folder.split()
     with open_run(out, chosen) as run:
-        held_out = max(1, len(folder.songs) // 7)
-        _train(folder.songs[:-held_out], folder.songs[-held_out:], run, chosen, device)
+        _train(train, unseen, run, chosen, device)
     _show_skipped(folder.skipped[known:])
 
 
