@@ -242,6 +242,19 @@ def _header(file: Path, skipped: Skipped) -> audio.FileInfo | None:
     return header
 
 
+def _mix_header(mix: Path | None, longest: float, skipped: Skipped) -> audio.FileInfo | None:
+    """The header of a mix, if it is about as long as the longest track, in seconds."""
+    header = None if mix is None else _header(mix, skipped)
+    if mix is None or header is None:
+        return None
+    seconds = header.frames / header.sample_rate
+    if abs(seconds - longest) > max(_OFF_S, _OFF * longest):
+        reason = f"is {seconds:.1f} s long and the tracks {longest:.1f} s, so it is not taken for the mix."
+        skipped.append((mix, reason))
+        return None
+    return header
+
+
 def _scan(found: Found, sample_rate: float, skipped: Skipped) -> SongFiles | None:
     """A song with its headers; none, and the reason put down, where no track can be read."""
     kept = [(track, header) for track in found.tracks if (header := _header(track.file, skipped))]
@@ -249,13 +262,7 @@ def _scan(found: Found, sample_rate: float, skipped: Skipped) -> SongFiles | Non
         skipped.append((found.folder, "holds no audio file that can be read."))
         return None
     tracks, headers = zip(*kept, strict=True)
-    mix, longest = found.mix, max(header.frames / header.sample_rate for header in headers)
-    mix_header = None if mix is None else _header(mix, skipped)
-    seconds = 0.0 if mix_header is None else mix_header.frames / mix_header.sample_rate
-    if mix is not None and mix_header is not None and abs(seconds - longest) > max(_OFF_S, _OFF * longest):
-        reason = f"is {seconds:.1f} s long and the tracks {longest:.1f} s, so it is not taken for the mix."
-        skipped.append((mix, reason))
-        mix_header = None
+    mix_header = _mix_header(found.mix, max(header.frames / header.sample_rate for header in headers), skipped)
     names = Counter(track.name for track in tracks)
     return SongFiles(
         found.name,
@@ -264,7 +271,7 @@ def _scan(found: Found, sample_rate: float, skipped: Skipped) -> SongFiles | Non
         tuple(track.file for track in tracks),
         headers,
         skipped,
-        mix if mix_header else None,
+        found.mix if mix_header else None,
         mix_header,
         tuple(track.role for track in tracks),
         found.layout,

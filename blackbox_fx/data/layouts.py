@@ -193,28 +193,36 @@ def _slakh(folder: Path, inside: list[Path], split: str, skipped: Skipped) -> Fo
 
 def _plain(folder: Path, inside: list[Path], split: str, skipped: Skipped) -> Found | None:
     """A folder with one audio file for each track, and maybe the mix, told by its name."""
-    for entry in inside:
-        if entry.is_dir() and any(map(is_audio, entry.rglob("[!.]*"))):
-            skipped.append((entry, "is a folder inside a song's folder; move its files up or make it a song."))
+    nested = [entry for entry in inside if entry.is_dir() and any(map(is_audio, entry.rglob("[!.]*")))]
+    skipped += [(e, "is a folder inside a song's folder; move its files up or make it a song.") for e in nested]
     files = [entry for entry in inside if not entry.is_dir() and is_audio(entry)]
     if several := _several(files):
         skipped.append((folder, f"holds several songs ({', '.join(several)}); give each a folder of its own."))
         return None
     mixes = [file for file in files if _bare(file.stem, folder.name) in _MIX]
-    tracks = [file for file in files if file not in mixes]
-    if len(mixes) > 1:
-        names = ", ".join(file.name for file in mixes)
-        skipped += [(file, f"may be the mix, as others may ({names}), so none is; keep one.") for file in mixes]
+    tracks = _without_sums([file for file in files if file not in mixes], folder.name, skipped)
     if mixes and not tracks:
         skipped.append((folder, "holds a mix and no tracks."))
         return None
-    for file in [file for file in tracks if _bare(file.stem, folder.name) in _SUBMIX]:
-        if len(tracks) >= _FEW:
-            tracks.remove(file)
-            skipped.append((file, "is a sum of other tracks by its name, and is no track; rename it if it is one."))
     layout = "MUSDB18-HQ" if mixes and {file.stem for file in tracks} <= _MUSDB else "plain"
     found = tuple(Track(file.stem, role_of(file.stem), file) for file in tracks)
-    return Found(folder.name, folder, layout, found, mixes[0] if len(mixes) == 1 else None, split)
+    return Found(folder.name, folder, layout, found, _only(mixes, skipped), split)
+
+
+def _only(mixes: list[Path], skipped: Skipped) -> Path | None:
+    """The mix, if it is the only one."""
+    if len(mixes) > 1:
+        names = ", ".join(file.name for file in mixes)
+        skipped += [(file, f"may be the mix, as others may ({names}), so none is; keep one.") for file in mixes]
+    return mixes[0] if len(mixes) == 1 else None
+
+
+def _without_sums(tracks: list[Path], song: str, skipped: Skipped) -> list[Path]:
+    """The tracks without those that are sums of others by their names."""
+    sums = [file for file in tracks if _bare(file.stem, song) in _SUBMIX] if len(tracks) >= _FEW else []
+    reason = "is a sum of other tracks by its name, and is no track; rename it if it is one."
+    skipped += [(file, reason) for file in sums]
+    return [file for file in tracks if file not in sums]
 
 
 def _bare(name: str, song: str) -> str:
