@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, final
 
@@ -129,7 +129,7 @@ def _dsd(mixtures: Path, sources: Path, skipped: Skipped) -> Iterator[Found]:
             mixes = [file for file in visible(beside) if is_audio(file)] if beside.is_dir() else []
             if len(mixes) != 1:
                 skipped.append((beside, f"holds {len(mixes)} mixes instead of one, so the song has none."))
-            tracks = tuple(Track(file.stem, role_of(file.stem), file) for file in visible(folder) if is_audio(file))
+            tracks = _by_name(filter(is_audio, visible(folder)))
             split = _SPLITS.get(part.name.lower(), "")
             yield Found(folder.name, folder, "DSD100", tracks, mixes[0] if len(mixes) == 1 else None, split)
 
@@ -195,7 +195,7 @@ def _plain(folder: Path, inside: list[Path], split: str, skipped: Skipped) -> Fo
     """A folder with one audio file for each track, and maybe the mix, told by its name."""
     nested = [entry for entry in inside if entry.is_dir() and any(map(is_audio, entry.rglob("[!.]*")))]
     skipped += [(e, "is a folder inside a song's folder; move its files up or make it a song.") for e in nested]
-    files = [entry for entry in inside if not entry.is_dir() and is_audio(entry)]
+    files = list(filter(is_audio, (entry for entry in inside if not entry.is_dir())))
     if several := _several(files):
         skipped.append((folder, f"holds several songs ({', '.join(several)}); give each a folder of its own."))
         return None
@@ -204,9 +204,13 @@ def _plain(folder: Path, inside: list[Path], split: str, skipped: Skipped) -> Fo
     if mixes and not tracks:
         skipped.append((folder, "holds a mix and no tracks."))
         return None
-    layout = "MUSDB18-HQ" if mixes and {file.stem for file in tracks} <= _MUSDB else "plain"
-    found = tuple(Track(file.stem, role_of(file.stem), file) for file in tracks)
+    found = _by_name(tracks)
+    layout = "MUSDB18-HQ" if mixes and {track.name for track in found} <= _MUSDB else "plain"
     return Found(folder.name, folder, layout, found, _only(mixes, skipped), split)
+
+
+def _by_name(files: Iterable[Path]) -> tuple[Track, ...]:
+    return tuple(Track(file.stem, role_of(file.stem), file) for file in files)
 
 
 def _only(mixes: list[Path], skipped: Skipped) -> Path | None:
