@@ -8,6 +8,7 @@ from blackbox_fx.data.composer import compose
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.estimators import Identity
 from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.tasks.mixing.engineer import HiddenEngineer, demo_console
 from blackbox_fx.tasks.mixing.study import MixStudy
 from blackbox_fx.tasks.mixing.training import MixRecipe, open_run
 from tests.cases import AUDIO_RULES, ESTIMATORS, RATE, music
@@ -96,7 +97,7 @@ def test_training_a_mixing_network(tmp_path):
     recipe = MixRecipe(steps=6, batch=2, seconds=0.4, excerpts=4, unseen=2, save_every=2)
     losses = []
     for device in ("cpu", "cuda"):
-        study = MixStudy(songs[:2], songs[2:], recipe, bfx.Inline(), device)
+        study = MixStudy(songs[:2], songs[2:], recipe, HiddenEngineer(demo_console(bfx.Inline(), 44100, 0)), device)
         study.prepare(lambda *_: None)
         with open_run(tmp_path / device, recipe) as run:
             study.train(run, lambda *_: None)

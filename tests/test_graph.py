@@ -124,7 +124,7 @@ def test_mel_filters_cover_the_spectrum_and_short_audio_is_heard():
 
 
 def test_hidden_engineer_listens(console):
-    engineer = HiddenEngineer(console, RATE)
+    engineer = HiddenEngineer(console)
     tracks, song = join(songs(3, 2))
     tracks = tracks * torch.linspace(0.1, 1, 5)[:, None, None]
     u, v = engineer.decide(tracks, song, 2)

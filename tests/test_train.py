@@ -32,7 +32,7 @@ def start(songs, seed=0):
     console = demo_console(bfx.Inline(), RATE, seed)
     torch.manual_seed(seed)
     network = MixNet(console.track_width, console.bus_width, size=8)
-    return network, console, draw_excerpts(songs[:3], HiddenEngineer(console, RATE), RECIPE.excerpts, RECIPE)
+    return network, console, draw_excerpts(songs[:3], HiddenEngineer(console), RECIPE.excerpts, RECIPE)
 
 
 class Stop(Exception):
@@ -89,7 +89,7 @@ def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_refused(songs, tmp_p
 
 
 def test_a_study_scores_and_writes_its_page(songs, tmp_path):
-    study = MixStudy(songs[:3], songs[3:], RECIPE, bfx.Inline())
+    study = MixStudy(songs[:3], songs[3:], RECIPE, HiddenEngineer(demo_console(bfx.Inline(), RATE, 0)))
     seen = []
     study.prepare(lambda done, total, words: seen.append((done, total)))
     with open_run(tmp_path, RECIPE) as run:
@@ -107,7 +107,7 @@ def test_a_study_scores_and_writes_its_page(songs, tmp_path):
     with open_run(tmp_path, RECIPE) as run:
         assert not is_finished(run)
     song = study.song_to_hear()
-    page = write_mix_page(tmp_path, study.network, study.engineer, song, study.losses, study.scores, "end")
+    page = write_mix_page(tmp_path, study.network, study.teacher, song, study.losses, study.scores, "end")
     with open_run(tmp_path, RECIPE) as run:
         assert is_finished(run)
     text = page.read_text()
@@ -118,9 +118,9 @@ def test_a_study_scores_and_writes_its_page(songs, tmp_path):
 
 def test_the_hidden_engineer_scores_zero(songs):
     """The task has an answer: the hidden settings themselves give the targets."""
-    study = MixStudy(songs[:3], songs[3:], RECIPE, bfx.Inline())
+    study = MixStudy(songs[:3], songs[3:], RECIPE, HiddenEngineer(demo_console(bfx.Inline(), RATE, 0)))
     study.prepare(lambda *_: None)
-    console, engineer = study.engineer.console, study.engineer
+    console, engineer = study.teacher.console, study.teacher
     mixes = []
     for e in study.unseen:
         song = torch.zeros(len(e.tracks), dtype=torch.long)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from blackbox_fx.audio import Audio
+from blackbox_fx.dsp.sections import HOLD
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.effects.functions import function
 from blackbox_fx.effects.further import gather
@@ -162,4 +163,6 @@ class Twin:
         """The same function as a black box: numpy in and out, no gradients, pickles, runs in other processes."""
         render: Callable[..., Any] = functools.partial(_render, self.function)
         moves = not {*self.space.free} & {*self.still}
-        return function(render, self.space, f"twin:{self.name}", inputs=self.inputs, automatable=moves)
+        effect = function(render, self.space, f"twin:{self.name}", inputs=self.inputs, automatable=moves)
+        effect.hop_multiple = HOLD
+        return effect

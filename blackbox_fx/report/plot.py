@@ -42,14 +42,18 @@ def loss_curve(losses: Sequence[float], references: Mapping[str, float] = {}, sm
     return figure
 
 
-def settings(rows: Sequence[str], columns: Sequence[str], chosen: NDArray[Any], hidden: NDArray[Any]) -> Figure:
-    """Chosen beside hidden settings, both (row, column) in [0, 1]: one panel a column, one line a row."""
+def settings(
+    rows: Sequence[str], columns: Sequence[str], chosen: NDArray[Any], hidden: NDArray[Any] | None = None
+) -> Figure:
+    """Chosen beside hidden settings, if known, both (row, column) in [0, 1]: one panel a column, one line a row."""
     figure, axes = new_figure(1.35 * len(columns) + 1.2, 0.34 * len(rows) + 1.1, 1, len(columns), sharey=True)
     places = np.arange(len(rows))[::-1]
     for k, (axis, name) in enumerate(zip(axes[0], columns, strict=True)):
         axis.hlines(places, 0, 1, color="#e6e9ef", linewidth=1)
-        axis.hlines(places, chosen[:, k], hidden[:, k], color=GREY, linewidth=2)
-        axis.scatter(hidden[:, k], places, s=46, facecolors="none", edgecolors=ORANGE, linewidths=1.8, label="hidden")
+        if hidden is not None:
+            axis.hlines(places, chosen[:, k], hidden[:, k], color=GREY, linewidth=2)
+            how = {"facecolors": "none", "edgecolors": ORANGE, "linewidths": 1.8}
+            axis.scatter(hidden[:, k], places, s=46, label="hidden", **how)
         axis.scatter(chosen[:, k], places, s=24, color=BLUE, label="network", zorder=3)
         axis.set(xlim=(-0.05, 1.05), xticks=(0, 1), ylim=(-0.6, len(rows) - 0.4))
         axis.set_title(name.replace(".", "\n"), fontsize=8, color=INK)

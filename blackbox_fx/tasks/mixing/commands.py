@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -14,6 +14,9 @@ from blackbox_fx.report import terminal as show
 
 if TYPE_CHECKING:
     from blackbox_fx.data.clips import Source
+    from blackbox_fx.data.folder import SongFolder
+    from blackbox_fx.runtime import Pool
+    from blackbox_fx.tasks.mixing.teacher import Teacher
     from blackbox_fx.tasks.mixing.training import MixRecipe
     from blackbox_fx.training.run import Run
 
@@ -49,20 +52,22 @@ def demo(
                 # many short songs teach more than few long ones; the held-out ones are long enough to listen to
                 composed.append(compose(seed * 10_000 + k, seconds=6.0 if k < songs - held_out else 12.0))
                 progress(k + 1, songs, composed[-1].name)
-        _train(composed[:-held_out], composed[-held_out:], run, recipe, device)
+        _train(composed[:-held_out], composed[-held_out:], run, recipe, device, _Task())
 
 
 def train_mix(
-    songs: Annotated[Path, typer.Option(help="Folder with one folder of stems for each song.")],
+    songs: Annotated[Path, typer.Option(help="Folder of songs: a data set of multitracks, or a folder for each song.")],
     out: Out = Path("runs/mix"),
+    console: Annotated[Path | None, typer.Option(help="TOML file of a console; the demo's if not given.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file with settings; see recipe.toml of any run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=0, max=2**32 - 1)] = None,
     steps: Steps = None,
     device: Device = "cpu",
 ) -> None:
-    """Train a mixing network on your own stems, towards the mixes of a hidden engineer.
+    """Train a mixing network on your own songs, towards their mixes.
 
-    A seventh of the songs, and at least one, is held out to report the loss on; or those for testing of a data set.
+    Where no song comes with its mix, an invented engineer mixes them. A seventh of the songs, and at least one, is held
+    out to report the loss on; or those for testing of a data set.
     """
     from blackbox_fx.data.folder import read_songs
     from blackbox_fx.tasks.mixing.training import open_run
@@ -72,10 +77,35 @@ def train_mix(
     folder = read_songs(songs)
     show.err.print(str(folder), markup=False, soft_wrap=True)
     known = _show_skipped(folder.skipped)
+    folder, real = _with_mixes(folder)
     train, unseen = folder.split()
     with open_run(out, chosen) as run:
-        _train(train, unseen, run, chosen, device)
+        _train(train, unseen, run, chosen, device, _Task(console, real))
     _show_skipped(folder.skipped[known:])
+
+
+class _Task(NamedTuple):
+    """What is learnt.
+
+    Args:
+        console: a TOML file, or None for that of the demo.
+        real: whether songs come with their mixes.
+    """
+
+    console: Path | None = None
+    real: bool = False
+
+
+def _with_mixes(folder: SongFolder) -> tuple[SongFolder, bool]:
+    """The songs that come with a mix, if any do; says which mixes are learnt."""
+    mixed = tuple(song for song in folder.songs if song.mix_file)
+    if not mixed:
+        show.err.print("No song comes with its mix: an invented engineer mixes them.", soft_wrap=True)
+        return folder, False
+    left = len(folder.songs) - len(mixed)
+    words = f" {left} songs have none, and are left out." if left else ""
+    show.err.print(f"Targets are the real mixes of {len(mixed)} songs.{words}", soft_wrap=True)
+    return dataclasses.replace(folder, songs=mixed), True
 
 
 def _show_skipped(skipped: Sequence[tuple[Path, str]]) -> int:
@@ -104,27 +134,46 @@ def _require_device(name: str) -> None:
         raise ParameterError(f"There is no device {name!r} here ({reason}); give --device cpu.") from error
 
 
-def _train(songs: Sequence[Source], unseen: Sequence[Source], run: Run, recipe: MixRecipe, device: str) -> None:
-    from blackbox_fx.runtime import Threads
+def _train(
+    songs: Sequence[Source], unseen: Sequence[Source], run: Run, recipe: MixRecipe, device: str, task: _Task
+) -> None:
     from blackbox_fx.tasks.mixing.page import write_mix_page
     from blackbox_fx.tasks.mixing.study import MixStudy
     from blackbox_fx.tasks.mixing.training import effects_of
 
-    with Threads(system.cores()) as pool:
-        study = MixStudy(songs, unseen, recipe, pool, device)
-        run.require_effects(effects_of(study.engineer.console))
+    with _pool(task) as pool:
+        study = MixStudy(songs, unseen, recipe, _teacher(task, pool, unseen[0].sample_rate, recipe.seed), device)
+        run.require_effects(effects_of(study.teacher.console))
         with show.bar("rendering targets") as progress:
             study.prepare(progress)
         with show.bar("training") as progress:
             study.train(run, progress)
         footer = f"{len(study.losses)} steps, {study.seconds:.0f} s of training, seed {recipe.seed}."
         page = write_mix_page(
-            run.folder, study.network.cpu(), study.engineer, study.song_to_hear(), study.losses, study.scores, footer
+            run.folder, study.network.cpu(), study.teacher, study.song_to_hear(), study.losses, study.scores, footer
         )
     after = study.scores["trained network"]
     rows = [(name, f"{score:.3f}", f"{after / score:.2f}") for name, score in study.scores.items()]
     show.table("Loss on unseen songs", ("mix", "loss", "trained network relative to it"), rows, numbers=2)
     show.out.print(f"{footer} Open {page}", markup=False, soft_wrap=True)
+
+
+def _pool(task: _Task) -> Pool:
+    """Where effects render: those of a file may crash, and a render that does it twice is skipped and counted."""
+    from blackbox_fx.runtime import Processes, Threads
+
+    return Threads(system.cores()) if task.console is None else Processes(system.cores(), on_failure="skip")
+
+
+def _teacher(task: _Task, pool: Pool, sample_rate: float, seed: int) -> Teacher:
+    from blackbox_fx.layers.description import load_console
+    from blackbox_fx.tasks.mixing.engineer import HiddenEngineer, demo_console
+    from blackbox_fx.tasks.mixing.teacher import InventedEngineer, RealMixes
+
+    console = load_console(task.console, pool=pool) if task.console else demo_console(pool, sample_rate, seed)
+    if task.real:
+        return RealMixes(console)
+    return InventedEngineer(console, seed) if task.console else HiddenEngineer(console)
 
 
 def bench_mixing(

@@ -105,10 +105,10 @@ def learn(method: str, recipe: MixRecipe, pool: Pool, progress: Progress) -> Cur
     """
     songs = [compose(recipe.seed * 10_000 + k, 6.0) for k in range(_SONGS + _UNSEEN)]
     rate = songs[0].sample_rate
-    target = HiddenEngineer(demo_console(pool, rate, recipe.seed), rate)
+    target = HiddenEngineer(demo_console(pool, rate, recipe.seed))
     train = draw_excerpts(songs[:_SONGS], target, recipe.excerpts, recipe)
     unseen = draw_excerpts(songs[_SONGS:], target, recipe.unseen, dataclasses.replace(recipe, seed=recipe.seed + 1))
-    engineer = HiddenEngineer(demo_console(pool, rate, recipe.seed, METHODS[method]), rate)
+    engineer = HiddenEngineer(demo_console(pool, rate, recipe.seed, METHODS[method]))
     torch.manual_seed(recipe.seed)
     network = MixNet(engineer.console.track_width, engineer.console.bus_width)
     optimizer, distance = torch.optim.Adam(network.parameters()), MultiResolutionSTFT()

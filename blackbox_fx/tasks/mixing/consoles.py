@@ -20,7 +20,7 @@ from blackbox_fx.layers.routing import Send
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.models.encoders import LogMel
 from blackbox_fx.runtime import Inline
-from blackbox_fx.tasks.mixing.engineer import HiddenEngineer
+from blackbox_fx.tasks.mixing.features import listen
 from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.tasks.mixing.training import Excerpt, MixRecipe, mix, train_step
 
@@ -103,7 +103,7 @@ def _draw(console: Console, songs: Sequence[Source], count: int) -> list[Excerpt
     for index in range(count):
         clip = clips.clip(index)
         tracks, song = join([torch.from_numpy(clip.tracks)])
-        heard = torch.stack(HiddenEngineer(console, RATE).listen(tracks), 1)
+        heard = torch.stack(listen(tracks, RATE), 1)
         rows, buses = (_hidden(x @ w) for x, w in zip((heard, heard.mean(0, keepdim=True)), weights, strict=True))
         target = console(tracks, song, rows, buses)[0]
         found.append(Excerpt(clip.song, clip.track_names, tracks, log_mel(tracks), target))

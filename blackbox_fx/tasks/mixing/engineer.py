@@ -8,11 +8,14 @@ from typing import final
 import torch
 from torch import Tensor
 
+from blackbox_fx.data.clips import Clip
 from blackbox_fx.effects import Rack, load
 from blackbox_fx.estimators import SPSA, Estimator, Identity
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.console import Console
 from blackbox_fx.runtime import Pool
+from blackbox_fx.tasks.mixing.features import listen
+from blackbox_fx.tasks.mixing.teacher import Teacher
 
 
 def demo_console(
@@ -53,7 +56,7 @@ def demo_console(
 
 
 @final
-class HiddenEngineer:
+class HiddenEngineer(Teacher):
     """Sets `demo_console` from level, brightness and punch of the tracks: smooth rules that a network can learn.
 
     Quiet tracks come up and loud ones down, dull ones get treble, punchy ones more compression and a place further to
@@ -61,29 +64,17 @@ class HiddenEngineer:
 
     Args:
         console: what is set; its columns must be those of `demo_console`.
-        sample_rate: in Hz.
     """
 
-    def __init__(self, console: Console, sample_rate: float) -> None:
-        self.console = console
-        self.sample_rate = sample_rate
+    name = "hidden engineer's mix"
 
-    def listen(self, tracks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Level, brightness and punch of each track, (track,), each about within [-1, 1]."""
-        mono = tracks.mean(dim=1)
-        rms = mono.square().mean(-1).sqrt().clamp(min=1e-5)
-        level = (20 * rms.log10() + 26) / 10
-        power = torch.fft.rfft(mono).abs().square()
-        hz = torch.fft.rfftfreq(mono.shape[-1], 1 / self.sample_rate)
-        centroid = (power * hz).sum(-1) / power.sum(-1).clamp(min=1e-9)
-        brightness = torch.log2(centroid.clamp(min=20) / 700) / 2
-        blocks = mono[:, : mono.shape[-1] // 1024 * 1024].reshape(len(mono), -1, 1024).square().mean(-1).sqrt()
-        punch = (blocks.std(-1) / blocks.mean(-1).clamp(min=1e-5)) - 0.7
-        return level, brightness.clamp(-1.5, 1.5), punch.clamp(-1, 1.5)
+    def target(self, tracks: Tensor, song: Tensor, clip: Clip) -> Tensor:
+        """What the console gives at the engineer's settings."""
+        return self.console(tracks, song, *self.decide(tracks, song, 1))[0]
 
     def decide(self, tracks: Tensor, song: Tensor, mixes: int) -> tuple[Tensor, Tensor]:
         """The hidden settings: (track, track_width) and (mixes, bus_width) in [0, 1]."""
-        level, bright, punch = self.listen(tracks)
+        level, bright, punch = listen(tracks, self.sample_rate)
         per_track = {
             "low.gain_db": 0.5 - 0.4 * torch.tanh(1.2 * bright),
             "mid.gain_db": 0.5 + 0.4 * torch.tanh(1.5 * (level - 0.2)),

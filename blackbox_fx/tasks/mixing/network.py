@@ -26,6 +26,13 @@ def _summary(mel: Tensor) -> Tensor:
 
 
 @final
+class _Nothing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        """No columns."""
+        return x[:, :0]
+
+
+@final
 class MixNet(nn.Module):
     """Chooses console settings from spectrograms of the tracks, for any number of tracks in any order.
 
@@ -56,11 +63,12 @@ class MixNet(nn.Module):
         self.bus_head = self._head(2 * size, size, bus_width)
 
     @staticmethod
-    def _head(inputs: int, size: int, outputs: int) -> nn.Sequential:
+    def _head(inputs: int, size: int, outputs: int) -> nn.Module:
+        if not outputs:  # a console may have no bus to set
+            return _Nothing()
         first, last = nn.Linear(inputs, size), nn.Linear(size, outputs)
-        if outputs:  # a console may have no bus to set
-            nn.init.normal_(last.weight, std=0.01)
-            nn.init.zeros_(last.bias)
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.bias)
         return nn.Sequential(first, nn.GELU(), last, nn.Sigmoid())
 
     def forward(self, mel: Tensor, song: Tensor, mixes: int) -> tuple[Tensor, Tensor]:

@@ -13,21 +13,22 @@ from blackbox_fx.audio import Audio, write
 from blackbox_fx.layers.console import join
 from blackbox_fx.report import plot
 from blackbox_fx.report.html import Section, write_page
-from blackbox_fx.tasks.mixing.engineer import HiddenEngineer
 from blackbox_fx.tasks.mixing.network import MixNet
+from blackbox_fx.tasks.mixing.teacher import Teacher
 from blackbox_fx.tasks.mixing.training import Excerpt
 
 _LEAD = (
-    "A small network learned to set a mixing console of real effects: EQ, compressor, gain and pan on every track, "
-    "compressor and reverb on the bus. None of the effects is differentiable; SPSA estimated their gradients."
+    "A small network learned to set a mixing console of real effects. None of them is differentiable; their gradients "
+    "are estimated."
 )
+_FIGURES = ("tracks.svg", "bus.svg")
 
 
 @torch.no_grad()
 def write_mix_page(
     folder: Path,
     network: MixNet,
-    engineer: HiddenEngineer,
+    teacher: Teacher,
     song: Excerpt,
     losses: Sequence[float],
     scores: Mapping[str, float],
@@ -38,7 +39,7 @@ def write_mix_page(
     Args:
         folder: of the run.
         network: that mixes.
-        engineer: that made the target.
+        teacher: whose mix is the target.
         song: an unseen excerpt.
         losses: of every training step.
         scores: loss on unseen songs by name; the last is the trained network's.
@@ -47,20 +48,23 @@ def write_mix_page(
     Returns:
         The path of the page.
     """
-    console = engineer.console
+    console, rate = teacher.console, teacher.sample_rate
     tracks, index = join([song.tracks])
     chosen = network(song.mel, index, 1)
-    hidden = engineer.decide(tracks, index, 1)
+    hidden = teacher.decide(tracks, index, 1) or (None, None)
     raw = song.tracks.sum(0).expand(2, -1)
-    mixes = {"raw sum": raw, "network's mix": console(tracks, index, *chosen)[0], "target": song.target}
-    levelled = _match_levels(mixes, song.target)
-    rate = engineer.sample_rate
+    wet = console(tracks, index, *chosen, role=song.roles or ("",) * len(tracks))[0]
+    levelled = _match_levels({"raw sum": raw, "network's mix": wet, "target": song.target}, song.target)
     players = _write_players(folder, levelled, rate)
-    track_plot = plot.settings(song.track_names, console.track_columns, chosen[0].numpy(), hidden[0].numpy())
-    bus_plot = plot.settings(["mix bus"], console.bus_columns, chosen[1].numpy(), hidden[1].numpy())
+    both = ((song.track_names, console.track_columns), (["mix bus"], console.bus_columns))
+    figures = [
+        plot.settings(rows, columns, own.numpy(), None if true is None else true.numpy())
+        for (rows, columns), own, true in zip(both, chosen, hidden, strict=True)
+        if columns
+    ]
     references = {name: score for name, score in scores.items() if name in ("best-scaled sum", "untrained network")}
     sections = [
-        _score_section(scores),
+        _score_section(scores, teacher.name),
         Section(
             "Listen",
             f"{song.name}, a song that the network was not trained on. Levels are matched.",
@@ -69,11 +73,8 @@ def write_mix_page(
         ),
         Section(
             "Settings chosen for this song",
-            "Filled: the network's choice. Open: the hidden engineer's. Each on the parameter's own range.",
-            images=[
-                plot.save(track_plot, folder / "tracks.svg"),
-                plot.save(bus_plot, folder / "bus.svg"),
-            ],
+            "Filled: the network's choice. Open, where known: the teacher's. Each on the parameter's own range.",
+            images=[plot.save(figure, folder / name) for figure, name in zip(figures, _FIGURES, strict=False)],
         ),
         Section(
             "Training",
@@ -103,15 +104,15 @@ def _write_players(folder: Path, mixes: Mapping[str, Audio], sample_rate: float)
     return players
 
 
-def _score_section(scores: Mapping[str, float]) -> Section:
+def _score_section(scores: Mapping[str, float], teacher: str) -> Section:
     """The losses on unseen songs, with the trained network's relative to each."""
     last = list(scores.values())[-1]
     table = [("mix", "loss", "trained network relative to it")]
     table += [(name, f"{score:.3f}", f"{last / score:.2f}") for name, score in scores.items()]
     return Section(
         "Loss on unseen songs",
-        "Multi-resolution STFT distance to the hidden engineer's mix, mean over excerpts. The best-scaled sum is "
-        "the plain sum at the one gain that suits all excerpts best.",
+        f"Multi-resolution STFT distance to the {teacher}, mean over excerpts. A best-scaled sum is the plain sum at "
+        "the one gain that suits all excerpts best; beside real mixes, all levels are matched.",
         table=table,
         best=len(scores) - 1,
     )

@@ -1,4 +1,4 @@
-"""Trains a mixing network against a hidden engineer, and compares it with simple mixes on unseen songs."""
+"""Trains a mixing network towards the mixes of a teacher, and compares it with simple mixes on unseen songs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from blackbox_fx.core.lazy import scipy
 from blackbox_fx.core.progress import Progress
 from blackbox_fx.data.clips import Source
 from blackbox_fx.layers.console import join
-from blackbox_fx.losses import MultiResolutionSTFT
-from blackbox_fx.runtime import Pool
-from blackbox_fx.tasks.mixing.engineer import HiddenEngineer, demo_console
 from blackbox_fx.tasks.mixing.network import MixNet
-from blackbox_fx.tasks.mixing.training import Excerpt, MixRecipe, draw_excerpts, fit, mix
+from blackbox_fx.tasks.mixing.teacher import RealMixes, Teacher
+from blackbox_fx.tasks.mixing.training import Excerpt, Excerpts, MixRecipe, draw_excerpts, fit, mix
 from blackbox_fx.training.run import Run
 
 SECONDS_TO_HEAR = 10.0
+_ENDLESS = 1 << 30
 
 
 @final
@@ -32,11 +31,11 @@ class MixStudy:
         songs: to train on.
         unseen: held-out songs.
         recipe: settings of the run.
-        pool: where the effects render.
+        teacher: whose mixes are learnt, through its console.
         device: of the network.
 
     Attributes:
-        network, engineer: who mixes.
+        network: that mixes.
         scores: loss on unseen excerpts by name, the trained network last; filled by `prepare` and `train`.
         losses: of every training step.
         seconds: that training took, earlier sessions counted in.
@@ -47,39 +46,45 @@ class MixStudy:
         songs: Sequence[Source],
         unseen: Sequence[Source],
         recipe: MixRecipe,
-        pool: Pool,
+        teacher: Teacher,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.songs, self.unseen_songs, self.recipe = songs, unseen, recipe
-        sample_rate = unseen[0].sample_rate
-        console = demo_console(pool, sample_rate, recipe.seed)
-        self.engineer = HiddenEngineer(console, sample_rate)
+        self.songs, self.unseen_songs, self.recipe, self.teacher = songs, unseen, recipe, teacher
         torch.manual_seed(recipe.seed)
-        self.network = MixNet(console.track_width, console.bus_width).to(device)
-        self.distance = MultiResolutionSTFT()
+        self.network = MixNet(teacher.console.track_width, teacher.console.bus_width).to(device)
+        self.distance = teacher.distance()
         self.scores: dict[str, float] = {}
         self.losses: list[float] = []
         self.seconds = 0.0
 
     def prepare(self, progress: Progress) -> None:
-        """Draws the excerpts, renders the hidden engineer's mixes, and scores the mixes that need no training."""
+        """Draws the excerpts with the teacher's mixes, and scores the mixes that need no training.
+
+        Excerpts of real mixes are drawn while it trains, so that memory holds none of them.
+        """
         recipe = self.recipe
         held_out = dataclasses.replace(recipe, seed=recipe.seed + 1)
-        total = recipe.excerpts + recipe.unseen
+        real = isinstance(self.teacher, RealMixes)
+        first = 0 if real else recipe.excerpts
+        total = first + recipe.unseen
 
         def later(done: int, _: int, name: str) -> None:
-            progress(recipe.excerpts + done, total, name)
+            progress(first + done, total, name)
 
-        self.train_excerpts = draw_excerpts(
-            self.songs, self.engineer, recipe.excerpts, recipe, lambda done, _, name: progress(done, total, name)
-        )
-        self.unseen = draw_excerpts(self.unseen_songs, self.engineer, recipe.unseen, held_out, later)
+        if real:
+            self.train_excerpts = Excerpts(self.songs, self.teacher, _ENDLESS, recipe)
+        else:
+            self.train_excerpts = draw_excerpts(
+                self.songs, self.teacher, recipe.excerpts, recipe, lambda done, _, name: progress(done, total, name)
+            )
+        self.unseen = draw_excerpts(self.unseen_songs, self.teacher, recipe.unseen, held_out, later)
         sums = [e.tracks.sum(0).expand(2, -1) for e in self.unseen]
         self.scores["plain sum"] = self.score(sums)
-        scaled = scipy.optimize.minimize_scalar(
-            lambda db: self.score([x * 10 ** (db / 20) for x in sums]), bounds=(-30, 12), options={"xatol": 0.25}
-        )
-        self.scores["best-scaled sum"] = float(scaled.fun)
+        if not real:  # whose levels are matched anyway
+            scaled = scipy.optimize.minimize_scalar(
+                lambda db: self.score([x * 10 ** (db / 20) for x in sums]), bounds=(-30, 12), options={"xatol": 0.25}
+            )
+            self.scores["best-scaled sum"] = float(scaled.fun)
         self.scores["random console"] = self.score(self._random_mixes())
         self.scores["untrained network"] = self.score(self._network_mixes())
 
@@ -91,22 +96,24 @@ class MixStudy:
 
     @torch.no_grad()
     def _network_mixes(self) -> list[Tensor]:
-        return [mix(self.network, self.engineer.console, [e])[0].cpu() for e in self.unseen]
+        return [mix(self.network, self.teacher.console, [e])[0].cpu() for e in self.unseen]
 
     @torch.no_grad()
     def _random_mixes(self) -> list[Tensor]:
-        console, draw = self.engineer.console, torch.Generator().manual_seed(self.recipe.seed)
+        console, draw = self.teacher.console, torch.Generator().manual_seed(self.recipe.seed)
         mixes = []
         for excerpt in self.unseen:
             tracks, song = join([excerpt.tracks])
             per_track = torch.rand(len(tracks), console.track_width, generator=draw)
             per_bus = torch.rand(1, console.bus_width, generator=draw)
-            mixes.append(console(tracks, song, per_track, per_bus)[0])
+            mixes.append(console(tracks, song, per_track, per_bus, role=excerpt.roles)[0])
         return mixes
 
     def train(self, run: Run, progress: Progress) -> None:
         """Trains the network in an open run, resuming what is there, and scores it."""
-        self.losses = fit(self.network, self.engineer.console, self.train_excerpts, self.recipe, run, progress)
+        self.losses = fit(
+            self.network, self.teacher.console, self.train_excerpts, self.recipe, run, progress, self.distance
+        )
         self.seconds = (run.state or {})["seconds"]
         self.scores["trained network"] = self.score(self._network_mixes())
 
@@ -115,4 +122,4 @@ class MixStudy:
         song = self.unseen_songs[0]
         seconds = min(SECONDS_TO_HEAR, song.length / song.sample_rate)
         longer = dataclasses.replace(self.recipe, seconds=seconds)
-        return draw_excerpts([song], self.engineer, 1, longer)[0]
+        return draw_excerpts([song], self.teacher, 1, longer)[0]

@@ -11,7 +11,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blackbox_fx.core.files import write_text
 from blackbox_fx.core.progress import Progress, quiet
@@ -23,8 +23,8 @@ from blackbox_fx.layers.black_box import BlackBox, report_failures
 from blackbox_fx.layers.console import Console, join
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.models.encoders import LogMel
-from blackbox_fx.tasks.mixing.engineer import HiddenEngineer
 from blackbox_fx.tasks.mixing.network import MixNet
+from blackbox_fx.tasks.mixing.teacher import Teacher
 from blackbox_fx.training.run import Run
 from blackbox_fx.training.schedule import learning_rate
 
@@ -40,7 +40,7 @@ class MixRecipe:
         steps: optimiser steps.
         batch: excerpts per step.
         seconds: length of an excerpt.
-        excerpts: training excerpts, drawn once and rendered once by the hidden engineer.
+        excerpts: that are trained on, drawn and mixed once; of real mixes, there are always new ones.
         unseen: excerpts of held-out songs, on which the loss is reported.
         learning_rate: at the end of the warm-up; it falls to a fiftieth along a cosine.
         warm_up: steps over which the learning rate rises: without it, one run in several lost all tracks to one
@@ -97,9 +97,10 @@ class Excerpt:
 
     Args:
         name, track_names: of the song.
-        tracks: (track, 1, time).
+        tracks: (track, channel, time).
         mel: (track, bands, frames), the log-mel spectrograms of the tracks.
-        target: (2, time), the hidden engineer's mix.
+        target: (2, time), the teacher's mix.
+        roles: what each track is.
     """
 
     name: str
@@ -107,23 +108,46 @@ class Excerpt:
     tracks: Tensor
     mel: Tensor
     target: Tensor
+    roles: tuple[str, ...] = ()
 
 
-@torch.no_grad()
-def draw_excerpts(
-    songs: Sequence[Source], engineer: HiddenEngineer, count: int, recipe: MixRecipe, progress: Progress | None = None
-) -> list[Excerpt]:
-    """Draws excerpts of songs and renders the hidden engineer's mixes, the same for the same seed."""
-    clips = Clips(songs, seconds=recipe.seconds, seed=recipe.seed)
-    log_mel = LogMel(clips.sample_rate)
-    found = []
-    for index in range(count):
-        clip = clips.clip(index)
+@final
+class Excerpts(Sequence[Excerpt]):
+    """Excerpts of songs, drawn anew whenever they are asked for; the same for the same seed and number.
+
+    Args:
+        songs: of which they are.
+        teacher: whose mixes are their targets.
+        count: how many there are.
+        recipe: whose `seconds` and `seed` count.
+    """
+
+    def __init__(self, songs: Sequence[Source], teacher: Teacher, count: int, recipe: MixRecipe) -> None:
+        self.teacher, self.size = teacher, count
+        self.clips = Clips(songs, seconds=recipe.seconds, channels=teacher.channels, seed=recipe.seed)
+        self.log_mel = LogMel(self.clips.sample_rate)
+
+    def __len__(self) -> int:
+        return self.size
+
+    @torch.no_grad()
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        clip = self.clips.clip(index)
         tracks, song = join([torch.from_numpy(clip.tracks)])
-        target = engineer.console(tracks, song, *engineer.decide(tracks, song, 1))[0]
-        found.append(Excerpt(clip.song, clip.track_names, tracks, log_mel(tracks), target))
-        if progress:
-            progress(index + 1, count, clip.song)
+        target = self.teacher.target(tracks, song, clip)
+        return Excerpt(clip.song, clip.track_names, tracks, self.log_mel(tracks), target, clip.roles)
+
+
+def draw_excerpts(
+    songs: Sequence[Source], teacher: Teacher, count: int, recipe: MixRecipe, progress: Progress = quiet
+) -> list[Excerpt]:
+    """Draws excerpts of songs, and keeps them with the teacher's mixes; the same for the same seed."""
+    found = []
+    for excerpt in Excerpts(songs, teacher, count, recipe):
+        found.append(excerpt)
+        progress(len(found), count, excerpt.name)
     return found
 
 
@@ -132,7 +156,8 @@ def mix(network: MixNet, console: Console, batch: Sequence[Excerpt]) -> Tensor:
     device = next(network.parameters()).device
     tracks, song = (x.to(device) for x in join([e.tracks for e in batch]))
     mel = torch.cat([e.mel for e in batch]).to(device)
-    return console(tracks, song, *network(mel, song, len(batch)))
+    role = [role for e in batch for role in e.roles or ("",) * len(e.tracks)]
+    return console(tracks, song, *network(mel, song, len(batch)), role=role)
 
 
 def effects_of(console: Console) -> dict[str, Effect]:
@@ -159,6 +184,7 @@ def fit(
     recipe: MixRecipe,
     run: Run,
     progress: Progress = quiet,
+    distance: nn.Module | None = None,
 ) -> list[float]:
     """Trains the network through the console; goes on from the run's checkpoint if there is one.
 
@@ -172,6 +198,7 @@ def fit(
         recipe: settings of the run.
         run: opened with this recipe, see `open_run`.
         progress: called with the steps done, their number, and a word.
+        distance: see `Teacher.distance`; `MultiResolutionSTFT()` if not given.
 
     Returns:
         The loss of every step, also in curve.csv.
@@ -179,11 +206,11 @@ def fit(
     Raises:
         DataError: a checkpoint of other effects or songs, or a damaged one.
     """
-    distance = MultiResolutionSTFT()
+    distance = MultiResolutionSTFT() if distance is None else distance
     model = torch.nn.ModuleDict({"network": network, "console": console})
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     run.require_effects(effects_of(console))
-    kept = {"recipe": dataclasses.asdict(recipe), "excerpts": [e.name for e in train]}
+    kept = {"recipe": dataclasses.asdict(recipe), "excerpts": _names(train)}
     state = run.resume(model, optimizer) or {"step": 0, "losses": [], "seconds": 0.0, **kept}
     if state.get("excerpts") != kept["excerpts"]:
         raise DataError(
@@ -204,13 +231,18 @@ def fit(
     return losses
 
 
+def _names(train: Sequence[Excerpt]) -> list[str]:
+    """Of the songs that are trained on."""
+    return [song.name for song in train.clips.songs] if isinstance(train, Excerpts) else [e.name for e in train]
+
+
 def train_step(
     network: MixNet,
     console: Console,
     train: Sequence[Excerpt],
     recipe: MixRecipe,
     optimizer: torch.optim.Optimizer,
-    distance: MultiResolutionSTFT,
+    distance: nn.Module,
     step: int,
 ) -> float:
     """One optimiser step on a batch that the seed and the number of the step draw; its loss."""
@@ -220,7 +252,8 @@ def train_step(
         group["lr"] = learning_rate(recipe.learning_rate, step, step / recipe.steps, recipe.warm_up)
     wet = mix(network, console, batch)
     target = torch.stack([e.target for e in batch]).to(wet.device)
-    loss = distance(wet, target, scale=int(draw.integers(len(distance.windows))))
+    scales: Any = distance.windows
+    loss = distance(wet, target, scale=int(draw.integers(len(scales))))
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)

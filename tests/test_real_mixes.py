@@ -1,0 +1,137 @@
+"""Mixing networks that learn from the mixes that songs come with."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner
+
+import blackbox_fx as bfx
+from blackbox_fx import data
+from blackbox_fx.cli.__main__ import app
+from blackbox_fx.data.composer import compose
+from blackbox_fx.layers.console import join
+from blackbox_fx.tasks.mixing.network import MixNet
+from blackbox_fx.tasks.mixing.study import MixStudy
+from blackbox_fx.tasks.mixing.teacher import InventedEngineer, LevelMatched, RealMixes
+from blackbox_fx.tasks.mixing.training import Excerpts, MixRecipe, fit, open_run
+from tests.cases import RATE
+
+RECIPE = MixRecipe(steps=4, batch=2, seconds=0.4, unseen=2, save_every=2)
+
+
+def console():
+    eq = bfx.load("pedalboard:HighShelfFilter").fix(cutoff_frequency_hz=4000, q=0.7).within(gain_db=(-12, 12))
+    drums = bfx.load("pedalboard:Gain").within(gain_db=(-6, 6))
+    return bfx.Console(eq, strips={"drums": drums}, gain_db=(-12, 12), pool=bfx.Inline(), sample_rate=RATE)
+
+
+@pytest.fixture(scope="module")
+def songs():
+    """Composed songs with mixes by another console: loud drums, dark everything else, and much louder in all."""
+    found = []
+    for seed in range(4):
+        song = compose(seed, seconds=3.0)
+        engineer = console()
+        tracks, index = join([torch.from_numpy(song.stack(2))])
+        rows = torch.full((len(tracks), engineer.track_width), 0.5)
+        rows[:, engineer.track_columns.index("strip.gain_db")] = 0.2
+        loud = [0.9 if role == "drums" else 0.5 for role in song.roles]
+        rows[:, engineer.track_columns.index("gain_db")] = torch.tensor(loud)
+        with torch.no_grad():
+            mix = 4 * engineer(tracks, index, rows, torch.zeros(1, 0), role=song.roles)[0]
+        found.append(dataclasses.replace(song, mix=mix.numpy()))
+    return found
+
+
+def test_targets_are_the_mixes_and_there_are_always_new_excerpts(songs):
+    excerpts = Excerpts(songs, RealMixes(console()), 1 << 30, RECIPE)
+    assert len(excerpts) == 1 << 30
+    far = excerpts[(1 << 30) - 1]
+    clip = data.Clips(songs, RECIPE.seconds, channels=2, seed=0).clip((1 << 30) - 1)
+    assert np.array_equal(far.target, clip.mix) and np.array_equal(far.tracks, clip.tracks) and far.roles == clip.roles
+    assert excerpts[5].name != excerpts[6].name or not torch.equal(excerpts[5].target, excerpts[6].target)
+    song = next(song for song in songs if song.name == clip.song)
+    assert np.array_equal(clip.mix, song.mix[:, clip.start : clip.start + clip.mix.shape[1]])
+
+
+def test_levels_are_matched(songs):
+    distance = LevelMatched(bfx.MultiResolutionSTFT())
+    x = torch.from_numpy(songs[0].mix)[None, :, :RATE]
+    assert float(distance(0.1 * x, x)) < 0.02 < float(distance.inner(0.1 * x, x))
+    assert torch.isfinite(distance(torch.zeros_like(x), x)) and torch.isfinite(distance(x, torch.zeros_like(x)))
+
+
+def test_a_network_comes_nearer_to_real_mixes_of_songs_it_never_heard(songs, tmp_path):
+    recipe = dataclasses.replace(RECIPE, steps=60, batch=3, unseen=4, warm_up=5, learning_rate=4e-3)
+    study = MixStudy(songs[:3], songs[3:], recipe, RealMixes(console()))
+    study.prepare(lambda *_: None)
+    with open_run(tmp_path, recipe) as run:
+        study.train(run, lambda *_: None)
+    assert study.scores["trained network"] < 0.8 * min(study.scores["plain sum"], study.scores["untrained network"])
+    assert "best-scaled sum" not in study.scores
+
+
+def test_interrupted_and_resumed_it_gives_the_same_numbers(songs, tmp_path):
+    def start():
+        teacher = RealMixes(console())
+        torch.manual_seed(0)
+        network = MixNet(teacher.console.track_width, teacher.console.bus_width, size=8)
+        return network, teacher.console, Excerpts(songs[:3], teacher, 1 << 30, RECIPE)
+
+    def interrupt(done, total, words):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with open_run(tmp_path / "whole", RECIPE) as run:
+        whole = fit(*start(), RECIPE, run)
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "cut", RECIPE) as run:
+        fit(*start(), RECIPE, run, interrupt)
+    with open_run(tmp_path / "cut", RECIPE) as run:
+        assert fit(*start(), RECIPE, run) == whole
+
+
+def test_an_invented_engineer_sets_any_console_by_what_it_hears(songs):
+    teacher = InventedEngineer(console())
+    excerpt = Excerpts(songs, teacher, 2, RECIPE)[0]
+    tracks, index = join([excerpt.tracks])
+    rows, buses = teacher.decide(tracks, index, 1)
+    assert ((rows >= 0.15) & (rows <= 0.85)).all() and float(rows.std(0).max()) > 0.05
+    wet = teacher.console(tracks, index, rows, buses, role=excerpt.roles)[0]
+    torch.testing.assert_close(wet, excerpt.target)
+
+
+CONSOLE = """
+[strip]
+eq = {effect = "pedalboard:HighShelfFilter", free = ["gain_db"], within = {gain_db = [-9, 9]}}
+[strips.drums]
+comp = {effect = "vst3:ZamCompX2", free = ["threshold_db"]}
+[sends.room]
+chain.reverb = {effect = "pedalboard:Reverb", free = ["room_size"], fix = {dry_level = 0.0}}
+"""
+
+
+def write_songs(songs, root, mixes):
+    for song in songs:
+        for name, track in zip(song.track_names, song.tracks, strict=True):
+            (root / song.name).mkdir(parents=True, exist_ok=True)
+            soundfile.write(root / song.name / f"{name}.wav", track.T, RATE)
+        if mixes:
+            soundfile.write(root / song.name / "mix.wav", song.mix.T, RATE, subtype="FLOAT")
+
+
+@pytest.mark.parametrize("mixes", [True, False])
+def test_train_mix_says_whose_mixes_it_learns(songs, mixes, tmp_path):
+    write_songs(songs, tmp_path / "songs", mixes)
+    (tmp_path / "console.toml").write_text(CONSOLE)
+    (tmp_path / "recipe.toml").write_text("seconds = 0.3\nbatch = 1\nexcerpts = 2\nunseen = 1\n")
+    arguments = ["train", "mix", "--songs", tmp_path / "songs", "--out", tmp_path / "run", "--steps", 2]
+    arguments += ["--console", tmp_path / "console.toml", "--recipe", tmp_path / "recipe.toml"]
+    done = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert done.exit_code == 0, done.output
+    words = "Targets are the real mixes of 4 songs." if mixes else "an invented engineer mixes them"
+    assert words in done.output.replace("\n", " ")
+    page = (tmp_path / "run" / "index.html").read_text()
+    assert ("the real mix" if mixes else "invented engineer") in page
