@@ -12,6 +12,7 @@ import blackbox_fx as bfx
 from blackbox_fx import data
 from blackbox_fx.cli.__main__ import app
 from blackbox_fx.data.composer import compose
+from blackbox_fx.errors import DataError
 from blackbox_fx.layers.console import join
 from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.tasks.mixing.study import MixStudy
@@ -107,7 +108,7 @@ CONSOLE = """
 [strip]
 eq = {effect = "pedalboard:HighShelfFilter", free = ["gain_db"], within = {gain_db = [-9, 9]}}
 [strips.drums]
-comp = {effect = "vst3:ZamCompX2", free = ["threshold_db"]}
+comp = {effect = "pedalboard:Compressor", free = ["threshold_db"]}
 [sends.room]
 chain.reverb = {effect = "pedalboard:Reverb", free = ["room_size"], fix = {dry_level = 0.0}}
 """
@@ -135,3 +136,62 @@ def test_train_mix_says_whose_mixes_it_learns(songs, mixes, tmp_path):
     assert words in done.output.replace("\n", " ")
     page = (tmp_path / "run" / "index.html").read_text()
     assert ("the real mix" if mixes else "invented engineer") in page
+
+
+def run_mix(folder, run, out):
+    return CliRunner().invoke(app, ["mix", str(folder), "--model", str(run), "--out", str(out)])
+
+
+def test_a_trained_network_mixes_a_folder_and_its_settings_give_the_mix_again(songs, tmp_path):
+    write_songs(songs, tmp_path / "songs", True)
+    (tmp_path / "console.toml").write_text(CONSOLE)
+    (tmp_path / "recipe.toml").write_text("seconds = 0.3\nbatch = 1\nunseen = 1\n")
+    arguments = ["train", "mix", "--songs", tmp_path / "songs", "--out", tmp_path / "run", "--steps", 2]
+    arguments += ["--console", tmp_path / "console.toml", "--recipe", tmp_path / "recipe.toml"]
+    assert CliRunner().invoke(app, [str(each) for each in arguments]).exit_code == 0
+    (tmp_path / "console.toml").unlink()  # the run has a copy
+    song, out = tmp_path / "new song", tmp_path / "out"
+    song.mkdir()
+    for name, track in zip(songs[0].track_names, songs[0].tracks, strict=True):
+        soundfile.write(song / f"{name}.wav", track.mean(0), RATE)
+    (song / "broken.wav").write_bytes(b"")
+    done = run_mix(song, tmp_path / "run", out)
+    assert done.exit_code == 0, done.output
+    assert "broken.wav" in done.output and all(role in done.output for role in songs[0].roles)
+    for name in ("mix.wav", "settings.json", "settings.csv", "presets", "index.html", "tracks.svg", "sounds.png"):
+        assert (out / name).exists(), name
+    desk = bfx.load_console(tmp_path / "run" / "console.toml", pool=bfx.Inline())
+    again = bfx.load_settings(desk, out)
+    files = sorted(path for path in song.iterdir() if path.name != "broken.wav")
+    mix = bfx.mixdown(desk, files, again.track_params, again.bus_params, role=again.role, channels=2)
+    kept, rate = soundfile.read(out / "mix.wav", dtype="float32")
+    assert rate == RATE and mix.shape == kept.T.shape
+    np.testing.assert_allclose(mix, kept.T, atol=1e-5)
+    assert np.abs(mix).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("no folder", "No such folder"),
+        ("no audio", "holds no song"),
+        ("no run", "name the folder of a run"),
+        ("damaged run", "name the folder of a run"),
+        ("no checkpoint", "holds no checkpoint"),
+    ],
+)
+def test_mistakes_of_mix_are_one_sentence(what, words, tmp_path):
+    song, run = tmp_path / "song", tmp_path / "run"
+    run.mkdir()
+    about = '{"sample_rate": 44100, "channels": 1, "seconds": 1, "console": "demo"}'
+    if what in ("no folder", "no audio", "no checkpoint"):
+        (run / "mixer.json").write_text(about)
+    if what == "damaged run":
+        (run / "mixer.json").write_text("{}")
+    if what != "no folder":
+        song.mkdir()
+    if what in ("no checkpoint", "no run", "damaged run"):
+        soundfile.write(song / "bass.wav", np.zeros((9000, 1)), RATE)
+    done = run_mix(song, run, tmp_path / "out")
+    assert isinstance(done.exception, DataError) and words in str(done.exception)
+    assert not (tmp_path / "out").exists()

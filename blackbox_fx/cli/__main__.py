@@ -29,6 +29,7 @@ app.add_typer(proxies, name="proxy")
 app.add_typer(measure, name="bench")
 for command in (
     mix.demo,
+    mix.mix,
     effects.effects,
     profile.inspect,
     profile.check,

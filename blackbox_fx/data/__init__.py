@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blackbox_fx.data.clips import Clip, Clips
 from blackbox_fx.data.composer import Part, Score, compose, write_score
-from blackbox_fx.data.folder import SongFiles, SongFolder, read_songs
+from blackbox_fx.data.folder import SongFiles, SongFolder, read_song, read_songs
 from blackbox_fx.data.roles import ROLES, role_of
 from blackbox_fx.data.sampler import Note
 from blackbox_fx.data.song import Song
@@ -20,6 +20,7 @@ __all__ = [
     "SongFiles",
     "SongFolder",
     "compose",
+    "read_song",
     "read_songs",
     "role_of",
     "write_score",

@@ -15,7 +15,7 @@ import numpy as np
 
 from blackbox_fx import audio
 from blackbox_fx.audio import Audio
-from blackbox_fx.data.layouts import Found, Skipped, find_songs
+from blackbox_fx.data.layouts import Found, Skipped, find_song, find_songs
 from blackbox_fx.data.song import Song
 from blackbox_fx.errors import AudioError, DataError
 
@@ -217,6 +217,35 @@ def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw:
     songs.sort(key=lambda song: (song.name, song.files))
     skipped.sort()
     return SongFolder(path, tuple(songs), skipped)
+
+
+def read_song(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw: bool = False) -> SongFiles:
+    """The song in one folder, in any layout that `read_songs` knows.
+
+    Args:
+        folder: of the song.
+        sample_rate: what the audio is resampled to, in Hz, a whole number.
+        raw: see `read_songs`.
+
+    Returns:
+        the song; its `skipped` names what is not used.
+
+    Raises:
+        DataError: the folder is missing, or holds no track that can be read.
+        AudioError: a sample rate that is not allowed.
+    """
+    path = Path(folder)
+    if audio.check_sample_rate(sample_rate) % 1:
+        raise AudioError(f"sample_rate={sample_rate!r} is not allowed; it must be a whole number of Hz.")
+    if not path.is_dir():
+        raise DataError(f"No such folder: {path}; give the folder that holds the tracks of one song.")
+    skipped: Skipped = []
+    found = find_song(path, raw, skipped)
+    song = None if found is None else _scan(found, float(sample_rate), skipped)
+    if song is None:
+        where, why = skipped[0] if skipped else (path, "holds no audio file that can be read.")
+        raise DataError(f"{path} holds no song ({where.name}: {why}); put the audio files of its tracks right into it.")
+    return song
 
 
 def _nothing(path: Path, skipped: Skipped) -> DataError:

@@ -95,6 +95,15 @@ def find_songs(folder: Path, raw: bool, skipped: Skipped, split: str = "") -> It
             yield found
 
 
+def find_song(folder: Path, raw: bool, skipped: Skipped) -> Found | None:
+    """The song in one folder; see `find_songs`. None, and the reason put down, if there is none."""
+    try:
+        return _song(folder, visible(folder), raw, "", skipped)
+    except OSError as error:
+        skipped.append((folder, f"cannot be read ({error.strerror}); check its permissions."))
+        return None
+
+
 def visible(folder: Path) -> list[Path]:
     """What is in a folder and not hidden, by name."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))

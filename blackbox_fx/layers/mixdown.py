@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blackbox_fx.audio import Audio, check_audio, info, read
+from blackbox_fx.audio import Audio, check_audio, info, read, to_channels
+from blackbox_fx.core import checks
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.dsp.mixing import place
 from blackbox_fx.errors import AudioError, ParameterError
@@ -36,6 +37,7 @@ def mixdown(
     mute: Tensor | None = None,
     solo: Tensor | None = None,
     curves: Curves = {},
+    channels: int | None = None,
     progress: Progress = quiet,
 ) -> Audio:
     """The mix of one whole song, as the console gives it at once: bit for bit, where nothing moves.
@@ -52,6 +54,8 @@ def mixdown(
         mute: (track,) bool.
         solo: (track,) bool.
         curves: in place of columns, see `Console`.
+        channels: 1 or 2 for all tracks, whatever the files have: a mono track on both sides is 3 dB louder than one
+            that the console places. As they are, if not given.
         progress: called with tracks done, their number, and a few words.
 
     Returns:
@@ -62,7 +66,7 @@ def mixdown(
         ParameterError: params of another shape, and what else `Console` refuses.
         EffectError, WorkerDied, RenderTimeout: an effect failed.
     """
-    song = _Song(console, tracks, track_params, bus_params, role, curves)
+    song = _Song(console, tracks, track_params, bus_params, role, curves, channels)
     sounding = audible(mute, solo, torch.zeros(len(tracks), dtype=torch.long), 1)
     mixed = song.silence()
     sums = {name: song.silence() for name in console.sends}
@@ -95,10 +99,12 @@ class _Song:
         bus_params: Tensor,
         role: Sequence[str] | None,
         curves: Curves,
+        channels: int | None,
     ) -> None:
+        checks.one_of("channels", channels, (None, 1, 2))
         if isinstance(tracks, str | os.PathLike) or not len(tracks):
             raise ParameterError(f"tracks must be a list of a track or more, got {tracks!r:.60}.")
-        self.console, self.tracks, self.curves = console, tracks, curves
+        self.console, self.tracks, self.curves, self.channels = console, tracks, curves, channels
         self.roles = console.check_roles(role, len(tracks))
         console.check_params(track_params, bus_params, len(tracks), 1)
         console.check_curves(curves, len(tracks), 1)
@@ -201,6 +207,7 @@ class _Song:
             audio = check_audio(track.numpy() if isinstance(track, Tensor) else track)
         if len(audio) > 2:
             raise AudioError(f"{self.name(number)} has {len(audio)} channels, and must have one or two.")
+        audio = audio if self.channels is None else to_channels(audio, self.channels)
         missing = self.time - audio.shape[1]
         if missing < -1:  # resampling may round up
             raise AudioError(

@@ -58,6 +58,25 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
+def load_part(folder: Path, module: nn.Module, name: str) -> bool:
+    """Restores a part of a module that `save` wrote, by its name; whether there is a checkpoint.
+
+    Raises:
+        DataError: a checkpoint that is damaged, of another version, or of another module.
+    """
+    state = read_state(folder)
+    if state is None:
+        return False
+    prefix = f"module.{name}."
+    try:
+        tensors: dict[str, Tensor] = load_file(folder / Path(state["tensors"]).name)
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"Cannot read the checkpoint in {folder} ({reason}); train again.") from error
+    return True
+
+
 def load(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
     """Restores what `save` wrote. Returns the state, or None where there is no checkpoint.
 

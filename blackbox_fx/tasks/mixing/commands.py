@@ -84,6 +84,41 @@ def train_mix(
     _show_skipped(folder.skipped[known:])
 
 
+def mix(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="With the audio files of one song's tracks.")],
+    model: Annotated[Path, typer.Option(help="Folder of a run of train mix.")],
+    out: Annotated[Path, typer.Option(help="Folder for the mix, its settings and a page; made if missing.")],
+) -> None:
+    """Mix a song with a trained network: the mix, settings as files and presets, and a page."""
+    from blackbox_fx.audio import write
+    from blackbox_fx.data.folder import read_song
+    from blackbox_fx.errors import DataError
+    from blackbox_fx.layers.saved import save_settings
+    from blackbox_fx.runtime import Processes
+    from blackbox_fx.tasks.mixing.mixer import load_mixer
+    from blackbox_fx.tasks.mixing.mixing_page import write_song_page
+
+    with Processes(system.cores()) as pool:
+        read_song(folder)  # before anything is loaded
+        mixer = load_mixer(model, pool)
+        song = read_song(folder, round(mixer.sample_rate))
+        _show_skipped(song.skipped)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"Cannot make {out} ({error.strerror}); name a folder you may write to.") from error
+        with show.bar("listening") as progress:
+            rows, buses = mixer.settings(song, progress)
+        save_settings(mixer.console, out, rows, buses, song.roles)
+        with show.bar("mixing") as progress:
+            mixed = mixer.mix(song, rows, buses, progress)
+    write(out / "mix.wav", mixed, mixer.sample_rate)
+    page = write_song_page(out, mixer, song, mixed, rows, buses)
+    names = [(name, role) for name, role in zip(song.track_names, song.roles, strict=True)]
+    show.table(f"{song.name}: {len(names)} tracks", ("track", "taken for"), names)
+    show.out.print(f"Open {page}; the whole mix is {out / 'mix.wav'}", markup=False, soft_wrap=True)
+
+
 class _Task(NamedTuple):
     """What is learnt.
 
@@ -137,6 +172,7 @@ def _require_device(name: str) -> None:
 def _train(
     songs: Sequence[Source], unseen: Sequence[Source], run: Run, recipe: MixRecipe, device: str, task: _Task
 ) -> None:
+    from blackbox_fx.tasks.mixing.mixer import describe
     from blackbox_fx.tasks.mixing.page import write_mix_page
     from blackbox_fx.tasks.mixing.study import MixStudy
     from blackbox_fx.tasks.mixing.training import effects_of
@@ -144,6 +180,7 @@ def _train(
     with _pool(task) as pool:
         study = MixStudy(songs, unseen, recipe, _teacher(task, pool, unseen[0].sample_rate, recipe.seed), device)
         run.require_effects(effects_of(study.teacher.console))
+        describe(run.folder, study.teacher, recipe.seconds, task.console)
         with show.bar("rendering targets") as progress:
             study.prepare(progress)
         with show.bar("training") as progress:
