@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -354,7 +355,12 @@ def test_the_picture_names_every_part_and_what_is_in_it():
     )
     assert all(word in picture for word in words)
     assert picture.count('stroke-dasharray="5 4"') == 2 * 3 and picture.count('stroke-dasharray="1 3"') == 1
-    assert bfx.console_svg(bfx.Console()).count("<rect") == 2
+    plain = bfx.console_svg(bfx.Console())
+    assert plain.count("<rect") == 2 and " H " not in plain
+    lanes = {float(y) for y in re.findall(r"(\S+) H ", picture)}  # of what goes straight to the mix
+    boxes = re.findall(r'<rect x="(\S+)" y="(\S+)" width="\S+" height="(\S+)"', picture)
+    between = [float(y) + float(height) for x, y, height in boxes if float(x) == 260]
+    assert len(between) == 4 and len(lanes) == 1 and min(lanes) > max(between)
 
 
 @pytest.mark.parametrize(
@@ -544,6 +550,7 @@ def test_settings_are_files_that_come_back_and_presets_of_every_plugin(tmp_path)
     torch.testing.assert_close(*mixes, rtol=0, atol=1e-5)
     table = (folder / "settings.csv").read_text().splitlines()
     assert table[0] == "part,setting,value" and any(line.startswith("track 3 bass,strip.duck.ratio,") for line in table)
+    assert all(len(line.rpartition(",")[2]) <= len("-1.23457e-05") for line in table)  # for people; JSON has all digits
     plugin = console.groups["drums"].effect
     preset = folder / "presets" / "mix 2" / "drums.vstpreset"
     said = json.loads((folder / "settings.json").read_text())["buses"][1]["groups"]["drums"]

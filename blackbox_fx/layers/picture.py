@@ -49,10 +49,16 @@ def console_svg(console: Desk) -> str:
     below = groups[-1].y + groups[-1].height + 2 * _GAP if groups else 0
     returns = _stack("return", [(name, _held(layer)) for name, layer in console.returns.items()], 1, below)
     boxes = [*strips, *groups, *returns]
-    height = max(box.y + box.height for box in boxes)
+    # what goes straight to the mix passes below all that stands between
+    lane = max((box.y + box.height + _GAP for box in [*groups, *returns]), default=None)
+    height = max([box.y + box.height for box in boxes] + ([lane] if lane else []))
     bus = _Box("bus", "mix", _held(console.bus) if console.bus else [], 2 * (_WIDTH + _ACROSS), 0)
     bus = bus._replace(y=(height - bus.height) / 2)
-    lines = [*_tracks(console, strips, groups, bus), *_sends(console, strips, returns, bus), *_keys(console, strips)]
+    lines = [
+        *_tracks(console, strips, groups, bus, lane),
+        *_sends(console, strips, returns, bus),
+        *_keys(console, strips),
+    ]
     lines += [_line(group.exit, bus.entry) for group in groups]
     drawn = [*lines, *map(_draw, [*boxes, bus])]
     legend = "".join([*(["dashed: sends"] if returns else []), *([", dotted: keys"] if console.keys else [])])
@@ -92,7 +98,7 @@ def _stack(kind: str, parts: Iterable[tuple[str, list[str]]], column: int, y: fl
     return boxes
 
 
-def _tracks(console: Desk, strips: Sequence[_Box], groups: Sequence[_Box], bus: _Box) -> list[str]:
+def _tracks(console: Desk, strips: Sequence[_Box], groups: Sequence[_Box], bus: _Box, lane: float | None) -> list[str]:
     """Lines from strips to the groups of their roles, and to the mix."""
     own, lines = set(console.strips.names), []
     for strip in strips:
@@ -104,7 +110,7 @@ def _tracks(console: Desk, strips: Sequence[_Box], groups: Sequence[_Box], bus: 
         }
         lines += [_line(strip.exit, group.entry) for group in groups if group.name in homes]
         if shared or not homes:
-            lines.append(_line(strip.exit, bus.entry))
+            lines.append(_line(strip.exit, bus.entry, lane=lane))
     return lines
 
 
@@ -125,12 +131,21 @@ def _keys(console: Desk, strips: Sequence[_Box]) -> list[str]:
     return lines
 
 
-def _line(start: tuple[float, float], end: tuple[float, float], dashes: str = "") -> str:
+def _line(start: tuple[float, float], end: tuple[float, float], dashes: str = "", lane: float | None = None) -> str:
+    """A curve between two points; with a lane, along it from one column to the next but one."""
     (x, y), (to_x, to_y) = start, end
-    middle = (x + to_x) / 2
     style = f' stroke-dasharray="{dashes}"' if dashes else ""
-    path = f"M {x} {y} C {middle} {y}, {middle} {to_y}, {to_x} {to_y}"
+    path = f"M {x} {y}"
+    if lane is not None:
+        path += f" {_bend(x, y, x + _ACROSS, lane)} H {to_x - _ACROSS}"
+        x, y = to_x - _ACROSS, lane
+    path += f" {_bend(x, y, to_x, to_y)}"
     return f'<path d="{path}" fill="none" stroke="#6b7280"{style}/>'
+
+
+def _bend(x: float, y: float, to_x: float, to_y: float) -> str:
+    middle = (x + to_x) / 2
+    return f"C {middle} {y}, {middle} {to_y}, {to_x} {to_y}"
 
 
 def _draw(box: _Box) -> str:

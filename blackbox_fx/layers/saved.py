@@ -138,7 +138,8 @@ def _is_rows(found: Any) -> bool:
 
 def _csv(rows: Sequence[tuple[str, str, Any]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows([("part", "setting", "value"), *rows])
+    shown = [(*names, f"{value:.6g}" if isinstance(value, float) else value) for *names, value in rows]
+    csv.writer(text).writerows([("part", "setting", "value"), *shown])
     return text.getvalue()
 
 
