@@ -124,7 +124,11 @@ def _page(path: Path, config) -> list[File]:
         parts.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
             data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
-            if "image/png" in data:
+            if "image/svg+xml" in data:
+                name = f"images/{path.stem}-{len(made)}.svg"
+                made.append(File.generated(config, name, content=data["image/svg+xml"]))
+                parts.append(f"![A picture that the code above makes]({name})")
+            elif "image/png" in data:
                 name = f"images/{path.stem}-{len(made)}.png"
                 made.append(File.generated(config, name, content=base64.b64decode(data["image/png"])))
                 parts.append(f"![A plot that the code above draws]({name})")

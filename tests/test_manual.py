@@ -123,7 +123,7 @@ def test_the_manual_is_built_without_a_warning_and_fetches_nothing(tmp_path):
     done = subprocess.run([*command, "--site-dir", str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     pages = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.html")}
-    wanted = {"index.html", "extend.html", "4-any-plugin.html", "5-side-chains.html", "reference/layers.html"}
+    wanted = {"index.html", "extend.html", "4-any-plugin.html", "6-mix-on-a-console.html", "reference/layers.html"}
     assert wanted <= pages.keys()
     for name, page in pages.items():
         fetched = re.findall(
@@ -132,3 +132,4 @@ def test_the_manual_is_built_without_a_warning_and_fetches_nothing(tmp_path):
         fetched += re.findall(r"<link[^>]*rel=[\"']?stylesheet[^>]*href=[\"']?(?:https?:)?//[^>]*", page)
         assert not fetched, (name, fetched)
     assert "data:image" not in pages["index.html"] and "images/1-wrap-a-plugin-0.png" in pages["1-wrap-a-plugin.html"]
+    assert "images/6-mix-on-a-console-0.svg" in pages["6-mix-on-a-console.html"]  # of the console
