@@ -736,3 +736,12 @@ def test_hybrids_are_decoded_and_adapted_proxies_become_black_boxes():
     torch.testing.assert_close(console.encode(said)[0], row, rtol=0, atol=1e-5)
     found = find_proxies(proxy.effect(), RATE)[0]
     assert isinstance(bfx.Console(found, direct=False).strip, bfx.BlackBox)
+
+
+def test_a_proxy_that_misses_much_where_it_stands_says_so(caplog):
+    send = bfx.load("pedalboard:Reverb").fix(dry_level=0.0, freeze_mode=False).only("room_size")
+    bfx.Console(sends={"room": bfx.Send(send)}, direct=True)
+    assert "misses" in caplog.text and "pedalboard:Reverb" in caplog.text
+    caplog.clear()
+    bfx.Console(bfx.load("pedalboard:Compressor"), direct=True)
+    assert not caplog.records

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,13 +19,18 @@ from blackbox_fx.effects.further import gather
 from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.estimators.inputs import check_inputs
 from blackbox_fx.layers.automation import Curves, check_curves
+from blackbox_fx.layers.black_box import default_pool
 from blackbox_fx.layers.moving import blocks_of, overlapped, rows_at, spacing_of
 from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.proxy.find import find_proxies
 from blackbox_fx.proxy.model import Proxy
+from blackbox_fx.runtime import Job
 from blackbox_fx.space import Space
 
 Model = Twin | Proxy | AdaptedProxy
+_log = logging.getLogger("blackbox_fx")
+_MUCH = 0.1
+_TRIED, _TRIED_S, _BURSTS = 6, 1.0, 4  # settings, seconds, and bursts of noise in them
 
 
 @final
@@ -138,10 +145,13 @@ class Direct(nn.Module):
 
 
 def differentiable(effect: Effect, sample_rate: float) -> Direct:
-    """The best proxy of an effect as a layer.
+    """The best proxy of an effect as a layer; what it misses at these settings and ranges is logged, if it is much.
+
+    A card scores a proxy over all settings that it was trained on, which say little of, for example, a reverberation
+    without its dry sound.
 
     Raises:
-        EffectError: none is known.
+        EffectError: none is known, or the effect failed.
     """
     found = find_proxies(effect, sample_rate)
     if not found:
@@ -149,4 +159,27 @@ def differentiable(effect: Effect, sample_rate: float) -> Direct:
             f"{effect.name} has no proxy at {sample_rate:g} Hz that could stand for it; run bfx.prepare, or give a "
             "Twin in its place."
         )
-    return Direct(found[0], sample_rate)
+    layer = Direct(found[0], sample_rate)
+    missed = _missed(effect, layer)
+    if missed > _MUCH:
+        _log.warning(
+            "The proxy in place of %s misses %.0f %% of its sound at these ranges (error-to-signal ratio); train one "
+            "on them with bfx.prepare, or give a Twin.",
+            effect.name,
+            100 * missed,
+        )
+    return layer
+
+
+@torch.no_grad()
+def _missed(effect: Effect, layer: Direct) -> float:
+    """The error-to-signal ratio of a proxy at some random settings, on bursts of noise, in stereo if the effect is."""
+    draw, time = np.random.default_rng(0), round(_TRIED_S * layer.sample_rate)
+    channels = 2 if effect.output_channels(2) == 2 else 1  # where both sides meet, a proxy may hear each alone
+    fading = np.exp(-6 * np.linspace(0, 1, time // _BURSTS))
+    audio = 0.3 * draw.standard_normal((_TRIED, channels, time // _BURSTS * _BURSTS)) * np.tile(fading, _BURSTS)
+    audio, points = audio.astype(np.float32), effect.space.sample(_TRIED, 0)
+    job = Job(effect, audio, points, np.arange(_TRIED), layer.sample_rate, is_checked=True)
+    wet = torch.from_numpy(default_pool(effect).map(job))
+    found = layer(torch.from_numpy(audio), torch.from_numpy(points).float())
+    return float((found - wet).square().sum() / wet.square().sum().clamp(min=1e-12))

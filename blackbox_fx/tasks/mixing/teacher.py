@@ -15,6 +15,7 @@ from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.tasks.mixing.features import listen
 
 _REACH = 0.35  # of an invented engineer's settings to either side of the middle
+_FLOOR = 1e-4  # power of a bin below which mixes are not compared: nearly silent bins make gradients jagged
 _QUIET = 1e-4  # of full scale, below which levels are not matched
 
 
@@ -63,7 +64,7 @@ class RealMixes(Teacher):
 
     def distance(self) -> nn.Module:
         """The distance at equal levels."""
-        return LevelMatched(MultiResolutionSTFT())
+        return LevelMatched(MultiResolutionSTFT(floor=_FLOOR))
 
 
 @final
