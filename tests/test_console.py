@@ -549,6 +549,8 @@ def test_settings_are_files_that_come_back_and_presets_of_every_plugin(tmp_path)
         mixes = [console(tracks(), SONG, *params, role=ROLES) for params in ((rows, buses), again[:2])]
     torch.testing.assert_close(*mixes, rtol=0, atol=1e-5)
     table = (folder / "settings.csv").read_text().splitlines()
+    assert len(table) == 1 + len(console.table(rows, buses, ROLES))
+    assert ("track 3 bass", "strip.duck.ratio") in {row[:2] for row in console.table(rows, buses, ROLES)}
     assert table[0] == "part,setting,value" and any(line.startswith("track 3 bass,strip.duck.ratio,") for line in table)
     assert all(len(line.rpartition(",")[2]) <= len("-1.23457e-05") for line in table)  # for people; JSON has all digits
     plugin = console.groups["drums"].effect

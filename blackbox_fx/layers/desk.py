@@ -20,6 +20,7 @@ from blackbox_fx.layers.automation import Curves, check_curves, curves_below
 from blackbox_fx.layers.chain import Dry, How, as_layer, common_rate, further_inputs
 from blackbox_fx.layers.routing import LEVEL, MIX_BUS, Bus, Parts, Send, check_parts, check_range, check_roles
 from blackbox_fx.layers.stages import Stages, stages_of, together
+from blackbox_fx.layers.table import Row, table_of
 from blackbox_fx.runtime import Pool
 from blackbox_fx.space import Continuous
 
@@ -145,6 +146,16 @@ class Desk(nn.Module, abc.ABC):
         }
         returns = {name: layer.decode(parts[name][0]) for name, layer in self.returns.items()}
         return {_GROUPS: groups, _RETURNS: returns, MIX_BUS: bus}
+
+    def table(self, track_params: Any, bus_params: Any, role: Sequence[str] | None = None) -> list[Row]:
+        """All settings in physical units as rows: a track or a mix, a setting by its dotted name, and its value.
+
+        Args:
+            track_params: (track, track_width).
+            bus_params: (mixes, bus_width).
+            role: of each track, where strips go by role.
+        """
+        return table_of(self.decode(track_params, bus_params, role), check_roles(role, len(track_params), False))
 
     def encode(self, settings: Mapping[str, Any], role: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
         """What `decode` gave, to (track, track_width) and (mixes, bus_width) in [0, 1]."""

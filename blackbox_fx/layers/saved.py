@@ -24,6 +24,7 @@ from blackbox_fx.layers.bypass import Switched
 from blackbox_fx.layers.chain import Group
 from blackbox_fx.layers.desk import Desk
 from blackbox_fx.layers.routing import check_roles
+from blackbox_fx.layers.table import flat, part_name, table_of
 
 SETTINGS, TABLE, PRESETS = "settings.json", "settings.csv", "presets"
 _LARGEST, _LONGEST = 64 << 20, 120
@@ -64,7 +65,7 @@ def save_settings(
         whole = {"columns": _columns(console), "roles": role and list(role), **said, "curves": moving}
         shutil.rmtree(target / PRESETS, ignore_errors=True)
         files.write_text(target / SETTINGS, json.dumps(whole, indent=1))
-        table = [*_table(said, roles), *_moves(console, track_params, bus_params, roles, curves)]
+        table = [*table_of(said, roles), *_moves(console, track_params, bus_params, roles, curves)]
         files.write_text(target / TABLE, _csv(table))
     except OSError as error:
         raise DataError(f"Cannot write to {target} ({error.strerror}); name a folder you may write to.") from error
@@ -143,15 +144,6 @@ def _csv(rows: Sequence[tuple[str, str, Any]]) -> str:
     return text.getvalue()
 
 
-def _table(said: Mapping[str, Any], roles: Sequence[str]) -> list[tuple[str, str, Any]]:
-    rows: list[tuple[str, str, Any]] = []
-    for k, (track, role) in enumerate(zip(said["tracks"], roles, strict=True)):
-        rows += [(_named(k, role), name, value) for name, value in _flat(track)]
-    for k, bus in enumerate(said["buses"]):
-        rows += [(f"mix {k + 1}", name, value) for name, value in _flat(bus)]
-    return rows
-
-
 def _moves(
     console: Desk, track_params: Tensor, bus_params: Tensor, roles: Sequence[str], curves: Curves
 ) -> Iterator[tuple[str, str, Any]]:
@@ -163,26 +155,13 @@ def _moves(
             still = (track_params if on_track else bus_params)[k : k + 1].detach()
             rows = still.repeat(len(points), 1)
             rows[:, columns.index(name)] = points.to(rows)
-            where, part = console.setting_of(name), _named(k, roles[k]) if on_track else f"mix {k + 1}"
+            where, part = console.setting_of(name), part_name(k, roles[k]) if on_track else f"mix {k + 1}"
             if on_track:
                 said = console.decode(rows, bus_params[:0], [roles[k]] * len(points))["tracks"]
             else:
                 said = console.decode(track_params[:0], rows, [])["buses"]
             for n, settings in enumerate(said):
-                yield part, f"{where} at {n / curve.rate_hz:g} s", dict(_flat(settings)).get(where, "")
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All values of nested settings, by dotted names."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _named(number: int, role: str) -> str:
-    return f"track {number + 1} {role}".rstrip()
+                yield part, f"{where} at {n / curve.rate_hz:g} s", dict(flat(settings)).get(where, "")
 
 
 def _file(name: str) -> str:
@@ -195,7 +174,7 @@ def _layers(
 ) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
     """Every layer of every track and mix, with a folder for it and its settings."""
     for k, (track, role) in enumerate(zip(said["tracks"], roles, strict=True)):
-        yield _file(_named(k, role)), console.strip_of(role)[1], track["strip"]
+        yield _file(part_name(k, role)), console.strip_of(role)[1], track["strip"]
     for k, bus in enumerate(said["buses"]):
         home = f"mix {k + 1}"
         for kind, layers in (("groups", console.groups), ("returns", console.returns)):
