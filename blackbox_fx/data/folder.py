@@ -199,11 +199,7 @@ def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw:
         DataError: the folder is missing, holds no sub-folder with audio, or only files outside of sub-folders.
         AudioError: a sample rate that is not allowed.
     """
-    path = Path(folder)
-    if audio.check_sample_rate(sample_rate) % 1:
-        raise AudioError(f"sample_rate={sample_rate!r} is not allowed; it must be a whole number of Hz.")
-    if not path.is_dir():
-        raise DataError(f"No such folder: {path}; give the folder that holds one sub-folder of audio files per song.")
+    path = _existing(folder, sample_rate, "one sub-folder of audio files per song")
     skipped: Skipped = []
     try:
         found = list(find_songs(path, raw, skipped))
@@ -234,11 +230,7 @@ def read_song(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw: 
         DataError: the folder is missing, or holds no track that can be read.
         AudioError: a sample rate that is not allowed.
     """
-    path = Path(folder)
-    if audio.check_sample_rate(sample_rate) % 1:
-        raise AudioError(f"sample_rate={sample_rate!r} is not allowed; it must be a whole number of Hz.")
-    if not path.is_dir():
-        raise DataError(f"No such folder: {path}; give the folder that holds the tracks of one song.")
+    path = _existing(folder, sample_rate, "the tracks of one song")
     skipped: Skipped = []
     found = find_song(path, raw, skipped)
     song = None if found is None else _scan(found, float(sample_rate), skipped)
@@ -246,6 +238,15 @@ def read_song(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw: 
         where, why = skipped[0] if skipped else (path, "holds no audio file that can be read.")
         raise DataError(f"{path} holds no song ({where.name}: {why}); put the audio files of its tracks right into it.")
     return song
+
+
+def _existing(folder: str | os.PathLike[str], sample_rate: int, what: str) -> Path:
+    path = Path(folder)
+    if audio.check_sample_rate(sample_rate) % 1:
+        raise AudioError(f"sample_rate={sample_rate!r} is not allowed; it must be a whole number of Hz.")
+    if not path.is_dir():
+        raise DataError(f"No such folder: {path}; give the folder that holds {what}.")
+    return path
 
 
 def _nothing(path: Path, skipped: Skipped) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard, final
 
@@ -49,7 +50,7 @@ class Dry(nn.Module):
         return audio
 
 
-class Group(nn.Module):
+class Group(nn.Module, abc.ABC):
     """Members by label, with the columns of their params side by side.
 
     Args:
@@ -137,6 +138,22 @@ class Group(nn.Module):
         check_curves(curves, dict.fromkeys(self.columns, rows), f"a {type(self).__name__}")
         return {name: curves_below(curves, f"{name}.", member.columns) for name, member in self._items()}
 
+    def forward(
+        self,
+        audio: Tensor,
+        params: Tensor,
+        inputs: Mapping[str, Tensor] = {},
+        *,
+        curves: Curves = {},
+        **named: Tensor,
+    ) -> Tensor:
+        """Renders audio, and further inputs by name, through all members."""
+        return together([self.stages(audio, params, self.gather(inputs, named), curves)])[0]
+
+    @abc.abstractmethod
+    def stages(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor], curves: Curves) -> Stages:
+        """The output, whose renders are left to who asks; see `stages_of`."""
+
     def explain(self) -> str:
         """What gives the gradients of each effect in it, see `BlackBox.explain`."""
         layers = [module for module in self.modules() if isinstance(module, BlackBox)]
@@ -217,18 +234,6 @@ class Chain(Group):
         direct: bool | None = None,
     ) -> None:
         super().__init__(members, estimator, audio_rule, pool, sample_rate, direct)
-
-    def forward(
-        self,
-        audio: Tensor,
-        params: Tensor,
-        inputs: Mapping[str, Tensor] = {},
-        *,
-        curves: Curves = {},
-        **named: Tensor,
-    ) -> Tensor:
-        """Renders audio, and further inputs by name, through all members."""
-        return together([self.stages(audio, params, self.gather(inputs, named), curves)])[0]
 
     def stages(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor], curves: Curves) -> Stages:
         """The output, whose renders are left to who asks; see `stages_of`."""

@@ -15,7 +15,7 @@ from blackbox_fx.estimators.inputs import check_inputs
 from blackbox_fx.layers.automation import Curves
 from blackbox_fx.layers.chain import Group
 from blackbox_fx.layers.routing import LEVEL, gain
-from blackbox_fx.layers.stages import Stages, beside, stages_of, together
+from blackbox_fx.layers.stages import Stages, beside, stages_of
 from blackbox_fx.runtime import Pool
 
 
@@ -89,18 +89,6 @@ class Mix(Group):
             checks.within(LEVEL, level, low, high)
         faders = torch.tensor([(level - low) / (high - low) for level in levels])
         return torch.cat([super().encode(branches), faders])
-
-    def forward(
-        self,
-        audio: Tensor,
-        params: Tensor,
-        inputs: Mapping[str, Tensor] = {},
-        *,
-        curves: Curves = {},
-        **named: Tensor,
-    ) -> Tensor:
-        """The sum of all branches, which hear further inputs by name."""
-        return together([self.stages(audio, params, self.gather(inputs, named), curves)])[0]
 
     def stages(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor], curves: Curves) -> Stages:
         """The output, whose renders are left to who asks; see `stages_of`."""
