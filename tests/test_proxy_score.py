@@ -7,12 +7,13 @@ import torch
 
 import blackbox_fx as bfx
 from blackbox_fx import audio
+from blackbox_fx.audio.loudness import loudness
 from blackbox_fx.data import compose
 from blackbox_fx.dsp import TWINS
 from blackbox_fx.errors import AudioError
 from blackbox_fx.learning.scoring import scores
 from blackbox_fx.learning.scoring.held_out import best_gain, make_held_out
-from blackbox_fx.learning.scoring.scores import HELD_OUT, baselines, loudness, measure, render_held_out, sound
+from blackbox_fx.learning.scoring.scores import HELD_OUT, baselines, measure, render_held_out, sound
 from blackbox_fx.losses.error import esr
 from blackbox_fx.proxy.clips import ClipStream
 from blackbox_fx.runtime import Inline

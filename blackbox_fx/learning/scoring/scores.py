@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blackbox_fx.audio import Audio
+from blackbox_fx.audio.loudness import loudness
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.composer import compose
 from blackbox_fx.effects.base import Effect
@@ -33,7 +33,6 @@ HELD_OUT = 2_000_000_000  # songs and settings of cards come from seeds from her
 _SONGS, _SHORTEST_SONG = 8, 4.0
 _STORED = 100  # settings of a look-up table
 _AT, _DIRECTIONS, _TRIED = 4, 24, 6  # items and directions of the audio gradient, and directions that choose a step
-_SILENCE_LUFS, _BLOCK_S = -70.0, 0.4  # of the gate of loudness
 _TIMED_S, _TIMES = 3.0, 5  # seconds of audio, how often
 
 
@@ -62,21 +61,6 @@ def render_held_out(
     length = max(_SHORTEST_SONG, 2 * seconds)
     songs = [compose(HELD_OUT + k, length, sample_rate) for k in range(min(items, _SONGS))]
     return make_held_out(ClipStream(effect, songs, pool, seconds, items, HELD_OUT), loss)
-
-
-def loudness(audio: Audio, sample_rate: float) -> float:
-    """Integrated loudness of (channel, time), in LUFS, at least -70; less than 0.4 s are filled with silence.
-
-    References:
-        "Algorithms to measure audio programme loudness and true-peak audio level" (ITU-R BS.1770-4, 2015);
-        "pyloudnorm: A simple yet flexible loudness meter in Python" (Steinmetz and Reiss, 2021).
-    """
-    import pyloudnorm
-
-    least = int(_BLOCK_S * sample_rate) + 1
-    padded = np.pad(audio.astype(np.float64), ((0, 0), (0, max(0, least - audio.shape[1]))))
-    found = float(pyloudnorm.Meter(sample_rate, block_size=_BLOCK_S).integrated_loudness(padded.T))
-    return max(found, _SILENCE_LUFS)
 
 
 def sound(wet: Tensor, held_out: HeldOutSet) -> Sound:
