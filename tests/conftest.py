@@ -1,4 +1,5 @@
 import atexit
+import ctypes.util
 import functools
 import importlib.util
 import os
@@ -44,6 +45,8 @@ NEEDED = (
     ("vst2:Zam", "vst/ZamCompX2-vst.so", "zam-plugins"),
     ("lv2:urn:dragonfly", "lv2/DragonflyPlateReverb.lv2", "dragonfly-reverb-lv2"),
     ("mda/", "lv2/mda.lv2", "mda-lv2"),
+    ("pingus", "/usr/share/games/pingus/data/music", "pingus-data"),
+    ("biniax2", "/usr/share/games/biniax2/music", "biniax2-data"),
 )
 
 DPF = Path("/usr/share/dpf/distrho")
@@ -61,6 +64,8 @@ def _absent():
     absent = {name: f"VST3 plugin {name} is not installed (apt-get install zam-plugins)" for name in wanted - found}
     if not shutil.which("sox"):
         absent["sox"] = "sox is not installed (apt-get install sox)"
+    if ctypes.util.find_library("openmpt") is None:
+        absent["test_modules"] = "libopenmpt is not installed (apt-get install libopenmpt0)"
     if importlib.util.find_spec("dawdreamer") is None:
         line = "dawdreamer is not installed (pip install 'blackbox_fx[dawdreamer]')"
         absent |= dict.fromkeys(("vst2:", "lv2:", "faust:", "test_dawdreamer"), line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from blackbox_fx.data.clips import Clip, Clips
 from blackbox_fx.data.composer import Part, Score, compose, write_score
 from blackbox_fx.data.folder import SongFiles, SongFolder, read_song, read_songs
+from blackbox_fx.data.modules import ModuleSong, read_module
 from blackbox_fx.data.roles import ROLES, role_of
 from blackbox_fx.data.sampler import Note
 from blackbox_fx.data.song import Song
@@ -13,6 +14,7 @@ __all__ = [
     "ROLES",
     "Clip",
     "Clips",
+    "ModuleSong",
     "Note",
     "Part",
     "Score",
@@ -20,6 +22,7 @@ __all__ = [
     "SongFiles",
     "SongFolder",
     "compose",
+    "read_module",
     "read_song",
     "read_songs",
     "role_of",

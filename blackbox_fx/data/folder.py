@@ -15,7 +15,8 @@ import numpy as np
 
 from blackbox_fx import audio
 from blackbox_fx.audio import Audio
-from blackbox_fx.data.layouts import Found, Skipped, find_song, find_songs
+from blackbox_fx.data.layouts import Found, Skipped, find_modules, find_song, find_songs, is_audio
+from blackbox_fx.data.modules import ModuleSong, read_modules
 from blackbox_fx.data.song import Song
 from blackbox_fx.errors import AudioError, DataError
 
@@ -55,6 +56,11 @@ class SongFiles:
     roles: tuple[str, ...] = ()
     layout: str = "plain"
     split: str = ""
+
+    @property
+    def has_mix(self) -> bool:
+        """Whether it comes with its real mix."""
+        return self.mix_file is not None
 
     @property
     def length(self) -> int:
@@ -123,6 +129,9 @@ class SongFiles:
         return f"SongFiles({self.name!r}, {self.length / self.sample_rate:.2f} s, {list(self.track_names)})"
 
 
+Songs = tuple[SongFiles | ModuleSong, ...]
+
+
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class SongFolder:
@@ -130,15 +139,15 @@ class SongFolder:
 
     Args:
         path: the folder.
-        songs: by name; each is decoded only when asked for.
+        songs: by name; each is decoded or rendered only when asked for.
         skipped: files and folders that were skipped, each with the reason; grows when a file turns out to be damaged.
     """
 
     path: Path
-    songs: tuple[SongFiles, ...]
+    songs: Songs
     skipped: Skipped
 
-    def split(self, held_out: float = 1 / 7) -> tuple[tuple[SongFiles, ...], tuple[SongFiles, ...]]:
+    def split(self, held_out: float = 1 / 7) -> tuple[Songs, Songs]:
         """The songs to train on, and those that are held out; no song is in both.
 
         Where the data set has splits, those for testing are held out, or those for validation if there are none.
@@ -169,8 +178,8 @@ class SongFolder:
         )
 
     def __repr__(self) -> str:
-        tracks = sum(len(song.files) for song in self.songs)
-        mixes = sum(song.mix_file is not None for song in self.songs)
+        tracks = sum(len(song.track_names) for song in self.songs)
+        mixes = sum(song.has_mix for song in self.songs)
         layouts = ", ".join(sorted({song.layout for song in self.songs}))
         return (
             f"SongFolder({str(self.path)!r}, {layouts}: {len(self.songs)} songs, {mixes} of them with a mix, {tracks} "
@@ -179,7 +188,7 @@ class SongFolder:
 
 
 def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw: bool = False) -> SongFolder:
-    """Finds the songs of a folder: a data set of multitracks, or one sub-folder for each song.
+    """Finds the songs of a folder: a data set of multitracks, one sub-folder for each song, and tracker modules.
 
     MUSDB18-HQ, DSD100, MedleyDB, MoisesDB and Slakh are told by what is in the folder. In a plain folder, each song has
     a sub-folder with one audio file for each track; a file called mix, mixture, master or the like, also behind the
@@ -187,30 +196,36 @@ def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw:
     channels and sample rate. Only headers are read here. Hidden files, and files whose ending is not one of audio, are
     passed over; all else that is not used is named in `skipped`.
 
+    Each tracker module (.mod, .xm, .s3m, .it, .mptm and others) in the folder, or in a folder in it, is a song with its
+    composer's mix; see `read_module`. Each is examined the first time, in about a second.
+
     Args:
-        folder: holds the data set, or the sub-folders.
+        folder: holds the data set, or the sub-folders, or modules.
         sample_rate: what the audio is resampled to, in Hz, a whole number.
-        raw: whether tracks are those before processing, where a data set has them (MedleyDB), and not the stems.
+        raw: whether tracks are those before processing, and not the stems, where there are some: MedleyDB, modules.
 
     Returns:
         the songs and what was skipped, both sorted by name.
 
     Raises:
-        DataError: the folder is missing, holds no sub-folder with audio, or only files outside of sub-folders.
+        DataError: the folder is missing, or holds no sub-folder with audio and no module.
         AudioError: a sample rate that is not allowed.
     """
     path = _existing(folder, sample_rate, "one sub-folder of audio files per song")
     skipped: Skipped = []
     try:
-        found = list(find_songs(path, raw, skipped))
+        found, modules = list(find_songs(path, raw, skipped)), list(find_modules(path))
     except OSError as error:
         raise DataError(
             f"Cannot read the folder {error.filename} ({error.strerror}); check its permissions."
         ) from error
-    songs = [song for each in found if (song := _scan(each, float(sample_rate), skipped))]
+    songs: list[SongFiles | ModuleSong] = [
+        song for each in found if (song := _scan(each, float(sample_rate), skipped)) is not None
+    ]
+    songs += read_modules(modules, sample_rate, raw, skipped)
     if not songs:
         raise _nothing(path, skipped)
-    songs.sort(key=lambda song: (song.name, song.files))
+    songs.sort(key=lambda song: (song.name, song.files if isinstance(song, SongFiles) else (song.path,)))
     skipped.sort()
     return SongFolder(path, tuple(songs), skipped)
 
@@ -250,14 +265,17 @@ def _existing(folder: str | os.PathLike[str], sample_rate: int, what: str) -> Pa
 
 
 def _nothing(path: Path, skipped: Skipped) -> DataError:
-    loose = [file for file, _ in skipped if file.parent == path and file.is_file()]
+    loose = [file for file, _ in skipped if file.parent == path and file.is_file() and is_audio(file)]
     if loose and len(loose) == len(skipped):
         return DataError(
             f"{path} holds {len(loose)} audio files but no sub-folder with audio; move the files of each song into "
             "a sub-folder of its own, or give the folder above."
         )
     why = f" ({len(skipped)} skipped, the first: {skipped[0][0].name}: {skipped[0][1]})" if skipped else ""
-    return DataError(f"{path} holds no sub-folder with readable audio{why}; put the files of each song into one.")
+    return DataError(
+        f"{path} holds no sub-folder with readable audio, and no module that can be read{why}; put the files of each "
+        "song into one."
+    )
 
 
 def _header(file: Path, skipped: Skipped) -> audio.FileInfo | None:

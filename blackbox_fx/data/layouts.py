@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -18,6 +19,13 @@ AUDIO_ENDINGS = frozenset(
     (
         *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
         *(".au", ".caf", ".w64", ".rf64", ".m4a", ".mp4", ".aac", ".wma", ".wv", ".ape"),
+    )
+)
+# Endings of tracker modules that are hardly those of other files.
+MODULE_ENDINGS = frozenset(
+    (
+        *(".mod", ".xm", ".s3m", ".it", ".mptm", ".stm", ".mtm", ".669", ".ult", ".okt", ".mo3", ".mdl", ".dbm"),
+        *(".amf", ".ams", ".far", ".gdm", ".imf", ".j2b", ".psm", ".ptm", ".mt2", ".umx", ".digi", ".m15", ".nst"),
     )
 )
 Skipped = list[tuple[Path, str]]
@@ -95,6 +103,24 @@ def find_songs(folder: Path, raw: bool, skipped: Skipped, split: str = "") -> It
             yield found
 
 
+def find_modules(folder: Path, split: str = "") -> Iterator[tuple[Path, str]]:
+    """The tracker modules in a folder and in the folders in it, each with its split.
+
+    Args:
+        folder: of modules, or of folders with modules; what cannot be read is passed over.
+        split: to which the folder belongs.
+    """
+    with contextlib.suppress(OSError):
+        for entry in visible(folder):
+            if is_module(entry):
+                yield entry, split
+            elif entry.name.lower() in _SPLITS and entry.is_dir():
+                yield from find_modules(entry, _SPLITS[entry.name.lower()])
+            elif entry.is_dir():
+                with contextlib.suppress(OSError):
+                    yield from ((file, split) for file in visible(entry) if is_module(file))
+
+
 def find_song(folder: Path, raw: bool, skipped: Skipped) -> Found | None:
     """The song in one folder; see `find_songs`. None, and the reason put down, if there is none."""
     try:
@@ -114,6 +140,11 @@ def is_audio(file: Path) -> bool:
     return file.suffix.lower() in AUDIO_ENDINGS
 
 
+def is_module(file: Path) -> bool:
+    """Whether a file is a tracker module by its name."""
+    return file.suffix.lower() in MODULE_ENDINGS and file.is_file()
+
+
 def _reason(file: Path) -> str:
     if file.name.lower().endswith(".stem.mp4"):
         return "is a STEM file, whose streams are not read here; decode it with stempeg, or take MUSDB18-HQ."
@@ -128,6 +159,8 @@ def _song(folder: Path, inside: list[Path], raw: bool, split: str, skipped: Skip
         return _moises(folder, split, skipped)
     if "stems" in names and ("metadata.yaml" in names or any(entry.stem == "mix" for entry in inside)):
         return _slakh(folder, inside, split, skipped)
+    if any(map(is_module, inside)) and not any(map(is_audio, inside)):  # each is a song of its own
+        return None
     return _plain(folder, inside, split, skipped)
 
 

@@ -56,13 +56,19 @@ def demo(
 
 
 def train_mix(
-    songs: Annotated[Path, typer.Option(help="Folder of songs: a data set of multitracks, or a folder for each song.")],
+    songs: Annotated[
+        Path,
+        typer.Option(help="Folder of songs: a data set of multitracks, a folder for each song, or tracker modules."),
+    ],
     out: Out = Path("runs/mix"),
     console: Annotated[Path | None, typer.Option(help="TOML file of a console; the demo's if not given.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file with settings; see recipe.toml of any run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=0, max=2**32 - 1)] = None,
     steps: Steps = None,
     device: Device = "cpu",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Tracks before processing, where there are: MedleyDB, modules.")
+    ] = False,
 ) -> None:
     """Train a mixing network on your own songs, towards their mixes.
 
@@ -74,7 +80,7 @@ def train_mix(
 
     chosen = _recipe(recipe, seed, steps)
     _require_device(device)
-    folder = read_songs(songs)
+    folder = read_songs(songs, raw=raw)
     show.err.print(str(folder), markup=False, soft_wrap=True)
     known = _show_skipped(folder.skipped)
     folder, real = _with_mixes(folder)
@@ -133,7 +139,7 @@ class _Task(NamedTuple):
 
 def _with_mixes(folder: SongFolder) -> tuple[SongFolder, bool]:
     """The songs that come with a mix, if any do; says which mixes are learnt."""
-    mixed = tuple(song for song in folder.songs if song.mix_file)
+    mixed = tuple(song for song in folder.songs if song.has_mix)
     if not mixed:
         show.err.print("No song comes with its mix: an invented engineer mixes them.", soft_wrap=True)
         return folder, False

@@ -1,0 +1,154 @@
+"""Loads and renders tracker modules: `isolation.call` runs this module in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blackbox_fx import isolation
+from blackbox_fx.audio import Audio
+from blackbox_fx.audio.loudness import loudness
+from blackbox_fx.core import files
+from blackbox_fx.data.modules import INDEX, dry, wav
+from blackbox_fx.data.openmpt import Library, Module
+
+_EXACT = 1e-5  # of full scale, by which stems may miss the mix
+_LEVEL = -23.0  # LUFS of raw tracks
+_SILENT = 1e-6
+_FAST = 8000  # Hz at which it is tried what sums to the mix
+_MOST = 256  # instruments or samples that are tried
+_HOLE = 1 << 13  # samples of silence that take no room in a file
+_LARGEST = 64 << 20  # bytes of a module
+_FLOAT, _SIDES, _BYTES = 3, 2, 4  # the format of WAV files
+
+_Beat = Callable[[], None]  # says that the process lives
+
+
+def _render(library: Library, content: bytes, rate: int, solo: tuple[str, int] | None = None) -> Audio:
+    """The mix, or one stem."""
+    module = Module(library, content)
+    try:
+        if solo is not None:
+            kind, index = solo
+            module.mute(kind, (k for k in range(module.count(kind)) if k != index))
+        return module.render(rate)
+    finally:
+        module.close()
+
+
+def _peak(x: Audio) -> float:
+    return float(np.abs(x).max(initial=0.0))
+
+
+def _kinds(library: Library, content: bytes, random: bool) -> Iterator[tuple[str, list[str]]]:
+    """What stems may be of, the best first, with names; where sums cannot be tried, those that always fit."""
+    module = Module(library, content)
+    try:
+        for kind in ("channel",) if random else ("instrument" if module.count("instrument") else "sample", "channel"):
+            count = module.count(kind)
+            if count <= _MOST:
+                yield kind, [module.name(kind, k) for k in range(count)]
+    finally:
+        module.close()
+
+
+def _content(path: str) -> bytes:
+    with Path(path).open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ValueError(f"it is larger than {_LARGEST >> 20} MiB")
+    return content
+
+
+def _inspect(library: Library, path: str, rate: int, beat: _Beat) -> dict[str, Any]:
+    """What a module is, see `modules.Facts`. Raises ValueError if it is none, or silent, or has no stems."""
+    content = _content(path)
+    mix, again = (_render(library, content, _FAST) for _ in range(2))
+    if _peak(mix) <= _SILENT:
+        raise ValueError("it is silent")
+    beat()
+    random = not np.array_equal(mix, again)
+    error = np.inf
+    for kind, names in _kinds(library, content, random):
+        heard, left = [], mix.astype(np.float64)
+        for index, name in enumerate(names):
+            stem = _render(library, content, _FAST, (kind, index))
+            beat()
+            if stem.shape != mix.shape:
+                left[:] = np.inf
+            elif _peak(stem) > _SILENT:
+                heard.append((index, name))
+                left -= stem
+        error = float(np.abs(left).max())
+        if heard and (random or error <= _EXACT):
+            frames = _render(library, content, rate).shape[1]
+            return {"kind": kind, "tracks": heard, "random": random, "frames": frames}
+    raise ValueError(f"its channels do not sum to its mix (off by {error:.1g}), as they share an effect")
+
+
+def _write(path: Path, x: Audio, rate: int) -> None:
+    """Writes stereo audio as a 32-bit float WAV file in which silence is a hole."""
+    frame = _SIDES * _BYTES
+    size = frame * x.shape[1]
+    form = struct.pack("<HHIIHH", _FLOAT, _SIDES, rate, rate * frame, frame, 8 * _BYTES)
+    head = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", len(form)) + form
+    head += struct.pack("<4sI", b"data", size)
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(head)
+        for start in range(0, x.shape[1], _HOLE):
+            block = x[:, start : start + _HOLE]
+            if block.any():
+                file.seek(len(head) + frame * start)
+                file.write(np.ascontiguousarray(block.T, "<f4").tobytes())
+        file.truncate(len(head) + size)
+
+
+def _raw(stem: Audio, rate: int) -> tuple[bool, float]:
+    """How the raw track is made of a stem: whether of the difference of its sides, and by which gain."""
+    # in surround, sides have opposite signs and would cancel
+    side = bool(np.vdot(stem[0], stem[1]) < 0)
+    return side, float(10 ** ((_LEVEL - loudness(dry(stem, side), rate)) / 20))
+
+
+def _save(library: Library, question: dict[str, Any], beat: _Beat) -> None:
+    """Renders all stems and the mix into a folder, and last an index, which says how raw tracks are made of them."""
+    content, folder, rate, frames = _content(question["path"]), Path(question["folder"]), question["rate"], None
+    total = np.zeros((_SIDES, question["frames"]), np.float32)
+    how = []
+    for index in question["tracks"]:
+        stem = _render(library, content, rate, (question["kind"], index))
+        frames = stem.shape[1]
+        if frames != total.shape[1]:
+            raise ValueError("it is no longer as it was when it was read")
+        total += stem
+        how.append(_raw(stem, rate))
+        _write(folder / wav(index), stem, rate)
+        beat()
+    if question["random"]:  # each render is another one, and this is that of the stems
+        mix = total
+    else:
+        mix = _render(library, content, rate)
+        if (error := _peak(mix - total)) > _EXACT:
+            raise ValueError(f"its {question['kind']}s do not sum to its mix (off by {error:.1g}) at {rate} Hz")
+    _write(folder / wav(None), mix, rate)
+    files.write_text(folder / INDEX, json.dumps(how))
+
+
+def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> None:
+    library = Library(question["library"])
+    if question["what"] == "save":
+        return _save(library, question, lambda: report(None))
+    for path in question["paths"]:
+        try:
+            report(_inspect(library, path, question["rate"], lambda: report(None)))
+        except (ValueError, OSError, MemoryError) as error:
+            report({"refused": getattr(error, "strerror", None) or str(error) or "it needs too much memory"})
+
+
+if __name__ == "__main__":
+    isolation.answer(_reply)
