@@ -12,6 +12,7 @@ from . import losses as losses
 from . import profiling as profiling
 from . import proxy as proxy
 from . import runtime as runtime
+from . import sessions as sessions
 from . import space as space
 from . import tasks as tasks
 from . import testing as testing
@@ -90,6 +91,15 @@ from .runtime import Pool as Pool
 from .runtime import Processes as Processes
 from .runtime import Ray as Ray
 from .runtime import Threads as Threads
+from .sessions.reading import read_session as read_session
+from .sessions.report import Fate as Fate
+from .sessions.report import SessionReport as SessionReport
+from .sessions.saving import save_session as save_session
+from .sessions.session import Session as Session
+from .sessions.session import SessionClip as SessionClip
+from .sessions.session import SessionDevice as SessionDevice
+from .sessions.session import SessionSend as SessionSend
+from .sessions.session import SessionTrack as SessionTrack
 from .space import Choice as Choice
 from .space import Continuous as Continuous
 from .space import Integer as Integer

@@ -443,7 +443,7 @@ def test_many_tracks_are_the_same_bit_for_bit():
 
 
 def test_a_mixdown_has_curves_mutes_and_shorter_tracks(monkeypatch):
-    monkeypatch.setattr("blackbox_fx.layers.mixdown._CHUNK", 4096)
+    monkeypatch.setattr("blackbox_fx.layers.song._CHUNK", 4096)
     console = bfx.Console(**twin_parts())
     rows, buses = settings(console)
     audio, roles, song = tracks()[:4], ROLES[:4], torch.zeros(4, dtype=torch.long)

@@ -30,6 +30,7 @@ ORDER = [
     "identification",
     "testing",
     "layers",
+    "sessions",
     "training",
     "learning",
     "models",

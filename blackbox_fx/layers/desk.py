@@ -225,13 +225,17 @@ class Desk(nn.Module, abc.ABC):
             params: its columns, before the level of a group.
             curves: of all columns.
         """
-        layer = next((part[name] for part in (self.groups, self.returns) if name in part), self.bus)
+        prefix, layer = self.part_of(name)
         if layer is None:
             return mix
         silence = {each: torch.zeros_like(mix[:, :1]) for each in further_inputs(layer)}
-        prefix = "" if self._is_plain else f"{name}."
         moving = curves_below(curves, prefix, layer.columns)
         return (yield from stages_of(layer, mix, params[:, : len(layer.columns)], silence, moving))
+
+    def part_of(self, name: str) -> tuple[str, Any]:
+        """The prefix of the columns of a group, a return or the mix bus, and its layer; None for a wire."""
+        layer = next((part[name] for part in (self.groups, self.returns) if name in part), self.bus)
+        return "" if self._is_plain else f"{name}.", layer
 
     def check_roles(self, role: Any, tracks: int) -> tuple[str, ...]:
         """The role of each track; says once in the log which look like another name.

@@ -1,0 +1,1 @@
+"""Sessions of other programs: songs of a console as DAWproject files, written and read."""
