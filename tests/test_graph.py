@@ -260,3 +260,32 @@ def test_chains_nest_copy_and_keep_their_state():
 def test_mistakes_in_chains(make, words):
     with pytest.raises((EffectError, AudioError, ParameterError), match=words):
         make()
+
+
+def test_hooks_of_members_are_called():
+    chain = bfx.Chain(
+        {"a": bfx.load("pedalboard:Gain"), "b": bfx.Bypass(bfx.load("pedalboard:Gain"))}, pool=bfx.Inline()
+    )
+    seen = []
+    for module in (chain.members["a"], chain.members["b"], chain.members["b"].layer):
+        module.register_forward_hook(lambda module, given, wet: seen.append(wet.shape))
+    chain(torch.zeros(1, 1, 9), torch.full((1, 3), 0.6))
+    assert seen == [(1, 1, 9)] * 3
+
+
+@pytest.mark.parametrize(
+    ("audio", "params", "error", "words"),
+    [
+        (torch.zeros(1, 1, 9), torch.tensor([[0.5, 7.0]]), bfx.ParameterError, "is 7"),
+        (torch.zeros(1, 1, 9), torch.tensor([[0.5, float("nan")]]), bfx.ParameterError, "is nan"),
+        (torch.full((1, 1, 9), float("nan")), torch.tensor([[0.5, 0.0]]), bfx.AudioError, "NaN or infinity"),
+        (torch.zeros(1, 9), torch.tensor([[0.5, 0.0]]), bfx.AudioError, "batch, channel, time"),
+        (torch.zeros(1, 1, 9, dtype=torch.int64), torch.tensor([[0.5, 0.0]]), bfx.AudioError, "floating point"),
+        (torch.zeros(1, 1, 9), torch.full((3, 2), 0.5), bfx.ParameterError, "params must be"),
+        (torch.zeros(1, 1, 9), [[0.5, 0.5]], bfx.ParameterError, "got list"),
+    ],
+)
+def test_a_switch_checks_what_it_gets(audio, params, error, words):
+    chain = bfx.Chain({"a": bfx.Bypass(bfx.load("pedalboard:Gain"))}, pool=bfx.Inline())
+    with pytest.raises(error, match=words):
+        chain(audio, params)

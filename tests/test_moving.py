@@ -328,3 +328,29 @@ def test_layers_that_take_no_curves_say_so():
 def test_hops_that_an_effect_cannot_do_are_refused():
     with pytest.raises(ParameterError, match="hop must be"):
         bfx.BlackBox(bfx.load("pedalboard:Gain"), hop=0)
+
+
+def test_points_that_an_optimiser_moved_out_of_range_are_refused():
+    points = torch.full((1, 3), 0.9, requires_grad=True)
+    given = bfx.Curve(points, 4)
+    with torch.no_grad():
+        points += 1
+    for layer, name in (
+        (bfx.Mix({"dry": None}, level_db=(-40, 0)), "dry.level_db"),
+        (bfx.Direct(TWINS["limiter"]), "threshold_db"),
+    ):
+        with pytest.raises(ParameterError, match="points must lie in"):
+            layer(torch.zeros(1, 1, 99), torch.full((1, layer.width), 0.5), curves={name: given})
+    with pytest.raises(ParameterError, match="curves must be a mapping"):
+        layer(torch.zeros(1, 1, 99), torch.full((1, layer.width), 0.5), curves=[1])
+
+
+def test_curves_inside_of_torch_func_are_one_sentence():
+    layer = bfx.BlackBox(bfx.load("pedalboard:PeakFilter"), pool=bfx.Inline())
+    audio = clips(1, 0.1)
+
+    def loss(params):
+        return layer(audio, params, curves={"gain_db": curve()}).square().mean()
+
+    with pytest.raises(EffectError, match=r"do not work inside of torch\.func"):
+        torch.func.grad(loss)(torch.full((1, 3), 0.5))

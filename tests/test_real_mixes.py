@@ -166,6 +166,11 @@ def test_a_trained_network_mixes_a_folder_and_its_settings_give_the_mix_again(so
     mix = bfx.mixdown(desk, files, again.track_params, again.bus_params, role=again.role, channels=2)
     kept, rate = soundfile.read(out / "mix.wav", dtype="float32")
     assert rate == RATE and mix.shape == kept.T.shape
+    for taken in (song, tmp_path / "run"):
+        refused = run_mix(song, tmp_path / "run", taken)
+        assert isinstance(refused.exception, DataError) and "whose files it would replace" in str(refused.exception)
+    (out / "settings.json").unlink()
+    assert "did not write" in str(run_mix(song, tmp_path / "run", out).exception)
     np.testing.assert_allclose(mix, kept.T, atol=1e-5)
     assert np.abs(mix).max() > 0.01
 
@@ -178,6 +183,7 @@ def test_a_trained_network_mixes_a_folder_and_its_settings_give_the_mix_again(so
         ("no run", "name the folder of a run"),
         ("damaged run", "name the folder of a run"),
         ("no checkpoint", "holds no checkpoint"),
+        ("absurd run", "name the folder of a run"),
     ],
 )
 def test_mistakes_of_mix_are_one_sentence(what, words, tmp_path):
@@ -188,9 +194,11 @@ def test_mistakes_of_mix_are_one_sentence(what, words, tmp_path):
         (run / "mixer.json").write_text(about)
     if what == "damaged run":
         (run / "mixer.json").write_text("{}")
+    if what == "absurd run":
+        (run / "mixer.json").write_text(about.replace('"seconds": 1', '"seconds": 1e9'))
     if what != "no folder":
         song.mkdir()
-    if what in ("no checkpoint", "no run", "damaged run"):
+    if what in ("no checkpoint", "no run", "damaged run", "absurd run"):
         soundfile.write(song / "bass.wav", np.zeros((9000, 1)), RATE)
     done = run_mix(song, run, tmp_path / "out")
     assert isinstance(done.exception, DataError) and words in str(done.exception)

@@ -170,7 +170,7 @@ class SongFolder:
         if kept and len(kept | {song.split for song in self.songs}) > 1:
             away = {song.name for song in self.songs if song.split in kept}
         else:
-            order = sorted(names, key=lambda name: hashlib.blake2b(name.encode()).digest())
+            order = sorted(names, key=lambda name: hashlib.blake2b(name.encode("utf-8", "surrogateescape")).digest())
             away = set(order[: min(max(1, round(held_out * len(order))), len(order) - 1)])
         return (
             tuple(song for song in self.songs if song.name not in away),
@@ -259,8 +259,12 @@ def _existing(folder: str | os.PathLike[str], sample_rate: int, what: str) -> Pa
     path = Path(folder)
     if audio.check_sample_rate(sample_rate) % 1:
         raise AudioError(f"sample_rate={sample_rate!r} is not allowed; it must be a whole number of Hz.")
-    if not path.is_dir():
-        raise DataError(f"No such folder: {path}; give the folder that holds {what}.")
+    try:
+        found = path.is_dir()
+    except OSError:  # too long a name, for one
+        found = False
+    if not found:
+        raise DataError(f"No such folder: {path!s:.200}; give the folder that holds {what}.")
     return path
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError, did_you_mean
+from blackbox_fx.layers.eager import shows_values
 
 
 @final
@@ -35,9 +36,13 @@ class Curve:
         if not shaped or not self.points.shape[1]:
             shape = tuple(self.points.shape) if isinstance(self.points, Tensor) else self.points
             raise ParameterError(f"points must be a tensor (rows, points) of a point or more, got {shape!r:.80}.")
+        self.check_range()
+        checks.positive("rate_hz", self.rate_hz)
+
+    def check_range(self) -> None:
+        """Raises ParameterError for points outside [0, 1]; an optimiser may have moved them since they were given."""
         if not bool(((self.points >= 0) & (self.points <= 1)).all()):
             raise ParameterError("points must lie in [0, 1], and some do not; put a sigmoid before them.")
-        checks.positive("rate_hz", self.rate_hz)
 
     def samples(self, time: int, sample_rate: float, start: int = 0, offset: float = 0.0) -> Tensor:
         """The column at so many samples from one on, or at so much of a sample behind each, (rows, time)."""
@@ -67,6 +72,8 @@ def check_curves(curves: Curves, rows: Mapping[str, int], what: str) -> None:
         rows: that the curve of each column has.
         what: has these columns, for errors.
     """
+    if not isinstance(curves, Mapping):
+        raise ParameterError(f"curves must be a mapping of columns to Curves, got {curves!r:.60}.")
     for name, curve in curves.items():
         if name not in rows:
             raise ParameterError(
@@ -76,6 +83,8 @@ def check_curves(curves: Curves, rows: Mapping[str, int], what: str) -> None:
         if not isinstance(curve, Curve) or len(curve.points) != rows[name]:
             got = f"{len(curve.points)} rows" if isinstance(curve, Curve) else f"{curve!r:.40}"
             raise ParameterError(f"The curve of {name} must be a Curve with {rows[name]} rows, got {got}.")
+        if shows_values(curve.points):
+            curve.check_range()
 
 
 def curves_below(curves: Curves, prefix: str, columns: Sequence[str]) -> dict[str, Curve]:

@@ -23,10 +23,10 @@ from blackbox_fx.estimators.inputs import check_further_inputs, check_shapes
 from blackbox_fx.estimators.surrogates import Differentiable, Pullbacks
 from blackbox_fx.identification.known import as_in_a_fresh_process, identified_proxy
 from blackbox_fx.layers.automation import Curves, check_curves
-from blackbox_fx.layers.eager import eager
+from blackbox_fx.layers.eager import eager, shows_values
 from blackbox_fx.layers.moving import render_moving
 from blackbox_fx.layers.rendering import Pass, render
-from blackbox_fx.layers.stages import Stages, Wanted, shows_values
+from blackbox_fx.layers.stages import Stages, Wanted
 from blackbox_fx.layers.surrogates import ProxyLike, usable
 from blackbox_fx.proxy.find import find_proxies, unfit_proxies
 from blackbox_fx.runtime import Ahead, Inline, Pool, shared_pool
@@ -169,6 +169,7 @@ class BlackBox(nn.Module):
 
     def stages(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor], curves: Curves) -> Stages:
         """The output, whose renders are left to who asks; see `stages_of`."""
+        check_shapes(audio, params, self.columns)
         if curves or not shows_values(audio, params, *inputs.values()):
             return self(audio, params, inputs, curves=curves)
         passed, tensors = self._begin(audio, params, further.gather(inputs, {}, self.effect.inputs))

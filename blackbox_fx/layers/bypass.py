@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from blackbox_fx.errors import AudioError, ParameterError
+from blackbox_fx.estimators.inputs import check_shapes, check_values
 from blackbox_fx.layers.automation import Curves, check_curves
+from blackbox_fx.layers.eager import shows_values
 from blackbox_fx.layers.stages import Stages, beside, stages_of, together
 
 ON = "on"
@@ -98,6 +100,9 @@ class Switched(nn.Module):
 
     def stages(self, audio: Tensor, params: Tensor, inputs: Mapping[str, Tensor], curves: Curves) -> Stages:
         """The output, whose renders are left to who asks; see `stages_of`."""
+        check_shapes(audio, params, self.columns)
+        if shows_values(audio, params):
+            check_values(audio, params, self.columns)
         check_curves(curves, dict.fromkeys(self.columns, len(params)), "a Bypass")
         switch = params[:, -1:]
         if ON in curves:

@@ -98,9 +98,9 @@ class Group(nn.Module, abc.ABC):
 
     def split(self, params: Tensor) -> dict[str, Tensor]:
         """The columns of each member, (batch, its width), by label."""
-        if params.ndim != 2 or params.shape[1] != self.width:
+        if not isinstance(params, Tensor) or params.ndim != 2 or params.shape[1] != self.width:
             raise ParameterError(
-                f"params must be (batch, {self.width}), got {tuple(params.shape)}; the columns are "
+                f"params must be (batch, {self.width}), got {_shape(params)}; the columns are "
                 f"{', '.join(self.columns)}."
             )
         widths = {name: len(member.columns) for name, member in self._items()}
@@ -325,6 +325,10 @@ def common_rate(kind: str, members: Any, sample_rate: float | None) -> float:
     if len(rates) > 1:
         raise AudioError(f"The members of a {kind} have sample rates {sorted(rates)} Hz; it needs one for all.")
     return rates.pop() if rates else _DEFAULT_RATE
+
+
+def _shape(given: Any) -> Any:
+    return tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
 
 
 def _labelled(members: Any, kind: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Keeps renders out of the graphs of `torch.compile`."""
+"""Keeps renders out of the graphs of `torch.compile`, and knows when `torch.func` is at work."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -30,3 +32,8 @@ def eager(function: _F) -> _F:
 @functools.cache
 def _disabled(function: Callable[..., Any]) -> Callable[..., Any]:
     return cast("Callable[..., Any]", torch.compiler.disable(function))
+
+
+def shows_values(*tensors: Tensor) -> bool:
+    """Whether tensors have values that can be rendered; those inside of `torch.func` have none."""
+    return not any(is_functorch_wrapped_tensor(x) for x in tensors)

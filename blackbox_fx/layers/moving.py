@@ -26,6 +26,7 @@ from blackbox_fx.estimators.moves import coarse_moves, reaches
 from blackbox_fx.estimators.stochastic import make_generator, signs
 from blackbox_fx.estimators.tensors import to_numpy
 from blackbox_fx.layers.automation import Curves
+from blackbox_fx.layers.eager import shows_values
 from blackbox_fx.runtime import Job, Pool
 from blackbox_fx.runtime.base import inner
 from blackbox_fx.space import Space
@@ -71,6 +72,8 @@ def render_moving(layer: Layer, audio: Tensor, params: Tensor, inputs: Mapping[s
         raise EffectError(
             f"{layer.effect.name} cannot change settings during a clip; leave its curves out, or use a twin or a proxy."
         )
+    if not shows_values(audio, params, *inputs.values(), *(curve.points for curve in curves.values())):
+        raise EffectError("Curves of black boxes do not work inside of torch.func; use loss.backward().")
     check_values(audio, params, layer.columns, inputs)
     blocks = blocks_of(params, curves, layer.columns, audio.shape[-1], layer.hop, layer.sample_rate)
     moving = np.array([name in curves for name in layer.columns])

@@ -146,7 +146,7 @@ class Song:
             for k, (name, send) in enumerate(self.console.sends.items()):
                 if name in sends:
                     level = self._send_level(k, f"{name}.{LEVEL}", number, part)
-                    sent[name] = (place(piece, before) if send.pre else placed) * level[:, None]
+                    sent[name] = (place(piece, before) if send.pre else placed) * level[:, None].to(placed)
             yield part, placed, sent
 
     def _gains(self, number: int, part: slice) -> tuple[Tensor, Tensor]:
@@ -171,7 +171,7 @@ class Song:
         for start in range(0, self.time, _CHUNK):
             part = slice(start, min(start + _CHUNK, self.time))
             level = gain(self._column(f"{name}.{LEVEL}", columns[:, -1], 0, part), self.console.routes[name].level_db)
-            mixed[..., part].add_(wet[..., part] * level[:, None])
+            mixed[..., part].add_(wet[..., part] * level[:, None].to(wet))
 
     def _column(self, name: str, column: Tensor, row: int, part: slice) -> Tensor:
         """A column of one row as it stands or moves, (1, 1 or samples)."""

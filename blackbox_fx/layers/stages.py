@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch import Tensor, nn
 
 from blackbox_fx.layers.automation import Curves, call_layer
 from blackbox_fx.layers.eager import eager
@@ -37,9 +36,15 @@ def stages_of(
     """The output of a layer, which asks for its renders one job after the other if it has `stages`; None is a wire."""
     if layer is None:
         return audio
-    if hasattr(layer, "stages"):
+    if hasattr(layer, "stages") and not _is_watched(layer):
         return (yield from layer.stages(audio, params, inputs, curves))
     return call_layer(layer, audio, params, inputs, curves)
+
+
+def _is_watched(layer: nn.Module) -> bool:
+    """Whether a call of the layer does more than its `forward`: hooks, or another function in its place."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" in vars(layer) or any(getattr(layer, name) for name in hooks)
 
 
 def beside(runs: Sequence[Stages]) -> Generator[list[Wanted], Outputs, list[Tensor]]:
@@ -85,8 +90,3 @@ def _render(asked: Sequence[Wanted]) -> Outputs:
         outputs = asked[numbers[0]].pool.map_all([asked[k].job for k in numbers])
         found.update(zip(numbers, outputs, strict=True))
     return [found[k] for k in range(len(asked))]
-
-
-def shows_values(*tensors: Tensor) -> bool:
-    """Whether tensors have values that can be rendered; those inside of `torch.func` have none."""
-    return not any(is_functorch_wrapped_tensor(x) for x in tensors)

@@ -106,6 +106,7 @@ def mix(
 
     with Processes(system.cores()) as pool:
         read_song(folder)  # before anything is loaded
+        _require_own(out, folder, model)
         mixer = load_mixer(model, pool)
         song = read_song(folder, round(mixer.sample_rate))
         _show_skipped(song.skipped)
@@ -123,6 +124,18 @@ def mix(
     names = [(name, role) for name, role in zip(song.track_names, song.roles, strict=True)]
     show.table(f"{song.name}: {len(names)} tracks", ("track", "taken for"), names)
     show.out.print(f"Open {page}; the whole mix is {out / 'mix.wav'}", markup=False, soft_wrap=True)
+
+
+def _require_own(out: Path, *others: Path) -> None:
+    """Raises DataError if what is written could overwrite a song or a training."""
+    from blackbox_fx.errors import DataError
+
+    if any(out.resolve() == other.resolve() for other in others):
+        raise DataError(
+            f"--out {out} is the folder of the song or of the run, whose files it would replace; name another."
+        )
+    if (out / "mix.wav").exists() and not (out / "settings.json").exists():
+        raise DataError(f"{out} has a mix.wav that this command did not write; name another folder with --out.")
 
 
 class _Task(NamedTuple):

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blackbox_fx.audio import Audio
+from blackbox_fx.audio import Audio, check_sample_rate
 from blackbox_fx.core.files import write_text
 from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.data.clips import SECONDS
 from blackbox_fx.data.folder import SongFiles
-from blackbox_fx.errors import DataError
+from blackbox_fx.errors import AudioError, DataError
 from blackbox_fx.layers.console import Console
 from blackbox_fx.layers.description import load_console
 from blackbox_fx.layers.mixdown import mixdown
@@ -113,7 +114,9 @@ def load_mixer(folder: Path, pool: Pool) -> Mixer:
         about: dict[str, Any] = json.loads(path.read_text())
         rate, channels, seconds = float(about["sample_rate"]), int(about["channels"]), float(about["seconds"])
         own = about["console"] != "demo"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not (check_sample_rate(rate) and channels in (1, 2) and SECONDS[0] <= seconds <= SECONDS[1]):
+            raise ValueError(f"{channels} channels, {seconds:g} s")
+    except (OSError, ValueError, KeyError, TypeError, AudioError) as error:
         raise DataError(f"Cannot read {path} ({error}); name the folder of a run of blackbox-fx train mix.") from error
     console = load_console(folder / _CONSOLE, pool=pool) if own else demo_console(pool, rate, 0)
     network = MixNet(console.track_width, console.bus_width)
