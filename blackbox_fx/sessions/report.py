@@ -19,7 +19,7 @@ class Fate:
     """What became of one effect.
 
     Args:
-        place: where it stands, such as 'track 1 "kick"'.
+        place: where it stands, such as "track 1 'kick'".
         effect: its label and name.
         fate: "live", "printed to audio" or "left out".
         why: a sentence.

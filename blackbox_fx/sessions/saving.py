@@ -231,7 +231,7 @@ class _Writer:
         members = in_series(*song.strip(number))
         count = printed(members)
         audio = through(members[:count], song.read(number)[None])
-        key, place = f"track{number + 1}", f'track {number + 1} "{name}"'
+        key, place = f"track{number + 1}", f"track {number + 1} {name!r}"
         self._fates += fates_of(place, members, count)
         length = song.time if count else song.length(number)
         clips = self._audio(f"{number + 1:02d}-{_slug(name)}", audio[0, :, :length], name)
@@ -303,7 +303,7 @@ class _Writer:
         own = self._sum() if count else None
         for number in numbers:
             self._track(number, key, own)
-        self._fates += fates_of(f'group "{name}"', members, count)
+        self._fates += fates_of(f"group {name!r}", members, count)
         if own is not None:
             self._print(key, name, members, count, own.whole(), fader)
 
@@ -311,7 +311,7 @@ class _Writer:
         """The return of a send, and the track that it is printed to, if it is."""
         members = self._returns[name]
         count = printed(members)
-        self._fates += fates_of(f'return "{name}"', members, count)
+        self._fates += fates_of(f"return {name!r}", members, count)
         self._add(self._bus(key, name, "return", members, count, {}))
         if count:
             self._print(key, name, members, count, self._sums.pop(name).whole(), {})
