@@ -384,6 +384,14 @@ def test_a_plain_console_and_one_without_a_bus(tmp_path):
         assert not any(track.role for track in bfx.read_session(path).tracks)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_tracks_are_made_mono_or_stereo_as_in_mixdown(channels, console, tmp_path):
+    save(tmp_path / "x.dawproject", console, channels=channels)
+    found = bfx.read_session(tmp_path / "x.dawproject")
+    assert {t.clips[0].channels for t in found.of_kind("track") if t.role} == {channels}
+    assert differ(tmp_path / "x.dawproject", console, channels=channels) < 1e-5
+
+
 def test_names_are_kept_whatever_they_are(tmp_path):
     names = ["", 'a/b\\..\\"c" & <d>\'', "Größe ü 日本語 🥁", "same\tname\nhere\r", "../../../etc/passwd"]
     console = bfx.Console(strip=TWINS["parametric_eq"])

@@ -51,6 +51,7 @@ def save_session(
     curves: Curves = {},
     mute: Tensor | None = None,
     solo: Tensor | None = None,
+    channels: int | None = None,
     sample_accurate: bool = True,
     tempo: float = 120.0,
     progress: Progress = quiet,
@@ -86,6 +87,7 @@ def save_session(
         curves: in place of columns, see `Console`. Those of gains, places and levels are automation of the DAW.
         mute: (track,) bool.
         solo: (track,) bool.
+        channels: 1 or 2 for all tracks, as in `mixdown`; as they are, if not given.
         sample_accurate: whether automation has so many points that straight lines of amplitude between them follow
             levels, which move in dB, to 2e-6. Otherwise it has the points of the curve alone, which are easier to edit.
         tempo: of the session, in beats per minute; nothing depends on it.
@@ -99,7 +101,7 @@ def save_session(
         EffectError, WorkerDied, RenderTimeout: an effect failed.
     """
     target = _target(path)
-    song = Song(console, tracks, track_params, bus_params, role, curves)
+    song = Song(console, tracks, track_params, bus_params, role, curves, channels)
     sounding = audible(mute, solo, torch.zeros(len(tracks), dtype=torch.long), 1)
     checks.one_of("sample_accurate", sample_accurate, (True, False))
     checks.within("tempo", tempo, 1, 1000)
