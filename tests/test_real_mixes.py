@@ -158,7 +158,7 @@ def test_a_trained_network_mixes_a_folder_and_its_settings_give_the_mix_again(so
     done = run_mix(song, tmp_path / "run", out)
     assert done.exit_code == 0, done.output
     assert "broken.wav" in done.output and all(role in done.output for role in songs[0].roles)
-    for name in ("mix.wav", "settings.json", "settings.csv", "presets", "index.html", "tracks.svg", "sounds.png"):
+    for name in ("mix.wav", "settings.json", "settings.csv", "presets", "index.html", "tracks.svg", "song.dawproject"):
         assert (out / name).exists(), name
     desk = bfx.load_console(tmp_path / "run" / "console.toml", pool=bfx.Inline())
     again = bfx.load_settings(desk, out)

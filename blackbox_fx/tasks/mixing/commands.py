@@ -95,7 +95,7 @@ def mix(
     model: Annotated[Path, typer.Option(help="Folder of a run of train mix.")],
     out: Annotated[Path, typer.Option(help="Folder for the mix, its settings and a page; made if missing.")],
 ) -> None:
-    """Mix a song with a trained network: the mix, settings as files and presets, and a page."""
+    """Mix a song with a trained network: the mix, settings as files and presets, a session for a DAW, and a page."""
     from blackbox_fx.audio import write
     from blackbox_fx.data.folder import read_song
     from blackbox_fx.errors import DataError
@@ -119,10 +119,13 @@ def mix(
         save_settings(mixer.console, out, rows, buses, song.roles)
         with show.bar("mixing") as progress:
             mixed = mixer.mix(song, rows, buses, progress)
+        with show.bar("writing the session") as progress:
+            session = mixer.save_session(out / "song.dawproject", song, rows, buses, progress)
     write(out / "mix.wav", mixed, mixer.sample_rate)
     page = write_song_page(out, mixer, song, mixed, rows, buses)
     names = [(name, role) for name, role in zip(song.track_names, song.roles, strict=True)]
     show.table(f"{song.name}: {len(names)} tracks", ("track", "taken for"), names)
+    show.out.print(str(session), markup=False, highlight=False)
     show.out.print(f"Open {page}; the whole mix is {out / 'mix.wav'}", markup=False, soft_wrap=True)
 
 

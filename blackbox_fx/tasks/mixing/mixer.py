@@ -22,6 +22,8 @@ from blackbox_fx.layers.description import load_console
 from blackbox_fx.layers.mixdown import mixdown
 from blackbox_fx.models.encoders import LogMel
 from blackbox_fx.runtime import Pool
+from blackbox_fx.sessions.report import SessionReport
+from blackbox_fx.sessions.saving import save_session
 from blackbox_fx.tasks.mixing.engineer import demo_console
 from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.tasks.mixing.teacher import Teacher
@@ -97,6 +99,13 @@ class Mixer:
         return mixdown(
             self.console, song.files, rows, buses, role=song.roles, channels=self.channels, progress=progress
         )
+
+    def save_session(
+        self, path: Path, song: SongFiles, rows: Tensor, buses: Tensor, progress: Progress = quiet
+    ) -> SessionReport:
+        """Writes the mix as a DAWproject file; see `save_session`."""
+        how = {"role": song.roles, "names": song.track_names, "channels": self.channels, "progress": progress}
+        return save_session(self.console, path, song.files, rows, buses, **how)
 
 
 def load_mixer(folder: Path, pool: Pool) -> Mixer:
