@@ -25,13 +25,13 @@ def sweeping(name):
     if name == "vst3:ZamEQ2":
         effect = bfx.load(name).fix(boost_cut_1_db=18, bandwidth_1=1).within(frequency_1_hz=(100, 8000))
         return effect.only("frequency_1_hz")
-    if name == "twin:six_band_eq":
-        return TWINS["six_band_eq"].within(low_pass_hz=(1000, 8000)).only("low_pass_hz")
+    if name == "twin:parametric_eq":
+        return TWINS["parametric_eq"].fix(peak_gain_db=18, peak_q=1).only("peak_freq_hz")
     return bfx.load(name).within(cutoff_frequency_hz=(100, 8000)).only("cutoff_frequency_hz")
 
 
-SWEPT = ("pedalboard:LowpassFilter", "vst3:ZamEQ2", "twin:six_band_eq")
-AS_LAYERS = [(name, None) for name in SWEPT] + [("twin:six_band_eq", False)]
+SWEPT = ("pedalboard:LowpassFilter", "vst3:ZamEQ2", "twin:parametric_eq")
+AS_LAYERS = [(name, None) for name in SWEPT] + [("twin:parametric_eq", False)]
 
 
 def layer_of(name, direct, **how):
@@ -96,10 +96,10 @@ def test_a_filter_sweep_is_recovered_from_sound_alone(name):
 
     target = spectrum(swept(hidden))
     free = torch.zeros(1, 11, requires_grad=True)
-    optimizer = torch.optim.Adam([free], lr=0.15)
-    for step in range(60):
+    optimizer = torch.optim.Adam([free], lr=0.2)
+    for step in range(45):
         for group in optimizer.param_groups:
-            group["lr"] = 0.15 * (1 - step / 60)
+            group["lr"] = 0.2 * (1 - step / 45)
         loss = (spectrum(swept(free.sigmoid())) - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
