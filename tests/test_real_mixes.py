@@ -15,6 +15,7 @@ from blackbox_fx.data.composer import compose
 from blackbox_fx.errors import DataError
 from blackbox_fx.layers.console import join
 from blackbox_fx.tasks.mixing.network import MixNet
+from blackbox_fx.tasks.mixing.page import relative
 from blackbox_fx.tasks.mixing.study import MixStudy
 from blackbox_fx.tasks.mixing.teacher import InventedEngineer, LevelMatched, RealMixes
 from blackbox_fx.tasks.mixing.training import Excerpts, MixRecipe, fit, open_run
@@ -73,6 +74,16 @@ def test_a_network_comes_nearer_to_real_mixes_of_songs_it_never_heard(songs, tmp
         study.train(run, lambda *_: None)
     assert study.scores["trained network"] < 0.8 * min(study.scores["plain sum"], study.scores["untrained network"])
     assert "best-scaled sum" not in study.scores
+
+
+def test_a_mix_that_is_the_sum_of_its_tracks_is_no_mistake(songs, tmp_path):
+    write_songs([dataclasses.replace(song, mix=song.stack(2).sum(0)) for song in songs], tmp_path / "songs", True)
+    (tmp_path / "recipe.toml").write_text("seconds = 0.3\nbatch = 1\nunseen = 1\n")
+    arguments = ["train", "mix", "--songs", tmp_path / "songs", "--out", tmp_path / "run", "--steps", 1]
+    done = CliRunner().invoke(app, [str(each) for each in (*arguments, "--recipe", tmp_path / "recipe.toml")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "run" / "index.html").exists()
+    assert (relative(0.5, 0.25), relative(0.5, 0.0)) == ("2.00", "-")
 
 
 def test_interrupted_and_resumed_it_gives_the_same_numbers(songs, tmp_path):

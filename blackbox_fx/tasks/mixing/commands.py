@@ -195,7 +195,7 @@ def _train(
     songs: Sequence[Source], unseen: Sequence[Source], run: Run, recipe: MixRecipe, device: str, task: _Task
 ) -> None:
     from blackbox_fx.tasks.mixing.mixer import describe
-    from blackbox_fx.tasks.mixing.page import write_mix_page
+    from blackbox_fx.tasks.mixing.page import relative, write_mix_page
     from blackbox_fx.tasks.mixing.study import MixStudy
     from blackbox_fx.tasks.mixing.training import effects_of
 
@@ -212,7 +212,7 @@ def _train(
             run.folder, study.network.cpu(), study.teacher, study.song_to_hear(), study.losses, study.scores, footer
         )
     after = study.scores["trained network"]
-    rows = [(name, f"{score:.3f}", f"{after / score:.2f}") for name, score in study.scores.items()]
+    rows = [(name, f"{score:.3f}", relative(after, score)) for name, score in study.scores.items()]
     show.table("Loss on unseen songs", ("mix", "loss", "trained network relative to it"), rows, numbers=2)
     show.out.print(f"{footer} Open {page}", markup=False, soft_wrap=True)
 

@@ -104,11 +104,16 @@ def _write_players(folder: Path, mixes: Mapping[str, Audio], sample_rate: float)
     return players
 
 
+def relative(last: float, score: float) -> str:
+    """A loss relative to another, in words; a mix that is the sum of its tracks has a loss of 0."""
+    return f"{last / score:.2f}" if score > 0 else "-"
+
+
 def _score_section(scores: Mapping[str, float], teacher: str) -> Section:
     """The losses on unseen songs, with the trained network's relative to each."""
     last = list(scores.values())[-1]
     table = [("mix", "loss", "trained network relative to it")]
-    table += [(name, f"{score:.3f}", f"{last / score:.2f}") for name, score in scores.items()]
+    table += [(name, f"{score:.3f}", relative(last, score)) for name, score in scores.items()]
     return Section(
         "Loss on unseen songs",
         f"Multi-resolution STFT distance to the {teacher}, mean over excerpts. A best-scaled sum is the plain sum at "
