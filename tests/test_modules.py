@@ -329,7 +329,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(path, tmp_path, monkeypa
 
 @pytest.mark.parametrize("package", MUSIC)
 def test_real_modules_sum_to_their_mixes(package, tmp_path, kept):
-    files = sorted(path for path in Path(MUSIC[package]).iterdir() if path.suffix in (".it", ".s3m"))[1::4]
+    files = sorted(path for path in Path(MUSIC[package]).iterdir() if path.suffix in (".it", ".s3m"))[1::6]
     for file in files:
         (tmp_path / file.name).symlink_to(file)
     found = data.read_songs(tmp_path, RATE)

@@ -12,7 +12,7 @@ import blackbox_fx as bfx
 from blackbox_fx import data
 from blackbox_fx.cli.__main__ import app
 from blackbox_fx.data.composer import compose
-from blackbox_fx.errors import DataError
+from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.layers.console import join
 from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.tasks.mixing.page import relative
@@ -84,6 +84,15 @@ def test_a_mix_that_is_the_sum_of_its_tracks_is_no_mistake(songs, tmp_path):
     assert done.exit_code == 0, done.output
     assert (tmp_path / "run" / "index.html").exists()
     assert (relative(0.5, 0.25), relative(0.5, 0.0)) == ("2.00", "-")
+
+
+def test_excerpts_longer_than_all_songs_are_refused(songs, tmp_path):
+    write_songs(songs, tmp_path / "songs", True)
+    (tmp_path / "recipe.toml").write_text("seconds = 100.0\n")
+    arguments = ["train", "mix", "--songs", tmp_path / "songs", "--out", tmp_path / "run"]
+    done = CliRunner().invoke(app, [str(each) for each in (*arguments, "--recipe", tmp_path / "recipe.toml")])
+    assert isinstance(done.exception, ParameterError) and "the longest song has 3.0" in str(done.exception)
+    assert not (tmp_path / "run").exists()
 
 
 def test_interrupted_and_resumed_it_gives_the_same_numbers(songs, tmp_path):

@@ -85,6 +85,7 @@ def train_mix(
     known = _show_skipped(folder.skipped)
     folder, real = _with_mixes(folder)
     train, unseen = folder.split()
+    _require_long(train, chosen.seconds)
     with open_run(out, chosen) as run:
         _train(train, unseen, run, chosen, device, _Task(console, real))
     _show_skipped(folder.skipped[known:])
@@ -139,6 +140,17 @@ def _require_own(out: Path, *others: Path) -> None:
         )
     if (out / "mix.wav").exists() and not (out / "settings.json").exists():
         raise DataError(f"{out} has a mix.wav that this command did not write; name another folder with --out.")
+
+
+def _require_long(songs: Sequence[Source], seconds: float) -> None:
+    """Raises ParameterError if excerpts are longer than all songs, and would end in silence."""
+    from blackbox_fx.errors import ParameterError
+
+    longest = max(song.length / song.sample_rate for song in songs)
+    if seconds > longest:
+        raise ParameterError(
+            f"seconds of the recipe is {seconds:g}, and the longest song has {longest:.1f}; take shorter excerpts."
+        )
 
 
 class _Task(NamedTuple):
