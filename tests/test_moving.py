@@ -64,7 +64,8 @@ def test_every_break_point_has_the_gradient_of_central_differences(name, direct)
     points = torch.rand(2, 4, generator=torch.Generator().manual_seed(1)) * 0.6 + 0.2
     points.requires_grad_()
     loss(points).backward()
-    assert [len(job) for job in pool.jobs] in ([2, 8], [])  # whatever the number of points
+    direct_twin = name.startswith("twin:") and direct is None
+    assert [len(job) for job in pool.jobs] == ([] if direct_twin else [2, 8])  # whatever the number of points
     truth = central(loss, points, 0.005)
     assert cosine(points.grad, truth) > 0.98
     assert float((points.grad - truth).norm() / truth.norm()) < 0.15

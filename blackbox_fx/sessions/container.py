@@ -24,8 +24,7 @@ _BROKEN = (
     EOFError,
     OSError,
     ValueError,
-    RuntimeError,  # a password
-    NotImplementedError,
+    RuntimeError,  # a password, or a compression that zipfile does not know
     OverflowError,
 )
 

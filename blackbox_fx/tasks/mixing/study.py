@@ -15,7 +15,7 @@ from blackbox_fx.core.progress import Progress
 from blackbox_fx.data.clips import Source
 from blackbox_fx.layers.console import join
 from blackbox_fx.tasks.mixing.network import MixNet
-from blackbox_fx.tasks.mixing.teacher import RealMixes, Teacher
+from blackbox_fx.tasks.mixing.teacher import LevelMatched, Teacher
 from blackbox_fx.tasks.mixing.training import Excerpt, Excerpts, MixRecipe, draw_excerpts, fit, mix
 from blackbox_fx.training.run import Run
 
@@ -64,14 +64,14 @@ class MixStudy:
         """
         recipe = self.recipe
         held_out = dataclasses.replace(recipe, seed=recipe.seed + 1)
-        real = isinstance(self.teacher, RealMixes)
-        first = 0 if real else recipe.excerpts
+        endless = self.teacher.endless
+        first = 0 if endless else recipe.excerpts
         total = first + recipe.unseen
 
         def later(done: int, _: int, name: str) -> None:
             progress(first + done, total, name)
 
-        if real:
+        if endless:
             self.train_excerpts = Excerpts(self.songs, self.teacher, _ENDLESS, recipe)
         else:
             self.train_excerpts = draw_excerpts(
@@ -80,7 +80,7 @@ class MixStudy:
         self.unseen = draw_excerpts(self.unseen_songs, self.teacher, recipe.unseen, held_out, later)
         sums = [e.tracks.sum(0).expand(2, -1) for e in self.unseen]
         self.scores["plain sum"] = self.score(sums)
-        if not real:  # whose levels are matched anyway
+        if not isinstance(self.distance, LevelMatched):
             scaled = scipy.optimize.minimize_scalar(
                 lambda db: self.score([x * 10 ** (db / 20) for x in sums]), bounds=(-30, 12), options={"xatol": 0.25}
             )

@@ -28,10 +28,12 @@ class Teacher(abc.ABC):
     Attributes:
         name: for tables and pages.
         channels: of the tracks.
+        endless: whether excerpts cost no renders, so that there are always new ones.
     """
 
     name: str
     channels: int = 1
+    endless: bool = False
 
     def __init__(self, console: Console) -> None:
         self.console, self.sample_rate = console, console.sample_rate
@@ -55,6 +57,7 @@ class RealMixes(Teacher):
 
     name = "real mix"
     channels = 2
+    endless = True
 
     def target(self, tracks: Tensor, song: Tensor, clip: Clip) -> Tensor:
         """The excerpt of the real mix."""
