@@ -564,6 +564,41 @@ def test_clips_refuse_what_they_cannot_cut(songs):
         data.Clips(songs, 1.0, channels=3)
     with pytest.raises(DataError, match="index"):
         data.Clips(songs, 1.0).clip(-1)
+    for how in ({"jitter_db": -1}, {"speed": 0.6}, {"speed": float("nan")}, {"most_tracks": 0}, {"most_tracks": True}):
+        with pytest.raises(DataError, match=next(iter(how))):
+            data.Clips(songs, 1.0, **how)
+
+
+def test_clips_vary_in_level_and_speed_and_the_mix_goes_with_them():
+    rate, seconds = 8000, 4.0
+    t = np.arange(round(rate * seconds)) / rate
+    tones = [np.sin(2 * np.pi * f * t)[None].astype(np.float32) for f in (200.0, 300.0)]
+    song = data.Song("s", rate, ("a", "b"), tuple(0.2 * x for x in tones), mix=np.repeat(sum(tones), 2, 0))
+
+    def pitch(x):
+        return np.abs(np.fft.rfft(x * np.hanning(len(x)), 1 << 17)).argmax() * rate / (1 << 17)
+
+    clips = data.Clips([song], 1.0, seed=1, jitter_db=6.0, speed=0.1)
+    drawn = [clips.clip(k) for k in range(40)]
+    assert all(np.array_equal(clips.clip(k).tracks, drawn[k].tracks) for k in range(3))
+    ratios = np.array([pitch(c.tracks[0, 0]) / 200 for c in drawn])
+    assert 0.9 < ratios.min() < 0.94 and 1.06 < ratios.max() < 1.11
+    for clip, ratio in zip(drawn, ratios, strict=True):
+        assert clip.tracks.shape == (2, 1, rate) and clip.mix.shape == (2, rate)
+        assert pitch(clip.tracks[1, 0]) == pytest.approx(300 * ratio, rel=2e-3)
+        assert min(abs(pitch(clip.mix[0]) / ratio - f) for f in (200, 300)) < 1
+    gains_db = 20 * np.log10([np.abs(c.tracks[:, 0, 2000:6000]).max(1) / 0.2 for c in drawn])
+    assert 4 < gains_db.std() < 8 and abs(np.corrcoef(gains_db.T)[0, 1]) < 0.5
+
+
+def test_excerpts_with_too_many_tracks_are_drawn_again():
+    x = np.ones((1, 1000), np.float32)
+    late = np.concatenate([0 * x, x], 1)
+    song = data.Song("s", 1000, ("a", "b"), (np.concatenate([x, x], 1), late))
+    starts = [data.Clips([song], 0.5, most_tracks=1).clip(k).start for k in range(20)]
+    assert max(starts) <= 500
+    with pytest.raises(DataError, match="of 2 tracks that sound"):
+        data.Clips([data.Song("s", 1000, ("a", "b"), (x, x))], 0.5, most_tracks=1).clip(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs users")

@@ -13,9 +13,11 @@ from blackbox_fx.core import system
 from blackbox_fx.report import terminal as show
 
 if TYPE_CHECKING:
+    from blackbox_fx.audio import Audio
     from blackbox_fx.data.clips import Source
-    from blackbox_fx.data.folder import SongFolder
+    from blackbox_fx.data.folder import SongFiles, SongFolder
     from blackbox_fx.runtime import Pool
+    from blackbox_fx.tasks.mixing.mixer import Mixer, Settings
     from blackbox_fx.tasks.mixing.teacher import Teacher
     from blackbox_fx.tasks.mixing.training import MixRecipe
     from blackbox_fx.training.run import Run
@@ -95,15 +97,22 @@ def mix(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="With the audio files of one song's tracks.")],
     model: Annotated[Path, typer.Option(help="Folder of a run of train mix.")],
     out: Annotated[Path, typer.Option(help="Folder for the mix, its settings and a page; made if missing.")],
+    samples: Annotated[
+        int, typer.Option(help="Mixes to draw, each into a folder of its own; for networks of several styles.", min=1)
+    ] = 1,
+    refine: Annotated[
+        int, typer.Option(help="Steps of gradients for this song: towards its own mix, or the reference.", min=0)
+    ] = 0,
+    reference: Annotated[
+        Path | None, typer.Option(help="A finished mix whose sound is wanted, for --refine; any song, any length.")
+    ] = None,
+    seed: Seed = 0,
 ) -> None:
     """Mix a song with a trained network: the mix, settings as files and presets, a session for a DAW, and a page."""
-    from blackbox_fx.audio import write
     from blackbox_fx.data.folder import read_song
-    from blackbox_fx.errors import DataError
-    from blackbox_fx.layers.saved import save_settings
     from blackbox_fx.runtime import Processes
     from blackbox_fx.tasks.mixing.mixer import load_mixer
-    from blackbox_fx.tasks.mixing.mixing_page import write_song_page
+    from blackbox_fx.tasks.mixing.mixing_page import write_samples_page
 
     with Processes(system.cores()) as pool:
         read_song(folder)  # before anything is loaded
@@ -111,23 +120,81 @@ def mix(
         mixer = load_mixer(model, pool)
         song = read_song(folder, round(mixer.sample_rate))
         _show_skipped(song.skipped)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"Cannot make {out} ({error.strerror}); name a folder you may write to.") from error
-        with show.bar("listening") as progress:
-            rows, buses = mixer.settings(song, progress)
-        save_settings(mixer.console, out, rows, buses, song.roles)
-        with show.bar("mixing") as progress:
-            mixed = mixer.mix(song, rows, buses, progress)
-        with show.bar("writing the session") as progress:
-            session = mixer.save_session(out / "song.dawproject", song, rows, buses, progress)
-    write(out / "mix.wav", mixed, mixer.sample_rate)
-    page = write_song_page(out, mixer, song, mixed, rows, buses)
+        wanted = _reference(reference, refine, mixer.sample_rate)
+        drawn = _draw(mixer, song, samples, seed)
+        _make(out)
+        pages = []
+        for k, settings in enumerate(drawn):
+            if refine:
+                settings = _refine(mixer, song, settings, refine, wanted, seed)
+            pages.append(_write_mix(mixer, song, settings, out if samples == 1 else out / str(k + 1)))
     names = [(name, role) for name, role in zip(song.track_names, song.roles, strict=True)]
     show.table(f"{song.name}: {len(names)} tracks", ("track", "taken for"), names)
+    page = pages[0] if samples == 1 else write_samples_page(out, song.name, pages)
+    what = f"the whole mix is {out / 'mix.wav'}" if samples == 1 else f"the mixes are in {out / '1'} and beside it"
+    show.out.print(f"Open {page}; {what}", markup=False, soft_wrap=True)
+
+
+def _draw(mixer: Mixer, song: SongFiles, samples: int, seed: int) -> list[Settings]:
+    """The settings of the mixes: the most probable, or several at random."""
+    from blackbox_fx.errors import ParameterError
+
+    if samples > 1 and mixer.network.styles == 1:
+        raise ParameterError(
+            f"--samples {samples} needs a network of several styles, and this one has one; train it with styles = 4 in "
+            "its recipe."
+        )
+    with show.bar("listening") as progress:
+        opinion = mixer.listen(song, progress)
+    return [opinion.likeliest()] if samples == 1 else [settings for _, settings in opinion.draw(samples, seed)]
+
+
+def _reference(path: Path | None, steps: int, sample_rate: float) -> Audio | None:
+    """The audio of --reference. Raises ParameterError where it would have no influence."""
+    from blackbox_fx.audio import read
+    from blackbox_fx.errors import ParameterError
+
+    if path is None:
+        return None
+    if not steps:
+        raise ParameterError(f"--reference {path} has no influence without steps; give --refine 100.")
+    return read(path, sample_rate)[0]
+
+
+def _refine(mixer: Mixer, song: SongFiles, settings: Settings, steps: int, wanted: Audio | None, seed: int) -> Settings:
+    from blackbox_fx.tasks.mixing.refining import refine
+
+    with show.bar("refining") as progress:
+        found = refine(mixer, song, settings, steps, wanted, progress, seed)
+    better = "" if found.after < found.before else "; the network's settings stay, since they were not worse"
+    show.out.print(f"Refined: loss {found.before:.3f} before, {found.after:.3f} after{better}", soft_wrap=True)
+    return found.settings
+
+
+def _write_mix(mixer: Mixer, song: SongFiles, settings: Settings, out: Path) -> Path:
+    """Writes a mix with its settings, session and page. What is rendered are the settings as they stand in the file."""
+    from blackbox_fx.audio import write
+    from blackbox_fx.layers.saved import load_settings, save_settings
+    from blackbox_fx.tasks.mixing.mixing_page import write_song_page
+
+    save_settings(mixer.console, out, *settings, song.roles)
+    rows, buses, *_ = load_settings(mixer.console, out)
+    with show.bar("mixing") as progress:
+        mixed = mixer.mix(song, rows, buses, progress)
+    with show.bar("writing the session") as progress:
+        session = mixer.save_session(out / "song.dawproject", song, rows, buses, progress)
+    write(out / "mix.wav", mixed, mixer.sample_rate)
     show.out.print(str(session), markup=False, highlight=False)
-    show.out.print(f"Open {page}; the whole mix is {out / 'mix.wav'}", markup=False, soft_wrap=True)
+    return write_song_page(out, mixer, song, mixed, rows, buses)
+
+
+def _make(folder: Path) -> None:
+    from blackbox_fx.errors import DataError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"Cannot make {folder} ({error.strerror}); name a folder you may write to.") from error
 
 
 def _require_own(out: Path, *others: Path) -> None:
@@ -214,7 +281,7 @@ def _train(
     with _pool(task) as pool:
         study = MixStudy(songs, unseen, recipe, _teacher(task, pool, unseen[0].sample_rate, recipe.seed), device)
         run.require_effects(effects_of(study.teacher.console))
-        describe(run.folder, study.teacher, recipe.seconds, task.console)
+        describe(run.folder, study.teacher, recipe, task.console)
         with show.bar("rendering targets") as progress:
             study.prepare(progress)
         with show.bar("training") as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from blackbox_fx.audio import Audio, check_sample_rate
 from blackbox_fx.core.files import write_text
 from blackbox_fx.core.progress import Progress, quiet
-from blackbox_fx.data.clips import SECONDS
+from blackbox_fx.data.clips import SECONDS, Source
 from blackbox_fx.data.folder import SongFiles
 from blackbox_fx.errors import AudioError, DataError
 from blackbox_fx.layers.console import Console
@@ -25,8 +26,9 @@ from blackbox_fx.runtime import Pool
 from blackbox_fx.sessions.report import SessionReport
 from blackbox_fx.sessions.saving import save_session
 from blackbox_fx.tasks.mixing.engineer import demo_console
-from blackbox_fx.tasks.mixing.network import MixNet
+from blackbox_fx.tasks.mixing.network import MOST_STYLES, MixNet
 from blackbox_fx.tasks.mixing.teacher import Teacher
+from blackbox_fx.tasks.mixing.training import MixRecipe
 from blackbox_fx.training import checkpoint
 
 _ABOUT, _CONSOLE = "mixer.json", "console.toml"
@@ -34,19 +36,67 @@ _WINDOWS = 12  # of a song, which a network hears
 _QUIET = 1e-3  # of full scale, below which a track says nothing in a window
 
 
-def describe(folder: Path, teacher: Teacher, seconds: float, console: Path | None) -> None:
+def describe(folder: Path, teacher: Teacher, recipe: MixRecipe, console: Path | None) -> None:
     """Writes beside a training what `load_mixer` needs: the console, and how the network hears.
 
     Args:
         folder: of the run.
         teacher: that is learnt from.
-        seconds: length of an excerpt.
+        recipe: of the training.
         console: the file of the console; None for that of the demo.
     """
-    about = {"sample_rate": teacher.sample_rate, "channels": teacher.channels, "seconds": seconds}
+    about = {"sample_rate": teacher.sample_rate, "channels": teacher.channels}
+    about |= {"seconds": recipe.seconds, "styles": recipe.styles}
     if console is not None:
         write_text(folder / _CONSOLE, console.read_text())
     write_text(folder / _ABOUT, json.dumps(about | {"console": _CONSOLE if console else "demo"}))
+
+
+Settings = tuple[Tensor, Tensor]  # of tracks, (track, track_width), and of the mix, (1, bus_width), in [0, 1]
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Opinion:
+    """What a network makes of a song: settings in each of its styles, and how probable these are.
+
+    Args:
+        rows: (styles, track, track_width) in [0, 1].
+        buses: (styles, 1, bus_width) in [0, 1].
+        likely: (styles,), the probabilities.
+        spreads: of settings within a style on the axis of the logit, (track_width,) and (bus_width,).
+    """
+
+    rows: Tensor
+    buses: Tensor
+    likely: Tensor
+    spreads: tuple[Tensor, Tensor]
+
+    def likeliest(self) -> Settings:
+        """The settings of the most probable style."""
+        best = int(self.likely.argmax())
+        return self.rows[best], self.buses[best]
+
+    def draw(self, count: int, seed: int = 0) -> list[tuple[int, Settings]]:
+        """Settings drawn at random, each with the number of its style. Styles are as frequent as they are probable.
+
+        Args:
+            count: how many.
+            seed: of the draws, 0 or more.
+        """
+        rng = np.random.default_rng(seed)
+        # evenly placed in the distribution: as unbiased as single draws, and as different as the styles allow
+        places = (np.arange(count) + rng.random()) / count
+        styles = np.searchsorted(np.cumsum(self.likely.double().numpy()) / float(self.likely.sum()), places)
+        found = []
+        for style in rng.permutation(np.minimum(styles, len(self.likely) - 1)):
+            parts = zip((self.rows[style], self.buses[style]), self.spreads, strict=True)
+            own, bus = (
+                (x.clamp(1e-6, 1 - 1e-6).logit() + spread * torch.from_numpy(rng.standard_normal(x.shape)).float())
+                for x, spread in parts
+            )
+            found.append((int(style), (own.sigmoid(), bus.sigmoid())))
+        return found
 
 
 @final
@@ -64,12 +114,19 @@ class Mixer:
         self.network, self.console, self.channels, self.seconds = network.eval(), console, channels, seconds
         self.sample_rate = console.sample_rate
 
-    @torch.no_grad()
-    def settings(self, song: SongFiles, progress: Progress = quiet) -> tuple[Tensor, Tensor]:
-        """The settings for a song, (track, track_width) and (1, bus_width).
+    def settings(self, song: Source, progress: Progress = quiet) -> Settings:
+        """The settings for a song, in the most probable style; see `listen`."""
+        return self.listen(song, progress).likeliest()
 
-        The network hears windows of it, evenly placed; what it chooses for a track counts in those where the track
-        plays.
+    @torch.no_grad()
+    def listen(self, song: Source, progress: Progress = quiet) -> Opinion:
+        """What the network makes of a song.
+
+        It hears windows of it, evenly placed; what it chooses for a track counts in those where the track plays.
+
+        Args:
+            song: with as many tracks as there are.
+            progress: called for each window.
 
         Raises:
             DataError: a track that cannot be read.
@@ -77,22 +134,27 @@ class Mixer:
         length, log_mel = round(self.seconds * self.sample_rate), LogMel(self.sample_rate)
         last = max(song.length - length, 0)
         starts = sorted({round(last * k / max(_WINDOWS - 1, 1)) for k in range(_WINDOWS)})
-        rows, buses, plays = [], [], []
+        rows, buses, likely, plays = [], [], [], []
         for k, start in enumerate(starts):
             progress(k, len(starts), "listening")
             excerpt = song.excerpt(start, length)
-            if len(excerpt.tracks) != len(song.files):
+            if isinstance(song, SongFiles) and len(excerpt.tracks) != len(song.files):
                 raise DataError(f"A track of {song.name} cannot be read ({song.skipped[-1][1]}); replace its file.")
             tracks = torch.from_numpy(excerpt.stack(self.channels))
-            own, bus = self.network(log_mel(tracks), torch.zeros(len(tracks), dtype=torch.long), 1)
-            rows.append(own)
-            buses.append(bus)
+            heard = self.network.hear(log_mel(tracks), torch.zeros(len(tracks), dtype=torch.long), 1)
+            styles = [self.network.logits(heard, torch.tensor([k])) for k in range(self.network.styles)]
+            rows.append(torch.stack([own.sigmoid() for own, _ in styles]))
+            buses.append(torch.stack([bus.sigmoid() for _, bus in styles]))
+            likely.append(self.network.weigh(heard)[0].exp())
             plays.append((tracks.abs().amax((1, 2)) > _QUIET).float())
-        weights = torch.stack(plays) + 1e-3
-        weights = (weights / weights.sum(0))[:, :, None]
-        loud = torch.stack(plays).sum(1) + 1e-3
-        bus = (torch.stack(buses) * (loud / loud.sum())[:, None, None]).sum(0)
-        return (torch.stack(rows) * weights).sum(0).clamp(0, 1), bus.clamp(0, 1)
+        played = torch.stack(plays) + 1e-3
+        loud = played.sum(1) / played.sum()
+        return Opinion(
+            torch.einsum("wstc,wt->stc", torch.stack(rows), played / played.sum(0)).clamp(0, 1),
+            torch.einsum("wsbc,w->sbc", torch.stack(buses), loud).clamp(0, 1),
+            torch.einsum("ws,w->s", torch.stack(likely), loud),
+            self.network.spreads(),
+        )
 
     def mix(self, song: SongFiles, rows: Tensor, buses: Tensor, progress: Progress = quiet) -> Audio:
         """The mix of a whole song at settings, (2, time), track by track; see `mixdown`."""
@@ -122,13 +184,15 @@ def load_mixer(folder: Path, pool: Pool) -> Mixer:
     try:
         about: dict[str, Any] = json.loads(path.read_text())
         rate, channels, seconds = float(about["sample_rate"]), int(about["channels"]), float(about["seconds"])
+        styles = int(about.get("styles", 1))
         own = about["console"] != "demo"
-        if not (check_sample_rate(rate) and channels in (1, 2) and SECONDS[0] <= seconds <= SECONDS[1]):
-            raise ValueError(f"{channels} channels, {seconds:g} s")
+        fits = check_sample_rate(rate) and channels in (1, 2) and SECONDS[0] <= seconds <= SECONDS[1]
+        if not fits or not 1 <= styles <= MOST_STYLES:
+            raise ValueError(f"{channels} channels, {seconds:g} s, {styles} styles")
     except (OSError, ValueError, KeyError, TypeError, AudioError) as error:
         raise DataError(f"Cannot read {path} ({error}); name the folder of a run of blackbox-fx train mix.") from error
     console = load_console(folder / _CONSOLE, pool=pool) if own else demo_console(pool, rate, 0)
-    network = MixNet(console.track_width, console.bus_width)
+    network = MixNet(console.track_width, console.bus_width, styles=styles)
     if not checkpoint.load_part(folder, network, "network"):
         raise DataError(f"{folder} holds no checkpoint; train until the first is written, see save_every.")
     return Mixer(network, console, channels, seconds)

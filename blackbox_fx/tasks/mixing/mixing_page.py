@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from blackbox_fx.report.html import Section, write_page
 from blackbox_fx.tasks.mixing.mixer import Mixer, loudest
 
 _HEARD_S = 20.0
+_NETWORK, MIX = "network's mix", "networks-mix.flac"
 
 
 def write_song_page(folder: Path, mixer: Mixer, song: SongFiles, mix: Audio, rows: Tensor, buses: Tensor) -> Path:
@@ -34,13 +36,13 @@ def write_song_page(folder: Path, mixer: Mixer, song: SongFiles, mix: Audio, row
     length = min(round(_HEARD_S * rate), mix.shape[1])
     start = loudest(mix, length)
     part = song.excerpt(start, length)
-    sounds = {"sum of the tracks": part.stack(2).sum(0), "network's mix": mix[:, start : start + length]}
+    sounds = {"sum of the tracks": part.stack(2).sum(0), _NETWORK: mix[:, start : start + length]}
     if part.mix is not None:
         sounds["real mix"] = to_channels(part.mix, 2)
     levelled = {name: _levelled(x) for name, x in sounds.items()}
     players = []
     for name, x in levelled.items():
-        file = name.replace(" ", "-").replace("'", "") + ".flac"
+        file = MIX if name == _NETWORK else name.replace(" ", "-") + ".flac"
         write(folder / file, x, rate)
         players.append((name, file))
     words = f"{song.name}, from {start / rate:.0f} s on, where it is loudest. Levels are matched."
@@ -76,6 +78,25 @@ def write_song_page(folder: Path, mixer: Mixer, song: SongFiles, mix: Audio, row
         sections,
         "mix.wav is the whole.",
     )
+    return page
+
+
+def write_samples_page(folder: Path, name: str, pages: Sequence[Path]) -> Path:
+    """Writes index.html with a player for each of several mixes of a song, whose own pages are in folders below.
+
+    Args:
+        folder: of the page.
+        name: of the song.
+        pages: of the mixes.
+
+    Returns:
+        The path of the page.
+    """
+    players = [(f"mix {page.parent.name}", f"{page.parent.name}/{MIX}") for page in pages]
+    listen = Section("Listen", "Each mix has a page of its own in its folder. Levels are matched.", players=players)
+    page = folder / "index.html"
+    lead = "A network drew these mixes; each is plausible."
+    write_page(page, f"{len(pages)} mixes of {name}", lead, [listen], "1/index.html is the page of the first.")
     return page
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import final
 
@@ -15,7 +14,7 @@ from blackbox_fx.core.progress import Progress
 from blackbox_fx.data.clips import Source
 from blackbox_fx.layers.console import join
 from blackbox_fx.tasks.mixing.network import MixNet
-from blackbox_fx.tasks.mixing.teacher import LevelMatched, Teacher
+from blackbox_fx.tasks.mixing.teacher import Teacher
 from blackbox_fx.tasks.mixing.training import Excerpt, Excerpts, MixRecipe, draw_excerpts, fit, mix
 from blackbox_fx.training.run import Run
 
@@ -51,7 +50,8 @@ class MixStudy:
     ) -> None:
         self.songs, self.unseen_songs, self.recipe, self.teacher = songs, unseen, recipe, teacher
         torch.manual_seed(recipe.seed)
-        self.network = MixNet(teacher.console.track_width, teacher.console.bus_width).to(device)
+        console = teacher.console
+        self.network = MixNet(console.track_width, console.bus_width, styles=recipe.styles).to(device)
         self.distance = teacher.distance()
         self.scores: dict[str, float] = {}
         self.losses: list[float] = []
@@ -63,7 +63,7 @@ class MixStudy:
         Excerpts of real mixes are drawn while it trains, so that memory holds none of them.
         """
         recipe = self.recipe
-        held_out = dataclasses.replace(recipe, seed=recipe.seed + 1)
+        held_out = recipe.plain(seed=recipe.seed + 1)
         endless = self.teacher.endless
         first = 0 if endless else recipe.excerpts
         total = first + recipe.unseen
@@ -80,7 +80,7 @@ class MixStudy:
         self.unseen = draw_excerpts(self.unseen_songs, self.teacher, recipe.unseen, held_out, later)
         sums = [e.tracks.sum(0).expand(2, -1) for e in self.unseen]
         self.scores["plain sum"] = self.score(sums)
-        if not isinstance(self.distance, LevelMatched):
+        if self.teacher.level_counts:
             scaled = scipy.optimize.minimize_scalar(
                 lambda db: self.score([x * 10 ** (db / 20) for x in sums]), bounds=(-30, 12), options={"xatol": 0.25}
             )
@@ -121,5 +121,5 @@ class MixStudy:
         """An excerpt of the first unseen song, long enough to listen to."""
         song = self.unseen_songs[0]
         seconds = min(SECONDS_TO_HEAR, song.length / song.sample_rate)
-        longer = dataclasses.replace(self.recipe, seconds=seconds)
+        longer = self.recipe.plain(seconds=seconds)
         return draw_excerpts([song], self.teacher, 1, longer)[0]

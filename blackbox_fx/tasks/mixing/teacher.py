@@ -13,10 +13,9 @@ from blackbox_fx.errors import DataError
 from blackbox_fx.layers.console import Console
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.tasks.mixing.features import listen
+from blackbox_fx.tasks.mixing.measures import MixLoss
 
 _REACH = 0.35  # of an invented engineer's settings to either side of the middle
-_FLOOR = 1e-4  # power of a bin below which mixes are not compared: nearly silent bins make gradients jagged
-_QUIET = 1e-4  # of full scale, below which levels are not matched
 
 
 class Teacher(abc.ABC):
@@ -29,11 +28,13 @@ class Teacher(abc.ABC):
         name: for tables and pages.
         channels: of the tracks.
         endless: whether excerpts cost no renders, so that there are always new ones.
+        level_counts: whether a mix must be as loud as its target.
     """
 
     name: str
     channels: int = 1
     endless: bool = False
+    level_counts: bool = True
 
     def __init__(self, console: Console) -> None:
         self.console, self.sample_rate = console, console.sample_rate
@@ -58,6 +59,7 @@ class RealMixes(Teacher):
     name = "real mix"
     channels = 2
     endless = True
+    level_counts = False
 
     def target(self, tracks: Tensor, song: Tensor, clip: Clip) -> Tensor:
         """The excerpt of the real mix."""
@@ -66,8 +68,8 @@ class RealMixes(Teacher):
         return torch.from_numpy(clip.mix)
 
     def distance(self) -> nn.Module:
-        """The distance at equal levels."""
-        return LevelMatched(MultiResolutionSTFT(floor=_FLOOR))
+        """Of spectra and features, at equal levels."""
+        return MixLoss(self.sample_rate)
 
 
 @final
@@ -97,21 +99,3 @@ class InventedEngineer(Teacher):
         whole = blank.scatter_reduce(0, song[:, None].expand_as(heard), heard, "mean", include_self=False)
         rows, buses = (0.5 + _REACH * torch.tanh(x @ rule) for x, rule in zip((heard, whole), self.rules, strict=True))
         return rows, buses
-
-
-@final
-class LevelMatched(nn.Module):
-    """A distance of mixes as loud as their targets.
-
-    Args:
-        inner: called as `inner(wet, target, scale)`.
-    """
-
-    def __init__(self, inner: MultiResolutionSTFT) -> None:
-        super().__init__()
-        self.inner, self.windows = inner, inner.windows
-
-    def forward(self, wet: Tensor, target: Tensor, scale: int | None = None) -> Tensor:
-        """The distance; gradients go through the gain, too."""
-        level, wanted = (x.square().mean((1, 2), keepdim=True).sqrt().clamp(min=_QUIET) for x in (wet, target))
-        return self.inner(wet * (wanted / level), target, scale)

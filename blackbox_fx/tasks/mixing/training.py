@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -16,19 +16,20 @@ from torch import Tensor, nn
 from blackbox_fx.core.files import write_text
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.core.recipes import read_toml, require_known
-from blackbox_fx.data.clips import Clips, Source
+from blackbox_fx.data.clips import SILENCE, Clip, Clips, Source
 from blackbox_fx.effects import Effect
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.layers.black_box import BlackBox, report_failures
 from blackbox_fx.layers.console import Console, join
 from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.models.encoders import LogMel
-from blackbox_fx.tasks.mixing.network import MixNet
+from blackbox_fx.tasks.mixing.network import MOST_STYLES, MixNet
 from blackbox_fx.tasks.mixing.teacher import Teacher
 from blackbox_fx.training.run import Run
 from blackbox_fx.training.schedule import learning_rate
 
 _log = logging.getLogger("blackbox_fx")
+_TEMPERATURE = 0.05  # difference of two losses that makes one style e times as probable as another
 
 
 @final
@@ -48,6 +49,9 @@ class MixRecipe:
         clip: largest norm of the gradient.
         seed: of everything random.
         save_every: steps between checkpoints.
+        styles: of mixes that the network tells apart, see `MixNet`; each costs as many renders as one.
+        jitter_db, speed: of excerpts that are trained on, see `Clips`.
+        most_tracks: of excerpts that are trained on, see `Clips`; 0 for any number.
 
     Raises:
         ParameterError: an unknown name, or a value that is not a positive number of its kind.
@@ -63,6 +67,10 @@ class MixRecipe:
     clip: float = 1.0
     seed: int = 0
     save_every: int = 25
+    styles: int = 1
+    jitter_db: float = 0.0
+    speed: float = 0.0
+    most_tracks: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -70,9 +78,11 @@ class MixRecipe:
             whole = isinstance(field.default, int)
             kinds = (int,) if whole else (int, float)
             fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
-            if not fits or (value == 0 and field.default != 0):  # the seed alone may be 0
+            if not fits or (value == 0 and field.default != 0):
                 kind = "a positive whole number" if whole else "a positive number"
                 raise ParameterError(f"{field.name} must be {kind}, got {value!r}.")
+        if self.styles > MOST_STYLES:
+            raise ParameterError(f"styles must be in [1, {MOST_STYLES}], got {self.styles}.")
 
     @classmethod
     def read(cls, path: Path) -> MixRecipe:
@@ -84,6 +94,10 @@ class MixRecipe:
         """A recipe of named values."""
         require_known(cls, values)
         return cls(**values)
+
+    def plain(self, **changes: Any) -> MixRecipe:
+        """The recipe without variations of excerpts, with other changes."""
+        return dataclasses.replace(self, jitter_db=0.0, speed=0.0, most_tracks=0, **changes)
 
     def to_toml(self) -> str:
         """The text that `read` reads back."""
@@ -124,7 +138,15 @@ class Excerpts(Sequence[Excerpt]):
 
     def __init__(self, songs: Sequence[Source], teacher: Teacher, count: int, recipe: MixRecipe) -> None:
         self.teacher, self.size = teacher, count
-        self.clips = Clips(songs, seconds=recipe.seconds, channels=teacher.channels, seed=recipe.seed)
+        self.clips = Clips(
+            songs,
+            recipe.seconds,
+            teacher.channels,
+            recipe.seed,
+            jitter_db=recipe.jitter_db,
+            speed=recipe.speed,
+            most_tracks=recipe.most_tracks or None,
+        )
         self.log_mel = LogMel(self.clips.sample_rate)
 
     def __len__(self) -> int:
@@ -134,10 +156,17 @@ class Excerpts(Sequence[Excerpt]):
     def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < self.size:
             raise IndexError(index)
-        clip = self.clips.clip(index)
+        clip = _sounding(self.clips.clip(index))
         tracks, song = join([torch.from_numpy(clip.tracks)])
         target = self.teacher.target(tracks, song, clip)
         return Excerpt(clip.song, clip.track_names, tracks, self.log_mel(tracks), target, clip.roles)
+
+
+def _sounding(clip: Clip) -> Clip:
+    """The clip without tracks that are silent in it: they would cost renders, and change nothing."""
+    kept = [k for k, track in enumerate(clip.tracks) if np.abs(track).max() >= SILENCE]
+    names, roles = ([each[k] for k in kept if each] for each in (clip.track_names, clip.roles))
+    return clip._replace(tracks=clip.tracks[kept], track_names=tuple(names), roles=tuple(roles))
 
 
 def draw_excerpts(
@@ -152,12 +181,46 @@ def draw_excerpts(
 
 
 def mix(network: MixNet, console: Console, batch: Sequence[Excerpt]) -> Tensor:
-    """The network's mixes of excerpts, (batch, 2, time), on the network's device."""
+    """The network's mixes of excerpts in the most probable style, (batch, 2, time), on the network's device."""
+    tracks, song, mel, role = _gather(network, batch)
+    return console(tracks, song, *network(mel, song, len(batch)), role=role)
+
+
+def draw_styles(
+    network: MixNet, console: Console, batch: Sequence[Excerpt], rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """A mix of each excerpt in each style of the network, settings drawn at random within it.
+
+    Args:
+        network: that mixes.
+        console: what it sets; renders all mixes at once.
+        batch: excerpts.
+        rng: draws.
+
+    Returns:
+        the mixes, (styles, batch, 2, time), and how probable each style is, (styles, batch), as logarithms.
+    """
+    tracks, song, mel, role = _gather(network, batch)
+    styles, mixes = network.styles, len(batch)
+    heard = network.hear(mel, song, mixes)
+    rows, buses = [], []
+    for style in range(styles):
+        logits = network.logits(heard, song.new_full((mixes,), style))
+        noise = (torch.from_numpy(rng.standard_normal(x.shape)).to(x) for x in logits)
+        own, bus = ((x + spread * z).sigmoid() for x, spread, z in zip(logits, network.spreads(), noise, strict=True))
+        rows.append(own)
+        buses.append(bus)
+    every = torch.cat([song + k * mixes for k in range(styles)])
+    wet = console(tracks.repeat(styles, 1, 1), every, torch.cat(rows), torch.cat(buses), role=role * styles)
+    return wet.unflatten(0, (styles, mixes)), network.weigh(heard).T
+
+
+def _gather(network: MixNet, batch: Sequence[Excerpt]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+    """Tracks, songs, spectrograms and roles of excerpts, on the network's device."""
     device = next(network.parameters()).device
     tracks, song = (x.to(device) for x in join([e.tracks for e in batch]))
-    mel = torch.cat([e.mel for e in batch]).to(device)
     role = [role for e in batch for role in e.roles or ("",) * len(e.tracks)]
-    return console(tracks, song, *network(mel, song, len(batch)), role=role)
+    return tracks, song, torch.cat([e.mel for e in batch]).to(device), role
 
 
 def effects_of(console: Console) -> dict[str, Effect]:
@@ -236,6 +299,21 @@ def _names(train: Sequence[Excerpt]) -> list[str]:
     return [song.name for song in train.clips.songs] if isinstance(train, Excerpts) else [e.name for e in train]
 
 
+def _unlikelihood(wet: Tensor, target: Tensor, likely: Tensor, distance: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """How improbable the targets are, where the probability of a mix falls with its distance from the one drawn.
+
+    A style is drawn towards those targets that it is nearest to: where songs have several right mixes, styles part.
+
+    Args:
+        wet: (styles, batch, 2, time).
+        target: (batch, 2, time).
+        likely: (styles, batch), logarithms of the probabilities of styles.
+        distance: of two batches.
+    """
+    each = [torch.stack([distance(own[None], right[None]) for own, right in zip(x, target, strict=True)]) for x in wet]
+    return -_TEMPERATURE * (likely - torch.stack(each) / _TEMPERATURE).logsumexp(0).mean()
+
+
 def train_step(
     network: MixNet,
     console: Console,
@@ -250,10 +328,15 @@ def train_step(
     batch = [train[i] for i in draw.choice(len(train), min(recipe.batch, len(train)), replace=False)]
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(recipe.learning_rate, step, step / recipe.steps, recipe.warm_up)
-    wet = mix(network, console, batch)
-    target = torch.stack([e.target for e in batch]).to(wet.device)
     scales: Any = distance.windows
-    loss = distance(wet, target, scale=int(draw.integers(len(scales))))
+    scale = int(draw.integers(len(scales)))
+    target = torch.stack([e.target for e in batch])
+    if network.styles == 1:
+        wet = mix(network, console, batch)
+        loss = distance(wet, target.to(wet.device), scale=scale)
+    else:
+        wet, likely = draw_styles(network, console, batch, draw)
+        loss = _unlikelihood(wet, target.to(wet.device), likely, lambda x, y: distance(x, y, scale=scale))
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
