@@ -151,8 +151,7 @@ def two_mixes(seed):
 
 def taught(styles, songs, steps=45):
     recipe = MixRecipe(steps=steps, batch=4, seconds=0.5, warm_up=5, learning_rate=4e-3, styles=styles)
-    teacher = RealMixes(bus_console())
-    teacher.channels = 1
+    teacher = RealMixes(bus_console(), channels=1)
     torch.manual_seed(0)
     network = MixNet(teacher.console.track_width, teacher.console.bus_width, size=32, styles=styles)
     excerpts, optimizer = Excerpts(songs, teacher, 1 << 30, recipe), torch.optim.Adam(network.parameters())

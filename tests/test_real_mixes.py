@@ -14,7 +14,8 @@ from blackbox_fx.cli.__main__ import app
 from blackbox_fx.data.composer import compose
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.layers.console import join
-from blackbox_fx.tasks.mixing.measures import MixLoss
+from blackbox_fx.tasks.mixing import evaluation
+from blackbox_fx.tasks.mixing.measures import DISTANCES, MixLoss
 from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.tasks.mixing.page import relative
 from blackbox_fx.tasks.mixing.study import MixStudy
@@ -157,6 +158,29 @@ def test_train_mix_says_whose_mixes_it_learns(songs, mixes, tmp_path):
     assert words in done.output.replace("\n", " ")
     page = (tmp_path / "run" / "index.html").read_text()
     assert ("the real mix" if mixes else "invented engineer") in page
+
+
+def test_bench_mixes_compares_seeds_in_every_distance_and_goes_on(songs, tmp_path):
+    write_songs(songs, tmp_path / "songs", True)
+    (tmp_path / "console.toml").write_text(CONSOLE)
+    (tmp_path / "recipe.toml").write_text("seconds = 0.3\nbatch = 1\nunseen = 1\nstyles = 2\n")
+    arguments = ["bench", "mixes", "--songs", tmp_path / "songs", "--out", tmp_path / "out", "--steps", 1]
+    arguments += ["--console", tmp_path / "console.toml", "--recipe", tmp_path / "recipe.toml", "--unseen", 2]
+    for seeds in (1, 2):
+        done = CliRunner().invoke(app, [str(each) for each in (*arguments, "--seeds", seeds)])
+        assert done.exit_code == 0, done.output
+        assert done.output.count("Loss") == 0 and "2 songs to train on, 2 unseen" in done.output
+    scores = evaluation.read_scores(tmp_path / "out" / "distances.csv")
+    assert {s.seed for s in scores} == {0, 1} and len({s.song for s in scores}) == 2
+    ways = {"plain sum", "equal loudness", "rules of thumb", "untrained network", "nearest training track"}
+    assert ways | {"random console", "trained network", "best of 3 draws"} == {s.way for s in scores}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert all(name in page for name in (*ways, *DISTANCES, "distances.svg"))
+    assert (tmp_path / "out" / "seed-1" / "checkpoint.json").exists()
+    write_songs([dataclasses.replace(song, name=f"x{song.name}", mix=None) for song in songs], tmp_path / "dry", False)
+    arguments[3] = tmp_path / "dry"
+    refused = CliRunner().invoke(app, [str(each) for each in (*arguments, "--seeds", 1)])
+    assert isinstance(refused.exception, DataError) and "comes with its mix" in str(refused.exception)
 
 
 def run_mix(folder, run, out):

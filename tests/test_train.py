@@ -106,8 +106,7 @@ def test_a_study_scores_and_writes_its_page(songs, tmp_path):
     assert study.scores["trained network"] != study.scores["untrained network"]
     with open_run(tmp_path, RECIPE) as run:
         assert not is_finished(run)
-    song = study.song_to_hear()
-    page = write_mix_page(tmp_path, study.network, study.teacher, song, study.losses, study.scores, "end")
+    page = write_mix_page(tmp_path, study, [], "end")
     with open_run(tmp_path, RECIPE) as run:
         assert is_finished(run)
     text = page.read_text()

@@ -67,6 +67,7 @@ for command in (
 ):
     measure.command()(command)
 measure.command("mixing")(mix.bench_mixing)
+measure.command("mixes")(mix.bench_mixes)
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from blackbox_fx.data.song import Song, check_channels
 from blackbox_fx.errors import DataError
 
 SECONDS = (0.01, 3600.0)
-JITTER_DB, SPEED = (0.0, 60.0), (0.0, 0.5)
+_JITTER_DB, _SPEED = (0.0, 60.0), (0.0, 0.5)
 
 SILENCE = 1e-3  # of full scale: a track whose peak is below says nothing
 _TRIES = 200
@@ -35,6 +35,11 @@ class Source(Protocol):
     @property
     def length(self) -> int:
         """Samples of the longest track."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """The largest number of channels of a track."""
         ...
 
     def excerpt(self, start: int, length: int) -> Song:
@@ -94,24 +99,14 @@ class Clips:
         speed: float = 0.0,
         most_tracks: int | None = None,
     ) -> None:
-        rates = sorted({song.sample_rate for song in songs})
-        if len(rates) != 1:
-            found = f"of {', '.join(f'{r:g}' for r in rates)} Hz" if rates else "none"
-            raise DataError(f"Clips need songs of one sample rate, got {found}; read or compose all at one rate.")
+        self.sample_rate = _one_rate(songs)
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise DataError(f"seed must be a whole number, 0 or more, got {seed!r}.")
-        low, high = SECONDS
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float, np.number)) or not low <= seconds <= high:
-            raise DataError(f"seconds={seconds!r} is not allowed; allowed is [{low:g}, {high:g}].")
-        for name, value, (least, most) in (("jitter_db", jitter_db, JITTER_DB), ("speed", speed, SPEED)):
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not least <= value <= most:
-                raise DataError(f"{name}={value!r} is not allowed; allowed is [{least:g}, {most:g}].")
         if most_tracks is not None and (isinstance(most_tracks, bool) or most_tracks < 1):
             raise DataError(f"most_tracks={most_tracks!r} is not allowed; allowed is 1 or more, or None.")
-        self.jitter_db, self.speed, self.most_tracks = jitter_db, speed, most_tracks
-        self.songs = songs
-        self.sample_rate = rates[0]
-        self.length = round(seconds * self.sample_rate)
+        self.length = round(_within("seconds", seconds, SECONDS) * self.sample_rate)
+        self.jitter_db, self.speed = _within("jitter_db", jitter_db, _JITTER_DB), _within("speed", speed, _SPEED)
+        self.songs, self.most_tracks = songs, most_tracks
         self.channels = check_channels(channels)
         self.seed = int(seed)
 
@@ -165,3 +160,18 @@ class Clips:
         """Audio, (channel, time), at another speed and as long as every clip."""
         changed = resample(audio, self.sample_rate * ratio, self.sample_rate)[:, : self.length]
         return np.pad(changed, ((0, 0), (0, self.length - changed.shape[1])))
+
+
+def _one_rate(songs: Sequence[Source]) -> float:
+    rates = sorted({song.sample_rate for song in songs})
+    if len(rates) != 1:
+        found = f"of {', '.join(f'{r:g}' for r in rates)} Hz" if rates else "none"
+        raise DataError(f"Clips need songs of one sample rate, got {found}; read or compose all at one rate.")
+    return rates[0]
+
+
+def _within(name: str, value: Any, allowed: tuple[float, float]) -> float:
+    low, high = allowed
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not low <= value <= high:
+        raise DataError(f"{name}={value!r} is not allowed; allowed is [{low:g}, {high:g}].")
+    return float(value)

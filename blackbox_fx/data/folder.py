@@ -67,6 +67,11 @@ class SongFiles:
         """Samples of the longest track at `sample_rate`, by its header."""
         return max(math.ceil(h.frames * self.sample_rate / h.sample_rate) for h in self.headers)
 
+    @property
+    def channels(self) -> int:
+        """The largest number of channels of a track, by its header."""
+        return max(h.channels for h in self.headers)
+
     def load(self) -> Song:
         """The whole song.
 

@@ -83,6 +83,11 @@ class ModuleSong:
     layout = "module"
     has_mix = True
 
+    @property
+    def channels(self) -> int:
+        """Of each track."""
+        return 1 if self.raw else 2
+
     def load(self) -> Song:
         """The whole song, rendered anew if it is not in the cache.
 

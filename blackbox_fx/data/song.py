@@ -69,6 +69,11 @@ class Song:
         """Samples of the longest track."""
         return max(t.shape[1] for t in self.tracks)
 
+    @property
+    def channels(self) -> int:
+        """The largest number of channels of a track."""
+        return max(t.shape[0] for t in self.tracks)
+
     def excerpt(self, start: int, length: int) -> Song:
         """The song from sample `start` on for `length` samples; what ends earlier is filled with zeros."""
 

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from blackbox_fx.data.clips import Source
     from blackbox_fx.data.folder import SongFiles, SongFolder
     from blackbox_fx.runtime import Pool
+    from blackbox_fx.tasks.mixing.evaluation import Score
     from blackbox_fx.tasks.mixing.mixer import Mixer, Settings
+    from blackbox_fx.tasks.mixing.study import MixStudy
     from blackbox_fx.tasks.mixing.teacher import Teacher
     from blackbox_fx.tasks.mixing.training import MixRecipe
     from blackbox_fx.training.run import Run
 
+DISTANCES_CSV = "distances.csv"
 Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
 Seed = Annotated[int, typer.Option(help="Of songs, excerpts, weights and gradient estimates.", min=0, max=2**32 - 1)]
 Device = Annotated[str, typer.Option(help="Of the network: cpu, cuda, cuda:1, mps. Effects render on CPUs.")]
@@ -273,27 +276,46 @@ def _require_device(name: str) -> None:
 def _train(
     songs: Sequence[Source], unseen: Sequence[Source], run: Run, recipe: MixRecipe, device: str, task: _Task
 ) -> None:
-    from blackbox_fx.tasks.mixing.mixer import describe
     from blackbox_fx.tasks.mixing.page import relative, write_mix_page
-    from blackbox_fx.tasks.mixing.study import MixStudy
-    from blackbox_fx.tasks.mixing.training import effects_of
 
     with _pool(task) as pool:
-        study = MixStudy(songs, unseen, recipe, _teacher(task, pool, unseen[0].sample_rate, recipe.seed), device)
-        run.require_effects(effects_of(study.teacher.console))
-        describe(run.folder, study.teacher, recipe, task.console)
-        with show.bar("rendering targets") as progress:
-            study.prepare(progress)
-        with show.bar("training") as progress:
-            study.train(run, progress)
+        study, scores = _learn(songs, unseen, run, recipe, device, task, pool)
         footer = f"{len(study.losses)} steps, {study.seconds:.0f} s of training, seed {recipe.seed}."
-        page = write_mix_page(
-            run.folder, study.network.cpu(), study.teacher, study.song_to_hear(), study.losses, study.scores, footer
-        )
+        page = write_mix_page(run.folder, study, scores, footer)
     after = study.scores["trained network"]
     rows = [(name, f"{score:.3f}", relative(after, score)) for name, score in study.scores.items()]
     show.table("Loss on unseen songs", ("mix", "loss", "trained network relative to it"), rows, numbers=2)
     show.out.print(f"{footer} Open {page}", markup=False, soft_wrap=True)
+
+
+def _learn(
+    songs: Sequence[Source],
+    unseen: Sequence[Source],
+    run: Run,
+    recipe: MixRecipe,
+    device: str,
+    task: _Task,
+    pool: Pool,
+) -> tuple[MixStudy, list[Score]]:
+    """Trains in an open run; then the distances to the real mixes of the held-out songs, where songs have them."""
+    from blackbox_fx.tasks.mixing.evaluation import write_scores
+    from blackbox_fx.tasks.mixing.mixer import describe
+    from blackbox_fx.tasks.mixing.study import MixStudy
+    from blackbox_fx.tasks.mixing.training import effects_of
+
+    study = MixStudy(songs, unseen, recipe, _teacher(task, pool, [*songs, *unseen], recipe.seed), device)
+    run.require_effects(effects_of(study.teacher.console))
+    describe(run.folder, study.teacher, recipe, task.console)
+    with show.bar("rendering targets") as progress:
+        study.prepare(progress)
+    with show.bar("training") as progress:
+        study.train(run, progress)
+    if not task.real:
+        return study, []
+    with show.bar("comparing") as progress:
+        scores = study.compare(progress)
+    write_scores(run.folder / DISTANCES_CSV, scores)
+    return study, scores
 
 
 def _pool(task: _Task) -> Pool:
@@ -303,14 +325,14 @@ def _pool(task: _Task) -> Pool:
     return Threads(system.cores()) if task.console is None else Processes(system.cores(), on_failure="skip")
 
 
-def _teacher(task: _Task, pool: Pool, sample_rate: float, seed: int) -> Teacher:
+def _teacher(task: _Task, pool: Pool, songs: Sequence[Source], seed: int) -> Teacher:
     from blackbox_fx.layers.description import load_console
     from blackbox_fx.tasks.mixing.engineer import HiddenEngineer, demo_console
     from blackbox_fx.tasks.mixing.teacher import InventedEngineer, RealMixes
 
-    console = load_console(task.console, pool=pool) if task.console else demo_console(pool, sample_rate, seed)
+    console = load_console(task.console, pool=pool) if task.console else demo_console(pool, songs[0].sample_rate, seed)
     if task.real:
-        return RealMixes(console)
+        return RealMixes(console, min(max(song.channels for song in songs), 2))
     return InventedEngineer(console, seed) if task.console else HiddenEngineer(console)
 
 
@@ -343,3 +365,47 @@ def bench_mixing(
     show.table("Loss on unseen songs", table[0], table[1:], numbers=4)
     name = plot.save(learning_curves(curves), out / "learning.svg")
     show.out.print(f"Open {out / name}", markup=False, soft_wrap=True)
+
+
+def bench_mixes(
+    songs: Annotated[Path, typer.Option(help="Folder of songs with their mixes, as for train mix.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, CSV and a page; what is there is not trained again.")],
+    console: Annotated[Path | None, typer.Option(help="TOML file of a console; the demo's if not given.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file with settings; see recipe.toml of any run.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings.")] = 3,
+    steps: Steps = None,
+    train: Annotated[int, typer.Option(min=1, help="Songs to train on, at most.")] = 50,
+    unseen: Annotated[int, typer.Option(min=1, help="Songs to compare on.")] = 15,
+    raw: Annotated[bool, typer.Option("--raw", help="Tracks before processing; see train mix.")] = False,
+) -> None:
+    """Train on real mixes with several seeds, and compare the networks with simple mixes in every distance.
+
+    The songs are the same for all seeds; intervals are over the songs that no training heard.
+    """
+    from blackbox_fx.data.folder import read_songs
+    from blackbox_fx.errors import DataError
+    from blackbox_fx.tasks.mixing.evaluation import comparison_table, read_scores, write_scores
+    from blackbox_fx.tasks.mixing.mixes_page import write_mixes_page
+    from blackbox_fx.tasks.mixing.training import open_run
+
+    chosen = _recipe(recipe, None, steps)
+    folder, real = _with_mixes(read_songs(songs, raw=raw))
+    known = _show_skipped(folder.skipped)
+    if not real:
+        raise DataError(f"No song of {songs} comes with its mix, so there is nothing to compare with; use others.")
+    kept, held_out = folder.split(min(unseen / len({song.name for song in folder.songs}), 0.5))
+    kept, task = kept[:train], _Task(console, real)
+    show.err.print(f"{len(kept)} songs to train on, {len(held_out)} unseen.", soft_wrap=True)
+    scores = read_scores(out / DISTANCES_CSV)
+    for seed in range(seeds):
+        if seed in {s.seed for s in scores}:
+            continue
+        each = dataclasses.replace(chosen, seed=seed)
+        with open_run(out / f"seed-{seed}", each) as run, _pool(task) as pool:
+            _, found = _learn(kept, held_out, run, each, "cpu", task, pool)
+        scores += found
+        write_scores(out / DISTANCES_CSV, scores)
+    _show_skipped(folder.skipped[known:])
+    table = comparison_table(scores)
+    show.table("Distance to the real mix of unseen songs", table[0], table[1:])
+    show.out.print(f"Open {write_mixes_page(out, scores)}", markup=False, soft_wrap=True)

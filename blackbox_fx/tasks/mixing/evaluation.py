@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.clips import Source
 from blackbox_fx.errors import DataError
 from blackbox_fx.models.encoders import LogMel
+from blackbox_fx.report.gradients import write_csv
 from blackbox_fx.tasks.mixing.measures import DISTANCES, MixDistances
 from blackbox_fx.tasks.mixing.mixer import Mixer
 from blackbox_fx.tasks.mixing.network import summary
@@ -24,7 +26,7 @@ from blackbox_fx.tasks.mixing.simple import equal_loudness, rule_based
 SECONDS = 20.0  # of each song, from its middle
 _ROUNDS = 2000  # of the bootstrap
 _SILENT = 1e-3  # of full scale: a passage below says nothing
-TRAINED = "trained network"
+TRAINED, BEST_OF_3 = "trained network", "best of 3 draws"
 
 
 @final
@@ -84,6 +86,18 @@ def network_way(mixer: Mixer) -> Way:
 
     def way(p: Passage) -> Tensor:
         return _render(mixer, p, *mixer.settings(p.song))
+
+    return way
+
+
+def best_way(mixer: Mixer, seed: int) -> Way:
+    """The nearest to the real mix, by the distance of spectra, of three mixes that the network draws."""
+
+    def way(p: Passage) -> Tensor:
+        distances = MixDistances(mixer.sample_rate)
+        drawn = [_render(mixer, p, *settings) for _, settings in mixer.listen(p.song).draw(3, seed)]
+        apart = [float(distances(wet[None], p.target[None])["stft"]) for wet in drawn]
+        return drawn[int(np.argmin(apart))]
 
     return way
 
@@ -250,6 +264,19 @@ def comparison_table(scores: Sequence[Score]) -> list[tuple[str, ...]]:
 
 def write_scores(path: Path, scores: Sequence[Score]) -> None:
     """Writes a row for each mix of each song."""
-    from blackbox_fx.report.gradients import write_csv
-
     write_csv(path, [s.row() for s in scores])
+
+
+def read_scores(path: Path) -> list[Score]:
+    """What `write_scores` wrote; none where there is no file.
+
+    Raises:
+        DataError: a file of something else.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="") as file:
+            return [Score.of_row(row) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"Cannot read {path} ({error!r}); remove it, or name another folder.") from error

@@ -13,9 +13,8 @@ from blackbox_fx.audio import Audio, write
 from blackbox_fx.layers.console import join
 from blackbox_fx.report import plot
 from blackbox_fx.report.html import Section, write_page
-from blackbox_fx.tasks.mixing.network import MixNet
-from blackbox_fx.tasks.mixing.teacher import Teacher
-from blackbox_fx.tasks.mixing.training import Excerpt
+from blackbox_fx.tasks.mixing.evaluation import SECONDS, Score, comparison_table
+from blackbox_fx.tasks.mixing.study import MixStudy
 
 _LEAD = (
     "A small network learned to set a mixing console of real effects. None of them is differentiable; their gradients "
@@ -25,29 +24,19 @@ _FIGURES = ("tracks.svg", "bus.svg")
 
 
 @torch.no_grad()
-def write_mix_page(
-    folder: Path,
-    network: MixNet,
-    teacher: Teacher,
-    song: Excerpt,
-    losses: Sequence[float],
-    scores: Mapping[str, float],
-    footer: str,
-) -> Path:
+def write_mix_page(folder: Path, study: MixStudy, distances: Sequence[Score], footer: str) -> Path:
     """Writes index.html with the loss curve, the settings chosen for an unseen song, and its mixes to listen to.
 
     Args:
         folder: of the run.
-        network: that mixes.
-        teacher: whose mix is the target.
-        song: an unseen excerpt.
-        losses: of every training step.
-        scores: loss on unseen songs by name; the last is the trained network's.
+        study: that has been trained.
+        distances: to real mixes, where they are known.
         footer: a line about the run.
 
     Returns:
         The path of the page.
     """
+    network, teacher, song, scores = study.network.cpu(), study.teacher, study.song_to_hear(), study.scores
     console, rate = teacher.console, teacher.sample_rate
     tracks, index = join([song.tracks])
     chosen = network(song.mel, index, 1)
@@ -65,6 +54,7 @@ def write_mix_page(
     references = {name: score for name, score in scores.items() if name in ("best-scaled sum", "untrained network")}
     sections = [
         _score_section(scores, teacher.name),
+        *([distance_section(distances)] if distances else []),
         Section(
             "Listen",
             f"{song.name}, a song that the network was not trained on. Levels are matched.",
@@ -79,7 +69,7 @@ def write_mix_page(
         Section(
             "Training",
             "Every step uses one random resolution, so single losses scatter.",
-            images=[plot.save(plot.loss_curve(np.asarray(losses).tolist(), references), folder / "loss.svg")],
+            images=[plot.save(plot.loss_curve(np.asarray(study.losses).tolist(), references), folder / "loss.svg")],
         ),
     ]
     page = folder / "index.html"
@@ -107,6 +97,16 @@ def _write_players(folder: Path, mixes: Mapping[str, Audio], sample_rate: float)
 def relative(last: float, score: float) -> str:
     """A loss relative to another, in words; a mix that is the sum of its tracks has a loss of 0."""
     return f"{last / score:.2f}" if score > 0 else "-"
+
+
+def distance_section(scores: Sequence[Score]) -> Section:
+    """The distances to real mixes by all ways of mixing."""
+    words = (
+        f"The middle {SECONDS:g} s of each song, at equal levels; means over songs, and 95 % intervals by bootstrap. "
+        "A star: the trained network is nearer to the real mixes of the same songs, by more than chance. "
+        "Distances are differences of features, see MixFeatures; a mix and its mirror count as equal."
+    )
+    return Section("Distances to the real mixes of unseen songs", words, table=comparison_table(scores))
 
 
 def _score_section(scores: Mapping[str, float], teacher: str) -> Section:

@@ -13,6 +13,19 @@ from blackbox_fx.core.lazy import scipy
 from blackbox_fx.core.progress import Progress
 from blackbox_fx.data.clips import Source
 from blackbox_fx.layers.console import join
+from blackbox_fx.tasks.mixing.evaluation import (
+    BEST_OF_3,
+    TRAINED,
+    Score,
+    best_way,
+    nearest_way,
+    network_way,
+    passages,
+    random_way,
+    score,
+    simple_ways,
+)
+from blackbox_fx.tasks.mixing.mixer import Mixer
 from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.tasks.mixing.teacher import Teacher
 from blackbox_fx.tasks.mixing.training import Excerpt, Excerpts, MixRecipe, draw_excerpts, fit, mix
@@ -116,6 +129,31 @@ class MixStudy:
         )
         self.seconds = (run.state or {})["seconds"]
         self.scores["trained network"] = self.score(self._network_mixes())
+
+    def compare(self, progress: Progress) -> list[Score]:
+        """The distances of the trained network's mixes, and of others, to the real mixes of the held-out songs.
+
+        Raises:
+            DataError: none of these has a mix that sounds in its middle.
+        """
+        mixer, rate = self.mixer(), self.teacher.sample_rate
+        unseen = passages(self.unseen_songs, self.teacher.channels)
+        torch.manual_seed(self.recipe.seed)
+        fresh = MixNet(*mixer.network.widths, styles=self.recipe.styles)
+        ways = {
+            **simple_ways(rate),
+            "random console": random_way(mixer, self.recipe.seed),
+            "untrained network": network_way(Mixer(fresh, mixer.console, mixer.channels, mixer.seconds)),
+            "nearest training track": nearest_way(mixer, self.songs, progress),
+            TRAINED: network_way(mixer),
+        }
+        if self.recipe.styles > 1:
+            ways[BEST_OF_3] = best_way(mixer, self.recipe.seed)
+        return score(ways, unseen, rate, self.recipe.seed, progress)
+
+    def mixer(self) -> Mixer:
+        """The network with its console, on the CPU."""
+        return Mixer(self.network.cpu(), self.teacher.console, self.teacher.channels, self.recipe.seconds)
 
     def song_to_hear(self) -> Excerpt:
         """An excerpt of the first unseen song, long enough to listen to."""

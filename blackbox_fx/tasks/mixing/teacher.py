@@ -54,12 +54,20 @@ class Teacher(abc.ABC):
 
 @final
 class RealMixes(Teacher):
-    """The mixes that songs come with. Levels are matched, since masters are as loud as their engineers wanted."""
+    """The mixes that songs come with. Levels are matched, since masters are as loud as their engineers wanted.
+
+    Args:
+        console: that the network operates.
+        channels: of the tracks: 1 halves the renders where all are mono.
+    """
 
     name = "real mix"
-    channels = 2
     endless = True
     level_counts = False
+
+    def __init__(self, console: Console, channels: int = 2) -> None:
+        super().__init__(console)
+        self.channels = channels
 
     def target(self, tracks: Tensor, song: Tensor, clip: Clip) -> Tensor:
         """The excerpt of the real mix."""
