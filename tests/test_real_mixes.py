@@ -1,6 +1,8 @@
 """Mixing networks that learn from the mixes that songs come with."""
 
 import dataclasses
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -116,6 +118,30 @@ def test_interrupted_and_resumed_it_gives_the_same_numbers(songs, tmp_path):
         assert fit(*start(), RECIPE, run) == whole
 
 
+def test_workers_that_die_change_no_number(songs, tmp_path):
+    recipe = dataclasses.replace(RECIPE, steps=5)
+
+    def learn(folder, pool, progress):
+        eq = bfx.load("pedalboard:HighShelfFilter").fix(cutoff_frequency_hz=4000, q=0.7).within(gain_db=(-12, 12))
+        desk = bfx.Console({"eq": eq}, pool=pool, sample_rate=RATE)
+        torch.manual_seed(0)
+        network = MixNet(desk.track_width, desk.bus_width, size=8)
+        with open_run(folder, recipe) as run:
+            return fit(network, desk, Excerpts(songs[:3], RealMixes(desk), 1 << 30, recipe), recipe, run, progress)
+
+    whole = learn(tmp_path / "whole", bfx.Inline(), lambda *_: None)
+    with bfx.Processes(2) as pool:
+
+        killed = set()
+
+        def kill(done, total, words):
+            killed.add(pool.worker_pids[done % 2])
+            os.kill(pool.worker_pids[done % 2], signal.SIGKILL)
+
+        assert learn(tmp_path / "killed", pool, kill) == whole
+        assert len(killed) == 5
+
+
 def test_an_invented_engineer_sets_any_console_by_what_it_hears(songs):
     teacher = InventedEngineer(console())
     excerpt = Excerpts(songs, teacher, 2, RECIPE)[0]
@@ -225,6 +251,7 @@ def test_a_trained_network_mixes_a_folder_and_its_settings_give_the_mix_again(so
     [
         ("no folder", "No such folder"),
         ("no audio", "holds no song"),
+        ("folder of songs", "holds 2 songs and is none; give the folder of one, such as a."),
         ("no run", "name the folder of a run"),
         ("damaged run", "name the folder of a run"),
         ("no checkpoint", "holds no checkpoint"),
@@ -243,6 +270,9 @@ def test_mistakes_of_mix_are_one_sentence(what, words, tmp_path):
         (run / "mixer.json").write_text(about.replace('"seconds": 1', '"seconds": 1e9'))
     if what != "no folder":
         song.mkdir()
+    for name in "ab" if what == "folder of songs" else "":
+        (song / name).mkdir()
+        soundfile.write(song / name / "bass.wav", np.zeros((9000, 1)), RATE)
     if what in ("no checkpoint", "no run", "damaged run", "absurd run"):
         soundfile.write(song / "bass.wav", np.zeros((9000, 1)), RATE)
     done = run_mix(song, run, tmp_path / "out")

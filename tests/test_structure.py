@@ -38,6 +38,7 @@ ORDER = [
     "report",
     "tasks",
     "cli",
+    "__main__",
 ]
 RANK = {name: rank for rank, name in enumerate(ORDER)}
 NO_TORCH = ORDER[: ORDER.index("dsp")]

@@ -1,3 +1,5 @@
+import contextlib
+import dataclasses
 import json
 
 import numpy as np
@@ -13,6 +15,7 @@ from blackbox_fx.tasks.mixing.page import write_mix_page
 from blackbox_fx.tasks.mixing.study import MixStudy
 from blackbox_fx.tasks.mixing.training import MixRecipe, draw_excerpts, fit, is_finished, open_run
 from blackbox_fx.training import checkpoint
+from blackbox_fx.training.board import Board
 from tests.cases import RATE
 
 RECIPE = MixRecipe(steps=6, batch=2, seconds=0.4, excerpts=4, unseen=2, save_every=2)
@@ -33,6 +36,24 @@ def start(songs, seed=0):
     torch.manual_seed(seed)
     network = MixNet(console.track_width, console.bus_width, size=8)
     return network, console, draw_excerpts(songs[:3], HiddenEngineer(console), RECIPE.excerpts, RECIPE)
+
+
+def test_a_board_has_every_loss_once_though_the_run_was_interrupted(songs, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    def interrupt(done, total, words):
+        if done == 5:
+            raise Stop
+
+    for progress in (interrupt, lambda *_: None):
+        network, console, train = start(songs)
+        board = Board(tmp_path)
+        with contextlib.suppress(Stop), open_run(tmp_path, RECIPE) as run:
+            losses = fit(network, console, train, RECIPE, run, progress, board=board)
+        board.close()
+    found = events.EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [each.step for each in found] == [1, 2, 3, 4, 5, 6]
+    assert np.allclose([each.value for each in found], losses)
 
 
 class Stop(Exception):
@@ -72,8 +93,8 @@ def test_resuming_gives_the_same_losses_as_never_stopping(songs, tmp_path):
 
 def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_refused(songs, tmp_path):
     trained(*start(songs), RECIPE, tmp_path)
-    with pytest.raises(DataError, match="other settings"):
-        trained(*start(songs), MixRecipe(steps=7), tmp_path)
+    with pytest.raises(DataError, match=r"other settings \(steps is 6 there, and 7 here\)"):
+        trained(*start(songs), dataclasses.replace(RECIPE, steps=7), tmp_path)
     network, console, train = start(songs)
     with pytest.raises(DataError, match="other songs"):
         trained(network, console, train[::-1], RECIPE, tmp_path)

@@ -256,6 +256,11 @@ def read_song(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw: 
     song = None if found is None else _scan(found, float(sample_rate), skipped)
     if song is None:
         where, why = skipped[0] if skipped else (path, "holds no audio file that can be read.")
+        inside = [each.folder.name for each in find_songs(path, raw, [])]
+        if inside:
+            raise DataError(
+                f"{path} holds {len(inside)} songs and is none; give the folder of one, such as {inside[0]}."
+            )
         raise DataError(f"{path} holds no song ({where.name}: {why}); put the audio files of its tracks right into it.")
     return song
 

@@ -138,6 +138,13 @@ def check_roles(role: Any, tracks: int, wanted: bool) -> tuple[str, ...]:
     return tuple(role)
 
 
+def check_names(names: Any, tracks: int) -> tuple[str, ...]:
+    """A name for each track. Raises ParameterError if they are not that."""
+    if isinstance(names, str) or not isinstance(names, Sequence) or len(names) != tracks:
+        raise ParameterError(f"names must be a list of {tracks}, one for each track, got {names!r:.80}.")
+    return tuple(map(str, names))
+
+
 def tracks_of(role: Sequence[str], wanted: Iterable[str], device: torch.device) -> Tensor:
     """The numbers of the tracks that have one of the wanted roles."""
     names = set(wanted)

@@ -23,7 +23,7 @@ from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.bypass import Switched
 from blackbox_fx.layers.chain import Group
 from blackbox_fx.layers.desk import Desk
-from blackbox_fx.layers.routing import check_roles
+from blackbox_fx.layers.routing import check_names, check_roles
 from blackbox_fx.layers.table import flat, part_name, table_of
 
 SETTINGS, TABLE, PRESETS = "settings.json", "settings.csv", "presets"
@@ -37,6 +37,7 @@ def save_settings(
     bus_params: Tensor,
     role: Sequence[str] | None = None,
     curves: Curves = {},
+    names: Sequence[str] | None = None,
 ) -> None:
     """Writes settings.json, which `load_settings` reads, settings.csv, and presets of all effects that render.
 
@@ -50,6 +51,7 @@ def save_settings(
         bus_params: (mixes, bus_width).
         role: of each track, where strips go by role.
         curves: in place of columns. JSON has their points as they are, and the table their values at each.
+        names: what the tracks are called in the table and in the folders of presets; their roles if not given.
 
     Raises:
         DataError: a folder that cannot be written to.
@@ -57,6 +59,7 @@ def save_settings(
     """
     said = console.decode(track_params, bus_params, role)
     roles = check_roles(role, len(track_params), False)
+    labels = roles if names is None else check_names(names, len(track_params))
     console.check_curves(curves, len(track_params), len(bus_params))
     target = Path(folder).expanduser()
     _make(target)
@@ -65,11 +68,11 @@ def save_settings(
         whole = {"columns": _columns(console), "roles": role and list(role), **said, "curves": moving}
         shutil.rmtree(target / PRESETS, ignore_errors=True)
         files.write_text(target / SETTINGS, json.dumps(whole, indent=1))
-        table = [*table_of(said, roles), *_moves(console, track_params, bus_params, roles, curves)]
+        table = [*table_of(said, labels), *_moves(console, track_params, bus_params, roles, labels, curves)]
         files.write_text(target / TABLE, _csv(table))
     except OSError as error:
         raise DataError(f"Cannot write to {target} ({error.strerror}); name a folder you may write to.") from error
-    for where, layer, own in _layers(console, said, roles):
+    for where, layer, own in _layers(console, said, roles, labels):
         for path, effect, values in _effects(layer, own, where):
             ending = ".vstpreset" if ".vstpreset" in effect.states else ".json"
             preset = target / PRESETS / f"{path}{ending}"
@@ -102,6 +105,8 @@ def load_settings(console: Desk, folder: str | os.PathLike[str]) -> Saved:
         ParameterError: settings of another console.
     """
     path = Path(folder).expanduser() / SETTINGS
+    if not path.exists():
+        raise DataError(f"There is no {SETTINGS} in {path.parent}; name a folder that save_settings wrote.")
     try:
         if path.stat().st_size > _LARGEST:
             raise DataError(f"{path} is larger than any settings of a console; check the path.")
@@ -145,7 +150,12 @@ def _csv(rows: Sequence[tuple[str, str, Any]]) -> str:
 
 
 def _moves(
-    console: Desk, track_params: Tensor, bus_params: Tensor, roles: Sequence[str], curves: Curves
+    console: Desk,
+    track_params: Tensor,
+    bus_params: Tensor,
+    roles: Sequence[str],
+    labels: Sequence[str],
+    curves: Curves,
 ) -> Iterator[tuple[str, str, Any]]:
     """The values of curves at every break point, as rows of the table."""
     for name, curve in curves.items():
@@ -155,7 +165,7 @@ def _moves(
             still = (track_params if on_track else bus_params)[k : k + 1].detach()
             rows = still.repeat(len(points), 1)
             rows[:, columns.index(name)] = points.to(rows)
-            where, part = console.setting_of(name), part_name(k, roles[k]) if on_track else f"mix {k + 1}"
+            where, part = console.setting_of(name), part_name(k, labels[k]) if on_track else f"mix {k + 1}"
             if on_track:
                 said = console.decode(rows, bus_params[:0], [roles[k]] * len(points))["tracks"]
             else:
@@ -170,11 +180,11 @@ def _file(name: str) -> str:
 
 
 def _layers(
-    console: Desk, said: Mapping[str, Any], roles: Sequence[str]
+    console: Desk, said: Mapping[str, Any], roles: Sequence[str], labels: Sequence[str]
 ) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
     """Every layer of every track and mix, with a folder for it and its settings."""
     for k, (track, role) in enumerate(zip(said["tracks"], roles, strict=True)):
-        yield _file(part_name(k, role)), console.strip_of(role)[1], track["strip"]
+        yield _file(part_name(k, labels[k])), console.strip_of(role)[1], track["strip"]
     for k, bus in enumerate(said["buses"]):
         home = f"mix {k + 1}"
         for kind, layers in (("groups", console.groups), ("returns", console.returns)):

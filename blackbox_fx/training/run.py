@@ -60,8 +60,10 @@ class Run:
             sweep(self.folder)
             self.state = checkpoint.read_state(self.folder)
             if self._recipe is not None and self.state is not None and self.state.get("recipe") != self._recipe:
+                what = _difference(self.state.get("recipe"), self._recipe)
                 raise DataError(
-                    f"{self.folder} holds a run with other settings; train into another folder, or use its recipe.toml."
+                    f"{self.folder} holds a run with other settings ({what}); "
+                    "train into another folder, or use its recipe.toml."
                 )
         except BaseException:
             self._release()
@@ -113,3 +115,11 @@ class Run:
         table = io.StringIO()
         csv.writer(table).writerows(rows)
         write_text(self.folder / name, table.getvalue())
+
+
+def _difference(then: Any, now: Any) -> str:
+    """The first setting in which two recipes differ, in words."""
+    if not isinstance(then, dict) or not isinstance(now, dict):
+        return "of another kind"
+    name = next(name for name in {**then, **now} if then.get(name) != now.get(name))
+    return f"{name} is {then.get(name, 'missing')!r} there, and {now.get(name, 'missing')!r} here"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,6 +75,9 @@ def train_mix(
     raw: Annotated[
         bool, typer.Option("--raw", help="Tracks before processing, where there are: MedleyDB, modules.")
     ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the losses for TensorBoard, too, into the folder of the run.")
+    ] = False,
 ) -> None:
     """Train a mixing network on your own songs, towards their mixes.
 
@@ -92,7 +96,7 @@ def train_mix(
     train, unseen = folder.split()
     _require_long(train, chosen.seconds)
     with open_run(out, chosen) as run:
-        _train(train, unseen, run, chosen, device, _Task(console, real))
+        _train(train, unseen, run, chosen, device, _Task(console, real, tensorboard))
     _show_skipped(folder.skipped[known:])
 
 
@@ -180,7 +184,7 @@ def _write_mix(mixer: Mixer, song: SongFiles, settings: Settings, out: Path) -> 
     from blackbox_fx.layers.saved import load_settings, save_settings
     from blackbox_fx.tasks.mixing.mixing_page import write_song_page
 
-    save_settings(mixer.console, out, *settings, song.roles)
+    save_settings(mixer.console, out, *settings, song.roles, names=song.track_names)
     rows, buses, *_ = load_settings(mixer.console, out)
     with show.bar("mixing") as progress:
         mixed = mixer.mix(song, rows, buses, progress)
@@ -229,10 +233,12 @@ class _Task(NamedTuple):
     Args:
         console: a TOML file, or None for that of the demo.
         real: whether songs come with their mixes.
+        board: whether losses are written for TensorBoard.
     """
 
     console: Path | None = None
     real: bool = False
+    board: bool = False
 
 
 def _with_mixes(folder: SongFolder) -> tuple[SongFolder, bool]:
@@ -302,14 +308,15 @@ def _learn(
     from blackbox_fx.tasks.mixing.mixer import describe
     from blackbox_fx.tasks.mixing.study import MixStudy
     from blackbox_fx.tasks.mixing.training import effects_of
+    from blackbox_fx.training.board import Board
 
     study = MixStudy(songs, unseen, recipe, _teacher(task, pool, [*songs, *unseen], recipe.seed), device)
     run.require_effects(effects_of(study.teacher.console))
     describe(run.folder, study.teacher, recipe, task.console)
     with show.bar("rendering targets") as progress:
         study.prepare(progress)
-    with show.bar("training") as progress:
-        study.train(run, progress)
+    with show.bar("training") as progress, contextlib.ExitStack() as stack:
+        study.train(run, progress, stack.enter_context(contextlib.closing(Board(run.folder))) if task.board else None)
     if not task.real:
         return study, []
     with show.bar("comparing") as progress:

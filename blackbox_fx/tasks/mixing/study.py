@@ -29,6 +29,7 @@ from blackbox_fx.tasks.mixing.mixer import Mixer
 from blackbox_fx.tasks.mixing.network import MixNet
 from blackbox_fx.tasks.mixing.teacher import Teacher
 from blackbox_fx.tasks.mixing.training import Excerpt, Excerpts, MixRecipe, draw_excerpts, fit, mix
+from blackbox_fx.training.board import Board
 from blackbox_fx.training.run import Run
 
 SECONDS_TO_HEAR = 10.0
@@ -122,11 +123,10 @@ class MixStudy:
             mixes.append(console(tracks, song, per_track, per_bus, role=excerpt.roles)[0])
         return mixes
 
-    def train(self, run: Run, progress: Progress) -> None:
+    def train(self, run: Run, progress: Progress, board: Board | None = None) -> None:
         """Trains the network in an open run, resuming what is there, and scores it."""
-        self.losses = fit(
-            self.network, self.teacher.console, self.train_excerpts, self.recipe, run, progress, self.distance
-        )
+        console, train = self.teacher.console, self.train_excerpts
+        self.losses = fit(self.network, console, train, self.recipe, run, progress, self.distance, board)
         self.seconds = (run.state or {})["seconds"]
         self.scores["trained network"] = self.score(self._network_mixes())
 

@@ -25,6 +25,7 @@ from blackbox_fx.losses import MultiResolutionSTFT
 from blackbox_fx.models.encoders import LogMel
 from blackbox_fx.tasks.mixing.network import MOST_STYLES, MixNet
 from blackbox_fx.tasks.mixing.teacher import Teacher
+from blackbox_fx.training.board import Board
 from blackbox_fx.training.run import Run
 from blackbox_fx.training.schedule import learning_rate
 
@@ -248,6 +249,7 @@ def fit(
     run: Run,
     progress: Progress = quiet,
     distance: nn.Module | None = None,
+    board: Board | None = None,
 ) -> list[float]:
     """Trains the network through the console; goes on from the run's checkpoint if there is one.
 
@@ -262,6 +264,7 @@ def fit(
         run: opened with this recipe, see `open_run`.
         progress: called with the steps done, their number, and a word.
         distance: see `Teacher.distance`; `MultiResolutionSTFT()` if not given.
+        board: gets the losses with every checkpoint.
 
     Returns:
         The loss of every step, also in curve.csv.
@@ -288,6 +291,8 @@ def fit(
             done = {"step": step + 1, "losses": losses, "seconds": time.monotonic() - began}
             run.save(model, optimizer, done | kept)
             run.write_table("curve.csv", [("step", "loss"), *enumerate(losses, 1)])
+            if board:
+                board.write("loss", losses)
         progress(step + 1, recipe.steps, f"loss {np.mean(losses[-20:]):.3f}")
     for line in report_failures(model):
         _log.warning("Renders went wrong during this training: %s.", line)
