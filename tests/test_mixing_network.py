@@ -233,5 +233,10 @@ def test_a_comparison_has_all_ways_and_distances_and_stars_what_is_apart():
     assert found["plain sum"]["stft"].apart and not found[evaluation.TRAINED]["stft"].apart
     table = evaluation.comparison_table(scores)
     assert len(table) == len(DISTANCES) + 1 and any("*" in cell for row in table for cell in row)
+    assert [p.name for p in evaluation.passages([songs[0], songs[1], songs[0]], 1)] == [
+        songs[0].name,
+        songs[1].name,
+        f"{songs[0].name} (2)",
+    ]
     with pytest.raises(DataError, match="no held-out song"):
         evaluation.passages([dataclasses.replace(songs[0], mix=None)], 1)

@@ -131,7 +131,6 @@ def test_workers_that_die_change_no_number(songs, tmp_path):
 
     whole = learn(tmp_path / "whole", bfx.Inline(), lambda *_: None)
     with bfx.Processes(2) as pool:
-
         killed = set()
 
         def kill(done, total, words):

@@ -401,7 +401,7 @@ def bench_mixes(
     if not real:
         raise DataError(f"No song of {songs} comes with its mix, so there is nothing to compare with; use others.")
     kept, held_out = folder.split(min(unseen / len({song.name for song in folder.songs}), 0.5))
-    kept, task = kept[:train], _Task(console, real)
+    kept, held_out, task = kept[:train], held_out[:unseen], _Task(console, real)
     show.err.print(f"{len(kept)} songs to train on, {len(held_out)} unseen.", soft_wrap=True)
     scores = read_scores(out / DISTANCES_CSV)
     for seed in range(seeds):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import final
@@ -35,12 +36,14 @@ class Passage:
     """The middle of a song that was held out, with its real mix.
 
     Args:
+        name: of the song, with a number where others have the same.
         song: the whole.
         tracks: (track, channel, time).
         target: (2, time).
         roles: of the tracks.
     """
 
+    name: str
     song: Source
     tracks: Tensor
     target: Tensor
@@ -57,13 +60,15 @@ def passages(songs: Sequence[Source], channels: int) -> list[Passage]:
     Raises:
         DataError: no passage that sounds.
     """
-    found = []
+    found, seen = [], Counter()
     for song in songs:
+        seen[song.name] += 1
+        name = song.name if seen[song.name] == 1 else f"{song.name} ({seen[song.name]})"
         length = min(round(SECONDS * song.sample_rate), song.length)
         cut = song.excerpt((song.length - length) // 2, length)
         if cut.mix is not None and np.abs(cut.mix).max() > _SILENT:
             tracks = torch.from_numpy(cut.stack(channels))
-            found.append(Passage(song, tracks, torch.from_numpy(np.array(cut.mix)), cut.roles))
+            found.append(Passage(name, song, tracks, torch.from_numpy(np.array(cut.mix)), cut.roles))
     if not found:
         raise DataError("The middle of no held-out song has a mix that sounds; use other songs.")
     return found
@@ -195,9 +200,9 @@ def score(
     distances, found = MixDistances(sample_rate), []
     for name, way in ways.items():
         for p in unseen:
-            progress(len(found) + 1, len(ways) * len(unseen), f"{name}: {p.song.name}")
+            progress(len(found) + 1, len(ways) * len(unseen), f"{name}: {p.name}")
             apart = distances(way(p)[None], p.target[None])
-            found.append(Score(seed, name, p.song.name, {key: float(value) for key, value in apart.items()}))
+            found.append(Score(seed, name, p.name, {key: float(value) for key, value in apart.items()}))
     return found
 
 
