@@ -190,8 +190,8 @@ def test_draws_are_as_frequent_as_styles_are_probable_and_repeat_with_their_seed
     assert sorted(style for style, _ in opinion.draw(2, seed=5)) in ([0, 1], [0, 2])
     (_, first), (_, again), (_, other) = (opinion.draw(1, seed)[0] for seed in (7, 7, 8))
     assert torch.equal(first[0], again[0]) and not torch.equal(first[0], other[0])
-    best = opinion.likeliest()
-    assert torch.equal(best[0], opinion.rows[0]) and ((best[0] >= 0) & (best[0] <= 1)).all()
+    best, opinion = mixer.settings(song), mixer.listen(song)
+    assert any(torch.equal(best[0], rows) for rows in opinion.rows) and ((best[0] >= 0) & (best[0] <= 1)).all()
 
 
 class OnDisk:

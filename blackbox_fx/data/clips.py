@@ -38,6 +38,11 @@ class Source(Protocol):
         ...
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        """What each track is."""
+        ...
+
+    @property
     def channels(self) -> int:
         """The largest number of channels of a track."""
         ...

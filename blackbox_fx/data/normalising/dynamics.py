@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.core.lazy import scipy
 from blackbox_fx.data.normalising.features import Blocks, block_levels, crest, decibels, level_range
 from blackbox_fx.data.normalising.frames import Array
 
@@ -41,6 +40,8 @@ class Slopes(NamedTuple):
 
 
 def _smooth(values: Array, seconds: float, step: float) -> Array:
+    from blackbox_fx.core.lazy import scipy
+
     size = max(round(seconds / step), 1)
     window = np.hanning(size + 2)[1:-1]
     return scipy.ndimage.convolve1d(values, window / window.sum(), mode="nearest")
@@ -90,6 +91,8 @@ def limiting(peaks_db: Array, ceiling_db: float, step: float) -> Array:
         ceiling_db: for them.
         step: seconds between blocks.
     """
+    from blackbox_fx.core.lazy import scipy
+
     wanted = np.minimum(0.0, ceiling_db - peaks_db)
     width = max(round(_LOOKAHEAD_S / step), 1)
     held = scipy.ndimage.minimum_filter1d(wanted, 2 * width + 3, mode="nearest")

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate
 from blackbox_fx.audio.loudness import loudness
-from blackbox_fx.core.lazy import scipy
 from blackbox_fx.data.normalising.frames import OCTAVES_HZ, Analysis, Array, Grid, analyse, grid
 from blackbox_fx.errors import AudioError
 
@@ -196,6 +195,8 @@ def level_range(powers: Array, step: float) -> float:
 
 def decay(powers: NDArray[Any], cut: Grid) -> float:
     """The decay in seconds, from powers (third-octave band, frame); NaN where there are few falls."""
+    from blackbox_fx.core.lazy import scipy
+
     octaves = powers.reshape(len(OCTAVES_HZ), -1, powers.shape[1]).sum(axis=1)
     level = decibels(scipy.ndimage.uniform_filter1d(octaves, 3, axis=1))
     totals = decibels(octaves.mean(axis=1))

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.core.lazy import scipy
 
 Array = NDArray[np.float64]
 
@@ -76,6 +75,8 @@ def _bands(bins: Array, per_octave: int) -> Array:
 
 def _blocks(audio: Audio, cut: Grid) -> Iterator[tuple[int, NDArray[np.complex64]]]:
     """The first frame of each block, and its spectra (channel, frame, bin)."""
+    from blackbox_fx.core.lazy import scipy
+
     window = np.hanning(cut.size + 1)[:-1].astype(np.float32)
     frames = count(audio.shape[1], cut)
     for first in range(0, frames, _BLOCK):
@@ -119,6 +120,8 @@ def filtered(audio: Audio, gains: NDArray[np.float32], cut: Grid) -> Audio:
         gains: (third-octave band, frame), factors.
         cut: the frames and bands.
     """
+    from blackbox_fx.core.lazy import scipy
+
     window = np.hanning(cut.size + 1)[:-1].astype(np.float32) / np.float32(_SCALE)
     length, frames = audio.shape[1], gains.shape[1]
     out = np.zeros((2, (frames + _OVERLAP - 1) * cut.hop), np.float32)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.core.lazy import scipy
 from blackbox_fx.data.normalising.features import SIGNIFICANT_DB, balance
 from blackbox_fx.data.normalising.frames import OCTAVES_HZ, Array, Grid, extended
 
@@ -138,6 +137,8 @@ def _widen(moves: Moves, off: Array, most: Array) -> Moves:
 
 def place(audio: Audio, ways: Matrix, cut: Grid) -> Audio:
     """Stereo audio (2, time) through the filters."""
+    from blackbox_fx.core.lazy import scipy
+
     half = cut.size // 2
     shift = np.exp(-2j * np.pi * np.arange(half + 1) * half / cut.size)
     responses = scipy.fft.irfft(ways * shift, cut.size, axis=2) * np.hanning(cut.size + 1)[:-1]

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.core.lazy import scipy
 from blackbox_fx.data.normalising.features import decay, decibels
 from blackbox_fx.data.normalising.frames import Grid, filtered
 
@@ -68,6 +67,8 @@ def _room(aim: float) -> float:
 
 def _tail(powers: NDArray[np.float32], aim: float, cut: Grid) -> NDArray[np.float32]:
     """The powers of a reverberation of unit energy."""
+    from blackbox_fx.core.lazy import scipy
+
     kept = 10 ** (-_TAIL_DB / 10 * cut.step / _room(aim))
     delayed = np.pad(powers, ((0, 0), (1, 0)))[:, :-1]
     return scipy.signal.lfilter([1 - kept], [1, -kept], delayed, axis=1).astype(np.float32)
@@ -75,6 +76,8 @@ def _tail(powers: NDArray[np.float32], aim: float, cut: Grid) -> NDArray[np.floa
 
 def _falls(powers: NDArray[np.float32]) -> NDArray[np.float32]:
     """By how many dB each band has fallen since it last rose, (band, frame)."""
+    from blackbox_fx.core.lazy import scipy
+
     level = decibels(scipy.ndimage.uniform_filter1d(powers, 3, axis=1))
     level = np.maximum(level, level.max() - 2 * _TAIL_DB)
     steps = np.diff(level, axis=1, prepend=level[:, :1])
@@ -103,6 +106,8 @@ def change(audio: Audio, powers: NDArray[np.float32], amount: float, aim: float,
         aim: in seconds, which is also how long the reverberation that is added takes to fall by 60 dB.
         cut: the frames and bands.
     """
+    from blackbox_fx.core.lazy import scipy
+
     if amount < 0:
         return filtered(audio, _gains(_falls(powers), amount), cut)
     room = _room(aim)

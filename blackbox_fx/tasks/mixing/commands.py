@@ -152,8 +152,9 @@ def _draw(mixer: Mixer, song: SongFiles, samples: int, seed: int) -> list[Settin
             "its recipe."
         )
     with show.bar("listening") as progress:
-        opinion = mixer.listen(song, progress)
-    return [opinion.likeliest()] if samples == 1 else [settings for _, settings in opinion.draw(samples, seed)]
+        if samples == 1:
+            return [mixer.settings(song, progress)]
+        return [settings for _, settings in mixer.listen(song, progress).draw(samples, seed)]
 
 
 def _reference(path: Path | None, steps: int, sample_rate: float) -> Audio | None:

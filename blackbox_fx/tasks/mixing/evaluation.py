@@ -151,9 +151,8 @@ def random_way(mixer: Mixer, seed: int) -> Way:
     return way
 
 
-@torch.no_grad()
 def _render(mixer: Mixer, p: Passage, rows: Tensor, buses: Tensor) -> Tensor:
-    return mixer.console(p.tracks, torch.zeros(len(p.tracks), dtype=torch.long), rows, buses, role=p.roles)[0]
+    return mixer.render(p.tracks, p.roles, (rows, buses))[0]
 
 
 @final

@@ -26,6 +26,7 @@ from blackbox_fx.runtime import Pool
 from blackbox_fx.sessions.report import SessionReport
 from blackbox_fx.sessions.saving import save_session
 from blackbox_fx.tasks.mixing.engineer import demo_console
+from blackbox_fx.tasks.mixing.measures import MixLoss
 from blackbox_fx.tasks.mixing.network import MOST_STYLES, MixNet
 from blackbox_fx.tasks.mixing.teacher import Teacher
 from blackbox_fx.tasks.mixing.training import MixRecipe
@@ -33,6 +34,7 @@ from blackbox_fx.training import checkpoint
 
 _ABOUT, _CONSOLE = "mixer.json", "console.toml"
 _WINDOWS = 12  # of a song, which a network hears
+_JUDGED = 4  # in which mixes of several styles are compared
 _QUIET = 1e-3  # of full scale, below which a track says nothing in a window
 
 
@@ -72,11 +74,6 @@ class Opinion:
     likely: Tensor
     spreads: tuple[Tensor, Tensor]
 
-    def likeliest(self) -> Settings:
-        """The settings of the most probable style."""
-        best = int(self.likely.argmax())
-        return self.rows[best], self.buses[best]
-
     def draw(self, count: int, seed: int = 0) -> list[tuple[int, Settings]]:
         """Settings drawn at random, each with the number of its style. Styles are as frequent as they are probable.
 
@@ -115,8 +112,31 @@ class Mixer:
         self.sample_rate = console.sample_rate
 
     def settings(self, song: Source, progress: Progress = quiet) -> Settings:
-        """The settings for a song, in the most probable style; see `listen`."""
-        return self.listen(song, progress).likeliest()
+        """The settings for a song; see `listen`.
+
+        Of several styles, it is the one whose mix is the least distant from those of all, weighed by how probable they
+        are: the mix that is expected to be the least wrong.
+        """
+        opinion = self.listen(song, progress)
+        styles = len(opinion.likely)
+        if styles == 1:
+            return opinion.rows[0], opinion.buses[0]
+        distance, risk = MixLoss(self.sample_rate), torch.zeros(styles)
+        for start in self._starts(song, _JUDGED):
+            tracks = torch.from_numpy(song.excerpt(start, self._length).stack(self.channels))
+            mixes = torch.cat(
+                [self.render(tracks, song.roles, each) for each in zip(opinion.rows, opinion.buses, strict=True)]
+            )
+            for k, wet in enumerate(mixes):
+                apart = torch.stack([distance(wet[None], other[None]) for other in mixes])
+                risk[k] += apart @ opinion.likely
+        best = int(risk.argmin())
+        return opinion.rows[best], opinion.buses[best]
+
+    @torch.no_grad()
+    def render(self, tracks: Tensor, roles: Sequence[str], settings: Settings) -> Tensor:
+        """The mix of an excerpt, (1, 2, time), of tracks (track, channel, time)."""
+        return self.console(tracks, torch.zeros(len(tracks), dtype=torch.long), *settings, role=roles)
 
     @torch.no_grad()
     def listen(self, song: Source, progress: Progress = quiet) -> Opinion:
@@ -131,9 +151,7 @@ class Mixer:
         Raises:
             DataError: a track that cannot be read.
         """
-        length, log_mel = round(self.seconds * self.sample_rate), LogMel(self.sample_rate)
-        last = max(song.length - length, 0)
-        starts = sorted({round(last * k / max(_WINDOWS - 1, 1)) for k in range(_WINDOWS)})
+        length, log_mel, starts = self._length, LogMel(self.sample_rate), self._starts(song, _WINDOWS)
         rows, buses, likely, plays = [], [], [], []
         for k, start in enumerate(starts):
             progress(k, len(starts), "listening")
@@ -155,6 +173,15 @@ class Mixer:
             torch.einsum("ws,w->s", torch.stack(likely), loud),
             self.network.spreads(),
         )
+
+    @property
+    def _length(self) -> int:
+        return round(self.seconds * self.sample_rate)
+
+    def _starts(self, song: Source, count: int) -> list[int]:
+        """Where windows of a song begin, evenly placed from its first sample to its last."""
+        last = max(song.length - self._length, 0)
+        return sorted({round(last * k / max(count - 1, 1)) for k in range(count)})
 
     def mix(self, song: SongFiles, rows: Tensor, buses: Tensor, progress: Progress = quiet) -> Audio:
         """The mix of a whole song at settings, (2, time), track by track; see `mixdown`."""

@@ -12,6 +12,7 @@ from blackbox_fx.models.encoders import BANDS
 
 _SILENT = -1.0  # of a log-mel spectrogram, in which noise below -65 dBFS stays everywhere
 MOST_STYLES = 64
+_FORGOTTEN = 0.5  # of the context, from which the probabilities of styles are learnt
 _SPREAD = 0.1  # of settings within a style, on the axis of the logit, before training
 
 
@@ -119,7 +120,9 @@ class MixNet(nn.Module):
         """The logarithm of how probable each style is, (mixes, styles)."""
         if self.styles == 1:
             return heard.context.new_zeros(len(heard.context), 1)
-        return self.style_head(heard.context).log_softmax(1)
+        # which style a song has is known of few songs: without the dropout, a network learns these by heart
+        context = nn.functional.dropout(heard.context.detach(), _FORGOTTEN, self.training)
+        return self.style_head(context).log_softmax(1)
 
     def logits(self, heard: Heard, style: Tensor) -> tuple[Tensor, Tensor]:
         """Settings of the tracks and of the bus on the axis of the logit.
