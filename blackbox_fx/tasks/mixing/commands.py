@@ -392,7 +392,7 @@ def bench_mixes(
     """
     from blackbox_fx.data.folder import read_songs
     from blackbox_fx.errors import DataError
-    from blackbox_fx.tasks.mixing.evaluation import comparison_table, read_scores, write_scores
+    from blackbox_fx.tasks.mixing.evaluation import read_scores, verdicts, write_scores
     from blackbox_fx.tasks.mixing.mixes_page import write_mixes_page
     from blackbox_fx.tasks.mixing.training import open_run
 
@@ -414,6 +414,6 @@ def bench_mixes(
         scores += found
         write_scores(out / DISTANCES_CSV, scores)
     _show_skipped(folder.skipped[known:])
-    table = comparison_table(scores)
+    table = verdicts(scores)
     show.table("Distance to the real mix of unseen songs", table[0], table[1:])
     show.out.print(f"Open {write_mixes_page(out, scores)}", markup=False, soft_wrap=True)

@@ -250,11 +250,12 @@ def _by_song(scores: Sequence[Score], way: str, songs: Sequence[str]) -> dict[st
 
 
 def comparison_table(scores: Sequence[Score]) -> list[tuple[str, ...]]:
-    """Headings, then a row for each distance: its mean and interval for each way of mixing.
+    """Headings, then a row for each distance: its mean for each way of mixing, the trained network first.
 
     A star says that the trained network is nearer to the real mixes than that way, by more than chance.
     """
     found = compare(scores)
+    found = {name: found[name] for name in (TRAINED, *found)}
     heading = ("distance", *found)
     rows = []
     for name, unit in DISTANCES.items():
@@ -264,6 +265,16 @@ def comparison_table(scores: Sequence[Score]) -> list[tuple[str, ...]]:
             cells.append(f"{c.mean:.3g} [{c.low:.3g}, {c.high:.3g}]{' *' if c.apart else ''}")
         rows.append((f"{name}{f', {unit}' if unit else ''}", *cells))
     return [heading, *rows]
+
+
+def verdicts(scores: Sequence[Score]) -> list[tuple[str, ...]]:
+    """Headings, then a row for each way of mixing: three distances, and where the network is nearer beyond chance."""
+    shown = ("stft", "spectrum", "width")
+    rows = []
+    for way, own in compare(scores).items():
+        beaten = [name for name in DISTANCES if own[name].apart]
+        rows.append((way, *(f"{own[name].mean:.3g}" for name in shown), ", ".join(beaten) or "-"))
+    return [("mix", *shown, "the trained network is nearer in"), *rows]
 
 
 def write_scores(path: Path, scores: Sequence[Score]) -> None:

@@ -33,7 +33,7 @@ def write_mixes_page(folder: Path, scores: Sequence[Score]) -> Path:
     )
     lead = "Networks learnt the mixes of songs through real effects, and mix songs that they never heard."
     page = folder / "index.html"
-    footer = f"{seeds} trainings, {songs} unseen songs; distances.csv has every mix of every song."
+    footer = f"Seeds: {seeds}; unseen songs: {songs}. distances.csv has every mix of every song."
     write_page(page, "Networks beside simple mixes", lead, [picture, distance_section(scores)], footer)
     return page
 
@@ -55,5 +55,5 @@ def _picture(scores: Sequence[Score]) -> Figure:
     axis.axvline(1, color=plot.GREY, linewidth=1, linestyle="--")
     axis.set_yticks(np.arange(len(names))[::-1], names)
     axis.set(xlabel="distance to the real mix, relative to the plain sum", xlim=(0, 3))
-    axis.legend(fontsize=8, frameon=False, loc="lower right")
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     return figure
