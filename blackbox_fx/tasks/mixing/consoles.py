@@ -84,7 +84,7 @@ def compare_consoles(steps: int, seeds: int, excerpts: int = 96, progress: Progr
         excerpts: of two seconds that are trained on.
         progress: called with trainings done, their number, and the present one.
     """
-    songs = [compose(k, _SONG_S, RATE) for k in range(_SONGS)]
+    songs = [compose(k, _SONG_S, RATE) for k in range(min(_SONGS, _UNSEEN + excerpts))]
     made = make_console(AUTODIFF)
     train, unseen = (_draw(made, part, count) for part, count in ((songs[_UNSEEN:], excerpts), (songs[:_UNSEEN], 12)))
     for seed in range(seeds):
