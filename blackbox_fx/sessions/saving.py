@@ -22,6 +22,8 @@ from blackbox_fx.layers.desk import GAIN, PAN
 from blackbox_fx.layers.routing import LEVEL, MIX_BUS, audible
 from blackbox_fx.layers.song import Call, Song, Track
 from blackbox_fx.sessions import dawproject
+from blackbox_fx.sessions.ardour import folder
+from blackbox_fx.sessions.ardour.format import new_ardour, session_file
 from blackbox_fx.sessions.dawproject import new_dawproject
 from blackbox_fx.sessions.format import Format, Whole
 from blackbox_fx.sessions.points import decibels, level, pan_points, volume_points
@@ -106,7 +108,7 @@ def save_session(
     heard = _Heard(_flags(mute, len(tracks)), _flags(solo, len(tracks)), sounds)
     called = _names(song, names)
     try:
-        with new_dawproject(target) as kind:
+        with _new(target, song, sample_accurate) as kind:
             writer = _Writer(song, kind, called, heard, sample_accurate, progress)
             writer.write()
             report = writer.report(target)
@@ -122,11 +124,22 @@ def save_session(
 
 def _target(path: str | os.PathLike[str]) -> Path:
     target = Path(path).expanduser()
-    if target.suffix != dawproject.ENDING:
-        raise DataError(f"{target} is no name of a DAWproject file; end it with {dawproject.ENDING}.")
-    if not target.parent.is_dir():
-        raise DataError(f"Cannot write {target}: the folder {target.parent} does not exist; create it first.")
+    if target.suffix not in (dawproject.ENDING, folder.ENDING):
+        raise DataError(f"{target} is no name of a session; end it with {dawproject.ENDING} or {folder.ENDING}.")
+    is_folder = target.suffix == folder.ENDING
+    target = session_file(target) if is_folder else target
+    parent = target.parent.parent if is_folder else target.parent
+    if not parent.is_dir():
+        raise DataError(f"Cannot write {target}: the folder {parent} does not exist; create it first.")
     return target
+
+
+def _new(target: Path, song: Song, dense: bool) -> contextlib.AbstractContextManager[Format]:
+    """A session of the kind that the ending names, which appears whole at the end, or not at all."""
+    rate = round(song.rate)
+    if rate != song.rate:
+        raise AudioError(f"A session needs a whole sample rate, got {song.rate} Hz; make the console at another one.")
+    return new_ardour(target, rate, dense) if target.suffix == folder.ENDING else new_dawproject(target)
 
 
 def _flags(given: Tensor | None, tracks: int) -> list[bool]:
@@ -166,10 +179,6 @@ class _Writer:
         self._song, self._format, self._names, self._heard = song, kind, names, heard
         self._dense, self._progress = dense, progress
         self._rate = round(song.rate)
-        if self._rate != song.rate:
-            raise AudioError(
-                f"A session needs a whole sample rate, got {song.rate} Hz; make the console at another one."
-            )
         self._seconds = song.time / song.rate
         self._points = self._done = 0
         self.tracks: list[SessionTrack] = []
