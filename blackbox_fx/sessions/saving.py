@@ -55,29 +55,44 @@ def save_session(
     tempo: float = 120.0,
     progress: Progress = quiet,
 ) -> SessionReport:
-    """Writes one song of a console as a DAWproject file, with which an engineer goes on in a DAW.
+    """Writes one song of a console as a session, with which an engineer goes on in a DAW.
+
+    The ending of the name says what is written: a DAWproject file, for several DAWs, or an Ardour session.
 
     Tracks keep their audio, at the console's sample rate, their faders, places, sends, mutes and solos; groups and
-    returns are channels, and the mix bus is the master. VST3 plugins stay plugins, with their class id and their state.
-    The format cannot hold other effects, nor plugins whose settings move or that hear a key. On a track, these are
-    printed to audio, with everything before them; VST3 plugins behind them stay live. A group or return with such an
-    effect is printed as a track of its own, beside the channel itself, which stands at volume 0 and keeps its tracks
-    and sends. On the mix bus such an effect is left out. The report says what became of each effect, and why.
+    returns are channels, and the mix bus is the master. VST3 plugins stay plugins, with their class id and their state;
+    in Ardour, LV2 and LADSPA plugins do, too. The format cannot hold other effects, nor plugins whose settings move or
+    that hear a key. On a track, these are printed to audio, with everything before them; plugins behind them stay live.
+    A group or return with such an effect is printed as a track of its own, beside the channel itself, which stands at
+    volume 0 and keeps its tracks and sends. On the mix bus such an effect is left out. The report says what became of
+    each effect, and why.
 
-    Pan law: the console gives a mono track cos and sin of a quarter turn, -3.0 dB on both sides in the middle and 0 dB
-    on one side at the ends, as DAWs with the usual constant power law do: they give the same mix. A DAW that leaves
-    mono tracks at 0 dB in the middle plays them 3.0 dB louder there. A stereo track is balanced by the same law, 3.0 dB
-    higher: 0 dB in the middle, 3.0 dB on one side at the ends. A DAW whose law for stereo tracks is at -3.0 dB in the
-    middle plays them 3.0 dB softer everywhere, and one that only fades the other side plays them the same in the middle
-    and 3.0 dB softer at the ends. Sends before the fader are written with the place of their track as their own place,
-    for DAWs that take them off before the place; others place them twice. Some DAWs still send muted tracks there.
+    Ardour: "song.ardour" stands in a folder "song" with its audio, as Ardour keeps sessions; open the file there. What
+    Ardour exports then is what `mixdown` gives, to 1e-6 of full scale, or to the rounding of plugins that do not
+    compute in floating point. Its panners have another law than the console, so each place is one where both sides are
+    in the same ratio, and the fader makes up for the level: by less than 0.1 dB for mono tracks, and by 0 to 3 dB for
+    stereo tracks. Sends follow the place of their track. Groups and returns are isolated from solos. Plugins that sound
+    different after silence, in which a DAW lets them run, are printed: those that modulate by themselves, or begin with
+    a fade. On the mix bus they are live, and the report says so. Faders that move lag in Ardour, which the report
+    states. Ardour knows VST3 plugins only after it has scanned for them.
+
+    Pan law of DAWproject files: the console gives a mono track cos and sin of a quarter turn, -3.0 dB on both sides in
+    the middle and 0 dB on one side at the ends, as DAWs with the usual constant power law do: they give the same mix. A
+    DAW that leaves mono tracks at 0 dB in the middle plays them 3.0 dB louder there. A stereo track is balanced by the
+    same law, 3.0 dB higher: 0 dB in the middle, 3.0 dB on one side at the ends. A DAW whose law for stereo tracks is at
+    -3.0 dB in the middle plays them 3.0 dB softer everywhere, and one that only fades the other side plays them the
+    same in the middle and 3.0 dB softer at the ends. Sends before the fader are written with the place of their track
+    as their own place, for DAWs that take them off before the place; others place them twice. Some DAWs still send
+    muted tracks there.
 
     Tracks are read and rendered one after another, and memory holds one of them. What goes into groups and returns that
-    are printed lies on disk meanwhile, beside the file.
+    are printed lies on disk meanwhile, beside the session.
 
     Args:
         console: whose key inputs go by role, if it has any.
-        path: of the file, which ends in ".dawproject". It appears whole or not at all.
+        path: of the file, which ends in ".dawproject" or ".ardour"; "song.ardour" and "song/song.ardour" are the same.
+            It appears whole or not at all. The folder of an Ardour session is replaced only if nothing was added to it
+            and no other program saved the session.
         tracks: files, read at the console's sample rate, or arrays (channel, time), of one channel or two.
         track_params: (track, track_width) in [0, 1].
         bus_params: (1, bus_width) in [0, 1].
@@ -93,7 +108,7 @@ def save_session(
         progress: called with tracks done, their number, and a few words.
 
     Raises:
-        DataError: another ending, or a file that cannot be written.
+        DataError: another ending, a file that cannot be written, or a folder that holds the work of others.
         AudioError: a track that cannot be read, is empty, or has more than two channels; more than 4 GiB of one track.
         ParameterError: params of another shape, other names than there are tracks, more than 400000 points of
             automation, and what else `Console` refuses.

@@ -26,7 +26,7 @@ from blackbox_fx.sessions.series import Member, through
 from blackbox_fx.sessions.session import Points, SessionDevice, SessionTrack
 
 PROGRAM = f"blackbox_fx {__version__}"
-_LEAD, _CLIP = 20_011, 8_192  # samples of silence, no whole number of blocks, and of noise
+_LEAD, _CLIP = 20_011, 16_384  # samples of silence, no whole number of blocks, and of noise
 _SAME = 1e-6  # of the loudest sample
 _LONGEST_NAME = 100
 _TAKEN = ("Master", "Monitor", "Click", "Auditioner")
@@ -124,7 +124,7 @@ class Ardour(Format):
         """Whether a plugin starts otherwise after silence, in which Ardour lets plugins run."""
         key = (member.layer.effect.fingerprint, repr(member.params.tolist()))
         if key not in self._compared:
-            noise = torch.from_numpy(np.random.default_rng(0).uniform(-0.5, 0.5, (1, 2, _CLIP)).astype(np.float32))
+            noise = _noise()
             member = member._replace(inputs={}, curves={})
             first = through([member], noise)
             later = through([member], torch.nn.functional.pad(noise, (_LEAD, 0)))[..., _LEAD:]
@@ -173,6 +173,13 @@ class Ardour(Format):
         states, dense = self._kept, self._dense
         made = Document(self._title, tracks, self._rate, whole.tempo, states, dense, PROGRAM, whole.report)
         (self._folder / f"{self._title}{ENDING}").write_bytes(made.content())
+
+
+def _noise() -> torch.Tensor:
+    """Stereo noise that is soft and loud by turns, over 80 dB, (1, 2, time)."""
+    level = 10 ** (-4 * np.cos(np.linspace(0, 3 * np.pi, _CLIP)) ** 2)
+    noise = np.random.default_rng(0).uniform(-0.7, 0.7, (1, 2, _CLIP))
+    return torch.from_numpy((level * noise).astype(np.float32))
 
 
 def _widths(kind: str, effect: Any) -> tuple[int, int]:
