@@ -84,8 +84,13 @@ class Format(abc.ABC):
     def write(self, whole: Whole) -> None:
         """Writes the documents."""
 
-    def difference(self, member: Member) -> str:
-        """Why a plugin that it holds would not sound the same, as a part of a sentence; empty if it does."""
+    def difference(self, member: Member, is_sent_to: bool = False) -> str:
+        """Why a plugin that it holds would not sound the same, as a part of a sentence; empty if it does.
+
+        Args:
+            member: that is on.
+            is_sent_to: whether it stands on the return of a send.
+        """
         return ""
 
     @final

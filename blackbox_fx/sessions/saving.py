@@ -200,7 +200,7 @@ class _Writer:
         self._fates: list[Fate] = []
         self._notes: list[str] = []
         self._complete = True
-        self._returns = {name: self._members(song.part(name)) for name in song.console.sends}
+        self._returns = {name: self._members(song.part(name), True) for name in song.console.sends}
         self._sums: dict[str, DiskSum] = {}
         self._files = contextlib.ExitStack()
 
@@ -235,10 +235,10 @@ class _Writer:
         pre = any(send.pre for send in self._song.console.sends.values())
         return self._notes + self._format.notes(self.tracks, pre and not all(self._heard.sounds))
 
-    def _members(self, call: Call) -> list[Member]:
+    def _members(self, call: Call, is_sent_to: bool = False) -> list[Member]:
         """The members of a layer in series, with what stands against each; those that would sound different, too."""
         found = [member._replace(why=self._format.obstacle(member)) for member in in_series(*call)]
-        return [m._replace(why=m.why or self._format.difference(m)) if m.on else m for m in found]
+        return [m._replace(why=m.why or self._format.difference(m, is_sent_to)) if m.on else m for m in found]
 
     def _track(self, number: int, group: str, own: DiskSum | None) -> None:
         """Writes a track, and adds what comes out of its strip to a group that is printed, and to such returns."""

@@ -120,8 +120,10 @@ class Ardour(Format):
             return f"it has {widths[0]} audio inputs and {widths[1]} outputs, and not as many of both"
         return ""
 
-    def difference(self, member: Member) -> str:
-        """Whether a plugin starts otherwise after silence, in which Ardour lets plugins run."""
+    def difference(self, member: Member, is_sent_to: bool = False) -> str:
+        """See `Format.difference`: what Ardour does not line up, and what starts otherwise after silence."""
+        if is_sent_to and member.layer.effect.latency:
+            return "it has a latency, which Ardour does not line up with that of tracks that send to it"
         key = (member.layer.effect.fingerprint, repr(member.params.tolist()))
         if key not in self._compared:
             noise = _noise()
