@@ -570,7 +570,7 @@ def test_files_that_are_no_zip_or_a_bad_one(saved, tmp_path):
     whole, path = saved[0].read_bytes(), tmp_path / "bad.dawproject"
     with pytest.raises(DataError, match="No such file"):
         bfx.read_session(path)
-    with pytest.raises(DataError, match="no zip file"):
+    with pytest.raises(DataError, match="no folder of one Ardour session"):
         bfx.read_session(tmp_path)
     for content in (b"", b"PK\x05\x06", b"PK\x05\x06" + b"\0" * 10, whole[:-30], whole[: len(whole) // 2], b"x" * 999):
         path.write_bytes(content)
