@@ -41,6 +41,7 @@ class Ardour:
         About one export in five of Ardour 7.3 ends with its heap damaged, or writes noise; those of sessions that it
         saved itself do, too. So it is tried again until the result is good, which a wrong session never becomes.
         """
+        audio = rate = None
         for _ in range(TRIES):
             target.unlink(missing_ok=True)
             command = (LIBRARY / "utils/ardour7-export", "-b", "float", "-o", target, document.parent, document.stem)
@@ -51,5 +52,6 @@ class Ardour:
             if not failed and target.is_file():
                 audio, rate = soundfile.read(target, dtype="float32", always_2d=True)
                 if is_good(audio.T):
-                    break
+                    return audio.T, rate
+        assert audio is not None, f"Ardour exported nothing of {document} in {TRIES} tries"
         return audio.T, rate

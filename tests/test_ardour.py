@@ -134,6 +134,7 @@ def test_faders_that_move_are_as_far_off_as_said_when_played_by_ardour(ardour, t
     names = ("gain_db", "pan", "early.level_db")
     curves = {name: bfx.Curve(torch.rand(5, 4, generator=draw) * 0.2 + 0.5, 5) for name in names}
     report = save(tmp_path / "song.ardour", console, curves=curves)
+    assert "as mixdown does, but for faders while they move." in str(report)
     (note,) = [note for note in report.notes if "lag" in note]
     said = 10 ** (float(note.partition("at most ")[2].partition(" dB")[0]) / 20)
     worst = 2 * len(ROLES) * said * 1.06  # of each track and its send; the level was said in whole dB

@@ -36,7 +36,6 @@ class DawProject(Format):
     """
 
     name = "DAWproject"
-    claim = "It sounds as mixdown does, in a DAW with the same pan law."
     side_chains = "DAWproject has no side-chains"
 
     def __init__(self, archive: NewArchive, title: str) -> None:
@@ -62,6 +61,10 @@ class DawProject(Format):
         path = f"plugins/{key}{STATE}"
         self._archive.write(path, content)
         return SessionDevice("vst3", plugin_name(effect), plugin_id, path, member.on, member.label)
+
+    def claim(self, tracks: Sequence[SessionTrack]) -> str:
+        """See `Format.claim`."""
+        return "It sounds as mixdown does, in a DAW with the same pan law."
 
     def notes(self, tracks: Sequence[SessionTrack], mutes_pre: bool) -> list[str]:
         """See `Format.notes`."""

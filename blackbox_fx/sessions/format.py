@@ -47,13 +47,11 @@ class Format(abc.ABC):
 
     Attributes:
         name: of the kind.
-        claim: how a session sounds in which nothing was left out, as a sentence.
         side_chains: why it has none, as a part of a sentence.
         scratch: a folder with room for sums of tracks.
     """
 
     name: ClassVar[str]
-    claim: ClassVar[str]
     side_chains: ClassVar[str]
     scratch: Path
 
@@ -75,6 +73,10 @@ class Format(abc.ABC):
     @abc.abstractmethod
     def keep_device(self, member: Member, key: str) -> SessionDevice:
         """Keeps a plugin that it holds, with its settings, under a key of its own."""
+
+    @abc.abstractmethod
+    def claim(self, tracks: Sequence[SessionTrack]) -> str:
+        """How a session sounds in which nothing was left out, as a sentence."""
 
     @abc.abstractmethod
     def notes(self, tracks: Sequence[SessionTrack], mutes_pre: bool) -> list[str]:

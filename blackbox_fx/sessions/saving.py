@@ -229,7 +229,9 @@ class _Writer:
 
     def report(self, path: Path) -> SessionReport:
         """What became of every effect."""
-        return SessionReport(path, tuple(self._fates), tuple(self._warnings()), self._complete, self._format.claim)
+        return SessionReport(
+            path, tuple(self._fates), tuple(self._warnings()), self._complete, self._format.claim(self.tracks)
+        )
 
     def _warnings(self) -> list[str]:
         pre = any(send.pre for send in self._song.console.sends.values())

@@ -85,7 +85,6 @@ class Ardour(Format):
     """
 
     name = "Ardour"
-    claim = "Ardour plays it as mixdown does."
     side_chains = "its side-chain would not be connected"
 
     def __init__(self, folder: Path, title: str, sample_rate: int, dense: bool) -> None:
@@ -146,6 +145,10 @@ class Ardour(Format):
         values = tuple(effect.port_values(settings, self._rate).items())
         return SessionDevice(kind, name, plugin_id, "", member.on, label, values, channels)
 
+    def claim(self, tracks: Sequence[SessionTrack]) -> str:
+        """See `Format.claim`."""
+        return f"Ardour plays it as mixdown does{', but for faders while they move' * bool(self._moving(tracks))}."
+
     def notes(self, tracks: Sequence[SessionTrack], mutes_pre: bool) -> list[str]:
         """See `Format.notes`; muted tracks send nothing in Ardour."""
         found, loud = [], above(tracks)
@@ -153,8 +156,7 @@ class Ardour(Format):
             found.append(f"Ardour's faders end at 6 dB, and these stand higher: {', '.join(map(repr, loud))}.")
         if any(name != track.name for name, track in zip(_legal(tracks), tracks, strict=True)):
             found.append("Names in Ardour differ from each other and hold no colons, so some were changed.")
-        moving = [line for track in tracks for line in self._moving(track)]
-        if moving:
+        if moving := self._moving(tracks):
             worst = decibels(max(lag(line, self._rate) for line in moving))
             found.append(
                 "Ardour smooths faders that move, so they lag 6.4 ms behind mixdown: the gain of a track differs by at "
@@ -164,8 +166,10 @@ class Ardour(Format):
             found.append("Ardour finds VST3 plugins once it has scanned for them, in its plugin manager.")
         return found
 
-    def _moving(self, track: SessionTrack) -> list[Points]:
-        lines = [*fader_lines(track, self._dense), *(send_line(send, track, self._dense) for send in track.sends)]
+    def _moving(self, tracks: Sequence[SessionTrack]) -> list[Points]:
+        """The lines of all faders that move."""
+        lines = [fader_lines(track, self._dense)[0] for track in tracks]
+        lines += [send_line(send, track, self._dense) for track in tracks for send in track.sends]
         return [line for line in lines if line]
 
     def write(self, whole: Whole) -> None:
