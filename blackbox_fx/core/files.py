@@ -46,14 +46,15 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A new folder beside `path` that takes its place at the end, with what is in it, or is removed on an error.
 
-    A folder that stood at `path` is removed then.
+    A folder that stood at `path` is removed then. A process that is killed between leaves it as "name (replaced)".
     """
     sweep(path.parent)
-    temporary, old = _temporary(path), _temporary(path.with_name(f"old-{path.name}"))
+    temporary, old = _temporary(path), path.with_name(f"{path.name} (replaced)")
     temporary.mkdir()
     try:
         yield temporary
         if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
             path.replace(old)
         temporary.replace(path)
     except BaseException:

@@ -41,7 +41,8 @@ def session_file(path: Path) -> Path:
     name = path.stem
     if not name or re.search(r"[:;\\\x00-\x1f]", name):
         raise DataError(f"{path} is no name of an Ardour session; leave out colons, semicolons and backslashes.")
-    folder = path.parent if path.resolve().parent.name == name else path.parent / name
+    parent = path.resolve().parent
+    folder = parent if parent.name == name else path.parent / name
     target = folder / f"{name}{ENDING}"
     if folder.exists() and not _is_own(folder, target):
         raise DataError(f"{folder} holds what save_session did not write there; name another session, or move it away.")

@@ -56,11 +56,14 @@ class Playlists:
         if len(set(files)) != 1:
             self._skip(f"the region {called!r:.40} on {name!r:.40}, which is made of several files")
             return None
+        length, _, start = region.get("length", "").partition("@")
+        if files[0].startswith("/") or "b" in (length[:1], start[:1]):
+            self._skip(f"the region {called!r:.40} on {name!r:.40}, whose audio is elsewhere, or which is set in beats")
+            return None
         if any(strict.truth(region, fade, False) for fade in ("fade-in-active", "fade-out-active", "envelope-active")):
             self._skip(f"the fades or gains of the region {called!r:.40} on {name!r:.40}")
         if strict.number(region, "scale-amplitude", 1.0) != 1:
             self._skip(f"the gain of the region {called!r:.40} on {name!r:.40}")
-        length, _, start = region.get("length", "").partition("@")
         begin, duration = self._time(start, called), self._time(length, called)
         offset, path = self._time(region.get("start", ""), called), self._audio_path(files[0])
         return SessionClip(path, begin, duration, offset, len(files), self._rate)

@@ -224,6 +224,9 @@ class _Reading:
         for found in home.findall("Automation/AutomationList"):
             if found.get("automation-id") != name or found.get("state") not in ("Play", "Touch", "Latch"):
                 continue
+            if found.get("time-domain") == "BeatTime":
+                self._skipped.add(f"the automation of {what}, which is in beats")
+                return ()
             if found.get("interpolation-style") != "Linear":
                 self._skipped.add(f"how the points of {what} are joined; straight lines join them instead")
             return _events(found, what)
