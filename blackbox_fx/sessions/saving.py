@@ -72,9 +72,10 @@ def save_session(
     compute in floating point. Its panners have another law than the console, so each place is one where both sides are
     in the same ratio, and the fader makes up for the level: by less than 0.1 dB for mono tracks, and by 0 to 3 dB for
     stereo tracks. Sends follow the place of their track. Groups and returns are isolated from solos. Plugins that sound
-    different after silence, in which a DAW lets them run, are printed: those that modulate by themselves, or begin with
-    a fade. On the mix bus they are live, and the report says so. Faders that move lag in Ardour, which the report
-    states. Ardour knows VST3 plugins only after it has scanned for them.
+    different after silence, or in blocks of other lengths, are printed, since a DAW runs them so: those that modulate
+    by themselves, begin with a fade, or move their settings once a block. On the mix bus they are live, and the report
+    says so. Plugins with latency are printed on returns. Faders that move lag in Ardour; the report states by how much.
+    Ardour knows VST3 plugins only after it has scanned for them.
 
     Pan law of DAWproject files: the console gives a mono track cos and sin of a quarter turn, -3.0 dB on both sides in
     the middle and 0 dB on one side at the ends, as DAWs with the usual constant power law do: they give the same mix. A

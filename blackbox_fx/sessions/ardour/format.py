@@ -121,7 +121,7 @@ class Ardour(Format):
         return ""
 
     def difference(self, member: Member, is_sent_to: bool = False) -> str:
-        """See `Format.difference`: what Ardour does not line up, and what starts otherwise after silence."""
+        """See `Format.difference`: what Ardour does not line up, and what depends on what came before."""
         if is_sent_to and member.layer.effect.latency:
             return "it has a latency, which Ardour does not line up with that of tracks that send to it"
         key = (member.layer.effect.fingerprint, repr(member.params.tolist()))
@@ -131,7 +131,11 @@ class Ardour(Format):
             first = through([member], noise)
             later = through([member], torch.nn.functional.pad(noise, (_LEAD, 0)))[..., _LEAD:]
             self._compared[key] = bool((first - later).abs().max() > _SAME * first.abs().max().clamp(min=1.0))
-        return "it sounds different after silence, in which Ardour lets plugins run" if self._compared[key] else ""
+        return (
+            "it sounds different after silence, or in other blocks of samples, as Ardour runs it"
+            if self._compared[key]
+            else ""
+        )
 
     def keep_device(self, member: Member, key: str) -> SessionDevice:
         """See `Format.keep_device`."""
