@@ -45,6 +45,12 @@ NEEDED = (
     ("vst2:Zam", "vst/ZamCompX2-vst.so", "zam-plugins"),
     ("lv2:urn:dragonfly", "lv2/DragonflyPlateReverb.lv2", "dragonfly-reverb-lv2"),
     ("mda/", "lv2/mda.lv2", "mda-lv2"),
+    ("by_ardour", "ardour7/utils/ardour7-export", "ardour"),
+    ("by_ardour", "vst3/ZaMaximX2.vst3", "zam-plugins"),
+    ("by_ardour", "lv2/mda.lv2", "mda-lv2"),
+    ("ardour_session", "vst3/ZamEQ2.vst3", "zam-plugins"),
+    ("ardour_session", "ladspa/hard_limiter_1413.so", "swh-plugins"),
+    ("ardour_session", "lv2/mda.lv2", "mda-lv2"),
     ("pingus", "/usr/share/games/pingus/data/music", "pingus-data"),
     ("biniax2", "/usr/share/games/biniax2/music", "biniax2-data"),
 )
@@ -68,7 +74,7 @@ def _absent():
         absent["test_modules"] = "libopenmpt is not installed (apt-get install libopenmpt0)"
     if importlib.util.find_spec("dawdreamer") is None:
         line = "dawdreamer is not installed (pip install 'blackbox_fx[dawdreamer]')"
-        absent |= dict.fromkeys(("vst2:", "lv2:", "faust:", "test_dawdreamer"), line)
+        absent |= dict.fromkeys(("vst2:", "lv2:", "faust:", "test_dawdreamer", "by_ardour", "ardour_session"), line)
     if not (shutil.which("g++") and DPF.is_dir()):
         built = "plugins that behave oddly cannot be built (apt-get install g++ dpf-source)"
         absent |= dict.fromkeys(("misbehav", "odd_plugin"), built)

@@ -445,3 +445,19 @@ def test_what_killed_writers_left_is_removed_by_the_next(tmp_path):
     files.sweep.cache_clear()
     files.write_text(target, "new")
     assert [path.name for path in tmp_path.iterdir()] == ["card.json"] and target.read_text() == "new"
+
+
+def test_a_folder_is_replaced_whole_and_what_killed_writers_left_is_removed(tmp_path):
+    code = "import os, sys; from pathlib import Path; from blackbox_fx.core import files\n"
+    code += "with files.replacing_folder(Path(sys.argv[1])) as part: (part / 'a').touch(); os.kill(os.getpid(), 9)"
+    target = tmp_path / "song"
+    with files.replacing_folder(target) as part:
+        (part / "old").touch()
+    assert subprocess.run([sys.executable, "-c", code, str(target)]).returncode == -9
+    with pytest.raises(ZeroDivisionError), files.replacing_folder(target) as part:
+        (part / "b").write_text(str(1 / 0))
+    assert [path.name for path in target.iterdir()] == ["old"] and len(list(tmp_path.iterdir())) == 2
+    files.sweep.cache_clear()
+    with files.replacing_folder(target) as part:
+        (part / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["song", "new"]

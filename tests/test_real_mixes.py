@@ -208,8 +208,8 @@ def test_bench_mixes_compares_seeds_in_every_distance_and_goes_on(songs, tmp_pat
     assert isinstance(refused.exception, DataError) and "comes with its mix" in str(refused.exception)
 
 
-def run_mix(folder, run, out):
-    return CliRunner().invoke(app, ["mix", str(folder), "--model", str(run), "--out", str(out)])
+def run_mix(folder, run, out, *more):
+    return CliRunner().invoke(app, ["mix", str(folder), "--model", str(run), "--out", str(out), *more])
 
 
 def test_a_trained_network_mixes_a_folder_and_its_settings_give_the_mix_again(songs, tmp_path):
@@ -230,6 +230,9 @@ def test_a_trained_network_mixes_a_folder_and_its_settings_give_the_mix_again(so
     assert "broken.wav" in done.output and all(role in done.output for role in songs[0].roles)
     for name in ("mix.wav", "settings.json", "settings.csv", "presets", "index.html", "tracks.svg", "song.dawproject"):
         assert (out / name).exists(), name
+    assert run_mix(song, tmp_path / "run", tmp_path / "ardour", "--session", "ardour").exit_code == 0
+    in_ardour = [track.name for track in bfx.read_session(tmp_path / "ardour/song").of_kind("track") if track.role]
+    assert sorted(in_ardour) == sorted(songs[0].track_names)
     desk = bfx.load_console(tmp_path / "run" / "console.toml", pool=bfx.Inline())
     again = bfx.load_settings(desk, out)
     files = sorted(path for path in song.iterdir() if path.name != "broken.wav")

@@ -21,7 +21,9 @@ from blackbox_fx.dsp import TWINS
 from blackbox_fx.errors import AudioError, DataError, ParameterError
 from blackbox_fx.sessions import document
 from blackbox_fx.sessions.channels import class_id
-from blackbox_fx.sessions.series import Member, obstacle
+from blackbox_fx.sessions.container import NewArchive
+from blackbox_fx.sessions.dawproject import DawProject
+from blackbox_fx.sessions.series import Member
 from blackbox_fx.sessions.wave import write_wave
 from tests.cases import RATE, music
 
@@ -358,7 +360,9 @@ def test_switched_off_effects_print_nothing(tmp_path):
         ("vst2:3BandEQ", "VST2"),
     ],
 )
-def test_a_reason_names_the_kind_of_effect(name, words):
+def test_a_reason_names_the_kind_of_effect(name, words, tmp_path):
+    with NewArchive(tmp_path / "x.dawproject") as archive:
+        obstacle = DawProject(archive, "x").obstacle
     layer = bfx.BlackBox(bfx.load(name), pool=bfx.Inline())
     found = obstacle(Member("", layer, torch.zeros(1, layer.width), {}, {}))
     assert words in found if words else not found
@@ -566,7 +570,7 @@ def test_files_that_are_no_zip_or_a_bad_one(saved, tmp_path):
     whole, path = saved[0].read_bytes(), tmp_path / "bad.dawproject"
     with pytest.raises(DataError, match="No such file"):
         bfx.read_session(path)
-    with pytest.raises(DataError, match="no zip file"):
+    with pytest.raises(DataError, match="no folder of one Ardour session"):
         bfx.read_session(tmp_path)
     for content in (b"", b"PK\x05\x06", b"PK\x05\x06" + b"\0" * 10, whole[:-30], whole[: len(whole) // 2], b"x" * 999):
         path.write_bytes(content)

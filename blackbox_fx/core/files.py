@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
     What killed processes of this machine left in the folder is removed, once for each folder.
     """
     sweep(path.parent)
-    temporary = path.with_name(f".{host_name()}.{os.getpid()}.{threading.get_ident()}.part-{path.name}"[-250:])
+    temporary = _temporary(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -39,6 +40,33 @@ def replacing(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path` that takes its place at the end, with what is in it, or is removed on an error.
+
+    A folder that stood at `path` is removed then. A process that is killed between leaves it as "name (replaced)".
+    """
+    sweep(path.parent)
+    temporary, old = _temporary(path), path.with_name(f"{path.name} (replaced)")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.replace(old)
+        temporary.replace(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.replace(path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{host_name()}.{os.getpid()}.{threading.get_ident()}.part-{path.name}"[-250:])
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -62,6 +90,9 @@ def sweep(folder: Path) -> None:
         for path in folder.iterdir():
             found = _PART.match(path.name)
             if found and found["host"] == host_name() and not system.is_alive(int(found["pid"])):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                    continue
                 with contextlib.suppress(OSError):
                     path.unlink()
 

@@ -1,1 +1,1 @@
-"""Sessions of other programs: songs of a console as DAWproject files, written and read."""
+"""Sessions of other programs: songs of a console as DAWproject files and Ardour sessions, written and read."""

@@ -7,9 +7,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from blackbox_fx.layers.automation import Curve
-from blackbox_fx.sessions.session import Points
+from blackbox_fx.sessions.session import Points, SessionTrack
 
 _NEAR = 2e-6  # of an amplitude, from which straight lines between points may differ
+_USUAL_TOP_DB = 6.02  # of faders
 _STEP_DB = math.sqrt(8 * _NEAR) * 20 / math.log(10)
 
 
@@ -21,6 +22,12 @@ def amplitude(db: float) -> float:
 def decibels(factor: float) -> float:
     """A factor as a level in dB; -inf for 0."""
     return 20 * math.log10(factor) if factor > 0 else -math.inf
+
+
+def above(tracks: Sequence[SessionTrack]) -> list[str]:
+    """The names of tracks whose faders go higher than those of most DAWs, which end at 6 dB."""
+    levels = [(track.name, track.gain_db, track.volume_points) for track in tracks]
+    return [n for n, db, points in levels if max([db, *(decibels(v) for _, v in points)]) > _USUAL_TOP_DB]
 
 
 def level(column: float, level_db: tuple[float, float]) -> float:

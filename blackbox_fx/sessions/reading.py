@@ -1,35 +1,39 @@
-"""DAWproject files of this library and of others, read back."""
+"""Sessions of this library and of others, read back."""
 
 from __future__ import annotations
 
 import os
-from typing import final
 from xml.etree.ElementTree import Element
 
 from blackbox_fx.errors import DataError
 from blackbox_fx.sessions import strict
+from blackbox_fx.sessions.ardour.folder import is_ardour
+from blackbox_fx.sessions.ardour.reading import read_ardour
 from blackbox_fx.sessions.channels import Channels
 from blackbox_fx.sessions.container import METADATA, PROJECT, Archive
 from blackbox_fx.sessions.session import Session
+from blackbox_fx.sessions.skipped import Skipped
 from blackbox_fx.sessions.timeline import Timeline
 
 _TEMPO = 120.0
-_MOST_SAID = 1000
 
 
 def read_session(path: str | os.PathLike[str]) -> Session:
-    """A DAWproject file: what `save_session` wrote, or what another program did.
+    """A DAWproject file or an Ardour session: what `save_session` wrote, or what another program did.
 
-    Nothing is written to disk, nothing outside the file is read, and no plugin is loaded. Levels are given in dB and
-    places in [-1, 1], whatever unit the file has. What has no place in a `Session` is listed in its `skipped`: notes,
-    videos, markers, clip launchers, time warps, built-in devices and automation of plugins.
+    Nothing is written to disk, nothing outside the session is read, and no plugin is loaded. Levels are given in dB
+    and places in [-1, 1] by the law of `Console`, whatever unit or law the session has. What has no place in a
+    `Session` is listed in its `skipped`: notes, videos, markers, clip launchers, time warps, built-in devices and
+    automation of plugins.
 
     Args:
-        path: of the file.
+        path: of the ".dawproject" or ".ardour" file, or of the folder of an Ardour session.
 
     Raises:
         DataError: no such file, or one that is damaged, or holds what no session needs.
     """
+    if is_ardour(path):
+        return read_ardour(path)
     with Archive(path) as archive:
         try:
             return _session(archive)
@@ -82,21 +86,3 @@ def _others(root: Element, skipped: Skipped) -> None:
     signature = root.find("Transport/TimeSignature")
     if signature is not None and (signature.get("numerator"), signature.get("denominator")) != ("4", "4"):
         skipped.add("the time signature")
-
-
-@final
-class Skipped:
-    """What was not understood, each once, and not more than anyone would read."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, None] = {}
-
-    def add(self, what: str) -> None:
-        """Adds a part of a sentence."""
-        if len(self._found) < _MOST_SAID:
-            self._found[f"Skipped: {what}."] = None
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """All of them."""
-        return tuple(self._found)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from blackbox_fx.core.tables import align
-from blackbox_fx.sessions.series import Member, obstacle
+from blackbox_fx.sessions.series import Member
 
 LIVE, PRINTED, LEFT_OUT = "live", "printed to audio", "left out"
 
@@ -41,18 +41,20 @@ class SessionReport:
         fates: what became of every effect, in the order of the signal.
         notes: what else is to be known, in sentences.
         complete: whether nothing that sounds was left out, so that the session sounds as `mixdown` does.
+        claim: how it sounds if it is complete, as a sentence.
     """
 
     path: Path
     fates: tuple[Fate, ...]
     notes: tuple[str, ...]
     complete: bool
+    claim: str
 
     def __str__(self) -> str:
         rows = [("place", "effect", "fate", "why"), *(dataclasses.astuple(fate) for fate in self.fates)]
         table = [align(rows)] if self.fates else ["There are no effects."]
-        whole = "It sounds as mixdown does, in a DAW with the same pan law." if self.complete else ""
-        lines = [*table, "", f"Saved as {self.path}.", whole or "It does not sound as mixdown does.", *self.notes]
+        sounds = self.claim if self.complete else "It does not sound as mixdown does."
+        lines = [*table, "", f"Saved as {self.path}.", sounds, *self.notes]
         return "\n".join(lines)
 
 
@@ -66,7 +68,7 @@ def fates_of(place: str, members: Sequence[Member], count: int) -> Iterator[Fate
     """
     last = members[count - 1].name if count else ""
     for k, member in enumerate(members):
-        why = obstacle(member)
+        why = member.why
         if k < count and member.on:
             because = f"{_sentence(why)}." if why else f"It comes before {last}, which is printed."
             yield Fate(place, member.name, PRINTED, because)
@@ -81,7 +83,7 @@ def fates_of(place: str, members: Sequence[Member], count: int) -> Iterator[Fate
 def fates_on_bus(place: str, members: Sequence[Member]) -> Iterator[Fate]:
     """What becomes of the members of the mix bus, which is not printed."""
     for member in members:
-        why = obstacle(member)
+        why = member.why
         if why:
             off = "It is switched off, and " if not member.on else "The mix bus is not printed, and "
             yield Fate(place, member.name, LEFT_OUT, f"{off}{why}.")

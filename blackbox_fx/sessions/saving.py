@@ -1,4 +1,4 @@
-"""A song of a console as a DAWproject file."""
+"""A song of a console as a session of another program."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from blackbox_fx import __version__
-from blackbox_fx.core import checks, files
+from blackbox_fx.core import checks
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.errors import AudioError, BlackBoxError, DataError, ParameterError
 from blackbox_fx.layers.automation import Curves
 from blackbox_fx.layers.console import Console
 from blackbox_fx.layers.desk import GAIN, PAN
 from blackbox_fx.layers.routing import LEVEL, MIX_BUS, audible
-from blackbox_fx.layers.song import Song, Track
-from blackbox_fx.sessions import document
-from blackbox_fx.sessions.container import METADATA, PROJECT, NewArchive
+from blackbox_fx.layers.song import Call, Song, Track
+from blackbox_fx.sessions import dawproject
+from blackbox_fx.sessions.ardour import folder
+from blackbox_fx.sessions.ardour.format import new_ardour, session_file
+from blackbox_fx.sessions.dawproject import new_dawproject
+from blackbox_fx.sessions.format import Format, Whole
 from blackbox_fx.sessions.points import decibels, level, pan_points, volume_points
 from blackbox_fx.sessions.report import Fate, SessionReport, fates_of, fates_on_bus
-from blackbox_fx.sessions.series import STATE, Member, in_series, obstacle, printed, through
+from blackbox_fx.sessions.series import Member, in_series, printed, through
 from blackbox_fx.sessions.session import SessionClip, SessionDevice, SessionSend, SessionTrack
 from blackbox_fx.sessions.sums import DiskSum
 from blackbox_fx.sessions.wave import write_wave
 
-ENDING = ".dawproject"
 _MOST_POINTS = 400_000
-_USUAL_TOP_DB = 6.02  # of faders
-_CLASS = slice(8, 40)  # of a .vstpreset: which plugin it is for
 _SILENT, _MASTER = float("-inf"), "master"
 
 
@@ -56,29 +55,45 @@ def save_session(
     tempo: float = 120.0,
     progress: Progress = quiet,
 ) -> SessionReport:
-    """Writes one song of a console as a DAWproject file, with which an engineer goes on in a DAW.
+    """Writes one song of a console as a session, with which an engineer goes on in a DAW.
+
+    The ending of the name says what is written: a DAWproject file, for several DAWs, or an Ardour session.
 
     Tracks keep their audio, at the console's sample rate, their faders, places, sends, mutes and solos; groups and
-    returns are channels, and the mix bus is the master. VST3 plugins stay plugins, with their class id and their state.
-    The format cannot hold other effects, nor plugins whose settings move or that hear a key. On a track, these are
-    printed to audio, with everything before them; VST3 plugins behind them stay live. A group or return with such an
-    effect is printed as a track of its own, beside the channel itself, which stands at volume 0 and keeps its tracks
-    and sends. On the mix bus such an effect is left out. The report says what became of each effect, and why.
+    returns are channels, and the mix bus is the master. VST3 plugins stay plugins, with their class id and their state;
+    in Ardour, LV2 and LADSPA plugins do, too. The format cannot hold other effects, nor plugins whose settings move or
+    that hear a key. On a track, these are printed to audio, with everything before them; plugins behind them stay live.
+    A group or return with such an effect is printed as a track of its own, beside the channel itself, which stands at
+    volume 0 and keeps its tracks and sends. On the mix bus such an effect is left out. The report says what became of
+    each effect, and why.
 
-    Pan law: the console gives a mono track cos and sin of a quarter turn, -3.0 dB on both sides in the middle and 0 dB
-    on one side at the ends, as DAWs with the usual constant power law do: they give the same mix. A DAW that leaves
-    mono tracks at 0 dB in the middle plays them 3.0 dB louder there. A stereo track is balanced by the same law, 3.0 dB
-    higher: 0 dB in the middle, 3.0 dB on one side at the ends. A DAW whose law for stereo tracks is at -3.0 dB in the
-    middle plays them 3.0 dB softer everywhere, and one that only fades the other side plays them the same in the middle
-    and 3.0 dB softer at the ends. Sends before the fader are written with the place of their track as their own place,
-    for DAWs that take them off before the place; others place them twice. Some DAWs still send muted tracks there.
+    Ardour: "song.ardour" stands in a folder "song" with its audio, as Ardour keeps sessions; open the file there. What
+    Ardour exports then is what `mixdown` gives, to 1e-6 of full scale, or to the rounding of plugins that do not
+    compute in floating point. Its panners have another law than the console, so each place is one where both sides are
+    in the same ratio, and the fader makes up for the level: by less than 0.1 dB for mono tracks, and by 0 to 3 dB for
+    stereo tracks. Sends follow the place of their track. Groups and returns are isolated from solos. Plugins that sound
+    different after silence, or in blocks of other lengths, are printed, since a DAW runs them so: those that modulate
+    by themselves, begin with a fade, or move their settings once a block. On the mix bus they are live, and the report
+    says so. Plugins with latency are printed on returns. Faders that move lag in Ardour; the report states by how much.
+    Ardour knows VST3 plugins only after it has scanned for them.
+
+    Pan law of DAWproject files: the console gives a mono track cos and sin of a quarter turn, -3.0 dB on both sides in
+    the middle and 0 dB on one side at the ends, as DAWs with the usual constant power law do: they give the same mix. A
+    DAW that leaves mono tracks at 0 dB in the middle plays them 3.0 dB louder there. A stereo track is balanced by the
+    same law, 3.0 dB higher: 0 dB in the middle, 3.0 dB on one side at the ends. A DAW whose law for stereo tracks is at
+    -3.0 dB in the middle plays them 3.0 dB softer everywhere, and one that only fades the other side plays them the
+    same in the middle and 3.0 dB softer at the ends. Sends before the fader are written with the place of their track
+    as their own place, for DAWs that take them off before the place; others place them twice. Some DAWs still send
+    muted tracks there.
 
     Tracks are read and rendered one after another, and memory holds one of them. What goes into groups and returns that
-    are printed lies on disk meanwhile, beside the file.
+    are printed lies on disk meanwhile, beside the session.
 
     Args:
         console: whose key inputs go by role, if it has any.
-        path: of the file, which ends in ".dawproject". It appears whole or not at all.
+        path: of the file, which ends in ".dawproject" or ".ardour"; "song.ardour" and "song/song.ardour" are the same.
+            It appears whole or not at all. The folder of an Ardour session is replaced only if nothing was added to it
+            and no other program saved the session.
         tracks: files, read at the console's sample rate, or arrays (channel, time), of one channel or two.
         track_params: (track, track_width) in [0, 1].
         bus_params: (1, bus_width) in [0, 1].
@@ -94,7 +109,7 @@ def save_session(
         progress: called with tracks done, their number, and a few words.
 
     Raises:
-        DataError: another ending, or a file that cannot be written.
+        DataError: another ending, a file that cannot be written, or a folder that holds the work of others.
         AudioError: a track that cannot be read, is empty, or has more than two channels; more than 4 GiB of one track.
         ParameterError: params of another shape, other names than there are tracks, more than 400000 points of
             automation, and what else `Console` refuses.
@@ -109,12 +124,11 @@ def save_session(
     heard = _Heard(_flags(mute, len(tracks)), _flags(solo, len(tracks)), sounds)
     called = _names(song, names)
     try:
-        with files.replacing(target) as temporary, NewArchive(temporary) as archive:
-            writer = _Writer(song, archive, called, heard, sample_accurate, progress)
+        with _new(target, song, sample_accurate) as kind:
+            writer = _Writer(song, kind, called, heard, sample_accurate, progress)
             writer.write()
             report = writer.report(target)
-            archive.write(PROJECT, document.project(writer.tracks, tempo, __version__))
-            archive.write(METADATA, document.metadata(target.stem, str(report)))
+            kind.write(Whole(writer.tracks, tempo, str(report)))
     except OSError as error:
         if isinstance(error, BlackBoxError):
             raise
@@ -126,11 +140,22 @@ def save_session(
 
 def _target(path: str | os.PathLike[str]) -> Path:
     target = Path(path).expanduser()
-    if target.suffix != ENDING:
-        raise DataError(f"{target} is no name of a DAWproject file; end it with {ENDING}.")
-    if not target.parent.is_dir():
-        raise DataError(f"Cannot write {target}: the folder {target.parent} does not exist; create it first.")
+    if target.suffix not in (dawproject.ENDING, folder.ENDING):
+        raise DataError(f"{target} is no name of a session; end it with {dawproject.ENDING} or {folder.ENDING}.")
+    is_folder = target.suffix == folder.ENDING
+    target = session_file(target) if is_folder else target
+    parent = target.parent.parent if is_folder else target.parent
+    if not parent.is_dir():
+        raise DataError(f"Cannot write {target}: the folder {parent} does not exist; create it first.")
     return target
+
+
+def _new(target: Path, song: Song, dense: bool) -> contextlib.AbstractContextManager[Format]:
+    """A session of the kind that the ending names, which appears whole at the end, or not at all."""
+    rate = round(song.rate)
+    if rate != song.rate:
+        raise AudioError(f"A session needs a whole sample rate, got {song.rate} Hz; make the console at another one.")
+    return new_ardour(target, rate, dense) if target.suffix == folder.ENDING else new_dawproject(target)
 
 
 def _flags(given: Tensor | None, tracks: int) -> list[bool]:
@@ -165,23 +190,18 @@ class _Writer:
     """Writes audio and states, and collects the tracks of the document."""
 
     def __init__(
-        self, song: Song, archive: NewArchive, names: list[str], heard: _Heard, dense: bool, progress: Progress
+        self, song: Song, kind: Format, names: list[str], heard: _Heard, dense: bool, progress: Progress
     ) -> None:
-        self._song, self._archive, self._names, self._heard = song, archive, names, heard
+        self._song, self._format, self._names, self._heard = song, kind, names, heard
         self._dense, self._progress = dense, progress
         self._rate = round(song.rate)
-        if self._rate != song.rate:
-            raise AudioError(
-                f"A session needs a whole sample rate, got {song.rate} Hz; make the console at another one."
-            )
         self._seconds = song.time / song.rate
-        self._states: dict[tuple[str, str], bytes] = {}
         self._points = self._done = 0
         self.tracks: list[SessionTrack] = []
         self._fates: list[Fate] = []
         self._notes: list[str] = []
         self._complete = True
-        self._returns = {name: in_series(*song.part(name)) for name in song.console.sends}
+        self._returns = {name: self._members(song.part(name), True) for name in song.console.sends}
         self._sums: dict[str, DiskSum] = {}
         self._files = contextlib.ExitStack()
 
@@ -206,31 +226,29 @@ class _Writer:
 
     def _sum(self) -> DiskSum:
         """A sum on disk, beside the file that is written."""
-        return self._files.enter_context(contextlib.closing(DiskSum(self._song.time, self._archive.path.parent)))
+        return self._files.enter_context(contextlib.closing(DiskSum(self._song.time, self._format.scratch)))
 
     def report(self, path: Path) -> SessionReport:
         """What became of every effect."""
-        return SessionReport(path, tuple(self._fates), tuple(self._warnings()), self._complete)
+        return SessionReport(
+            path, tuple(self._fates), tuple(self._warnings()), self._complete, self._format.claim(self.tracks)
+        )
 
     def _warnings(self) -> list[str]:
-        found = list(self._notes)
-        levels = [(track.name, track.gain_db, track.volume_points) for track in self.tracks]
-        loud = [n for n, db, points in levels if max([db, *(decibels(v) for _, v in points)]) > _USUAL_TOP_DB]
-        if loud:
-            found.append(f"The faders of some DAWs end at 6 dB, and these go higher: {', '.join(map(repr, loud))}.")
-        if any(document.plain(name) != name for name in self._names):
-            found.append("Some names hold characters that XML cannot hold; there is U+FFFD in their place.")
         pre = any(send.pre for send in self._song.console.sends.values())
-        if pre and not all(self._heard.sounds):
-            found.append("Some DAWs still send muted tracks from before their faders.")
-        return found
+        return self._notes + self._format.notes(self.tracks, pre and not all(self._heard.sounds))
+
+    def _members(self, call: Call, is_sent_to: bool = False) -> list[Member]:
+        """The members of a layer in series, with what stands against each; those that would sound different, too."""
+        found = [member._replace(why=self._format.obstacle(member)) for member in in_series(*call)]
+        return [m._replace(why=m.why or self._format.difference(m, is_sent_to)) if m.on else m for m in found]
 
     def _track(self, number: int, group: str, own: DiskSum | None) -> None:
         """Writes a track, and adds what comes out of its strip to a group that is printed, and to such returns."""
         name, song = self._names[number], self._song
         self._progress(self._done, len(self._names), name)
         self._done += 1
-        members = in_series(*song.strip(number))
+        members = self._members(song.strip(number))
         count = printed(members)
         audio = through(members[:count], song.read(number)[None])
         key, place = f"track{number + 1}", f"track {number + 1} {name!r}"
@@ -297,7 +315,7 @@ class _Writer:
     def _group(self, name: str, numbers: list[int]) -> None:
         """A group with its tracks, and the track that it is printed to, if it is."""
         song = self._song
-        key, members = f"group{list(song.console.routes).index(name) + 1}", in_series(*song.part(name))
+        key, members = f"group{list(song.console.routes).index(name) + 1}", self._members(song.part(name))
         count = printed(members)
         column, level_db = float(song.parts[name][0, -1]), song.console.routes[name].level_db
         fader = self._level(f"{name}.{LEVEL}", 0, column, level_db)
@@ -344,39 +362,27 @@ class _Writer:
         )
 
     def _master(self) -> None:
-        members = in_series(*self._song.part(MIX_BUS))
+        found = in_series(*self._song.part(MIX_BUS))
+        members = [member._replace(why=self._format.obstacle(member)) for member in found]
         self._fates += fates_on_bus("mix bus", members)
-        self._complete = not any(member.on and obstacle(member) for member in members)
-        devices = self._devices(_MASTER, members)
-        self._add(SessionTrack(_MASTER, "Master", "master", devices=devices))
+        self._complete = not any(member.on and member.why for member in members)
+        for member in members:
+            if member.on and not member.why and (why := self._format.difference(member)):
+                self._complete = False
+                self._notes.append(f"On the mix bus, {member.name} is live, but {why}.")
+        self._add(SessionTrack(_MASTER, "Master", "master", devices=self._devices(_MASTER, members)))
 
     def _audio(self, name: str, audio: Tensor, called: str) -> tuple[SessionClip]:
-        path = f"audio/{name}.wav"
-        with self._archive.entry(path) as target:
+        path = self._format.audio_path(name)
+        with self._format.audio(path) as target:
             write_wave(target, audio.numpy(), self._rate, called)
         channels, frames = audio.shape
         return (SessionClip(path, 0.0, frames / self._rate, 0.0, channels, self._rate),)
 
     def _devices(self, key: str, members: Sequence[Member]) -> tuple[SessionDevice, ...]:
-        """The plugins among members, with their states; as many channels come out of a VST3 plugin as go in."""
-        found: list[SessionDevice] = []
-        for member in members:
-            if obstacle(member):
-                continue  # it is switched off, or left out
-            effect = member.layer.effect
-            content = self._state(effect, effect.space.decode(member.params[0]))
-            path = f"plugins/{key}-{len(found) + 1}{STATE}"
-            self._archive.write(path, content)
-            plugin_id = content[_CLASS].decode("ascii", "replace")
-            found.append(SessionDevice("vst3", _plugin(effect), plugin_id, path, member.on, member.label))
-        return tuple(found)
-
-    def _state(self, effect: Any, settings: Any) -> bytes:
-        whole = effect.space.complete(settings)
-        key = (effect.fingerprint, repr(sorted(whole.items())))
-        if key not in self._states:
-            self._states[key] = effect.write_state(STATE, whole)
-        return self._states[key]
+        """The plugins among members; the others are switched off, or left out."""
+        held = [member for member in members if not member.why]
+        return tuple(self._format.keep_device(member, f"{key}-{k + 1}") for k, member in enumerate(held))
 
 
 def _return_id(k: int) -> str:
@@ -385,11 +391,6 @@ def _return_id(k: int) -> str:
 
 def _print_name(name: str) -> str:
     return f"{name} (printed)"
-
-
-def _plugin(effect: Any) -> str:
-    """The name of a plugin, as its file has it, or as it is named in a file of several."""
-    return effect.name.rpartition(":")[2].removesuffix(".vst3")
 
 
 def _slug(name: str) -> str:

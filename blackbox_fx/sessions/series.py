@@ -1,4 +1,4 @@
-"""The members of a layer in series, and whether a session can hold each of them."""
+"""The members of a layer in series."""
 
 from __future__ import annotations
 
@@ -8,23 +8,8 @@ from typing import Any, NamedTuple, final
 from torch import Tensor
 
 from blackbox_fx.layers.automation import Curves, call_layer
-from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.bypass import ON, Switched
 from blackbox_fx.layers.chain import Chain, Dry
-from blackbox_fx.layers.direct import Direct
-from blackbox_fx.layers.mix import Mix
-
-STATE = ".vstpreset"
-_KINDS = {
-    "vst3": "this VST3 plugin gives no state that a DAW could read",
-    "vst2": "the state of a VST2 plugin cannot be written",
-    "lv2": "DAWproject has no place for LV2 plugins",
-    "ladspa": "DAWproject has no place for LADSPA plugins",
-    "pedalboard": "a built-in effect of pedalboard is no plugin that a DAW could load",
-    "faust": "a Faust program is no plugin that a DAW could load",
-    "command": "a program is no plugin that a DAW could load",
-    "au": "the state of an AudioUnit cannot be written",
-}
 
 
 @final
@@ -38,6 +23,7 @@ class Member(NamedTuple):
         inputs: its further inputs, by name.
         curves: by its own columns.
         on: whether no switch leaves it out.
+        why: why a session cannot hold it as a plugin, as a part of a sentence; empty if it can.
     """
 
     label: str
@@ -46,6 +32,7 @@ class Member(NamedTuple):
     inputs: Mapping[str, Tensor]
     curves: Curves
     on: bool = True
+    why: str = ""
 
     @property
     def name(self) -> str:
@@ -91,32 +78,6 @@ def through(members: Sequence[Member], audio: Tensor) -> Tensor:
     return audio
 
 
-def obstacle(member: Member) -> str:
-    """Why a session cannot hold a member as a plugin, as a part of a sentence; empty if it can."""
-    layer = member.layer
-    if isinstance(layer, Switched):
-        return "its switch moves"
-    if not isinstance(layer, BlackBox):
-        return _no_plugin(layer)
-    effect = layer.effect
-    kind = effect.name.partition(":")[0]
-    if kind != "vst3" or STATE not in effect.states:
-        return _KINDS.get(kind, "it is no plugin that a DAW could load")
-    if member.curves:
-        return f"its settings move ({', '.join(member.curves)})"
-    if effect.inputs:
-        return "DAWproject has no side-chains"
-    return "its latency was set by hand" if getattr(effect, "latency_samples", None) is not None else ""
-
-
-def _no_plugin(layer: Any) -> str:
-    if isinstance(layer, Direct):
-        return "a twin or a proxy is no plugin that a DAW could load"
-    if isinstance(layer, Mix):
-        return "DAWproject has no place for effects side by side"
-    return f"a {type(layer).__name__} is no plugin that a DAW could load"
-
-
 def printed(members: Sequence[Member]) -> int:
     """How many members have to be printed to audio: all up to the last one that is on and cannot be held."""
-    return max((k + 1 for k, member in enumerate(members) if member.on and obstacle(member)), default=0)
+    return max((k + 1 for k, member in enumerate(members) if member.on and member.why), default=0)

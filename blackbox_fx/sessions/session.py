@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import final
 
 from blackbox_fx.audio import Audio, read
 from blackbox_fx.errors import ParameterError
+from blackbox_fx.sessions.ardour.folder import Folder, is_ardour
 from blackbox_fx.sessions.container import Archive
 
 Points = tuple[tuple[float, float], ...]  # seconds and values, with straight lines between them
@@ -43,12 +45,15 @@ class SessionDevice:
     """A plugin on a channel.
 
     Args:
-        kind: "vst3", "vst2", "clap", "au" or "builtin".
+        kind: "vst3", "vst2", "lv2", "ladspa", "clap", "au" or "builtin".
         name: of the plugin.
-        plugin_id: its class id, for VST3 in 32 hexadecimal digits; empty if the file has none that is one.
-        state: path of its state within the session; empty if there is none.
+        plugin_id: its class id, for VST3 in 32 hexadecimal digits, its URI for LV2, and its number for LADSPA; empty if
+            the file has none that is one.
+        state: path of its state within the session, or the id of the element that holds it; empty if there is none.
         enabled: whether it is not bypassed.
         label: what the session calls it.
+        values: what the ports of an LV2 plugin stand at, by symbol, or those of a LADSPA plugin, by number.
+        channels: of the plugin itself, 1 or 2; 0 if the session does not say.
     """
 
     kind: str
@@ -57,6 +62,8 @@ class SessionDevice:
     state: str = ""
     enabled: bool = True
     label: str = ""
+    values: tuple[tuple[str, float], ...] = ()
+    channels: int = 0
 
 
 @final
@@ -161,9 +168,9 @@ class Session:
             DataError: the file is not in the session, or is damaged.
             AudioError: it is no audio.
         """
-        with tempfile.TemporaryDirectory(prefix="blackbox_fx-") as folder, Archive(self.path) as archive:
+        with tempfile.TemporaryDirectory(prefix="blackbox_fx-") as folder, self._opened() as source:
             target = Path(folder) / f"audio{Path(clip.path).suffix[:8]}"
-            archive.extract(clip.path, target)
+            source.extract(clip.path, target)
             return read(target)
 
     def state(self, device: SessionDevice) -> bytes:
@@ -175,5 +182,8 @@ class Session:
         """
         if not device.state:
             raise ParameterError(f"{device.name} has no state in {self.path}; its settings are not known.")
-        with Archive(self.path) as archive:
-            return archive.state(device.state)
+        with self._opened() as source:
+            return source.state(device.state)
+
+    def _opened(self) -> contextlib.AbstractContextManager[Archive | Folder]:
+        return contextlib.nullcontext(Folder(self.path)) if is_ardour(self.path) else Archive(self.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from blackbox_fx.training.run import Run
 
 DISTANCES_CSV = "distances.csv"
+
+
+class SessionKind(enum.StrEnum):
+    """Kinds of sessions."""
+
+    DAWPROJECT = "dawproject"
+    ARDOUR = "ardour"
+
+
 Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
 Seed = Annotated[int, typer.Option(help="Of songs, excerpts, weights and gradient estimates.", min=0, max=2**32 - 1)]
 Device = Annotated[str, typer.Option(help="Of the network: cpu, cuda, cuda:1, mps. Effects render on CPUs.")]
@@ -113,6 +123,9 @@ def mix(
     reference: Annotated[
         Path | None, typer.Option(help="A finished mix whose sound is wanted, for --refine; any song, any length.")
     ] = None,
+    session: Annotated[SessionKind, typer.Option(help="For which DAW: several read DAWproject files.")] = (
+        SessionKind.DAWPROJECT
+    ),
     seed: Seed = 0,
 ) -> None:
     """Mix a song with a trained network: the mix, settings as files and presets, a session for a DAW, and a page."""
@@ -134,7 +147,7 @@ def mix(
         for k, settings in enumerate(drawn):
             if refine:
                 settings = _refine(mixer, song, settings, refine, wanted, seed)
-            pages.append(_write_mix(mixer, song, settings, out if samples == 1 else out / str(k + 1)))
+            pages.append(_write_mix(mixer, song, settings, out if samples == 1 else out / str(k + 1), session))
     names = [(name, role) for name, role in zip(song.track_names, song.roles, strict=True)]
     show.table(f"{song.name}: {len(names)} tracks", ("track", "taken for"), names)
     page = pages[0] if samples == 1 else write_samples_page(out, song.name, pages)
@@ -179,7 +192,7 @@ def _refine(mixer: Mixer, song: SongFiles, settings: Settings, steps: int, wante
     return found.settings
 
 
-def _write_mix(mixer: Mixer, song: SongFiles, settings: Settings, out: Path) -> Path:
+def _write_mix(mixer: Mixer, song: SongFiles, settings: Settings, out: Path, kind: SessionKind) -> Path:
     """Writes a mix with its settings, session and page. What is rendered are the settings as they stand in the file."""
     from blackbox_fx.audio import write
     from blackbox_fx.layers.saved import load_settings, save_settings
@@ -190,7 +203,7 @@ def _write_mix(mixer: Mixer, song: SongFiles, settings: Settings, out: Path) -> 
     with show.bar("mixing") as progress:
         mixed = mixer.mix(song, rows, buses, progress)
     with show.bar("writing the session") as progress:
-        session = mixer.save_session(out / "song.dawproject", song, rows, buses, progress)
+        session = mixer.save_session(out / f"song.{kind}", song, rows, buses, progress)
     write(out / "mix.wav", mixed, mixer.sample_rate)
     show.out.print(str(session), markup=False, highlight=False)
     return write_song_page(out, mixer, song, mixed, rows, buses)

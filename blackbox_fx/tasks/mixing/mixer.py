@@ -192,7 +192,7 @@ class Mixer:
     def save_session(
         self, path: Path, song: SongFiles, rows: Tensor, buses: Tensor, progress: Progress = quiet
     ) -> SessionReport:
-        """Writes the mix as a DAWproject file; see `save_session`."""
+        """Writes the mix as a session; see `save_session`."""
         how = {"role": song.roles, "names": song.track_names, "channels": self.channels, "progress": progress}
         return save_session(self.console, path, song.files, rows, buses, **how)
 

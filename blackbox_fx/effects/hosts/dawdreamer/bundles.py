@@ -194,6 +194,17 @@ def bundles(folders: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
+def saved_values(state: str) -> dict[str, float]:
+    """What ports stand at, by symbol, in a state of a plugin in Turtle."""
+    found: dict[str, float] = {}
+    for node in _Reader(state).nodes.values():
+        for port in node.get("lv2:port", ()):
+            value = _number(port, "pset:value") if isinstance(port, dict) else None
+            if isinstance(port, dict) and value is not None:
+                found["".join(_texts(port, "lv2:symbol")[:1])] = value
+    return found
+
+
 def ports(uri: str, bundle: Path) -> list[Port]:
     """The ports of a plugin in order, as its files tell them; empty if they tell nothing."""
     nodes = _nodes(uri, bundle)

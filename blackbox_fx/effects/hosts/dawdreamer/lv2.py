@@ -8,10 +8,15 @@ import sys
 from pathlib import Path
 from typing import final
 
+from blackbox_fx import isolation
 from blackbox_fx.effects.hosts.dawdreamer.bundles import bundles
 from blackbox_fx.effects.hosts.dawdreamer.plugin import Plugin, bare, folders
 from blackbox_fx.effects.hosts.host import Entry, Host
+from blackbox_fx.effects.request import Settings
 from blackbox_fx.errors import EffectError, MissingHost, did_you_mean
+
+_STANDING = "blackbox_fx.effects.hosts.dawdreamer.standing"
+_DEADLINE = 60.0  # seconds that a plugin may be silent while it is asked for its settings
 
 
 def search_path() -> list[Path]:
@@ -62,6 +67,23 @@ class LV2(Plugin):
             raise EffectError(
                 f"No LV2 plugin {self.target}{question} is installed in {where}; `blackbox-fx effects` lists them."
             ) from error
+
+    def port_values(self, settings: Settings, sample_rate: float) -> dict[str, float]:
+        """What the control ports stand at, by symbol, for other hosts; found in a process of its own.
+
+        Args:
+            settings: of all parameters.
+            sample_rate: in Hz.
+
+        Raises:
+            EffectError: the plugin crashes, hangs or tells nothing.
+        """
+        question = {"name": self.name, "target": self.target, "bundle": self.bundle, "rate": sample_rate}
+        question["raws"] = list(self.raws(settings, sample_rate).items())
+        try:
+            return isolation.call(_STANDING, question, _DEADLINE)
+        except (isolation.Failed, isolation.Refused) as error:
+            raise EffectError(f"{self.name} does not tell its settings (it {error.args[-1]}); check it.") from error
 
     def version(self) -> bytes:
         """The manifest and the libraries of the bundle, and the host."""

@@ -149,6 +149,23 @@ class LADSPA(Effect):
         if read["settle"]:  # what few plugins have is kept only there, since it is part of the fingerprint
             self.settle, self.keeps = read["settle"], read["keeps"]
 
+    @property
+    def unique_id(self) -> int:
+        """The number by which other hosts know the plugin."""
+        with self.handle() as library:
+            return library.plugin.contents.unique_id
+
+    def port_values(self, settings: Settings, sample_rate: float) -> dict[str, float]:
+        """What the control inputs stand at, by number of the port, for other hosts.
+
+        Args:
+            settings: of all parameters.
+            sample_rate: in Hz.
+        """
+        standing = self.standing.copy()
+        self._set(standing, settings, sample_rate)
+        return {str(control.port): float(standing[control.port]) for control in self.controls.values()}
+
     def open_handle(self) -> Library:
         """The plugin in its library."""
         try:

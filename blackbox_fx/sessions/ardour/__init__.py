@@ -1,0 +1,1 @@
+"""Sessions of Ardour, written and read."""
