@@ -16,7 +16,7 @@ from blackbox_fx.errors import AudioError, DataError, ParameterError
 RATE = 22050
 SONGS, SECONDS = 3, 4.0
 THIRD = 1 / 3
-CLICK = 6.0  # times that the largest second difference, relative to their RMS level, may grow
+CLICK = 4.0  # times that the largest second difference, relative to their RMS level, may grow
 PINGUS = Path("/usr/share/games/pingus/data/music/pingus-1.it")
 
 
