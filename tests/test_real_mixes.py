@@ -99,23 +99,26 @@ def test_excerpts_longer_than_all_songs_are_refused(songs, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_interrupted_and_resumed_it_gives_the_same_numbers(songs, tmp_path):
+@pytest.mark.parametrize("styles", [1, 2])
+def test_interrupted_and_resumed_it_gives_the_same_numbers(songs, styles, tmp_path):
+    recipe = dataclasses.replace(RECIPE, styles=styles)
+
     def start():
         teacher = RealMixes(console())
         torch.manual_seed(0)
-        network = MixNet(teacher.console.track_width, teacher.console.bus_width, size=8)
-        return network, teacher.console, Excerpts(songs[:3], teacher, 1 << 30, RECIPE)
+        network = MixNet(teacher.console.track_width, teacher.console.bus_width, size=8, styles=styles)
+        return network, teacher.console, Excerpts(songs[:3], teacher, 1 << 30, recipe)
 
     def interrupt(done, total, words):
         if done == 3:
             raise KeyboardInterrupt
 
-    with open_run(tmp_path / "whole", RECIPE) as run:
-        whole = fit(*start(), RECIPE, run)
-    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "cut", RECIPE) as run:
-        fit(*start(), RECIPE, run, interrupt)
-    with open_run(tmp_path / "cut", RECIPE) as run:
-        assert fit(*start(), RECIPE, run) == whole
+    with open_run(tmp_path / "whole", recipe) as run:
+        whole = fit(*start(), recipe, run)
+    with pytest.raises(KeyboardInterrupt), open_run(tmp_path / "cut", recipe) as run:
+        fit(*start(), recipe, run, interrupt)
+    with open_run(tmp_path / "cut", recipe) as run:
+        assert fit(*start(), recipe, run) == whole
 
 
 def test_workers_that_die_change_no_number(songs, tmp_path):

@@ -156,7 +156,7 @@ def mix(
 
 
 def _draw(mixer: Mixer, song: SongFiles, samples: int, seed: int) -> list[Settings]:
-    """The settings of the mixes: the most probable, or several at random."""
+    """The settings of the mixes: of one that is expected to be the least wrong, or of several at random."""
     from blackbox_fx.errors import ParameterError
 
     if samples > 1 and mixer.network.styles == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -116,12 +117,15 @@ class MixNet(nn.Module):
         peak = blank.scatter_reduce(0, index, masked, "amax", include_self=False)
         return Heard(own, torch.cat([mean, peak.masked_fill(peak == -torch.inf, 0.0)], dim=1), song)
 
-    def weigh(self, heard: Heard) -> Tensor:
-        """The logarithm of how probable each style is, (mixes, styles)."""
+    def weigh(self, heard: Heard, rng: np.random.Generator | None = None) -> Tensor:
+        """The logarithm of how probable each style is, (mixes, styles); `rng` draws what is forgotten in training."""
         if self.styles == 1:
             return heard.context.new_zeros(len(heard.context), 1)
-        # which style a song has is known of few songs: without the dropout, a network learns these by heart
-        context = nn.functional.dropout(heard.context.detach(), _FORGOTTEN, self.training)
+        context = heard.context.detach()
+        if rng is not None:
+            # which style a song has is known of few songs: if nothing were forgotten, they would be learnt by heart
+            kept = torch.from_numpy(rng.random(context.shape) >= _FORGOTTEN).to(context)
+            context = context * kept / (1 - _FORGOTTEN)
         return self.style_head(context).log_softmax(1)
 
     def logits(self, heard: Heard, style: Tensor) -> tuple[Tensor, Tensor]:

@@ -213,7 +213,7 @@ def draw_styles(
         buses.append(bus)
     every = torch.cat([song + k * mixes for k in range(styles)])
     wet = console(tracks.repeat(styles, 1, 1), every, torch.cat(rows), torch.cat(buses), role=role * styles)
-    return wet.unflatten(0, (styles, mixes)), network.weigh(heard).T
+    return wet.unflatten(0, (styles, mixes)), network.weigh(heard, rng).T
 
 
 def _gather(network: MixNet, batch: Sequence[Excerpt]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
