@@ -62,10 +62,22 @@ def lv2_path():
     return _folder() / "lv2"
 
 
-def _run(*arguments):
+def _compiler(*arguments):
     flags = ["-O0", "-std=gnu++14", "-fPIC", "-fvisibility=hidden", "-w"]
-    headers = [f"-I{SOURCES}", f"-I{DPF}", f"-I{DPF / 'src'}"]
-    subprocess.run(["g++", *flags, *headers, *map(str, arguments)], check=True, timeout=120)
+    subprocess.run(["g++", *flags, *map(str, arguments)], check=True, timeout=120)
+
+
+@functools.cache
+def _system():
+    """The path of the system's headers, with what g++ made of them, which it reads in half the time, beside it."""
+    headers = Path(shutil.copy(SOURCES / "system.hpp", _folder()))
+    _compiler("-x", "c++-header", headers, "-o", f"{headers}.gch")
+    return headers
+
+
+def _run(*arguments):
+    folders = [f"-I{SOURCES}", f"-I{DPF}", f"-I{DPF / 'src'}"]
+    _compiler("-include", _system(), *folders, *arguments)
 
 
 @functools.cache
