@@ -106,5 +106,8 @@ from .space import Integer as Integer
 from .space import Parameter as Parameter
 from .space import Space as Space
 from .space import Toggle as Toggle
+from .tasks.matching.matching import Match as Match
+from .tasks.matching.matching import match as match
+from .tasks.matching.prior import Prior as Prior
 
 __version__: str

@@ -14,6 +14,7 @@ from blackbox_fx.cli import effects, normalise, prepare, presets, profile, proxy
 from blackbox_fx.cli.bench import checks, choice, coverage, faults, gradients, timing, training
 from blackbox_fx.errors import BlackBoxError
 from blackbox_fx.report import terminal as show
+from blackbox_fx.tasks.matching import commands as matching
 from blackbox_fx.tasks.mixing import commands as mix
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.add_typer(measure, name="bench")
 for command in (
     mix.demo,
     mix.mix,
+    matching.match,
     effects.effects,
     profile.inspect,
     profile.check,
@@ -69,6 +71,7 @@ for command in (
     measure.command()(command)
 measure.command("mixing")(mix.bench_mixing)
 measure.command("mixes")(mix.bench_mixes)
+measure.command("match")(matching.bench_match)
 
 
 def _show_version(wanted: bool) -> None:

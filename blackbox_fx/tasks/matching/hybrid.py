@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
@@ -53,9 +54,14 @@ class Hybrid:
         points = self._population()
         while True:
             best = self._go_down(self._race(states(self.problem, points)))
-            if best.whole <= FOUND or not self.problem.chain.space.width:
+            if best.whole <= FOUND or self._is_exhausted():
                 return
             points = self._around(best)
+
+    def _is_exhausted(self) -> bool:
+        """Whether there are only choices, and all of their combinations are known."""
+        combinations = math.prod(len(option.values) for option in self.problem.options)
+        return not len(self.problem.continuous) and len(self.problem.memory) >= combinations
 
     def _population(self) -> Array:
         problem, space = self.problem, self.problem.chain.space

@@ -55,10 +55,10 @@ class Memory:
         return len(self._known)
 
     def get(self, point: NDArray[np.float64]) -> Known | None:
-        """What is known of a point; its renders are none if it was asked for before."""
+        """What is known of a point; one that was asked for before counts as a render, so that no search is endless."""
         key = point.tobytes()
         found = self._known.get(key)
-        return found._replace(renders=0.0) if found is not None and key in self._counted else found
+        return found._replace(renders=1.0) if found is not None and key in self._counted else found
 
     def count(self, point: NDArray[np.float64]) -> None:
         """Remembers that this search has paid for a point."""

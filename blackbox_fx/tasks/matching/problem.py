@@ -136,7 +136,7 @@ class Problem:
         self.parts = target.parts + (taste is not None)
         self.chain, self.dry, self.target, self.sample_rate, self.pool = chain, dry, target, sample_rate, pool
         self.allowed, self.seconds, self.progress = renders, seconds, progress
-        self.memory = memory or Memory()
+        self.memory = Memory() if memory is None else memory
         self.renders, self.failures, self.loss, self.clock = 0.0, 0, math.inf, Clock()
         self.best: Array = chain.space.encode()
         self.trace: list[Progressed] = []

@@ -138,7 +138,7 @@ def _range(problem: Problem, name: str, point: Array, column: int, width: float)
     low, high = max(0.0, point[column] - width), min(1.0, point[column] + width)
     ends = [space.decode(_put(point, slice(column, column + 1), np.array([u])))[name] for u in (low, high)]
     heard = width < 0.5
-    return Determined(name, space.decode(point)[name], min(ends), max(ends), high - low if heard else 1.0)
+    return Determined(name, space.decode(point)[name], min(ends), max(ends), float(high - low) if heard else 1.0)
 
 
 def _put(point: Array, own: slice, value: Array) -> Array:
