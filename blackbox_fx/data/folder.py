@@ -11,10 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
-import numpy as np
-
 from blackbox_fx import audio
 from blackbox_fx.audio import Audio
+from blackbox_fx.data.cutting import cut
 from blackbox_fx.data.layouts import Found, Skipped, find_modules, find_song, find_songs, is_audio
 from blackbox_fx.data.modules import ModuleSong, read_modules
 from blackbox_fx.data.song import Song
@@ -22,8 +21,6 @@ from blackbox_fx.errors import AudioError, DataError
 
 _SHORTEST_S = 0.01
 _OFF_S, _OFF = 2.0, 0.1  # by how much a mix may be longer or shorter than its tracks, in seconds and as a share
-# The resampler needs some sound before what is wanted; an MP3 frame may also need the bits of many frames before it.
-_MARGIN_S, _MP3_MARGIN_S = 0.05, 0.5
 
 
 @final
@@ -96,22 +93,7 @@ class SongFiles:
         Raises:
             DataError: no track can be read.
         """
-        return self._song(lambda file, header: self._cut(file, header, start, length))
-
-    def _cut(self, file: Path, header: audio.FileInfo, start: int, length: int) -> Audio:
-        out = np.zeros((header.channels, length), np.float32)
-        # The first sample read must fall on a sample of the wanted rate, or the tracks of a song would get out of step.
-        common = math.gcd(header.sample_rate, round(self.sample_rate))
-        step, step_out = header.sample_rate // common, round(self.sample_rate) // common
-        margin = _MP3_MARGIN_S if file.suffix.lower() == ".mp3" else _MARGIN_S
-        steps = max(math.floor((start / self.sample_rate - margin) * header.sample_rate / step), 0)
-        first, offset = steps * step, start - steps * step_out
-        if start / self.sample_rate < header.frames / header.sample_rate:
-            frames = math.ceil(((offset + length) / self.sample_rate + _MARGIN_S) * header.sample_rate)
-            x, _ = audio.read(file, self.sample_rate, first, frames)
-            piece = x[:, offset : offset + length]
-            out[:, : piece.shape[1]] = piece
-        return out
+        return self._song(lambda file, header: cut(file, header, self.sample_rate, start, length))
 
     def _song(self, read: Callable[[Path, audio.FileInfo], Audio]) -> Song:
         def attempt(file: Path, header: audio.FileInfo) -> Audio | None:
