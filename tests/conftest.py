@@ -72,6 +72,8 @@ def _absent():
         absent["sox"] = "sox is not installed (apt-get install sox)"
     if ctypes.util.find_library("openmpt") is None:
         absent["test_modules"] = "libopenmpt is not installed (apt-get install libopenmpt0)"
+    if importlib.util.find_spec("av") is None:
+        absent["test_stems"] = "PyAV is not installed (pip install 'blackbox_fx[musdb]')"
     if importlib.util.find_spec("dawdreamer") is None:
         line = "dawdreamer is not installed (pip install 'blackbox_fx[dawdreamer]')"
         absent |= dict.fromkeys(("vst2:", "lv2:", "faust:", "test_dawdreamer", "by_ardour", "ardour_session"), line)
