@@ -156,6 +156,11 @@ def is_stems(file: Path) -> bool:
     return file.name.lower().endswith(STEM_ENDING) and file.is_file()
 
 
+def _is_song(file: Path) -> bool:
+    """Whether a file is a song of its own."""
+    return is_module(file) or is_stems(file)
+
+
 def _song(folder: Path, inside: list[Path], raw: bool, split: str, skipped: Skipped) -> Found | None:
     names = {entry.name for entry in inside}
     if f"{folder.name}_STEMS" in names or f"{folder.name}_RAW" in names:
@@ -164,9 +169,7 @@ def _song(folder: Path, inside: list[Path], raw: bool, split: str, skipped: Skip
         return _moises(folder, split, skipped)
     if "stems" in names and ("metadata.yaml" in names or any(entry.stem == "mix" for entry in inside)):
         return _slakh(folder, inside, split, skipped)
-    if any(is_module(each) or is_stems(each) for each in inside) and not any(
-        map(is_audio, inside)
-    ):  # each is a song of its own
+    if any(map(_is_song, inside)) and not any(map(is_audio, inside)):
         return None
     return _plain(folder, inside, split, skipped)
 

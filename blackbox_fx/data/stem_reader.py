@@ -63,6 +63,12 @@ def _header(container: Any) -> tuple[int, int, int]:
     if codecs != {("aac", 2)}:
         named = ", ".join(f"{codec} with {channels} channels" for codec, channels in sorted(codecs))
         raise ValueError(f"its streams are {named} instead of stereo AAC")
+    frames, rate = _extent(streams)
+    return frames, 2, rate
+
+
+def _extent(streams: Any) -> tuple[int, int]:
+    """Samples and sample rate that all streams have. Raises ValueError if they differ, or begin at different times."""
     rates = sorted({s.rate for s in streams})
     if len(rates) > 1 or not SAMPLE_RATES[0] <= rates[0] <= SAMPLE_RATES[1]:
         raise ValueError(f"its streams have the sample rates {rates} Hz instead of one")
@@ -71,7 +77,7 @@ def _header(container: Any) -> tuple[int, int, int]:
         raise ValueError(f"its streams have {lengths} samples, and how they belong together is not known")
     if not _SHORTEST_S * rates[0] <= lengths[0] <= _LONGEST_S * rates[0]:
         raise ValueError(f"its streams have {lengths[0]} samples; {_SHORTEST_S:g} to {_LONGEST_S} seconds are allowed")
-    return lengths[0], 2, rates[0]
+    return lengths[0], rates[0]
 
 
 def _check_packets(container: Any, frames: int, rate: int) -> None:
