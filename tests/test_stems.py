@@ -72,6 +72,7 @@ def test_streams_are_tracks_at_their_places(root):
     song = found.songs[0].load()
     assert found.songs[0].name == "A - One" and "A - One" in repr(found.songs[0])
     assert song.track_names == song.roles == STREAMS[1:] and song.length == found.songs[0].length == LENGTH
+    assert found.songs[0].channels == song.tracks[0].shape[0] == 2
     for x, expected in zip((song.mix, *song.tracks), signals(), strict=True):
         assert x.shape == expected.shape and lag(x[0], expected[0]) == 0
         assert np.sqrt(np.mean((x - expected) ** 2)) < 0.03
