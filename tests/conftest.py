@@ -51,6 +51,11 @@ NEEDED = (
     ("ardour_session", "vst3/ZamEQ2.vst3", "zam-plugins"),
     ("ardour_session", "ladspa/hard_limiter_1413.so", "swh-plugins"),
     ("ardour_session", "lv2/mda.lv2", "mda-lv2"),
+    ("test_lmms", "ladspa/cmt.so", "cmt"),
+    ("test_lmms", "ladspa/hard_limiter_1413.so", "swh-plugins"),
+    ("test_lmms", "ladspa/tap_reverb.so", "tap-plugins"),
+    ("test_lmms", "ladspa/caps.so", "caps"),
+    ("demos_of_lmms", "/usr/share/lmms/projects", "lmms-common"),
     ("pingus", "/usr/share/games/pingus/data/music", "pingus-data"),
     ("biniax2", "/usr/share/games/biniax2/music", "biniax2-data"),
 )
