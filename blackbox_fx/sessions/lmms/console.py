@@ -110,10 +110,8 @@ class _Making:
             {channel.number: self._usable(channel) for channel in project.channels},
         )
         self._names = _different([track.name for track in project.tracks], _TAKEN)
-        labels = {k: project.channels[k].name for k in range(len(project.channels))}
-        left = [k for k, channel in enumerate(project.channels) if channel.number in self._routing.channels]
-        names = _different([labels[k] for k in left], {*_TAKEN, *self._names})
-        self._labels = {project.channels[k].number: name for k, name in zip(left, names, strict=True)}
+        left = {each.number: each.name for each in project.channels if each.number in self._routing.channels}
+        self._labels = dict(zip(left, _different(left.values(), {*_TAKEN, *self._names}), strict=True))
 
     def _usable(self, part: LmmsTrack | LmmsChannel) -> list[AuthorEffect]:
         """The effects of a track or a channel that a console can have; says what is lost."""
@@ -148,51 +146,55 @@ class _Making:
 
     def console(self) -> LmmsConsole:
         """The console and its settings."""
-        routing, names = self._routing, self._names
+        routing, buses = self._routing, {"groups": {}, "returns": {}, "bus": {}}
         groups = [number for number in routing.channels if routing.is_group(number)]
-        returns = [number for number in routing.channels if number not in groups]
-        early = {number: any(not set(way.outs) - set(returns) for way in routing.sources(number)) for number in returns}
-        strips, tracks, mute, indirect = {}, [], [], []
-        buses: dict[str, Any] = {"groups": {}, "returns": {}, "bus": {}}
-        for name, track, way in zip(names, self._project.tracks, routing.tracks, strict=True):
-            stages, last = way.split()
-            members, settings = self._members(stages)
+        early = {number: self._is_early(number, groups) for number in routing.channels if number not in groups}
+        strips: dict[str, Any] = {}
+        tracks, indirect = [], []
+        for name, way in zip(self._names, routing.tracks, strict=True):
+            members, track = self._track(name, way, early)
             if members:
                 strips[name] = members
-            direct = sum(gain for to, gain in way.outs.items() if to not in early)
-            if way.outs and not direct:
+            tracks.append(track)
+            if way.outs and not set(way.outs) - set(early):
                 indirect.append(name)
-            levels = {
-                self._labels[to]: self._decibels(gain * (last.amount if early[to] else 1 / direct), _LEVEL_DB, name)
-                for to, gain in way.outs.items()
-                if to in early
-            }
-            tracks.append({"strip": settings, "pan": last.pan, "sends": levels})
-            tracks[-1]["gain_db"] = self._decibels(last.amount * (direct or 1.0), (_FADER_DB[0], _TOP_DB), name)
-            mute.append(track.mute or not way.outs or not last.amount)
-        made = self._buses(groups, returns, early, indirect, buses)
-        high = max([_FADER_DB[1], *(track["gain_db"] for track in tracks)])
-        bus, buses["bus"] = self._members(self._levelled(routing.bus.stages))
-        return self._finished(strips, made, bus, (_FADER_DB[0], high), tracks, buses, mute)
+        made = self._buses(groups, early, indirect, buses)
+        bus, buses["bus"] = self._members(_joined(routing.bus.stages))
+        return self._finished(strips, made, bus, tracks, buses)
+
+    def _is_early(self, number: int, groups: Sequence[int]) -> bool:
+        """Whether a return gets tracks that go to neither the master nor a group, and so from before their faders."""
+        heard = {MASTER, *groups}
+        return any(not heard & set(way.outs) for way in self._routing.sources(number))
+
+    def _track(self, name: str, way: Way, early: Mapping[int, bool]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The strip of a track, and its settings; returns are told by whether they get it before its fader."""
+        stages, last = way.split()
+        members, settings = self._members(stages)
+        direct = sum(gain for to, gain in way.outs.items() if to not in early)
+        sends = {
+            self._labels[to]: self._decibels(way.outs[to] * (last.amount if pre else 1 / direct), _LEVEL_DB, name)
+            for to, pre in early.items()
+            if to in way.outs
+        }
+        level = self._decibels(last.amount * (direct or 1.0), (_FADER_DB[0], _TOP_DB), name)
+        return members, {"strip": settings, "gain_db": level, "pan": last.pan, "sends": sends}
 
     def _finished(
         self,
         strips: Mapping[str, Any],
         made: tuple[dict[str, Bus], dict[str, Send]],
         bus: Mapping[str, Any],
-        gain_db: tuple[float, float],
         tracks: list[dict[str, Any]],
         buses: dict[str, Any],
-        mute: list[bool],
     ) -> LmmsConsole:
         groups, sends = made
+        gain_db = _FADER_DB[0], max([_FADER_DB[1], *(track["gain_db"] for track in tracks)])
+        ways = zip(self._project.tracks, self._routing.tracks, strict=True)
+        mute = [track.mute or not way.outs or not way.split()[1].amount for track, way in ways]
         console = Console(None, bus or None, gain_db, strips=strips, groups=groups, sends=sends, **self._how)
         if not (strips or groups or sends):
             buses = buses["bus"]
-        for track in tracks if not sends else ():
-            del track["sends"]
-        for track in tracks if sends else ():
-            track["sends"] = dict.fromkeys(sends, _LEVEL_DB[0]) | track["sends"]
         used = {*strips, *(role for group in groups.values() for role in group.roles)}
         role = tuple(name if name in used else _PLAIN for name in self._names)
         params = console.encode({"tracks": tracks, "buses": [buses]}, role)
@@ -202,7 +204,6 @@ class _Making:
     def _buses(
         self,
         groups: Sequence[int],
-        returns: Sequence[int],
         early: Mapping[int, bool],
         indirect: list[str],
         buses: dict[str, Any],
@@ -221,18 +222,12 @@ class _Making:
         if indirect:
             made[_SILENT] = Bus(indirect, None, (_SILENT_DB, 0.0))
             buses["groups"][_SILENT] = {LEVEL: _SILENT_DB}
-        for number in returns:
+        for number in early:
             way, name = self._routing.channels[number], self._labels[number]
-            stages = self._levelled([*way.stages, both(way.outs[MASTER])])
+            stages = _joined([*way.stages, both(way.outs[MASTER])])
             members, buses["returns"][name] = self._members(stages)
             sends[name] = Send(members, _LEVEL_DB, pre=early[number])
         return made, sends
-
-    def _levelled(self, stages: Iterable[Stage]) -> list[Stage]:
-        """Stages in which gains that follow each other are one, without those that change nothing."""
-        way = Way([], {})
-        way.append(stages)
-        return way.stages
 
     def _members(self, stages: Iterable[Stage]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Effects and gains in series by label, and their settings."""
@@ -267,6 +262,13 @@ class _Making:
                 f"A gain of {what} is {level:.1f} dB, and a console has {level_db[0]:g} to {level_db[1]:g} dB."
             )
         return min(max(level, level_db[0]), level_db[1])
+
+
+def _joined(stages: Iterable[Stage]) -> list[Stage]:
+    """Stages in which gains that follow each other are one."""
+    way = Way([], {})
+    way.append(stages)
+    return way.stages
 
 
 def _word(name: str) -> str:
