@@ -12,8 +12,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import blackbox_fx as bfx
+from blackbox_fx.cli.__main__ import app
 from blackbox_fx.effects.hosts.ladspa import abi
 from blackbox_fx.effects.native import cleared_memory
 from blackbox_fx.errors import DataError, EffectError
@@ -41,7 +43,8 @@ def ladspa(file, label, ports, wet=1.0, inside="", **given):
 def limiter(db, wet=1.0, right=None):
     """A mono plugin that bends what is loud, and so shows where gains stand."""
     sides = ((0, db), (1, db if right is None else right))
-    return ladspa(*LIMITER, {f"port{s}{p}": v for s, d in sides for p, v in enumerate((d, 1, 0))}, wet)
+    effect = ladspa(*LIMITER, {f"port{s}{p}": v for s, d in sides for p, v in enumerate((d, 1, 0))}, wet)
+    return effect if right is None else effect.replace(' data="', ' link="0" data="')
 
 
 def track(name, effects="", kind="instrument", vol=100, pan=0, fxch=0, muted=0, inside=""):
@@ -113,7 +116,7 @@ def test_a_project_says_its_tracks_channels_and_effects(read):
     assert (vox.channel, kick.role, loop.kind, loop.volume, lost.channel) == (2, "kick", "sample", 2.0, 0)
     (limit,) = vox.effects
     assert (limit.kind, limit.name, limit.wet) == ("ladspa", "hard_limiter_1413:hardLimiter", 0.25)
-    assert limit.values == ({0: -6.0, 1: 1.0, 2: 0.0}, {0: -7.0}) and limit.moves == ("port00", "port10")
+    assert limit.values == ({0: -7.0, 1: 1.0, 2: 0.0}, {0: -7.0}) and limit.moves == ("port00", "port10")
     master, main = found.channels
     assert (master.number, master.volume, main.number, main.name) == (0, 0.5, 2, "Main")
     assert main.sends == (bfx.LmmsSend(0, 0.75),) and main.effects[0].kind == "eq"
@@ -132,7 +135,7 @@ def test_projects_of_old_releases_have_ports_as_attributes_and_no_sends(read):
     ports = 'port00="-3" port01="1" port02="0" port12="0"><port10 id="4" value="-9"/><port11 id="4" value="1"/>'
     effect = ladspa(*LIMITER, {}).replace('ports="0">', ports)
     found = read([track("x", effect, fxch=3)], map(channel, range(65)), root="multimedia-project")
-    assert found.tracks[0].effects[0].values == ({0: -3.0, 1: 1.0, 2: 0.0}, {0: -9.0, 1: 1.0, 2: 0.0})
+    assert found.tracks[0].effects[0].values == ({0: -9.0, 1: 1.0, 2: 0.0}, {0: -9.0, 1: 1.0, 2: 0.0})
     assert all(each.sends == (bfx.LmmsSend(0),) for each in found.channels[1:])
     assert all(not each.sends for each in read([track("x")], map(channel, range(9))).channels)
 
@@ -192,6 +195,8 @@ def test_sides_that_differ_have_settings_of_their_own(read):
     project = read([track("x", limiter(-6, right=-20))])
     found = bfx.load_author_effect(project.tracks[0].effects[0])
     assert (found.settings["db_limit"], found.right["db_limit"]) == (-6.0, -20.0)
+    linked = limiter(-6, right=-20).replace('link="0"', 'link="1"')
+    assert read([track("x", linked)]).tracks[0].effects[0].values == ({0: -20.0, 1: 1.0, 2: 0.0},) * 2
     assert any("settings of its own on the right" in said for said in bfx.lmms_console(project).lost)
 
 
@@ -608,3 +613,15 @@ def test_any_damage_is_a_project_or_one_sentence(data, tmp_path_factory):
         return
     if project.tracks:
         bfx.lmms_console(project)
+
+
+# ---- the command
+
+
+def test_the_command_shows_a_project(read, tmp_path):
+    delay = ladspa("cmt", "delay_1s", {"port00": 235, "port01": 0.5, "port10": 235, "port11": 0.5}, wet=0.5)
+    read([track("Lead [Vox]", delay + '<effect name="eq"/>', fxch=1)], [channel(0), channel(1, [(0, 0.5)])])
+    shown = CliRunner().invoke(app, ["lmms", str(tmp_path / "song.mmp")], catch_exceptions=False)
+    assert shown.exit_code == 0 and "Lead [Vox]" in shown.output and "vocals" in shown.output
+    assert "track 'Lead [Vox]': cmt:delay_1s wet 0.5 (delay_s=0.235, dry_wet_balance=0.5)" in shown.output
+    assert "An effect of track 'Lead [Vox]' is left out: eq is an effect of LMMS itself" in shown.output

@@ -190,7 +190,10 @@ class _Reading:
         )
 
     def _ports(self, home: Element | None) -> tuple[list[dict[int, float]], list[str]]:
-        """What the ports of each side stand at, and the names of those that move."""
+        """What the ports of each side stand at, and the names of those that move.
+
+        Where both sides are linked, as they are if the project does not say, LMMS takes the right one for both.
+        """
         if home is None:
             return [], []
         sides: defaultdict[str, dict[int, float]] = defaultdict(dict)
@@ -204,7 +207,10 @@ class _Reading:
                 sides[port[1]][int(port[2])] = value.still
             if value is not None and value.moves:
                 moves.append(name)
-        return [sides[side] for side in sorted(sides)], moves
+        for port in sides["0"].keys() & sides["1"].keys():
+            if _is_linked(home, f"port0{port}"):
+                sides["0"][port] = sides["1"][port]
+        return [sides[side] for side in sorted(sides) if sides[side]], moves
 
     def _port(self, home: Element, name: str) -> _Value | None:
         """What a port stands at; None if the project does not say."""
@@ -214,6 +220,15 @@ class _Reading:
         if element.get("data") is None and element.find("data") is None:
             return None
         return self._value(element, "data", 0.0, -math.inf, math.inf)
+
+
+def _is_linked(home: Element, name: str) -> bool:
+    owner, attribute = home, f"{name}link"  # before 1.0
+    element = home.find(name)
+    if element is not None and element.get("value") is None:
+        owner, attribute = element, "link"
+    text = owner.get(attribute)
+    return text is None or _number(text, f"the link of {name}") > 0
 
 
 def _number(text: str, what: str) -> float:
