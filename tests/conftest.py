@@ -55,6 +55,7 @@ NEEDED = (
     ("test_lmms", "ladspa/hard_limiter_1413.so", "swh-plugins"),
     ("test_lmms", "ladspa/tap_reverb.so", "tap-plugins"),
     ("test_lmms", "ladspa/caps.so", "caps"),
+    ("by_lmms", "/usr/bin/lmms", "lmms"),
     ("demos_of_lmms", "/usr/share/lmms/projects", "lmms-common"),
     ("pingus", "/usr/share/games/pingus/data/music", "pingus-data"),
     ("biniax2", "/usr/share/games/biniax2/music", "biniax2-data"),

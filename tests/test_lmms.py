@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from blackbox_fx.effects.hosts.ladspa import abi
 from blackbox_fx.effects.native import cleared_memory
 from blackbox_fx.errors import DataError, EffectError
 from tests.cases import RATE, music
+from tests.lmms_host import Lmms
 
 DEMOS = sorted(Path("/usr/share/lmms/projects").rglob("*.mmp*"))
 UNSTEADY = "vynil"  # a plugin of which two renders differ
@@ -65,9 +67,9 @@ def channel(num, sends=(), effects="", volume=1.0, muted=0, name=None):
 
 def document(tracks, channels=(), head='<head bpm="120" mastervol="100"/>', more="", root="lmms-project"):
     return (
-        f'<?xml version="1.0"?>\n<!DOCTYPE {root}>\n<{root} version="1.0" creator="LMMS" creatorversion="1.2.2">{head}'
-        f"<song><trackcontainer>{''.join(tracks)}</trackcontainer><fxmixer>{''.join(channels)}</fxmixer>{more}</song>"
-        f"</{root}>"
+        f'<?xml version="1.0"?>\n<!DOCTYPE {root}>\n<{root} version="1.0" creator="LMMS" creatorversion="1.2.2" '
+        f'type="song">{head}<song><trackcontainer type="song">{"".join(tracks)}</trackcontainer><fxmixer>'
+        f"{''.join(channels)}</fxmixer>{more}</song></{root}>"
     )
 
 
@@ -509,6 +511,65 @@ def test_the_demos_of_lmms_become_consoles():
         f"{split} of them with the left settings on both sides; {ways} lose ways"
     )
     assert usable > 90 and exact == 24 and ways == 1 and most < 1e-4
+
+
+def played(name, effects="", sample="", **given):
+    """A track that plays a sound file once, as it is."""
+    source = (
+        f'<instrument name="audiofileprocessor"><audiofileprocessor src="{sample}" sframe="0" eframe="1" lframe="0" '
+        'amp="100" looped="0" reversed="0" stutter="0" interp="0"/></instrument><eldata fwet="0"/>'
+    )
+    note = (
+        '<pattern type="1" pos="0" len="192" muted="0"><note pos="0" len="192" key="57" vol="100" pan="0"/></pattern>'
+    )
+    text = track(name, effects, **given).replace("<fxchain", f"{source}<fxchain", 1)
+    text = text.replace("<instrumenttrack", '<instrumenttrack basenote="57" pitch="0" usemasterpitch="0"')
+    return text.replace("</instrumenttrack>", f"</instrumenttrack>{note}")
+
+
+ECHO = ladspa("cmt", "fbdelay_1s", {f"port{s}{p}": v for s in (0, 1) for p, v in ((0, 105.0), (1, 0.5), (4, 0.3))})
+PLAYED = {
+    "volume and place": ([dict(vol=150, pan=-60), dict(vol=40, pan=100)], [channel(0)]),
+    "an effect behind a volume": ([dict(effects=limiter(-20), vol=50)], [channel(0)]),
+    "partly wet": ([dict(effects=limiter(-20, wet=0.4))], [channel(0)]),
+    "linked sides": ([dict(effects=limiter(-20, right=-30).replace('link="0"', 'link="1"'))], [channel(0)]),
+    "milliseconds": ([dict(effects=ECHO)], [channel(0)]),
+    "a rate in Hz": ([dict(effects=ladspa("cmt", "hpf", {"port00": 900, "port10": 900}))], [channel(0)]),
+    "a channel": ([dict(fxch=1)], [channel(0), channel(1, [(0, 0.5)], limiter(-20), volume=0.7)]),
+    "a group": ([dict(fxch=1), dict(fxch=1, vol=60)], [channel(0), channel(1, [(0, 0.8)], limiter(-20))]),
+    "returns": (
+        [dict(fxch=1), dict(fxch=2)],
+        [
+            channel(0),
+            channel(1, [(0, 0.5), (3, 0.5)], volume=0.7),
+            channel(2, [(3, 0.8)]),
+            channel(3, [(0, 1)], limiter(-25)),
+        ],
+    ),
+    "mute": (
+        [dict(fxch=1), dict(fxch=2), dict(muted=1)],
+        [channel(0), channel(1, [(0, 0.5)]), channel(2, [(0, 1)], muted=1)],
+    ),
+    "master": ([dict()], [channel(0, (), limiter(-20), volume=0.7)]),
+    "nowhere": ([dict(), dict(fxch=1)], [channel(0), channel(1)]),
+}
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_a_console_is_what_is_played_by_lmms(name, tmp_path):
+    tracks, channels = PLAYED[name]
+    sound = [music(2.0, 2, seed=k) for k in range(len(tracks))]
+    for k, audio in enumerate(sound):
+        soundfile.write(tmp_path / f"{k}.wav", audio.T, 44100, subtype="FLOAT")
+    given = [played(f"t{k}", sample=tmp_path / f"{k}.wav", **each) for k, each in enumerate(tracks)]
+    head = '<head bpm="120" mastervol="90" masterpitch="0" timesig_numerator="4" timesig_denominator="4"/>'
+    (tmp_path / "x.mmp").write_text(document(given, channels, head))
+    made = bfx.lmms_console(bfx.read_lmms(tmp_path / "x.mmp"), pool=bfx.Inline())
+    (tmp_path / "home").mkdir()
+    heard = Lmms(tmp_path / "home").render(tmp_path / "x.mmp", tmp_path / "out.wav")
+    most = slice(0, 80000)  # a note of LMMS fades out at its end
+    assert not made.lost and np.abs(heard).max() > 0.02
+    assert np.abs(mixed(made, sound)[:, most] - heard[:, most]).max() < 1e-6
 
 
 # ---- settings of many projects
