@@ -174,16 +174,10 @@ def test_control_inputs_alone_are_parameters_whatever_their_place(read):
     found = loaded(
         read, "cmt", "canyon_delay", {"port04": 852.6, "port05": 0.3, "port06": 872.2, "port07": 0.2, "port08": 900}
     )
-    assert found.settings == {
-        "left_to_right_time_s": pytest.approx(0.8526),
-        "left_to_right_feedback": 0.3,
-        "right_to_left_time_s": pytest.approx(0.8722),
-        "right_to_left_feedback": 0.2,
-        "low_pass_cutoff_hz": 900.0,
-    } or set(found.effect.port_values(found.settings, RATE)) == {"4", "5", "6", "7", "8"}
-    assert found.params.shape == (5,) and found.effect.space.decode(found.params)[
-        "low_pass_cutoff_hz"
-    ] == pytest.approx(900)
+    assert [*found.settings.values()] == pytest.approx([0.8526, 0.3, 0.8722, 0.2, 900])
+    assert [*found.effect.port_values(found.settings, RATE)] == ["4", "5", "6", "7", "8"]
+    decoded = found.effect.space.decode(found.params)
+    assert found.params.shape == (5,) and decoded == pytest.approx(found.settings)
 
 
 @pytest.mark.parametrize("rate", [44100.0, 48000.0, 96000.0])

@@ -279,11 +279,12 @@ def _word(name: str) -> str:
 def _different(names: Iterable[str], taken: set[str]) -> list[str]:
     """Names without dots that are different from each other, and from others."""
     known, found = set(taken), []
+    last: dict[str, int] = {}
     for name in names:
-        base = name.replace(".", " ").strip()[:80] or "unnamed"
-        new, k = base, 2
+        base = new = name.replace(".", " ").strip()[:80] or "unnamed"
         while new in known:
-            new, k = f"{base} {k}", k + 1
+            last[base] = last.get(base, 1) + 1
+            new = f"{base} {last[base]}"
         known.add(new)
         found.append(new)
     return found
