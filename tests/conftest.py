@@ -51,6 +51,12 @@ NEEDED = (
     ("ardour_session", "vst3/ZamEQ2.vst3", "zam-plugins"),
     ("ardour_session", "ladspa/hard_limiter_1413.so", "swh-plugins"),
     ("ardour_session", "lv2/mda.lv2", "mda-lv2"),
+    ("test_lmms", "ladspa/cmt.so", "cmt"),
+    ("test_lmms", "ladspa/hard_limiter_1413.so", "swh-plugins"),
+    ("test_lmms", "ladspa/tap_reverb.so", "tap-plugins"),
+    ("test_lmms", "ladspa/caps.so", "caps"),
+    ("by_lmms", "/usr/bin/lmms", "lmms"),
+    ("demos_of_lmms", "/usr/share/lmms/projects", "lmms-common"),
     ("pingus", "/usr/share/games/pingus/data/music", "pingus-data"),
     ("biniax2", "/usr/share/games/biniax2/music", "biniax2-data"),
 )
@@ -72,6 +78,8 @@ def _absent():
         absent["sox"] = "sox is not installed (apt-get install sox)"
     if ctypes.util.find_library("openmpt") is None:
         absent["test_modules"] = "libopenmpt is not installed (apt-get install libopenmpt0)"
+    if importlib.util.find_spec("av") is None:
+        absent["test_stems"] = "PyAV is not installed (pip install 'blackbox_fx[musdb]')"
     if importlib.util.find_spec("dawdreamer") is None:
         line = "dawdreamer is not installed (pip install 'blackbox_fx[dawdreamer]')"
         absent |= dict.fromkeys(("vst2:", "lv2:", "faust:", "test_dawdreamer", "by_ardour", "ardour_session"), line)

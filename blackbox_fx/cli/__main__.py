@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from blackbox_fx import __version__
-from blackbox_fx.cli import effects, normalise, prepare, presets, profile, proxy
+from blackbox_fx.cli import effects, lmms, normalise, prepare, presets, profile, proxy
 from blackbox_fx.cli.bench import checks, choice, coverage, faults, gradients, timing, training
 from blackbox_fx.errors import BlackBoxError
 from blackbox_fx.report import terminal as show
@@ -39,6 +39,7 @@ for command in (
     normalise.normalise,
     effects.render,
     presets.preset,
+    lmms.lmms,
 ):
     app.command()(command)
 train.command("mix")(mix.train_mix)

@@ -14,6 +14,7 @@ from blackbox_fx.data.normalising.stems import EffectChanges, NormalisedStem, no
 from blackbox_fx.data.roles import ROLES, role_of
 from blackbox_fx.data.sampler import Note
 from blackbox_fx.data.song import Song
+from blackbox_fx.data.stems import StemSong
 from blackbox_fx.data.wet import Wet, random_effects
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Spread",
     "StemFeatures",
     "StemReport",
+    "StemSong",
     "Wet",
     "average_effects",
     "compose",

@@ -11,19 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
-import numpy as np
-
 from blackbox_fx import audio
 from blackbox_fx.audio import Audio
-from blackbox_fx.data.layouts import Found, Skipped, find_modules, find_song, find_songs, is_audio
+from blackbox_fx.data.cutting import cut
+from blackbox_fx.data.layouts import Found, Skipped, find_files, find_song, find_songs, is_audio, is_module, is_stems
 from blackbox_fx.data.modules import ModuleSong, read_modules
 from blackbox_fx.data.song import Song
+from blackbox_fx.data.stems import StemSong, read_stems
 from blackbox_fx.errors import AudioError, DataError
 
 _SHORTEST_S = 0.01
 _OFF_S, _OFF = 2.0, 0.1  # by how much a mix may be longer or shorter than its tracks, in seconds and as a share
-# The resampler needs some sound before what is wanted; an MP3 frame may also need the bits of many frames before it.
-_MARGIN_S, _MP3_MARGIN_S = 0.05, 0.5
 
 
 @final
@@ -96,22 +94,7 @@ class SongFiles:
         Raises:
             DataError: no track can be read.
         """
-        return self._song(lambda file, header: self._cut(file, header, start, length))
-
-    def _cut(self, file: Path, header: audio.FileInfo, start: int, length: int) -> Audio:
-        out = np.zeros((header.channels, length), np.float32)
-        # The first sample read must fall on a sample of the wanted rate, or the tracks of a song would get out of step.
-        common = math.gcd(header.sample_rate, round(self.sample_rate))
-        step, step_out = header.sample_rate // common, round(self.sample_rate) // common
-        margin = _MP3_MARGIN_S if file.suffix.lower() == ".mp3" else _MARGIN_S
-        steps = max(math.floor((start / self.sample_rate - margin) * header.sample_rate / step), 0)
-        first, offset = steps * step, start - steps * step_out
-        if start / self.sample_rate < header.frames / header.sample_rate:
-            frames = math.ceil(((offset + length) / self.sample_rate + _MARGIN_S) * header.sample_rate)
-            x, _ = audio.read(file, self.sample_rate, first, frames)
-            piece = x[:, offset : offset + length]
-            out[:, : piece.shape[1]] = piece
-        return out
+        return self._song(lambda file, header: cut(file, header, self.sample_rate, start, length))
 
     def _song(self, read: Callable[[Path, audio.FileInfo], Audio]) -> Song:
         def attempt(file: Path, header: audio.FileInfo) -> Audio | None:
@@ -134,7 +117,7 @@ class SongFiles:
         return f"SongFiles({self.name!r}, {self.length / self.sample_rate:.2f} s, {list(self.track_names)})"
 
 
-Songs = tuple[SongFiles | ModuleSong, ...]
+Songs = tuple[SongFiles | ModuleSong | StemSong, ...]
 
 
 @final
@@ -193,7 +176,8 @@ class SongFolder:
 
 
 def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw: bool = False) -> SongFolder:
-    """Finds the songs of a folder: a data set of multitracks, one sub-folder for each song, and tracker modules.
+    """Finds the songs of a folder: a data set of multitracks, one sub-folder for each song, STEM files, and
+    tracker modules.
 
     MUSDB18-HQ, DSD100, MedleyDB, MoisesDB and Slakh are told by what is in the folder. In a plain folder, each song has
     a sub-folder with one audio file for each track; a file called mix, mixture, master or the like, also behind the
@@ -202,7 +186,8 @@ def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw:
     passed over; all else that is not used is named in `skipped`.
 
     Each tracker module (.mod, .xm, .s3m, .it, .mptm and others) in the folder, or in a folder in it, is a song with its
-    composer's mix; see `read_module`. Each is examined the first time, in about a second.
+    composer's mix; see `read_module`. Each is examined the first time, in about a second. Each STEM file of MUSDB18
+    (.stem.mp4) there is a song with its real mix; they need PyAV (pip install 'blackbox_fx[musdb]').
 
     Args:
         folder: holds the data set, or the sub-folders, or modules.
@@ -213,21 +198,23 @@ def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw:
         the songs and what was skipped, both sorted by name.
 
     Raises:
-        DataError: the folder is missing, or holds no sub-folder with audio and no module.
+        DataError: the folder is missing, or holds no sub-folder with audio, no STEM file and no module.
         AudioError: a sample rate that is not allowed.
     """
     path = _existing(folder, sample_rate, "one sub-folder of audio files per song")
     skipped: Skipped = []
     try:
-        found, modules = list(find_songs(path, raw, skipped)), list(find_modules(path))
+        found = list(find_songs(path, raw, skipped))
+        modules, stems = (list(find_files(path, wanted)) for wanted in (is_module, is_stems))
     except OSError as error:
         raise DataError(
             f"Cannot read the folder {error.filename} ({error.strerror}); check its permissions."
         ) from error
-    songs: list[SongFiles | ModuleSong] = [
+    songs: list[SongFiles | ModuleSong | StemSong] = [
         song for each in found if (song := _scan(each, float(sample_rate), skipped)) is not None
     ]
     songs += read_modules(modules, sample_rate, raw, skipped)
+    songs += read_stems(stems, float(sample_rate), skipped)
     if not songs:
         raise _nothing(path, skipped)
     songs.sort(key=lambda song: (song.name, song.files if isinstance(song, SongFiles) else (song.path,)))
@@ -287,8 +274,8 @@ def _nothing(path: Path, skipped: Skipped) -> DataError:
         )
     why = f" ({len(skipped)} skipped, the first: {skipped[0][0].name}: {skipped[0][1]})" if skipped else ""
     return DataError(
-        f"{path} holds no sub-folder with readable audio, and no module that can be read{why}; put the files of each "
-        "song into one."
+        f"{path} holds no sub-folder with readable audio, no STEM file and no module that can be read{why}; put the "
+        "files of each song into one."
     )
 
 

@@ -28,6 +28,7 @@ MODULE_ENDINGS = frozenset(
         *(".amf", ".ams", ".far", ".gdm", ".imf", ".j2b", ".psm", ".ptm", ".mt2", ".umx", ".digi", ".m15", ".nst"),
     )
 )
+STEM_ENDING = ".stem.mp4"  # of a song with all of its stems in one file
 Skipped = list[tuple[Path, str]]
 _LARGEST = 4 << 20  # bytes of a metadata file
 _SPLITS = {"train": "train", "dev": "train", "test": "test", "validation": "validation", "valid": "validation"}
@@ -90,7 +91,11 @@ def find_songs(folder: Path, raw: bool, skipped: Skipped, split: str = "") -> It
     if {"mixtures", "sources"} <= set(folders):
         yield from _dsd(folders["mixtures"], folders["sources"], skipped)
         return
-    skipped += [(file, _reason(file)) for file in entries if file.is_file() and is_audio(file)]
+    skipped += [
+        (file, "lies outside of the songs' folders; move it into one.")
+        for file in entries
+        if file.is_file() and is_audio(file)
+    ]
     for name, entry in folders.items():
         try:
             inside = visible(entry)
@@ -103,22 +108,23 @@ def find_songs(folder: Path, raw: bool, skipped: Skipped, split: str = "") -> It
             yield found
 
 
-def find_modules(folder: Path, split: str = "") -> Iterator[tuple[Path, str]]:
-    """The tracker modules in a folder and in the folders in it, each with its split.
+def find_files(folder: Path, wanted: Callable[[Path], bool], split: str = "") -> Iterator[tuple[Path, str]]:
+    """The files in a folder and in the folders in it that are songs by themselves, each with its split.
 
     Args:
-        folder: of modules, or of folders with modules; what cannot be read is passed over.
+        folder: of such files, or of folders with them; what cannot be read is passed over.
+        wanted: tells them, such as `is_module`.
         split: to which the folder belongs.
     """
     with contextlib.suppress(OSError):
         for entry in visible(folder):
-            if is_module(entry):
+            if wanted(entry):
                 yield entry, split
             elif entry.name.lower() in _SPLITS and entry.is_dir():
-                yield from find_modules(entry, _SPLITS[entry.name.lower()])
+                yield from find_files(entry, wanted, _SPLITS[entry.name.lower()])
             elif entry.is_dir():
                 with contextlib.suppress(OSError):
-                    yield from ((file, split) for file in visible(entry) if is_module(file))
+                    yield from ((file, split) for file in visible(entry) if wanted(file))
 
 
 def find_song(folder: Path, raw: bool, skipped: Skipped) -> Found | None:
@@ -136,8 +142,8 @@ def visible(folder: Path) -> list[Path]:
 
 
 def is_audio(file: Path) -> bool:
-    """Whether the name of a file promises audio."""
-    return file.suffix.lower() in AUDIO_ENDINGS
+    """Whether the name of a file promises the audio of one track or mix."""
+    return file.suffix.lower() in AUDIO_ENDINGS and not file.name.lower().endswith(STEM_ENDING)
 
 
 def is_module(file: Path) -> bool:
@@ -145,10 +151,14 @@ def is_module(file: Path) -> bool:
     return file.suffix.lower() in MODULE_ENDINGS and file.is_file()
 
 
-def _reason(file: Path) -> str:
-    if file.name.lower().endswith(".stem.mp4"):
-        return "is a STEM file, whose streams are not read here; decode it with stempeg, or take MUSDB18-HQ."
-    return "lies outside of the songs' folders; move it into one."
+def is_stems(file: Path) -> bool:
+    """Whether a file holds all stems of a song by its name."""
+    return file.name.lower().endswith(STEM_ENDING) and file.is_file()
+
+
+def _is_song(file: Path) -> bool:
+    """Whether a file is a song of its own."""
+    return is_module(file) or is_stems(file)
 
 
 def _song(folder: Path, inside: list[Path], raw: bool, split: str, skipped: Skipped) -> Found | None:
@@ -159,7 +169,7 @@ def _song(folder: Path, inside: list[Path], raw: bool, split: str, skipped: Skip
         return _moises(folder, split, skipped)
     if "stems" in names and ("metadata.yaml" in names or any(entry.stem == "mix" for entry in inside)):
         return _slakh(folder, inside, split, skipped)
-    if any(map(is_module, inside)) and not any(map(is_audio, inside)):  # each is a song of its own
+    if any(map(_is_song, inside)) and not any(map(is_audio, inside)):
         return None
     return _plain(folder, inside, split, skipped)
 

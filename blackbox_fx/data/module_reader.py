@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
 from blackbox_fx.audio.loudness import loudness
 from blackbox_fx.core import files
-from blackbox_fx.data.modules import INDEX, dry, wav
+from blackbox_fx.data.kept import wav, write
+from blackbox_fx.data.modules import INDEX, dry
 from blackbox_fx.data.openmpt import Library, Module
 
 _EXACT = 1e-5  # of full scale, by which stems may miss the mix
@@ -22,9 +22,7 @@ _LEVEL = -23.0  # LUFS of raw tracks
 _SILENT = 1e-6
 _FAST = 8000  # Hz at which it is tried what sums to the mix
 _MOST = 256  # instruments or samples that are tried
-_HOLE = 1 << 13  # samples of silence that take no room in a file
 _LARGEST = 64 << 20  # bytes of a module
-_FLOAT, _SIDES, _BYTES = 3, 2, 4  # the format of WAV files
 
 _Beat = Callable[[], None]  # says that the process lives
 
@@ -91,23 +89,6 @@ def _inspect(library: Library, path: str, rate: int, beat: _Beat) -> dict[str, A
     raise ValueError(f"its channels do not sum to its mix (off by {error:.1g}), as they share an effect")
 
 
-def _write(path: Path, x: Audio, rate: int) -> None:
-    """Writes stereo audio as a 32-bit float WAV file in which silence is a hole."""
-    frame = _SIDES * _BYTES
-    size = frame * x.shape[1]
-    form = struct.pack("<HHIIHH", _FLOAT, _SIDES, rate, rate * frame, frame, 8 * _BYTES)
-    head = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", len(form)) + form
-    head += struct.pack("<4sI", b"data", size)
-    with files.replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(head)
-        for start in range(0, x.shape[1], _HOLE):
-            block = x[:, start : start + _HOLE]
-            if block.any():
-                file.seek(len(head) + frame * start)
-                file.write(np.ascontiguousarray(block.T, "<f4").tobytes())
-        file.truncate(len(head) + size)
-
-
 def _raw(stem: Audio, rate: int) -> tuple[bool, float]:
     """How the raw track is made of a stem: whether of the difference of its sides, and by which gain."""
     # in surround, sides have opposite signs and would cancel
@@ -118,7 +99,7 @@ def _raw(stem: Audio, rate: int) -> tuple[bool, float]:
 def _save(library: Library, question: dict[str, Any], beat: _Beat) -> None:
     """Renders all stems and the mix into a folder, and last an index, which says how raw tracks are made of them."""
     content, folder, rate, frames = _content(question["path"]), Path(question["folder"]), question["rate"], None
-    total = np.zeros((_SIDES, question["frames"]), np.float32)
+    total = np.zeros((2, question["frames"]), np.float32)
     how = []
     for index in question["tracks"]:
         stem = _render(library, content, rate, (question["kind"], index))
@@ -127,7 +108,7 @@ def _save(library: Library, question: dict[str, Any], beat: _Beat) -> None:
             raise ValueError("it is no longer as it was when it was read")
         total += stem
         how.append(_raw(stem, rate))
-        _write(folder / wav(index), stem, rate)
+        write(folder / wav(index), [stem], rate, stem.shape[1])
         beat()
     if question["random"]:  # each render is another one, and this is that of the stems
         mix = total
@@ -135,7 +116,7 @@ def _save(library: Library, question: dict[str, Any], beat: _Beat) -> None:
         mix = _render(library, content, rate)
         if (error := _peak(mix - total)) > _EXACT:
             raise ValueError(f"its {question['kind']}s do not sum to its mix (off by {error:.1g}) at {rate} Hz")
-    _write(folder / wav(None), mix, rate)
+    write(folder / wav(None), [mix], rate, mix.shape[1])
     files.write_text(folder / INDEX, json.dumps(how))
 
 

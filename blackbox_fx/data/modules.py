@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, final
 
-import filelock
 import numpy as np
 
-from blackbox_fx import audio, isolation
+from blackbox_fx import audio
 from blackbox_fx.audio import Audio
-from blackbox_fx.core import cache, files, paths
+from blackbox_fx.core import files
 from blackbox_fx.data import openmpt
+from blackbox_fx.data.cutting import cut
+from blackbox_fx.data.kept import Kept, examine, wav
 from blackbox_fx.data.layouts import Skipped
 from blackbox_fx.data.roles import role_of
 from blackbox_fx.data.song import Song
@@ -26,12 +27,6 @@ INDEX = "index.json"
 _READER = "blackbox_fx.data.module_reader"
 _FOLDER = "modules"  # in the user's cache
 _FORMAT = 1
-_DEADLINE = 120.0  # seconds for one stem
-
-
-def wav(index: int | None) -> str:
-    """The name of the file of a stem, or of the mix."""
-    return "mix.wav" if index is None else f"{index:04}.wav"
 
 
 def dry(stem: Audio, side: bool) -> Audio:
@@ -106,28 +101,15 @@ class ModuleSong:
         Raises:
             DataError: as for `load`.
         """
-        folder = paths.cache() / _FOLDER / self.key
-        for last in (False, True):
-            try:
-                self._make(folder, anew=last)
-                return self._cut(folder, start, length)
-            except (OSError, ValueError, TypeError) as error:
-                if isinstance(error, DataError):
-                    raise
-                if last:
-                    reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
-                    raise DataError(
-                        f"Cannot keep {self.path} in {folder} ({reason}); make room there, or set XDG_CACHE_HOME."
-                    ) from error
-        raise AssertionError
+        names = (INDEX, *map(wav, (*self.numbers, None)))
+        kept = Kept(self.path, _FOLDER, self.key, names, _READER)
+        return kept.song(self._question, lambda folder: self._cut(folder, start, length))
 
     def _cut(self, folder: Path, start: int, length: int) -> Song:
+        header = audio.FileInfo(self.length, 2, round(self.sample_rate))
+
         def read(number: int | None) -> Audio:
-            out = np.zeros((2, length), np.float32)
-            if start < self.length:
-                piece, _ = audio.read(folder / wav(number), None, start, length)
-                out[:, : piece.shape[1]] = piece
-            return out
+            return cut(folder / wav(number), header, self.sample_rate, start, length)
 
         stems = [read(number) for number in self.numbers]
         if self.raw:
@@ -135,36 +117,16 @@ class ModuleSong:
             stems = [dry(stem, bool(side)) * np.float32(gain) for stem, (side, gain) in zip(stems, how, strict=True)]
         return Song(self.name, self.sample_rate, self.track_names, tuple(stems), read(None), self.roles)
 
-    def _make(self, folder: Path, anew: bool) -> None:
-        """Renders what is not there, or all of it; one process at a time."""
-        names = (INDEX, *map(wav, (*self.numbers, None)))
-        if not anew and all((folder / name).exists() for name in names):
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / "lock"):
-            if not anew and all((folder / name).exists() for name in names):
-                return
-            library = self._library()
-            question = {
-                "what": "save",
-                "library": library,
-                "path": str(self.path),
-                "folder": str(folder),
-                "rate": round(self.sample_rate),
-                "kind": self.kind,
-                "tracks": self.numbers,
-                "random": self.random,
-                "frames": self.length,
-            }
-            try:
-                isolation.call(_READER, question, _DEADLINE)
-            except isolation.Failed as error:
-                raise DataError(f"Cannot render {self.path} (it {error}); remove it or write it again.") from error
-            except isolation.Refused as error:
-                raise DataError(
-                    f"Cannot render {self.path} into {folder} ({error.args[-1].rstrip('.')}); make room there, or "
-                    "leave the song out."
-                ) from error
+    def _question(self) -> dict[str, Any]:
+        """What is asked to render it. Raises DataError if the library or the module is another one than it was."""
+        return {
+            "library": self._library(),
+            "rate": round(self.sample_rate),
+            "kind": self.kind,
+            "tracks": self.numbers,
+            "random": self.random,
+            "frames": self.length,
+        }
 
     def _library(self) -> str:
         """The library; raises DataError if it or the module is another one than it was."""
@@ -247,20 +209,9 @@ def read_modules(found: Iterable[tuple[Path, str]], rate: int, raw: bool, skippe
     except (AudioError, DataError) as error:
         skipped += [(path, str(error)) for path in splits]
         return []
-    keys: dict[Path, str] = {}
-    for path in splits:
-        try:
-            keys[path] = _key(path, rate, version)
-        except OSError as error:
-            skipped.append((path, f"Cannot read {path} ({error.strerror}); check its permissions."))
-    known = {path: said for path, key in keys.items() if (said := cache.load(_FOLDER, key)) is not None}
-    for path, said in _inspect([path for path in keys if path not in known], rate, library):
-        known[path] = said
-        if "refused" in said:
-            skipped.append((path, f"Cannot use {path} as a module ({said['refused']}); remove it or write it again."))
-        else:
-            cache.save(_FOLDER, keys[path], said)
-    return [_song(path, known[path], keys[path], rate, raw, splits[path]) for path in keys if "kind" in known[path]]
+    question = {"library": library, "rate": rate}
+    usable = examine(splits, _FOLDER, lambda path: _key(path, rate, version), _READER, question, "a module", skipped)
+    return [_song(path, said, key, rate, raw, splits[path]) for path, key, said in usable]
 
 
 def _song(path: Path, said: dict[str, Any], key: str, rate: int, raw: bool, split: str) -> ModuleSong:
@@ -280,32 +231,3 @@ def _version(library: str) -> int:
 def _key(path: Path, rate: int, version: int) -> str:
     """A name for what a module holds and how it is played. Raises OSError if it cannot be read."""
     return f"{files.digest(path)}-{rate}-{version:x}-{_FORMAT}"
-
-
-def _inspect(todo: Sequence[Path], rate: int, library: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """What modules are, or why they are none, all in one process, or as many as crash and one more."""
-    left, said = list(todo), []
-    while left:
-        question = {"what": "inspect", "library": library, "rate": rate, "paths": list(map(str, left))}
-        try:
-            isolation.call(_READER, question, _DEADLINE, _gather(said))
-            reason = "it gives no answer"
-        except isolation.Failed as error:
-            reason = f"it {error}"
-        except isolation.Refused as error:
-            reason = error.args[-1].rstrip(".")
-        yield from zip(left, said, strict=False)
-        left = left[len(said) :]
-        said.clear()
-        if left:
-            yield left.pop(0), {"refused": reason}
-
-
-def _gather(said: list[dict[str, Any]]) -> Callable[[dict[str, Any] | None], None]:
-    """Keeps what is reported, but for what says that the process lives."""
-
-    def receive(report: dict[str, Any] | None) -> None:
-        if report is not None:
-            said.append(report)
-
-    return receive

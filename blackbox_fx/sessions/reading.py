@@ -11,6 +11,7 @@ from blackbox_fx.sessions.ardour.folder import is_ardour
 from blackbox_fx.sessions.ardour.reading import read_ardour
 from blackbox_fx.sessions.channels import Channels
 from blackbox_fx.sessions.container import METADATA, PROJECT, Archive
+from blackbox_fx.sessions.lmms.file import is_lmms
 from blackbox_fx.sessions.session import Session
 from blackbox_fx.sessions.skipped import Skipped
 from blackbox_fx.sessions.timeline import Timeline
@@ -34,6 +35,8 @@ def read_session(path: str | os.PathLike[str]) -> Session:
     """
     if is_ardour(path):
         return read_ardour(path)
+    if is_lmms(path):
+        raise DataError(f"{os.fspath(path)!s:.200} is an LMMS project; read it with read_lmms.")
     with Archive(path) as archive:
         try:
             return _session(archive)

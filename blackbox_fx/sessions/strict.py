@@ -1,4 +1,4 @@
-"""XML from others: no document types, so no entities; nothing deep, and not more than a session needs."""
+"""XML from others: no entities, nothing deep, and not more than a session needs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from typing import Any, NoReturn, final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
+from xml.parsers import expat
 
 _MOST, _DEEPEST = 3_000_000, 100  # elements and attributes; elements within each other
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -19,13 +20,15 @@ class Wrong(ValueError):
 class _Builder(ElementTree.TreeBuilder):
     """Makes elements, and refuses what is too much."""
 
-    def __init__(self) -> None:
+    def __init__(self, doctype: bool) -> None:
         super().__init__()
         self._count = self._depth = 0
+        self._doctype = doctype
 
-    def doctype(self, name: str, pubid: Any, system: Any) -> NoReturn:
-        """A document type may define entities, and a session needs none."""
-        raise Wrong("its XML has a document type")
+    def doctype(self, name: str, pubid: Any, system: Any) -> None:
+        """A document type may define entities, and most sessions need none."""
+        if not self._doctype:
+            raise Wrong("its XML has a document type")
 
     def start(self, tag: Any, attrs: Any) -> Element:
         """An element begins."""
@@ -41,26 +44,40 @@ class _Builder(ElementTree.TreeBuilder):
         return super().end(tag)
 
 
-def parse(content: bytes, root: str) -> Element:
+def _refuse_entities(content: bytes) -> None:
+    """Raises Wrong if a document defines entities: the parser stops at the first one, before it stands for anything."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise Wrong("its XML defines entities")
+
+    parser = expat.ParserCreate()
+    parser.EntityDeclHandler = refuse
+    parser.Parse(content, True)
+
+
+def parse(content: bytes, *roots: str, doctype: bool = False) -> Element:
     """The document whose outermost element has a name.
 
     Args:
         content: of the file.
-        root: the name, such as "Project".
+        roots: the name, such as "Project", or several that are allowed.
+        doctype: whether it may have a document type, without entities.
 
     Raises:
         Wrong: no XML, one of another name, or one with what no session needs.
     """
-    parser = ElementTree.XMLParser(target=_Builder())
+    parser = ElementTree.XMLParser(target=_Builder(doctype))
     try:
+        if doctype:
+            _refuse_entities(content)
         parser.feed(content)
         found = parser.close()
-    except (ElementTree.ParseError, LookupError, UnicodeError) as error:
+    except (ElementTree.ParseError, expat.ExpatError, LookupError, UnicodeError) as error:
         raise Wrong(f"its XML is damaged: {next(iter(str(error).splitlines()), 'it cannot be read')}") from error
     except ValueError as error:
         raise error if isinstance(error, Wrong) else Wrong(f"its XML is damaged: {error}") from error
-    if found.tag != root:
-        raise Wrong(f"its XML is a {found.tag!r:.40} in place of a {root}")
+    if found.tag not in roots:
+        raise Wrong(f"its XML is a {found.tag!r:.40} in place of a {roots[0]}")
     return found
 
 

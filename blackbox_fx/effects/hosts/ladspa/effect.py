@@ -166,6 +166,12 @@ class LADSPA(Effect):
         self._set(standing, settings, sample_rate)
         return {str(control.port): float(standing[control.port]) for control in self.controls.values()}
 
+    @property
+    def port_names(self) -> dict[int, str]:
+        """What the plugin calls its control inputs, by number of the port."""
+        with self.handle() as library:
+            return abi.ports(library.plugin, abi.INPUT | abi.CONTROL)
+
     def open_handle(self) -> Library:
         """The plugin in its library."""
         try:
