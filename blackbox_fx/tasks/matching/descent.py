@@ -19,6 +19,7 @@ _LARGEST, _LEAST = 0.5, 1e-5  # regions of trust
 _LASTS = 6  # steps that one set of differences is used for
 _POOR = 0.7  # of the loss before a step, above which the differences are made anew
 _DAMPING = 1e-4
+_REACH = 0.3  # of predicted steps
 
 
 class State(NamedTuple):
@@ -33,6 +34,13 @@ class State(NamedTuple):
     point: Array
     parts: Array
     residuals: Array
+
+
+class Ahead(NamedTuple):
+    """A predicted point and its predicted loss."""
+
+    point: Array
+    loss: float
 
 
 def states(problem: Problem, points: Array) -> list[State]:
@@ -56,6 +64,7 @@ class Descent:
         rng: of the signs of differences.
         weights: of the parts of the loss, (parts,).
         region: of trust at the beginning, on the axis of columns.
+        columns: that it moves, of those that are continuous; all of them if not given.
 
     Attributes:
         state: where it stands.
@@ -69,11 +78,19 @@ class Descent:
     """
 
     def __init__(
-        self, problem: Problem, state: State, rng: np.random.Generator, weights: Array, region: float = 0.25
+        self,
+        problem: Problem,
+        state: State,
+        rng: np.random.Generator,
+        weights: Array,
+        region: float = 0.25,
+        columns: NDArray[np.int64] | None = None,
     ) -> None:
         self.problem, self.state, self.region = problem, state, region
         self._rng, self.weights = rng, weights
-        self.jacobian: Array = np.zeros((0, len(problem.continuous)))
+        self.columns = problem.continuous if columns is None else columns
+        self._steps = problem.chain.space.unit_steps[self.columns]
+        self.jacobian: Array = np.zeros((0, len(self.columns)))
         self._curvature: Array | None = None
         self._before: tuple[Array, Array] | None = None
 
@@ -100,10 +117,10 @@ class Descent:
 
     def cycle(self) -> None:
         """Makes differences, and goes as many steps as they are good for."""
-        problem, columns = self.problem, self.problem.continuous
+        problem, columns = self.problem, self.columns
         if not len(columns):
             return
-        tried = self._differences()
+        tried = self.differ()
         jacobian = self.jacobian.copy()
         for age in range(_LASTS):
             before = self.loss
@@ -116,11 +133,30 @@ class Descent:
             if (not moved and age) or self.loss > _POOR * before:
                 return
 
-    def _differences(self) -> list[State]:
+    def predict(self, state: State, held: int = -1) -> Ahead:
+        """Where all columns but one would go from a state, by the Jacobian, and the loss there.
+
+        Args:
+            state: near or far from where it stands.
+            held: the column that stays; none if not given.
+        """
+        free = np.flatnonzero(self.columns != held)
+        if not self.problem.target.has_residuals or not len(free) or not np.isfinite(state.parts).all():
+            return Ahead(state.point, self.loss_of(state))
+        q, root = np.linalg.qr(self.weigh(self.jacobian[:, free].T).T)
+        residuals = self.weigh(state.residuals)
+        wanted, at = -q.T @ residuals, state.point[self.columns[free]]
+        move = least(root, wanted, np.maximum(-at, -_REACH), np.minimum(1 - at, _REACH))
+        point = state.point.copy()
+        point[self.columns[free]] = np.clip(at + move, 0, 1)
+        left = float(residuals @ residuals - wanted @ wanted + np.square(root @ move - wanted).sum())
+        return Ahead(point, max(left, 0.0))
+
+    def differ(self) -> list[State]:
         """Makes the Jacobian anew; the states that it took."""
-        problem, columns = self.problem, self.problem.continuous
+        problem, columns = self.problem, self.columns
         at = self.state.point[columns]
-        step = np.maximum(np.clip(self.region / 2, _NARROWEST, _WIDEST), problem.steps)
+        step = np.maximum(np.clip(self.region / 2, _NARROWEST, _WIDEST), self._steps)
         sign = self._rng.choice([-1.0, 1.0], len(columns))
         sign = np.where(at + step > 1, -1.0, np.where(at - step < 0, 1.0, sign))
         moved = np.clip(at + sign * step, 0, 1)
@@ -153,7 +189,7 @@ class Descent:
 
     def _proposals(self, jacobian: Array) -> Array:
         """Where the model is least, within each region of trust."""
-        columns = self.problem.continuous
+        columns = self.columns
         at = self.state.point[columns]
         root, wanted = self._model(jacobian)
         points: list[Array] = []
@@ -178,7 +214,7 @@ class Descent:
 
     def _updated(self, gradient: Array) -> Array:
         """The curvature by BFGS, from the gradients here and where it stood before."""
-        at = self.state.point[self.problem.continuous]
+        at = self.state.point[self.columns]
         curvature = self._curvature
         if curvature is None or self._before is None:
             curvature = np.eye(len(at)) * max(float(np.linalg.norm(gradient)), 1e-12) / self.region

@@ -9,12 +9,11 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.tasks.matching.descent import Descent, State, least, states
-from blackbox_fx.tasks.matching.problem import Option, Problem
+from blackbox_fx.tasks.matching.descent import Descent, State, states
+from blackbox_fx.tasks.matching.problem import FOUND, Option, Problem
 
 Array = NDArray[np.float64]
 
-FOUND = 1e-12  # a loss that is nothing
 _STARTS = 4
 _STALLED = 0.7  # of the loss before a cycle, above which large moves are tried
 _NEAR_WAVEFORM = 0.3  # power of the difference over that of the reference, from which on waveforms show the way
@@ -22,7 +21,6 @@ _BETTER = 0.9  # of the loss before a large move, below which it is taken
 _JUMPS = 2  # of each column, to places anywhere in its range
 _FAR = 0.08  # of which at least
 _PREDICTED, _TRIED = 8, 3  # jumps that are rendered after a predicted step, and that are gone on from
-_REACH = 0.3  # of predicted steps
 _PATIENCE = 2  # stalls in a row, after which another population is drawn
 
 
@@ -54,7 +52,7 @@ class Hybrid:
         points = self._population()
         while True:
             best = self._go_down(self._race(states(self.problem, points)))
-            if best.whole <= FOUND or self._is_exhausted():
+            if self.problem.is_found or self._is_exhausted():
                 return
             points = self._around(best)
 
@@ -120,7 +118,7 @@ class Hybrid:
         if not moves:
             return None
         near = states(self.problem, np.array([move.point for move in moves]))
-        ahead = [self._predict(descent, state, move.column) for state, move in zip(near, moves, strict=True)]
+        ahead = [descent.predict(state, move.column) for state, move in zip(near, moves, strict=True)]
         order = np.argsort([min(descent.loss_of(s), p.loss) for s, p in zip(near, ahead, strict=True)])
         far = states(self.problem, np.array([ahead[k].point for k in order[:_PREDICTED]]))
         for state in sorted([*far, *near], key=descent.loss_of)[:_TRIED]:
@@ -135,28 +133,13 @@ class Hybrid:
     def _moves(self, point: Array) -> list[_Move]:
         """Every other option of each choice, and random places of each number."""
         moves = [_Move(moved, -1) for option in self.problem.options for moved in _turned(point, option)]
-        for k, column in enumerate(self.problem.continuous):
+        for column in self.problem.continuous.tolist():
             for place in (np.arange(_JUMPS) + self._rng.random(_JUMPS)) / _JUMPS:
                 if abs(place - point[column]) > _FAR:
                     moved = point.copy()
                     moved[column] = place
-                    moves.append(_Move(moved, k))
+                    moves.append(_Move(moved, column))
         return moves
-
-    def _predict(self, descent: Descent, state: State, held: int) -> _Ahead:
-        """Where all columns but one would go from a state, by the Jacobian of a descent, and the loss there."""
-        jacobian, columns = descent.jacobian, self.problem.continuous
-        free = np.arange(len(columns)) != held
-        if not self.problem.target.has_residuals or not free.any() or not np.isfinite(state.parts).all():
-            return _Ahead(state.point, descent.loss_of(state))
-        q, root = np.linalg.qr(descent.weigh(jacobian[:, free].T).T)
-        residuals = descent.weigh(state.residuals)
-        wanted, at = -q.T @ residuals, state.point[columns][free]
-        move = least(root, wanted, np.maximum(-at, -_REACH), np.minimum(1 - at, _REACH))
-        point = state.point.copy()
-        point[columns[free]] = np.clip(at + move, 0, 1)
-        left = float(residuals @ residuals - wanted @ wanted + np.square(root @ move - wanted).sum())
-        return _Ahead(point, max(left, 0.0))
 
     def _around(self, descent: Descent) -> Array:
         """A new population: one half around the best point, further away where it matters less; one half anywhere."""
@@ -176,17 +159,10 @@ class Hybrid:
 
 
 class _Move(NamedTuple):
-    """A large move: where it leads, and which of the free columns it moved; -1 for a choice."""
+    """A large move: where it leads, and which column it moved; -1 for a choice."""
 
     point: Array
     column: int
-
-
-class _Ahead(NamedTuple):
-    """A predicted point and its predicted loss."""
-
-    point: Array
-    loss: float
 
 
 def _stands_at(point: Array, option: Option, value: Array) -> bool:

@@ -23,6 +23,7 @@ from blackbox_fx.tasks.matching.memory import Memory
 from blackbox_fx.tasks.matching.target import Heard, Target
 
 Array = NDArray[np.float64]
+FOUND = 1e-12  # a loss that is nothing
 _FEW = 9  # values of a parameter up to which each is an option of its own
 _KEPT_BYTES = 256 << 20  # of outputs inside the chain
 
@@ -155,15 +156,16 @@ class Problem:
         """What the chain gives at some points, (n, width), compared with what is wanted.
 
         Raises:
-            Spent: no renders or no time are left for any of them. Those that are rendered count.
+            Spent: no renders or no time are left.
         """
+        if self.renders >= self.allowed or self.clock.total >= self.seconds:
+            raise Spent
         parts, residuals = [], []
         unknown = [k for k, point in enumerate(points) if self.memory.get(point) is None]
         self._render(points[unknown])
         for point in points:
             found = self.memory.get(point)
-            if found is None:
-                raise Spent
+            assert found is not None
             self.renders += found.renders
             self._note(point, float(found.parts.sum()))
             parts.append(found.parts)
@@ -172,6 +174,11 @@ class Problem:
         total = round(self.allowed) if self.allowed < math.inf else 0
         self.progress(min(round(self.renders), total), total, f"loss {self.loss:.3g}")
         return Heard(np.array(parts), np.array(residuals))
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the best loss is as good as nothing."""
+        return self.loss <= FOUND
 
     def charge(self, renders: float) -> None:
         """Counts renders that were made elsewhere."""
@@ -183,9 +190,7 @@ class Problem:
             self.trace.append(Progressed(self.renders, self.clock.total, loss))
 
     def _render(self, points: Array) -> None:
-        """Puts points that were never rendered into the memory, as many as there are renders and seconds for."""
-        if len(points) and (self.renders >= self.allowed or self.clock.total >= self.seconds):
-            raise Spent
+        """Puts points that were never rendered into the memory."""
         begun = time.monotonic()
         wet, costs, failed = self._pass(points)
         heard = time.monotonic()

@@ -61,7 +61,7 @@ def by_nevergrad(problem: Problem, name: str, starts: Array, seed: int) -> None:
         settings = nevergrad.p.Array(init=start, lower=0.0, upper=1.0)
         settings.random_state.seed(seed)
         optimizer = nevergrad.optimizers.registry[name](parametrization=settings, budget=max(budget, 1))
-        while True:
+        while not problem.is_found:
             _round(problem, optimizer, name, 1 if "OnePlusOne" in name else _AT_ONCE)
 
 
@@ -103,7 +103,7 @@ def by_adam(problem: Problem, starts: Array, seed: int) -> None:
     moving[torch.from_numpy(problem.continuous)] = 1.0
     optimizer = torch.optim.Adam([params], lr=_RATE)
     step = 0
-    while True:
+    while not problem.is_found:
         done = problem.renders / problem.allowed if problem.allowed < math.inf else step / _STEPS
         if done >= 1:
             raise Spent

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_fx.tasks.matching.descent import State, states
-from blackbox_fx.tasks.matching.problem import Problem, Spent
+from blackbox_fx.tasks.matching.descent import Descent, State, states
+from blackbox_fx.tasks.matching.problem import Problem
 
 Array = NDArray[np.float64]
 
 _RISE = 0.1  # of the loss, that counts as heard
 _LEAST_RISE = 1e-4  # of the loss: -40 dB
 _STEPS = (0.02, 0.2)  # of a column, for differences; the larger where the smaller changes nothing
-_KEPT = 0.01  # rise of the loss that a default may cost
+_KEPT = 0.01  # rise of the loss that defaults may cost
+_INAUDIBLE = 1e-6  # loss: -60 dB
+_ROUNDS, _TRIED, _CYCLES = 6, 3, 2  # parameters set back while others follow, tried each time, and steps of these
 _FREE = 1e-9
 
 
@@ -53,25 +54,61 @@ class Determined(NamedTuple):
 
 
 def simplify(problem: Problem, start: Array) -> Array:
-    """A point as good as this one, with every parameter at its default that may stand there.
+    """A point about as good as this one, with as many parameters at their defaults as may stand there.
 
-    Takes two renders at most for each parameter that is elsewhere.
+    First each is set back alone; then each of those left while all others follow, which the Jacobian predicts.
     """
-    space, point = problem.chain.space, start.copy()
-    defaults = space.encode()
-    away = [own for own in space.slices.values() if np.abs(point[own] - defaults[own]).max(initial=0.0) > _FREE]
+    space = problem.chain.space
+    here = states(problem, start[None])[0]
+    limit = float(here.parts.sum()) * (1 + _KEPT) + _INAUDIBLE
+    here = _set_back(problem, here, limit)
+    left = [own for own in space.slices.values() if own.start in problem.continuous and _is_away(problem, here, own)]
+    for _ in range(min(len(left), _ROUNDS if problem.wants_residuals else 0)):
+        led = _follow(problem, here, left, limit)
+        if led is None:
+            break
+        here = _set_back(problem, led, limit)
+        left = [own for own in left if _is_away(problem, here, own)]
+    return here.point
+
+
+def _is_away(problem: Problem, state: State, own: slice) -> bool:
+    return float(np.abs(state.point[own] - problem.chain.space.encode()[own]).max(initial=0.0)) > _FREE
+
+
+def _set_back(problem: Problem, here: State, limit: float) -> State:
+    """Sets parameters back to their defaults one by one, those first that change the least."""
+    space, defaults = problem.chain.space, problem.chain.space.encode()
+    away = [own for own in space.slices.values() if _is_away(problem, here, own)]
     if not away:
-        return point
-    with contextlib.suppress(Spent):
-        limit = float(problem.evaluate(point[None]).losses[0]) * (1 + _KEPT) + _FREE
-        alone = problem.evaluate(np.array([_with(point, own, defaults) for own in away])).losses
-        for k in np.argsort(alone):
-            if alone[k] > limit:
-                break
-            simpler = _with(point, away[k], defaults)
-            if problem.evaluate(simpler[None]).losses[0] <= limit:
-                point = simpler
-    return point
+        return here
+    alone = states(problem, np.array([_with(here.point, own, defaults) for own in away]))
+    for k in np.argsort([s.parts.sum() for s in alone]):
+        if alone[k].parts.sum() > limit:
+            break
+        simpler = states(problem, _with(here.point, away[k], defaults)[None])[0]
+        if simpler.parts.sum() <= limit:
+            here = simpler
+    return here
+
+
+def _follow(problem: Problem, here: State, left: list[slice], limit: float) -> State | None:
+    """Sets one more parameter back, while all others that are away follow; None where none can be."""
+    rng, defaults = np.random.default_rng(0), problem.chain.space.encode()
+    columns = np.array([own.start for own in left])
+    descent = Descent(problem, here, rng, np.ones(problem.parts), region=0.02, columns=columns)
+    descent.differ()
+    alone = states(problem, np.array([_with(here.point, own, defaults) for own in left]))
+    ahead = [descent.predict(state, own.start) for state, own in zip(alone, left, strict=True)]
+    found = states(problem, np.array([a.point for a in ahead]))
+    for k in np.argsort([s.parts.sum() for s in found])[:_TRIED]:
+        others = np.array([c for c in columns if c != columns[k]])
+        closer = Descent(problem, found[k], rng, np.ones(problem.parts), region=0.1, columns=others)
+        for _ in range(_CYCLES):
+            closer.cycle()
+            if closer.whole <= limit:
+                return closer.state
+    return None
 
 
 def determine(problem: Problem, point: Array) -> list[Determined]:
