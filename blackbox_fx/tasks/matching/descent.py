@@ -35,6 +35,16 @@ class State(NamedTuple):
     parts: Array
     residuals: Array
 
+    def loss(self, weights: Array) -> float:
+        """The parts by their weights, (parts,); those of no weight do not count, even if they are infinite."""
+        counted = weights > 0
+        return float(weights[counted] @ self.parts[counted])
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be rendered."""
+        return not np.isfinite(self.parts).all()
+
 
 class Ahead(NamedTuple):
     """A predicted point and its predicted loss."""
@@ -106,7 +116,7 @@ class Descent:
 
     def loss_of(self, state: State) -> float:
         """The loss of a state, by the weights."""
-        return float(self.weights @ state.parts)
+        return state.loss(self.weights)
 
     def weigh(self, residuals: Array) -> Array:
         """Residuals, (..., residuals), by the weights of their parts."""
@@ -141,7 +151,7 @@ class Descent:
             held: the column that stays; none if not given.
         """
         free = np.flatnonzero(self.columns != held)
-        if not self.problem.target.has_residuals or not len(free) or not np.isfinite(state.parts).all():
+        if not self.problem.target.has_residuals or not len(free) or state.failed:
             return Ahead(state.point, self.loss_of(state))
         q, root = np.linalg.qr(self.weigh(self.jacobian[:, free].T).T)
         residuals = self.weigh(state.residuals)
@@ -163,13 +173,12 @@ class Descent:
         points = np.repeat(self.state.point[None], len(columns), 0)
         points[np.arange(len(columns)), columns] = moved
         tried = states(problem, points)
-        failed = ~np.isfinite([self.loss_of(s) for s in tried])
+        failed = np.array([s.failed for s in tried], bool)
         if problem.target.has_residuals:
             rise = np.array([s.residuals for s in tried]) - self.state.residuals
         else:
             rise = np.array([s.parts for s in tried]) - self.state.parts
-        rise[failed] = 0.0
-        self.jacobian = (rise / (moved - at)[:, None]).T
+        self.jacobian = (np.where(failed[:, None], 0.0, rise) / (moved - at)[:, None]).T
         return tried
 
     def _move(self, found: list[State], tried: list[State]) -> bool:
@@ -241,5 +250,5 @@ def _correct(jacobian: Array, start: State, found: list[State], columns: NDArray
     for state in found:
         move = state.point[columns] - start.point[columns]
         length = float(move @ move)
-        if length > 1e-16 and np.isfinite(state.parts).all():
+        if length > 1e-16 and not state.failed:
             jacobian += np.outer((state.residuals - start.residuals) - jacobian @ move, move) / length

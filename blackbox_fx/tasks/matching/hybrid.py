@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple, final
@@ -28,11 +29,12 @@ _PATIENCE = 2  # stalls in a row, after which another population is drawn
 class Hybrid:
     """The search by populations and by gradients.
 
-    A first population goes over the whole space, with every choice among it. From its best points, and the best ones
-    of each option of a choice, `Descent` goes on: first towards the spectra alone, which have fewer false valleys than
-    waveforms. Half of them are given up after each round. Where the last one stalls, each choice is turned over and
-    each number moved far away; what counts is what the loss would be after the next step of all others, which the
-    Jacobian predicts without a render. If nothing leads on, a new population is drawn, half of it around the best.
+    A first population goes over the whole space, with every choice among it. From its best points, the best ones of
+    each option of a choice, and the best of the given starts, `Descent` goes on: first towards the spectra alone, which
+    have fewer false valleys than waveforms. Half of them are given up after each round. Where the last one stalls, each
+    choice is turned over and each number moved far away; what counts is what the loss would be after the next step of
+    all others, which the Jacobian predicts without a render. If nothing leads on, a new population is drawn: anywhere,
+    or half of it around the best, by turns.
 
     Args:
         problem: that is asked, until it has no renders left.
@@ -49,12 +51,13 @@ class Hybrid:
 
     def run(self) -> None:
         """Searches. Raises Spent when the problem has no renders left; returns if nothing is left to be found."""
-        points = self._population()
-        while True:
-            best = self._go_down(self._race(states(self.problem, points)))
+        points, given = self._population(), len(self._starts)
+        for again in itertools.count():
+            best = self._go_down(self._race(states(self.problem, points), given))
             if self.problem.is_found or self._is_exhausted():
                 return
-            points = self._around(best)
+            points = self._around(best) if again % 2 else self._fresh()
+            given = 0
 
     def _is_exhausted(self) -> bool:
         """Whether there are only choices, and all of their combinations are known."""
@@ -68,9 +71,16 @@ class Hybrid:
         drawn = space.snap(space.sample(count, self._rng))
         return np.vstack([self._starts, drawn])[: max(count, len(self._starts))]
 
-    def _race(self, found: Sequence[State]) -> Descent:
-        """The best descent from a population, half of which are given up after each round."""
-        racing = [Descent(self.problem, s, self._rng, self._first) for s in self._diverse(found)]
+    def _fresh(self) -> Array:
+        space = self.problem.chain.space
+        return space.snap(space.sample(20 + 2 * len(self.problem.continuous), self._rng))
+
+    def _race(self, found: Sequence[State], given: int) -> Descent:
+        """The best descent from a population, the first of which were given; half are given up after each round."""
+        begun = self._diverse(found)
+        own = min(found[:given], key=lambda s: s.loss(self._first), default=begun[0])
+        begun += [own] if not any(own is s for s in begun) else []
+        racing = [Descent(self.problem, s, self._rng, self._first) for s in begun]
         while True:
             for each in racing:
                 each.cycle()
@@ -81,16 +91,16 @@ class Hybrid:
 
     def _diverse(self, found: Sequence[State]) -> list[State]:
         """The best states, with the best ones of each option of each choice before others."""
-        ranked = sorted(found, key=lambda s: float(self._first @ s.parts))
+        ranked = sorted(found, key=lambda s: s.loss(self._first))
         chosen = [ranked[0]]
         for option in self.problem.options:
             for value in option.values:
                 own = next((s for s in ranked if _stands_at(s.point, option, value)), None)
                 if own is not None and not any(own is s for s in chosen):
                     chosen.append(own)
-        chosen[1:] = sorted(chosen[1:], key=lambda s: float(self._first @ s.parts))
+        chosen[1:] = sorted(chosen[1:], key=lambda s: s.loss(self._first))
         chosen += [s for s in ranked if not any(s is c for c in chosen)]
-        return [s for s in chosen if np.isfinite(s.parts).all()][:_STARTS] or ranked[:1]
+        return [s for s in chosen if not s.failed][:_STARTS] or ranked[:1]
 
     def _go_down(self, descent: Descent) -> Descent:
         """Goes on from a descent until nothing leads on."""

@@ -16,7 +16,7 @@ from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import Chain
 from blackbox_fx.tasks.matching.problem import Problem, Spent
 
-COMMON = ("OnePlusOne", "CMA", "DE", "TwoPointsDE", "TBPSA", "NGOpt")
+COMMON = ("OnePlusOne", "CMA", "DE", "TwoPointsDE", "TBPSA")
 _AT_ONCE = 8  # renders of a population in one job
 _BLIND = 100_000  # renders that nevergrad plans with where there is no limit
 _RATE = 0.05  # of Adam on the axis of columns, falling to nothing along a half cosine

@@ -102,7 +102,7 @@ def _follow(problem: Problem, here: State, left: list[slice], limit: float) -> S
     ahead = [descent.predict(state, own.start) for state, own in zip(alone, left, strict=True)]
     found = states(problem, np.array([a.point for a in ahead]))
     for k in np.argsort([s.parts.sum() for s in found])[:_TRIED]:
-        others = np.array([c for c in columns if c != columns[k]])
+        others = columns[columns != columns[k]]
         closer = Descent(problem, found[k], rng, np.ones(problem.parts), region=0.1, columns=others)
         for _ in range(_CYCLES):
             closer.cycle()
@@ -150,7 +150,7 @@ def _widths(problem: Problem, here: State, rise: float) -> Array:
         points = np.array([_moved(here.point, columns[k], max(step, problem.steps[k])) for k in silent])
         for k, state in zip(silent, states(problem, points) if len(points) else [], strict=True):
             change = state.point[columns[k]] - here.point[columns[k]]
-            if np.isfinite(state.parts).all():
+            if not state.failed:
                 rows[:, k] = (state.residuals - here.residuals) / change
     # a prior of the whole range, so that what is not heard has a width, and not infinity
     information = rows.T @ rows / rise + np.eye(len(columns))
