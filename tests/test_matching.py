@@ -18,7 +18,7 @@ from blackbox_fx.lab.case import load_effect, music
 from blackbox_fx.lab.counting import CountingPool
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
 from blackbox_fx.tasks.matching import comparison, searches
-from blackbox_fx.tasks.matching.matching import SEARCH_FILE, _loudest
+from blackbox_fx.tasks.matching.matching import SEARCH_FILE
 from blackbox_fx.tasks.matching.prior import Prior
 from blackbox_fx.tasks.matching.problem import Problem
 from blackbox_fx.tasks.matching.target import Aligned, Sound
@@ -174,19 +174,18 @@ def test_only_choices_are_tried_out_and_the_search_ends():
     assert found.settings["shaper"] == {"shape": "fold", "invert": True}
 
 
-def test_hybrid_has_at_a_third_of_the_renders_what_others_have_at_the_end():
-    effects = [bfx.load("vst3:ZamCompX2")]
-    rng, better, dry = np.random.default_rng(3), 0, DRY[:1, :15000]
-    for seed in range(3):
-        point = effects[0].space.sample(1, rng)[0]
-        reference = effects[0].render(dry, effects[0].space.decode(point), RATE)
-        mine = find(reference, effects, dry, renders=300, seed=seed).trace[-1].loss
-        others = [
-            find(reference, effects, dry, renders=900, method=m, seed=seed).trace[-1].loss
-            for m in ("OnePlusOne", "CMA")
+def test_hybrid_gets_nearer_than_others_with_as_many_renders():
+    effects, dry, ratios = chain_of([*EQ, "pedalboard:Compressor"]), DRY[:1, :15000], []
+    rack = bfx.Rack(effects)
+    for seed in range(2, 6):
+        reference = rack.render(dry, rack.space.decode(rack.space.sample(1, seed + 5)[0]), RATE)
+        losses = [
+            find(reference, effects, dry, renders=600, method=method, seed=seed).trace[-1].loss
+            for method in ("hybrid", "OnePlusOne", "CMA")
         ]
-        better += mine <= max(min(others), comparison.FLOOR)
-    assert better >= 2
+        mine, *others = np.maximum(losses, comparison.FLOOR)
+        ratios.append(mine / min(others))
+    assert np.exp(np.mean(np.log(ratios))) < 0.1, ratios
 
 
 def abort_when_loud(audio, sample_rate, gain):
@@ -310,7 +309,6 @@ def test_a_long_recording_is_heard_where_it_is_loudest():
     found = find(0.5 * dry, bfx.load("pedalboard:Gain"), dry=dry, excerpt=0.3, renders=20)
     assert found.start >= DRY.shape[1]
     assert found.render(dry).shape == dry.shape
-    assert _loudest(np.ones((1, 10), np.float32), 20) == 0
 
 
 def test_the_sound_of_another_place_is_found_without_the_waveform():

@@ -18,7 +18,7 @@ from blackbox_fx.effects.scanning import Scanned, installed, listing_hosts
 from blackbox_fx.effects.scanning import scan as scan_effects
 from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.report import terminal as show
-from blackbox_fx.space import Choice, Continuous, Integer, Parameter, Space, Toggle
+from blackbox_fx.space.texts import parse_settings
 
 Address = Annotated[str, typer.Argument(help="Such as pedalboard:Compressor, vst3:/path/to/Plugin.vst3 or ladspa:sc4.")]
 Preset = Annotated[Path | None, typer.Option("--preset", help="Settings to begin with; --set overrides them.")]
@@ -161,29 +161,3 @@ def choose(effect: Effect, preset: Path | None, settings: Sequence[str]) -> dict
     """The values of a preset, overridden by those of the command line."""
     parsed = parse_settings(effect.space, settings)
     return parsed if preset is None else {**effect.load_preset(preset), **parsed}
-
-
-def parse_settings(space: Space, settings: Sequence[str]) -> dict[str, Any]:
-    """name=value, in physical units, to values by name. Raises ParameterError on anything else."""
-    values: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise ParameterError(f"--set takes name=value, got {setting!r}.")
-        space.require([name])
-        values[name] = _value(name, space.parameters[name], text)
-    return values
-
-
-def _value(name: str, parameter: Parameter, text: str) -> Any:
-    if isinstance(parameter, Choice):
-        return text
-    words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
-    try:
-        if isinstance(parameter, Toggle):
-            return words[text.lower()]
-        if isinstance(parameter, Continuous | Integer):
-            return float(text)
-    except (KeyError, ValueError):
-        pass
-    raise ParameterError(f"{name}={text!r} is not allowed; allowed is {parameter.describe()}.")

@@ -95,8 +95,8 @@ def train(
 def _recipe(
     effect: Sequence[str], path: Path | None, only: Sequence[str], held: Sequence[str], within: Sequence[str]
 ) -> ProxyRecipe:
-    from blackbox_fx.cli.effects import parse_settings
     from blackbox_fx.proxy.recipe import ProxyRecipe
+    from blackbox_fx.space.texts import parse_settings
 
     named = effect[0] if len(effect) == 1 else tuple(effect)
     if not named and path is None:

@@ -31,8 +31,8 @@ Out = Annotated[Path | None, typer.Option(help="Folder for CSV, plots and a page
 
 
 def _effect(address: str, only: Sequence[str], held: Sequence[str]) -> Effect:
-    from blackbox_fx.cli.effects import parse_settings
     from blackbox_fx.lab.case import load_effect
+    from blackbox_fx.space.texts import parse_settings
 
     effect = load_effect(address)
     values = parse_settings(effect.space, held)

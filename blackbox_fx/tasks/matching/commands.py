@@ -89,10 +89,14 @@ def match(
 
 def _chain(addresses: list[str], settings: list[str], only: list[str]) -> dict[str, Effect]:
     """The effects by label, with what is held."""
-    from blackbox_fx.cli.effects import load_effect, parse_settings
+    from blackbox_fx.effects import load
     from blackbox_fx.effects.rack import Rack, label
+    from blackbox_fx.space.texts import parse_settings
 
-    loaded = [load_effect(address, None) for address in addresses]
+    loaded = []
+    for address in addresses:
+        with show.waiting(f"loading {address}"):
+            loaded.append(load(address))
     effects = dict(zip(label([e.name for e in loaded]), loaded, strict=True))
     whole = Rack(effects).space
     held = parse_settings(whole, settings)
@@ -184,6 +188,7 @@ def _write(found: Match, dry: Audio, reference: Audio, out: Path, session: Sessi
     page = write_match_page(found, out, sounds, _lead(found, aligned))
     rows = table_of(found)
     show.table(_lead(found, aligned), rows[0], rows[1:])
+    show.out.print("All other settings stand at their defaults.")
     for name in bypassed(found):
         show.out.print(f"{name} is not needed.", markup=False)
     if found.failures:

@@ -252,26 +252,26 @@ def summary(trials: Sequence[Trial]) -> list[tuple[str, ...]]:
     ]
     for chain in dict.fromkeys(t.chain for t in trials):
         own = [t for t in trials if t.chain == chain]
-        for method in dict.fromkeys(t.method for t in own):
-            mine = [t for t in own if t.method == method]
-            medians = np.median(np.maximum([t.losses for t in mine], FLOOR), axis=0)
-            spent = sum(t.seconds[1] - t.rendering - t.comparing for t in mine) / max(
-                sum(t.rendering for t in mine), 1e-9
-            )
-            heard, found = sum(t.audible for t in mine), sum(t.found for t in mine)
-            rows.append(
-                (
-                    chain,
-                    method,
-                    *(f"{m:.2g}" for m in medians),
-                    _reached(own, mine),
-                    f"{np.median([t.seconds[1] for t in mine]):.1f}",
-                    f"{spent:.1%}",
-                    f"{found} of {heard}",
-                    f"{np.mean([t.error for t in mine]):.3f}",
-                )
-            )
+        rows += [_row(own, method) for method in dict.fromkeys(t.method for t in own)]
     return rows
+
+
+def _row(own: Sequence[Trial], method: str) -> tuple[str, ...]:
+    """One method on one chain."""
+    mine = [t for t in own if t.method == method]
+    medians = np.median(np.maximum([t.losses for t in mine], FLOOR), axis=0)
+    rendering = sum(t.rendering for t in mine)
+    beside = sum(t.seconds[1] - t.rendering - t.comparing for t in mine)
+    return (
+        own[0].chain,
+        method,
+        *(f"{m:.2g}" for m in medians),
+        _reached(own, mine),
+        f"{np.median([t.seconds[1] for t in mine]):.1f}",
+        f"{beside / max(rendering, 1e-9):.1%}",
+        f"{sum(t.found for t in mine)} of {sum(t.audible for t in mine)}",
+        f"{np.mean([t.error for t in mine]):.3f}",
+    )
 
 
 def _reached(own: Sequence[Trial], mine: Sequence[Trial]) -> str:

@@ -19,6 +19,7 @@ _STARTS = 4
 _STALLED = 0.7  # of the loss before a cycle, above which large moves are tried
 _NEAR_WAVEFORM = 0.3  # power of the difference over that of the reference, from which on waveforms show the way
 _BETTER = 0.9  # of the loss before a large move, below which it is taken
+_SILENT = 0.01  # of the strongest column, below which one counts as silent
 _JUMPS = 2  # of each column, to places anywhere in its range
 _FAR = 0.08  # of which at least
 _PREDICTED, _TRIED = 8, 3  # jumps that are rendered after a predicted step, and that are gone on from
@@ -124,7 +125,7 @@ class Hybrid:
 
     def _jump(self, descent: Descent) -> Descent | None:
         """A descent from another option, or from a number far away, if one gets better."""
-        moves = self._moves(descent.state.point)
+        moves = self._moves(descent)
         if not moves:
             return None
         near = states(self.problem, np.array([move.point for move in moves]))
@@ -140,13 +141,21 @@ class Hybrid:
                 return other
         return None
 
-    def _moves(self, point: Array) -> list[_Move]:
-        """Every other option of each choice, and random places of each number."""
+    def _moves(self, descent: Descent) -> list[_Move]:
+        """Every other option of each choice, and random places of each number.
+
+        Numbers that change nothing where the descent stands go anywhere along with each: a peak of 0 dB has no
+        frequency, and would have a wrong one once it is raised.
+        """
+        point, columns = descent.state.point, self.problem.continuous
+        strength = np.linalg.norm(descent.weigh(descent.jacobian.T), axis=1)
+        silent = columns[strength < _SILENT * strength.max(initial=0.0)]
         moves = [_Move(moved, -1) for option in self.problem.options for moved in _turned(point, option)]
-        for column in self.problem.continuous.tolist():
+        for column in columns.tolist():
             for place in (np.arange(_JUMPS) + self._rng.random(_JUMPS)) / _JUMPS:
                 if abs(place - point[column]) > _FAR:
                     moved = point.copy()
+                    moved[silent] = self._rng.random(len(silent))
                     moved[column] = place
                     moves.append(_Move(moved, column))
         return moves

@@ -21,14 +21,13 @@ from blackbox_fx.effects import Effect, Rack
 from blackbox_fx.effects.rack import label
 from blackbox_fx.errors import AudioError, EffectError, ParameterError
 from blackbox_fx.runtime import Pool, Processes, Threads
-from blackbox_fx.space import Space
 from blackbox_fx.tasks.matching.arrangement import arrange, nested
 from blackbox_fx.tasks.matching.hybrid import Hybrid
 from blackbox_fx.tasks.matching.memory import Memory
 from blackbox_fx.tasks.matching.prior import Prior
 from blackbox_fx.tasks.matching.problem import Problem, Progressed, Spent
 from blackbox_fx.tasks.matching.searches import by_adam, by_nevergrad, check_name
-from blackbox_fx.tasks.matching.settled import Determined, determine, simplify
+from blackbox_fx.tasks.matching.settled import Determined, determine, simplify, values_at
 from blackbox_fx.tasks.matching.target import Aligned, Custom, Loss, Sound, Target
 from blackbox_fx.tasks.matching.taste import Preference
 
@@ -348,16 +347,9 @@ def _result(wanted: _Wanted, problem: Problem, interrupted: bool) -> Match:
         loss = float(problem.evaluate(point[None]).losses[0])
     else:
         trace = tuple(problem.trace)
-    values = _exact(space, point)
+    values = values_at(space, point)
     return Match(
         wanted.chain, wanted.effects, torch.from_numpy(point), nested(wanted.effects, values), loss,
         float(before.parts.sum()) if before is not None else math.nan, renders, seconds, rendering, comparing,
         problem.failures, trace, tuple(found), interrupted, wanted.start, wanted.sample_rate,
     )  # fmt: skip
-
-
-def _exact(space: Space, point: Array) -> dict[str, Any]:
-    """The values at a point; defaults as they are written, though their columns are rounded."""
-    defaults, values = space.encode(), space.decode(point)
-    still = [name for name, own in space.slices.items() if np.array_equal(point[own], defaults[own])]
-    return {**values, **{name: space.defaults[name] for name in still}}

@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, final
 
 import numpy as np
@@ -217,21 +217,35 @@ class Problem:
         begun = [self._furthest(key) for key in keys]
         wet = [audio for _, audio in begun]
         costs, failed = np.zeros(len(points)), np.zeros(len(points), bool)
-        for k, (member, own) in enumerate(zip(self._members, self._slices, strict=True)):
+        for k in range(len(self._members)):
             same: dict[bytes, list[int]] = {}
             for n, key in enumerate(keys):
                 if begun[n][0] <= k and not failed[n]:
                     same.setdefault(key[k], []).append(n)
-            firsts = [each[0] for each in same.values()]
-            job = self._job(member, [wet[n] for n in firsts], points[firsts][:, own])
-            for each, audio, bad in zip(same.values(), self.pool.map(job) if firsts else (), job.failed, strict=True):
-                costs[each[0]] += 1 / len(self._members)
-                failed[each] |= bad
-                for n in each:
-                    wet[n] = audio
-                if k < len(self._members) - 1 and not bad:
-                    self._keep(keys[each[0]][k], audio)
+            if same:
+                self._stage(k, same, points, wet, costs, failed)
         return wet, costs, failed.tolist()
+
+    def _stage(
+        self,
+        k: int,
+        same: Mapping[bytes, list[int]],
+        points: Array,
+        wet: list[Audio],
+        costs: Array,
+        failed: NDArray[np.bool_],
+    ) -> None:
+        """Renders one effect, once for all points that are the same up to it."""
+        firsts = [each[0] for each in same.values()]
+        job = self._job(self._members[k], [wet[n] for n in firsts], points[firsts][:, self._slices[k]])
+        outputs = self.pool.map(job)
+        costs[firsts] += 1 / len(self._members)
+        for (key, each), audio, bad in zip(same.items(), outputs, job.failed, strict=True):
+            failed[each] |= bad
+            for n in each:
+                wet[n] = audio
+            if k < len(self._members) - 1 and not bad:
+                self._keep(key, audio)
 
     def _furthest(self, key: Sequence[bytes]) -> tuple[int, Audio]:
         """The first effect that has to be rendered, and what it gets."""
@@ -242,8 +256,7 @@ class Problem:
         return 0, self.dry
 
     def _job(self, member: Effect, audio: Sequence[Audio], points: Array) -> Job:
-        batch = np.stack(audio) if audio else self.dry[None]
-        return Job(member, batch, points, np.arange(len(points)), self.sample_rate, is_checked=True)
+        return Job(member, np.stack(audio), points, np.arange(len(points)), self.sample_rate, is_checked=True)
 
     def _keep(self, key: bytes, audio: Audio) -> None:
         self._kept[key] = audio.copy()

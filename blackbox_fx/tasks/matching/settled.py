@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_fx.space import Space
 from blackbox_fx.tasks.matching.descent import Descent, State, states
 from blackbox_fx.tasks.matching.problem import Problem
 
@@ -20,6 +21,13 @@ _KEPT = 0.01  # rise of the loss that defaults may cost
 _INAUDIBLE = 1e-6  # loss: -60 dB
 _ROUNDS, _TRIED, _CYCLES = 6, 3, 2  # parameters set back while others follow, tried each time, and steps of these
 _FREE = 1e-9
+
+
+def values_at(space: Space, point: Array) -> dict[str, Any]:
+    """The values of free parameters at a point; defaults as they are written, though their columns are rounded."""
+    defaults, values = space.encode(), space.decode(point)
+    still = [name for name, own in space.slices.items() if np.array_equal(point[own], defaults[own])]
+    return {**values, **{name: space.defaults[name] for name in still}}
 
 
 class Determined(NamedTuple):
@@ -56,12 +64,13 @@ class Determined(NamedTuple):
 def simplify(problem: Problem, start: Array) -> Array:
     """A point about as good as this one, with as many parameters at their defaults as may stand there.
 
-    First each is set back alone; then each of those left while all others follow, which the Jacobian predicts.
+    First choices are turned over where that is better, such as the switch of an effect that does nothing. Then each
+    parameter is set back alone, and each of those left while all others follow, which the Jacobian predicts.
     """
     space = problem.chain.space
-    here = states(problem, start[None])[0]
+    here = _turn_over(problem, states(problem, start[None])[0])
     limit = float(here.parts.sum()) * (1 + _KEPT) + _INAUDIBLE
-    here = _set_back(problem, here, limit)
+    here = _turn_over(problem, _set_back(problem, here, limit))
     left = [own for own in space.slices.values() if own.start in problem.continuous and _is_away(problem, here, own)]
     for _ in range(min(len(left), _ROUNDS if problem.wants_residuals else 0)):
         led = _follow(problem, here, left, limit)
@@ -70,6 +79,14 @@ def simplify(problem: Problem, start: Array) -> Array:
         here = _set_back(problem, led, limit)
         left = [own for own in left if _is_away(problem, here, own)]
     return here.point
+
+
+def _turn_over(problem: Problem, here: State) -> State:
+    """The state with better values of choices, one by one."""
+    for option in problem.options:
+        others = states(problem, np.array([_put(here.point, option.columns, value) for value in option.values]))
+        here = min([here, *others], key=lambda state: float(state.parts.sum()))
+    return here
 
 
 def _is_away(problem: Problem, state: State, own: slice) -> bool:
@@ -122,7 +139,7 @@ def determine(problem: Problem, point: Array) -> list[Determined]:
     space, here = problem.chain.space, states(problem, point[None])[0]
     rise = max(_RISE * float(here.parts.sum()), _LEAST_RISE)
     widths = dict(zip(problem.continuous.tolist(), _widths(problem, here, rise), strict=True))
-    values = space.decode(point)
+    values = values_at(space, point)
     found = []
     for name, own in space.slices.items():
         if own.start in widths:
@@ -175,7 +192,7 @@ def _range(problem: Problem, name: str, point: Array, column: int, width: float)
     low, high = max(0.0, point[column] - width), min(1.0, point[column] + width)
     ends = [space.decode(_put(point, slice(column, column + 1), np.array([u])))[name] for u in (low, high)]
     heard = width < 0.5
-    return Determined(name, space.decode(point)[name], min(ends), max(ends), float(high - low) if heard else 1.0)
+    return Determined(name, values_at(space, point)[name], min(ends), max(ends), float(high - low) if heard else 1.0)
 
 
 def _put(point: Array, own: slice, value: Array) -> Array:

@@ -33,15 +33,20 @@ _HEARD_S = 20.0
 _BANDS = 48
 
 
-def table_of(found: Match) -> list[tuple[str, ...]]:
-    """Headings, then effect, setting, value and how well it is known, in the order of the signal."""
+def table_of(found: Match, all_settings: bool = False) -> list[tuple[str, ...]]:
+    """Headings, then effect, setting, value and how well it is known, in the order of the signal.
+
+    Args:
+        found: whose settings they are.
+        all_settings: whether those that stand at their defaults are there, too.
+    """
     known = {d.name: d for d in found.determined}
     rows = [("effect", "setting", "value", "unit", "could be")]
     for label, own in found.settings.items():
         rows += [
             (label, name, _shown(value), _unit(found.effects[label], name), _words(known.get(f"{label}.{name}")))
             for name, value in own.items()
-            if name in found.effects[label].space.free
+            if all_settings or value != found.effects[label].defaults[name]
         ]
     return rows
 
@@ -83,7 +88,7 @@ def write_settings(found: Match, folder: Path) -> None:
         "determined": {d.name: {"low": d.low, "high": d.high, "heard": d.is_heard} for d in found.determined},
     }
     text = io.StringIO()
-    csv.writer(text).writerows(table_of(found))
+    csv.writer(text).writerows(table_of(found, all_settings=True))
     try:
         (folder / PRESETS).mkdir(parents=True, exist_ok=True)
         write_text(folder / SETTINGS, json.dumps(said, indent=1))
@@ -152,7 +157,10 @@ def write_match_page(found: Match, folder: Path, sounds: Mapping[str, Audio], le
         plot.save(plot.sounds(parts, found.sample_rate), folder / "sounds.png"),
     ]
     gone = bypassed(found)
-    words = "What else a setting could be while the loss rises by less than a tenth, all others following."
+    words = (
+        "All others stand at their defaults. The last column says what else a setting could be while the loss rises by "
+    )
+    words += "less than a tenth, or 0.0001, if all others follow."
     words += f" Not needed: {', '.join(gone)}." if gone else ""
     sections = [
         Section("Listen", f"From {found.start / found.sample_rate:.1f} s on.{softer}", players=players),
