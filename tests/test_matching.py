@@ -304,11 +304,15 @@ def test_a_clipped_reference_is_compared_with_clipped_renders():
     assert find(clipped, effect, renders=60).settings["gain"]["gain_db"] == pytest.approx(20, abs=0.01)
 
 
-def test_a_long_recording_is_heard_where_it_is_loudest():
-    dry = np.concatenate([0.01 * DRY, DRY], 1)
+def test_a_long_recording_is_heard_where_it_is_loudest_after_what_was_played_before():
+    dry = np.concatenate([0.01 * DRY] * 4 + [DRY], 1)
     found = find(0.5 * dry, bfx.load("pedalboard:Gain"), dry=dry, excerpt=0.3, renders=20)
-    assert found.start >= DRY.shape[1]
+    assert found.start >= 4 * DRY.shape[1] - 2 * RATE > 0
     assert found.render(dry).shape == dry.shape
+    echo = bfx.load("pedalboard:Delay").fix(delay_seconds=0.5).only("mix")
+    found = find(echo.render(dry, {"mix": 0.4}, RATE), echo, dry=dry, excerpt=0.3, renders=30)
+    assert found.settings["delay"]["mix"] == pytest.approx(0.4, abs=1e-3)
+    assert found.loss < 1e-6
 
 
 def test_the_sound_of_another_place_is_found_without_the_waveform():

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+import cloudpickle
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -36,7 +37,9 @@ Array = NDArray[np.float64]
 ALIGNED, SOUND = "aligned", "sound"
 HYBRID, ADAM = "hybrid", "adam"
 SEARCH_FILE = "search.safetensors"
-_LONGEST_S = 10.0  # of what is rendered in the search
+_LONGEST_S = 10.0  # of what is compared in the search
+_BEFORE_S = 2.0  # of what is rendered before it, where there is anything
+_FINISH = 0.5  # of the renders of the search, for its last steps
 
 
 @final
@@ -227,10 +230,10 @@ def _wanted(
             raise AudioError(f"The {name} has {len(clip)} channels; allowed are 1 and 2.")
         if not np.any(clip):
             raise AudioError(f"The {name} is silent, so no setting is nearer than another; give another one.")
-    start, audio, wanted = _excerpts(clips[0], clips[1], loss == SOUND, round(excerpt * rate), rate)
-    target = _target(loss, wanted, whole.output_channels(len(audio)), rate)
+    start, skip, audio, wanted = _excerpts(clips[0], clips[1], loss, round(excerpt * rate), rate)
+    target = _target(loss, wanted, whole.output_channels(len(audio)), rate, skip)
     subject = f"{whole.fingerprint.hex() if isinstance(whole.fingerprint, bytes) else whole.fingerprint} {rate} "
-    name = loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__)
+    name = loss if isinstance(loss, str) else hashlib.blake2b(cloudpickle.dumps(loss), digest_size=16).hexdigest()
     return _Wanted(effects, whole, audio, target, start, rate, f"{subject}{name} {_digest(audio, wanted)}")
 
 
@@ -250,11 +253,13 @@ def _labelled(chain: Any) -> dict[str, Effect]:
     return dict(chain) if isinstance(chain, Mapping) else dict(zip(label([e.name for e in given]), given, strict=True))
 
 
-def _excerpts(dry: Audio, reference: Audio, free: bool, length: int, rate: float) -> tuple[int, Audio, Audio]:
-    """Where the excerpt of the dry recording begins, and both excerpts."""
-    if free:
+def _excerpts(
+    dry: Audio, reference: Audio, loss: str | Loss, length: int, rate: float
+) -> tuple[int, int, Audio, Audio]:
+    """Where the excerpt of the dry recording begins, how much of it is not compared, and both excerpts."""
+    if loss == SOUND:
         begun, heard = _loudest(dry, length), _loudest(reference, length)
-        return begun, dry[:, begun : begun + length].copy(), reference[:, heard : heard + length].copy()
+        return begun, 0, dry[:, begun : begun + length].copy(), reference[:, heard : heard + length].copy()
     if dry.shape[1] != reference.shape[1]:
         lengths = [x.shape[1] / rate for x in (dry, reference)]
         raise AudioError(
@@ -266,7 +271,9 @@ def _excerpts(dry: Audio, reference: Audio, free: bool, length: int, rate: float
         raise AudioError(f"The dry recording is silent from {begun / rate:.1f} s on, where the reference is loudest.")
     if len(reference) > len(dry):
         dry = to_channels(dry, len(reference))
-    return begun, dry[:, begun : begun + length].copy(), reference[:, begun : begun + length].copy()
+    # what was played before is heard in echoes and in levels that have not settled
+    skip = min(begun, round(_BEFORE_S * rate)) if loss == ALIGNED else 0
+    return begun - skip, skip, dry[:, begun - skip : begun + length].copy(), reference[:, begun : begun + length].copy()
 
 
 def _loudest(audio: Audio, length: int) -> int:
@@ -278,7 +285,7 @@ def _loudest(audio: Audio, length: int) -> int:
     return int(starts[np.argmax(sums[starts + length] - sums[starts])])
 
 
-def _target(loss: str | Loss, reference: Audio, channels: int, rate: float) -> Target:
+def _target(loss: str | Loss, reference: Audio, channels: int, rate: float, skip: int) -> Target:
     if not isinstance(loss, str):
         if not callable(loss):
             raise ParameterError(
@@ -289,7 +296,7 @@ def _target(loss: str | Loss, reference: Audio, channels: int, rate: float) -> T
         return Sound(reference, rate)
     if loss != ALIGNED:
         raise ParameterError(f'Unknown loss {loss!r}; known are "aligned" and "sound", and any function.')
-    return Aligned(reference if len(reference) <= channels else reference.mean(0, keepdims=True), rate)
+    return Aligned(reference if len(reference) <= channels else reference.mean(0, keepdims=True), rate, skip)
 
 
 def _starts(wanted: _Wanted, given: Any) -> Array:
@@ -338,18 +345,24 @@ def _result(wanted: _Wanted, problem: Problem, interrupted: bool) -> Match:
     rendering, comparing = problem.clock.rendering, problem.clock.comparing
     space, point, found = wanted.chain.space, problem.best, list[Determined]()
     loss, before = problem.loss, problem.memory.get(space.encode())
+    trace = tuple(problem.trace)
     if not interrupted:
-        problem.allowed, problem.seconds, problem.wants_residuals = math.inf, math.inf, wanted.target.has_residuals
-        problem.memory = Memory()
-        trace = tuple(problem.trace)
-        point = simplify(problem, space.snap(point[None])[0])
-        found = determine(problem, point)
-        loss = float(problem.evaluate(point[None]).losses[0])
-    else:
-        trace = tuple(problem.trace)
+        try:
+            point, found, loss = _finish(problem, space.snap(point[None])[0])
+        except KeyboardInterrupt:
+            interrupted = True
     values = values_at(space, point)
     return Match(
         wanted.chain, wanted.effects, torch.from_numpy(point), nested(wanted.effects, values), loss,
         float(before.parts.sum()) if before is not None else math.nan, renders, seconds, rendering, comparing,
         problem.failures, trace, tuple(found), interrupted, wanted.start, wanted.sample_rate,
     )  # fmt: skip
+
+
+def _finish(problem: Problem, point: Array) -> tuple[Array, list[Determined], float]:
+    """Sets back what may stand at its default; the point, how well it is determined, and its loss."""
+    problem.allowed = problem.renders + max(_FINISH * problem.renders, 4.0 * len(point) + 20)
+    problem.seconds, problem.wants_residuals, problem.memory = math.inf, problem.target.has_residuals, Memory()
+    point = simplify(problem, point)
+    problem.allowed = math.inf
+    return point, determine(problem, point), float(problem.evaluate(point[None]).losses[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from blackbox_fx.space import Space
 from blackbox_fx.tasks.matching.descent import Descent, State, states
-from blackbox_fx.tasks.matching.problem import Problem
+from blackbox_fx.tasks.matching.problem import Problem, Spent
 
 Array = NDArray[np.float64]
 
@@ -67,17 +68,20 @@ def simplify(problem: Problem, start: Array) -> Array:
     First choices are turned over where that is better, such as the switch of an effect that does nothing. Then each
     parameter is set back alone, and each of those left while all others follow, which the Jacobian predicts.
     """
-    space = problem.chain.space
-    here = _turn_over(problem, states(problem, start[None])[0])
-    limit = float(here.parts.sum()) * (1 + _KEPT) + _INAUDIBLE
-    here = _turn_over(problem, _set_back(problem, here, limit))
-    left = [own for own in space.slices.values() if own.start in problem.continuous and _is_away(problem, here, own)]
-    for _ in range(min(len(left), _ROUNDS if problem.wants_residuals else 0)):
-        led = _follow(problem, here, left, limit)
-        if led is None:
-            break
-        here = _set_back(problem, led, limit)
-        left = [own for own in left if _is_away(problem, here, own)]
+    space, here = problem.chain.space, states(problem, start[None])[0]
+    with contextlib.suppress(Spent):
+        here = _turn_over(problem, here)
+        limit = float(here.parts.sum()) * (1 + _KEPT) + _INAUDIBLE
+        here = _turn_over(problem, _set_back(problem, here, limit))
+        left = [
+            own for own in space.slices.values() if own.start in problem.continuous and _is_away(problem, here, own)
+        ]
+        for _ in range(min(len(left), _ROUNDS if problem.wants_residuals else 0)):
+            led = _follow(problem, here, left, limit)
+            if led is None:
+                break
+            here = _set_back(problem, led, limit)
+            left = [own for own in left if _is_away(problem, here, own)]
     return here.point
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, final
@@ -79,16 +80,10 @@ def _fold(residuals: Tensor) -> Tensor:
     return (padded * _signs(len(padded))).view(-1, FOLDED).sum(0)
 
 
-_SIGNS: dict[int, Tensor] = {}
-
-
+@functools.lru_cache(maxsize=8)
 def _signs(length: int) -> Tensor:
-    if length not in _SIGNS:
-        if len(_SIGNS) > 8:
-            _SIGNS.clear()
-        drawn = torch.randint(0, 2, (length,), generator=torch.Generator().manual_seed(length))
-        _SIGNS[length] = drawn.float() * 2 - 1
-    return _SIGNS[length]
+    drawn = torch.randint(0, 2, (length,), generator=torch.Generator().manual_seed(length))
+    return drawn.float() * 2 - 1
 
 
 @final
@@ -103,6 +98,7 @@ class Aligned(Target):
     Args:
         reference: (channel, time).
         sample_rate: in Hz.
+        skip: samples at the beginning of renders that are not compared; the reference begins behind them.
 
     Raises:
         ParameterError: a silent reference.
@@ -110,8 +106,8 @@ class Aligned(Target):
 
     parts = 2
 
-    def __init__(self, reference: Audio, sample_rate: float) -> None:
-        self.reference = torch.from_numpy(reference)
+    def __init__(self, reference: Audio, sample_rate: float, skip: int = 0) -> None:
+        self.reference, self.skip = torch.from_numpy(reference), skip
         self.scale = float(self.reference.double().square().mean().sqrt())
         if not self.scale:
             raise ParameterError("The reference is silent, so no setting is nearer to it than another; give another.")
@@ -121,6 +117,7 @@ class Aligned(Target):
 
     @override
     def measure(self, wet: Tensor) -> tuple[Tensor, ...]:
+        wet = wet[:, self.skip :]
         if len(self.reference) < len(wet):
             wet = wet.mean(0, keepdim=True)
         if self.ceiling < math.inf:
