@@ -97,12 +97,7 @@ def test_every_method_keeps_the_best_it_rendered_within_its_budget(method):
     effects = [bfx.load("pedalboard:Compressor").only("threshold_db", "ratio")]
     reference = hide(effects, {"compressor": {"threshold_db": -30, "ratio": 5}})
     start = [{"compressor": {"threshold_db": -20, "ratio": 2}}]
-    tally = CountingPool(DRY.shape[1])
-    try:
-        found = find(reference, effects, renders=60, method=method, starts=start, pool=tally)
-    except ParameterError as error:
-        assert method == "NGOpt" and "fails by itself" in str(error)  # with some releases of numpy
-        return
+    found = find(reference, effects, renders=60, method=method, starts=start)
     assert found.loss < 0.5 * found.before
     assert found.renders <= 60 + 16
     assert found.loss <= found.trace[-1].loss * 1.011 + 1e-6
@@ -226,8 +221,7 @@ def test_an_interrupted_search_returns_the_best_and_goes_on_as_if_nothing_had_be
     part = find(reference, effects, progress=stopping(50), **how)
     assert part.interrupted and part.renders < 120
     assert part.loss == part.trace[-1].loss
-    tally = CountingPool(DRY.shape[1])
-    again = find(reference, effects, pool=tally, **how)
+    again = find(reference, effects, **how)
     assert not again.interrupted
     assert again.params.equal(whole.params)
     assert [p.loss for p in again.trace] == [p.loss for p in whole.trace]

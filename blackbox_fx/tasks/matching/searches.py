@@ -37,8 +37,8 @@ def check_name(name: str) -> None:
 def by_nevergrad(problem: Problem, name: str, starts: Array, seed: int) -> None:
     """One of nevergrad's optimisers on the columns in [0, 1], until the problem has no renders left.
 
-    Options are columns, too, and stand where they decode to: nevergrad's own choices found worse losses in all of five
-    trials. Populations are rendered eight at a time.
+    Options are columns, too, and stand where they decode to: nevergrad's own choices found worse losses with
+    both methods that were tried. Populations are rendered eight at a time.
 
     Args:
         problem: that is asked.
