@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, to_channels
+from blackbox_fx.audio.excerpts import loudest
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.effects import Effect, Rack
 from blackbox_fx.effects.rack import label
@@ -258,7 +259,7 @@ def _excerpts(
 ) -> tuple[int, int, Audio, Audio]:
     """Where the excerpt of the dry recording begins, how much of it is not compared, and both excerpts."""
     if loss == SOUND:
-        begun, heard = _loudest(dry, length), _loudest(reference, length)
+        begun, heard = loudest(dry, length), loudest(reference, length)
         return begun, 0, dry[:, begun : begun + length].copy(), reference[:, heard : heard + length].copy()
     if dry.shape[1] != reference.shape[1]:
         lengths = [x.shape[1] / rate for x in (dry, reference)]
@@ -266,7 +267,7 @@ def _excerpts(
             f"The dry recording has {lengths[0]:.2f} s and the reference {lengths[1]:.2f} s, so they are no aligned "
             'pair; cut them alike, or take loss="sound".'
         )
-    begun = _loudest(reference, length)
+    begun = loudest(reference, length)
     if not np.any(dry[:, begun : begun + length]):
         raise AudioError(f"The dry recording is silent from {begun / rate:.1f} s on, where the reference is loudest.")
     if len(reference) > len(dry):
@@ -274,15 +275,6 @@ def _excerpts(
     # what was played before is heard in echoes and in levels that have not settled
     skip = min(begun, round(_BEFORE_S * rate)) if loss == ALIGNED else 0
     return begun - skip, skip, dry[:, begun - skip : begun + length].copy(), reference[:, begun : begun + length].copy()
-
-
-def _loudest(audio: Audio, length: int) -> int:
-    """Where the loudest stretch begins, in tenths of its length."""
-    if audio.shape[1] <= length:
-        return 0
-    sums = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64).sum(0))])
-    starts = np.arange(0, audio.shape[1] - length + 1, max(1, length // 10))
-    return int(starts[np.argmax(sums[starts + length] - sums[starts])])
 
 
 def _target(loss: str | Loss, reference: Audio, channels: int, rate: float, skip: int) -> Target:

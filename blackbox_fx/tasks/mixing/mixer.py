@@ -223,14 +223,3 @@ def load_mixer(folder: Path, pool: Pool) -> Mixer:
     if not checkpoint.load_part(folder, network, "network"):
         raise DataError(f"{folder} holds no checkpoint; train until the first is written, see save_every.")
     return Mixer(network, console, channels, seconds)
-
-
-def loudest(audio: Sequence[Audio] | Audio, length: int) -> int:
-    """Where the loudest stretch of a mix of this length begins, (channel, time)."""
-    power = np.square(np.asarray(audio, np.float64)).sum(0)
-    sums = np.concatenate([[0.0], np.cumsum(power)])
-    if len(power) <= length:
-        return 0
-    step = max(1, length // 10)
-    starts = np.arange(0, len(power) - length, step)
-    return int(starts[np.argmax(sums[starts + length] - sums[starts])])

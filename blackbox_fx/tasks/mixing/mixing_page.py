@@ -9,10 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from blackbox_fx.audio import Audio, to_channels, write
+from blackbox_fx.audio.excerpts import loudest
 from blackbox_fx.data.folder import SongFiles
 from blackbox_fx.report import plot
 from blackbox_fx.report.html import Section, write_page
-from blackbox_fx.tasks.mixing.mixer import Mixer, loudest
+from blackbox_fx.tasks.mixing.mixer import Mixer
 
 _HEARD_S = 20.0
 _NETWORK, MIX = "network's mix", "networks-mix.flac"
