@@ -10,7 +10,7 @@ from blackbox_fx.audio import Audio
 
 
 def loudest(audio: Sequence[Audio] | Audio, length: int) -> int:
-    """Where the loudest stretch of a length begins, to a tenth of it, in audio (channel, time); 0 if that is shorter."""
+    """Where the loudest stretch of a length begins, to a tenth of it; 0 in shorter audio, (channel, time)."""
     power = np.square(np.asarray(audio, np.float64)).sum(0)
     if len(power) <= length:
         return 0
