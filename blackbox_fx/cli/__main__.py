@@ -16,6 +16,7 @@ from blackbox_fx.errors import BlackBoxError
 from blackbox_fx.report import terminal as show
 from blackbox_fx.tasks.matching import commands as matching
 from blackbox_fx.tasks.mixing import commands as mix
+from blackbox_fx.tasks.style import commands as style
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,6 +74,7 @@ for command in (
 measure.command("mixing")(mix.bench_mixing)
 measure.command("mixes")(mix.bench_mixes)
 measure.command("match")(matching.bench_match)
+measure.command("learning")(style.bench_learning)
 
 
 def _show_version(wanted: bool) -> None:

@@ -25,3 +25,22 @@ def require_known(recipe: Any, values: Mapping[str, Any]) -> None:
     unknown = [name for name in values if name not in known]
     if unknown:
         raise ParameterError(f"A recipe has no setting {unknown[0]!r}; known are {', '.join(known)}.")
+
+
+def check_positive(recipe: Any) -> None:
+    """Checks the numbers of a recipe: positive, and whole where the default is; zero where that is the default.
+
+    Args:
+        recipe: a dataclass whose settings all have defaults.
+
+    Raises:
+        ParameterError: another value.
+    """
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        whole = isinstance(field.default, int)
+        kinds = (int,) if whole else (int, float)
+        fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
+        if not fits or (value == 0 and field.default != 0):
+            kind = "a positive whole number" if whole else "a positive number"
+            raise ParameterError(f"{field.name} must be {kind}, got {value!r}.")

@@ -366,9 +366,9 @@ def bench_mixing(
     """Train the demo's network by different gradients, and draw its loss on unseen songs beside published SPSA's."""
     from blackbox_fx.errors import ParameterError
     from blackbox_fx.report import plot
+    from blackbox_fx.report.learning import learning_curves, learning_table, read_curves, write_curves
     from blackbox_fx.runtime import Threads
-    from blackbox_fx.tasks.mixing.comparison import METHODS, learn, read_curves, write_curves
-    from blackbox_fx.tasks.mixing.figure import learning_curves, learning_table
+    from blackbox_fx.tasks.mixing.comparison import METHODS, learn
     from blackbox_fx.tasks.mixing.training import MixRecipe
     from blackbox_fx.training.run import Run
 

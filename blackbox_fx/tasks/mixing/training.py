@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from blackbox_fx.core.files import write_text
 from blackbox_fx.core.progress import Progress, quiet
-from blackbox_fx.core.recipes import read_toml, require_known
+from blackbox_fx.core.recipes import check_positive, read_toml, require_known
 from blackbox_fx.data.clips import SILENCE, Clip, Clips, Source
 from blackbox_fx.effects import Effect
 from blackbox_fx.errors import DataError, ParameterError
@@ -74,14 +74,7 @@ class MixRecipe:
     most_tracks: int = 0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            whole = isinstance(field.default, int)
-            kinds = (int,) if whole else (int, float)
-            fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
-            if not fits or (value == 0 and field.default != 0):
-                kind = "a positive whole number" if whole else "a positive number"
-                raise ParameterError(f"{field.name} must be {kind}, got {value!r}.")
+        check_positive(self)
         if self.styles > MOST_STYLES:
             raise ParameterError(f"styles must be in [1, {MOST_STYLES}], got {self.styles}.")
 

@@ -1,0 +1,70 @@
+"""An encoder of how audio was treated: level, spectrum, dynamics and width, and how they move."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from blackbox_fx.models.encoders import BANDS, LogMel
+
+SIZE = 96  # channels of the convolutions
+_LEAST = 1e-6  # variance that has a gradient
+
+
+@final
+class Spectrograms(nn.Module):
+    """Log-mel spectrograms of middle and sides, one above the other.
+
+    Args:
+        sample_rate: in Hz.
+        channels: 1 for the middle alone, which is all there is of mono; 2 for both.
+
+    Shape:
+        - audio: (batch, 1 or 2, time); mono has silent sides
+        - output: (batch, channels * 64, frames)
+    """
+
+    def __init__(self, sample_rate: float, channels: int = 1) -> None:
+        super().__init__()
+        self.log_mel, self.channels = LogMel(sample_rate), channels
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """The spectrograms."""
+        middle = self.log_mel(audio)
+        if self.channels == 1:
+            return middle
+        sides = audio[:, :1] - audio[:, -1:]
+        return torch.cat([middle, self.log_mel(sides / 2)], 1)
+
+
+@final
+class TreatmentEncoder(nn.Module):
+    """Means and deviations over time of spectrograms and of what two convolutions make of them.
+
+    Args:
+        channels: of the `Spectrograms`.
+        size: channels of the convolutions.
+
+    Shape:
+        - spectrograms: (batch, channels * 64, frames), any number of frames
+        - output: (batch, width), about zero mean and unit range
+    """
+
+    def __init__(self, channels: int = 1, size: int = SIZE) -> None:
+        super().__init__()
+        bands = channels * BANDS
+        self.width = 2 * (size + bands)
+        self.convolutions = nn.Sequential(
+            nn.Conv1d(bands, size, 5, 2, 2), nn.GELU(), nn.Conv1d(size, size, 5, 2, 2), nn.GELU()
+        )
+
+    def forward(self, spectrograms: Tensor) -> Tensor:
+        """The vectors."""
+        return torch.cat([_statistics(self.convolutions(spectrograms)), _statistics(spectrograms)], 1)
+
+
+def _statistics(x: Tensor) -> Tensor:
+    """Mean and standard deviation over time."""
+    return torch.cat([x.mean(-1), (x.var(-1, correction=0) + _LEAST).sqrt()], 1)

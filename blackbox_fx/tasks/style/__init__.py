@@ -1,0 +1,1 @@
+"""Style transfer: a network sets real effects so that one recording sounds like another."""

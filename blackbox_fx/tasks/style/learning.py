@@ -1,0 +1,328 @@
+"""How a style network learns by different gradients: same network, pairs, steps and seeds."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import nn
+
+from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.data import compose
+from blackbox_fx.dsp import TWINS
+from blackbox_fx.effects import Effect, Rack, load
+from blackbox_fx.errors import ParameterError, did_you_mean
+from blackbox_fx.estimators import (
+    SPSA,
+    ControlVariate,
+    FiniteDifference,
+    Identity,
+    MultiplexedSPSA,
+    ScoreFunction,
+    Surrogate,
+)
+from blackbox_fx.lab.published import PublishedSPSA
+from blackbox_fx.layers.black_box import BlackBox
+from blackbox_fx.layers.chain import Chain
+from blackbox_fx.layers.hybrid import Hybrid
+from blackbox_fx.learning.refresh import Refresh
+from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.proxy.model import Proxy
+from blackbox_fx.proxy.store import load_proxy
+from blackbox_fx.report.learning import Curve
+from blackbox_fx.runtime import Pool
+from blackbox_fx.tasks.style.network import StyleNet
+from blackbox_fx.tasks.style.pairs import draw_pairs
+from blackbox_fx.tasks.style.rules import by_rule, nearest_settings
+from blackbox_fx.tasks.style.training import WINDOWS, StyleRecipe, chosen_by, judge, train_step
+
+RATE = 44100
+_SONGS, _UNSEEN, _SONG_S = 60, 12, 12.0
+_TUNED_BY = 1000  # seed of the trainings that choose learning rates
+_POINTS = 8  # of a curve
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A chain that is learnt through.
+
+    Args:
+        effects: by label.
+        proxies: of some of them, by label.
+        twins: of all of them, by label, where gradients are to be exact.
+    """
+
+    effects: Mapping[str, Effect]
+    proxies: Mapping[str, Proxy] = dataclasses.field(default_factory=dict)
+    twins: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _of_twins() -> Case:
+    twins = {"eq": TWINS["parametric_eq"], "comp": TWINS["compressor"]}
+    return Case({name: twin.effect() for name, twin in twins.items()}, twins=twins)
+
+
+def _of_proxies(**names: str) -> Case:
+    proxies = {label: load_proxy(name) for label, name in names.items()}
+    return Case({label: proxy.effect() for label, proxy in proxies.items()}, proxies)
+
+
+def _with_choices() -> Case:
+    comp = load_proxy("zam-comp-x2")
+    ladder = load("pedalboard:LadderFilter").only("mode", "cutoff_hz", "drive")
+    return Case({"ladder": ladder, "comp": comp.effect()})
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "twins": _of_twins,
+    "EQ, ZamCompX2": lambda: _of_proxies(eq="pedalboard-eq", comp="zam-comp-x2"),
+    "three plugins": lambda: _of_proxies(eq="zam-eq2", comp="zam-comp-x2", reverb="freeverb3"),
+    "a choice": _with_choices,
+}
+
+
+class How(NamedTuple):
+    """What a method makes a layer of.
+
+    Args:
+        case: the chain.
+        pool: where effects render.
+        draw: of random estimators.
+    """
+
+    case: Case
+    pool: Pool
+    draw: torch.Generator
+
+    def chain(self, *given: Any, **rules: Any) -> nn.Module:
+        """Effect by effect."""
+        return Chain(dict(self.case.effects), *given, pool=self.pool, sample_rate=RATE, **rules)
+
+    def whole(self, estimator: Any) -> nn.Module:
+        """All effects as one."""
+        rack = Rack(self.case.effects)
+        return BlackBox(rack, estimator, audio_rule=Identity(), pool=self.pool, sample_rate=RATE)
+
+    def hybrid(self, mode: Any, *, refreshed: bool = False) -> nn.Module:
+        """Each effect with its proxy."""
+        members = {}
+        for label, effect in self.case.effects.items():
+            proxy = copy.deepcopy(self._proxy(label))
+            refresh = Refresh(proxy) if refreshed else None
+            members[label] = Hybrid(effect, proxy, mode, pool=self.pool, refresh=refresh)
+        return Chain(members)
+
+    def corrected(self) -> nn.Module:
+        """Each effect with its proxy, whose gradients of settings are corrected by renders."""
+        members = {}
+        for label, effect in self.case.effects.items():
+            proxy = self._proxy(label)
+            estimator = ControlVariate(SPSA(generator=self.draw), proxy)
+            members[label] = BlackBox(effect, estimator, audio_rule=Surrogate(proxy), pool=self.pool, sample_rate=RATE)
+        return Chain(members)
+
+    def twins(self) -> nn.Module:
+        """The twins themselves."""
+        if not self.case.twins:
+            raise ParameterError("There are no twins of this chain; leave autodiff out.")
+        return Chain(dict(self.case.twins), sample_rate=RATE)
+
+    def _proxy(self, label: str) -> Proxy:
+        if label not in self.case.proxies:
+            raise ParameterError(f"There is no proxy of {label}; leave methods with proxies out.")
+        return self.case.proxies[label]
+
+
+AUTODIFF, DEFAULT, PUBLISHED = "autodiff", "default", "SPSA as published"
+METHODS: dict[str, Callable[[How], nn.Module]] = {
+    AUTODIFF: How.twins,
+    DEFAULT: How.chain,
+    PUBLISHED: lambda how: how.whole(PublishedSPSA(how.draw)),
+    "SPSA, whole chain": lambda how: how.whole(SPSA(generator=how.draw)),
+    "multiplexed SPSA, whole chain": lambda how: how.whole(MultiplexedSPSA(1, window=8192, generator=how.draw)),
+    "score function, whole chain": lambda how: how.whole(ScoreFunction(4, generator=how.draw)),
+    "SPSA": lambda how: how.chain(SPSA(generator=how.draw)),
+    "one-sided differences": lambda how: how.chain(FiniteDifference(central=False)),
+    "proxy alone": lambda how: how.hybrid("plain"),
+    "half hybrid": lambda how: how.hybrid("half"),
+    "full hybrid": lambda how: how.hybrid("full"),
+    "refreshed hybrid": lambda how: how.hybrid("full", refreshed=True),
+    "control variate": How.corrected,
+}
+_WITH_PROXIES = ("proxy alone", "half hybrid", "full hybrid", "refreshed hybrid", "control variate")
+
+
+def fitting(case: str) -> list[str]:
+    """The methods that a case allows: autodiff needs twins, hybrids need proxies of all effects."""
+    made = CASES[case]()
+    missing = set() if made.twins else {AUTODIFF}
+    missing |= set() if made.proxies.keys() == made.effects.keys() else set(_WITH_PROXIES)
+    return [name for name in METHODS if name not in missing]
+
+
+def check_names(cases: Sequence[str], methods: Sequence[str]) -> None:
+    """Raises ParameterError for an unknown case or method."""
+    for names, known, what in ((cases, CASES, "case"), (methods, METHODS, "method")):
+        for name in names:
+            if name not in known:
+                raise ParameterError(
+                    f"Unknown {what} {name!r}{did_you_mean(name, known)}; known are {', '.join(known)}."
+                )
+
+
+@final
+class Examples:
+    """The pairs of a case, drawn once for all its trainings.
+
+    Args:
+        name: of the case.
+        recipe: of the pairs.
+        pool: where effects render.
+        progress: called while songs are composed and pairs drawn.
+    """
+
+    def __init__(self, name: str, recipe: StyleRecipe, pool: Pool, progress: Progress = quiet) -> None:
+        self.name, self.pool, self.case = name, pool, CASES[name]()
+        rack = Rack(self.case.effects)
+        draw = functools.partial(
+            draw_pairs, chain=rack, seconds=recipe.seconds, channels=recipe.channels, pool=pool, progress=progress
+        )
+        songs = _songs(progress)
+        self.train = draw(songs[:_SONGS], count=recipe.pairs, seed=11)
+        self.unseen = draw(songs[_SONGS:], count=recipe.unseen, seed=7, keep_references=True)
+        twins = self.case.twins  # which render many at a time
+        self.layer = (
+            Chain(twins, sample_rate=RATE) if twins else BlackBox(rack, pool=pool, sample_rate=RATE, surrogates=())
+        )
+
+    def references(self, progress: Progress = quiet) -> list[Curve]:
+        """The loss without learning: untouched, at the middle, by a rule, at the nearest settings of the training."""
+        middle = torch.full((1, self.train.params.shape[1]), 0.5)
+        found = {
+            "untouched": judge(lambda pairs: pairs.params, lambda audio, params: audio, self.unseen),
+            "middle": judge(lambda pairs: middle.expand(len(pairs), -1), self.layer, self.unseen),
+            "rule": judge(
+                lambda pairs: pairs.params,
+                lambda audio, params: audio,
+                dataclasses.replace(self.unseen, dry=by_rule(self.unseen, RATE)),
+            ),
+            "nearest of 1000 settings": judge(
+                lambda pairs: nearest_settings(pairs, self.train.take(range(min(1000, len(self.train))))),
+                self.layer,
+                self.unseen,
+            ),
+        }
+        return [Curve(name, 0, (0,), (0.0,), (loss,), case=self.name) for name, loss in found.items()]
+
+    def learn(self, method: str, recipe: StyleRecipe, progress: Progress = quiet) -> Curve:
+        """One training.
+
+        Args:
+            method: a name in `METHODS`.
+            recipe: of the training.
+            progress: called after each step.
+        """
+        draw = torch.Generator().manual_seed(recipe.seed)
+        layer: Any = METHODS[method](How(self.case, self.pool, draw))
+        torch.manual_seed(recipe.seed)
+        network = StyleNet({label: effect.space.width for label, effect in self.case.effects.items()}, recipe.channels)
+        optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+        distance = MultiResolutionSTFT(WINDOWS)
+        refreshes = [m.refresh for m in layer.modules() if isinstance(m, Hybrid) and m.refresh is not None]
+        points = [(0, 0.0, judge(chosen_by(network), self.layer, self.unseen))]
+        spent, before = 0.0, _renders(self.pool)
+        for step in range(recipe.steps):
+            began = time.monotonic()
+            train_step(network, layer, self.train, recipe, optimizer, distance, step)
+            for refresh in refreshes:
+                refresh.step()
+            spent += time.monotonic() - began
+            if (step + 1) % max(1, recipe.steps // _POINTS) == 0 or step + 1 == recipe.steps:
+                rendered = _renders(self.pool)
+                points.append((step + 1, spent, judge(chosen_by(network), self.layer, self.unseen)))
+                before += _renders(self.pool) - rendered
+            progress(step + 1, recipe.steps, f"{self.name}: {method}, seed {recipe.seed}, unseen {points[-1][2]:.3f}")
+        steps, seconds, losses = zip(*points, strict=True)
+        renders = _renders(self.pool) - before
+        return Curve(method, recipe.seed, steps, seconds, losses, self.name, recipe.learning_rate, renders)
+
+
+def _renders(pool: Pool) -> int:
+    return pool.counters.renders
+
+
+@functools.cache
+def _songs_of(count: int) -> list[Any]:
+    return [compose(1000 + k, _SONG_S, RATE) for k in range(count)]
+
+
+def _songs(progress: Progress) -> list[Any]:
+    progress(0, 1, "composing songs")
+    return _songs_of(_SONGS + _UNSEEN)
+
+
+def compare_learning(
+    case: str,
+    methods: Sequence[str],
+    recipe: StyleRecipe,
+    seeds: int,
+    rates: Sequence[float],
+    done: Sequence[Curve],
+    pool: Pool,
+    progress: Progress = quiet,
+) -> Iterator[Curve]:
+    """Trains by each method, and gives each new curve.
+
+    Args:
+        case: a name in `CASES`.
+        methods: names in `METHODS`; those that the case does not allow are left out.
+        recipe: of all trainings.
+        seeds: trainings of each.
+        rates: learning rates. Where there are several, each method is first trained at each, with a seed of its own,
+            and goes on with the one that ended lowest.
+        done: curves of earlier calls, which are not made again.
+        pool: where effects render.
+        progress: called after each step.
+    """
+    check_names([case], methods)
+    known = [c for c in done if c.case == case and c.steps[-1] in (0, recipe.steps)]
+    examples = functools.cache(lambda: Examples(case, recipe, pool, progress))
+    if all(c.steps[-1] for c in known):
+        yield from examples().references()
+    allowed = fitting(case)
+    for method in methods:
+        while method in allowed and (todo := _todo(known, method, seeds, rates)):
+            seed, rate = todo
+            known.append(examples().learn(method, dataclasses.replace(recipe, seed=seed, learning_rate=rate), progress))
+            yield known[-1]
+
+
+def _todo(known: Sequence[Curve], method: str, seeds: int, rates: Sequence[float]) -> tuple[int, float] | None:
+    """The seed and the learning rate of the next training by a method; None where all were made."""
+    have = {(c.seed, c.rate) for c in known if c.method == method}
+    tuning = [(_TUNED_BY, rate) for rate in rates] if len(rates) > 1 else []
+    if left := [each for each in tuning if each not in have]:
+        return left[0]
+    rate = (best_rate(known, method) if tuning else None) or rates[0]
+    return next(((seed, rate) for seed in range(seeds) if (seed, rate) not in have), None)
+
+
+def best_rate(curves: Sequence[Curve], method: str) -> float | None:
+    """The learning rate at which a method ended lowest in the trainings that choose it; None without such."""
+    tried = [c for c in curves if c.method == method and c.seed == _TUNED_BY]
+    return min(tried, key=lambda c: c.losses[-1]).rate if tried else None
+
+
+def reported(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves that are compared: not those that chose learning rates, nor those at rates that were not chosen."""
+
+    def best(curve: Curve) -> float | None:
+        return best_rate([c for c in curves if c.case == curve.case], curve.method)
+
+    return [c for c in curves if c.seed != _TUNED_BY and best(c) in (None, c.rate)]
