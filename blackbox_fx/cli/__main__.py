@@ -33,6 +33,7 @@ for command in (
     mix.demo,
     mix.mix,
     matching.match,
+    style.transfer,
     effects.effects,
     profile.inspect,
     profile.check,
@@ -44,6 +45,7 @@ for command in (
 ):
     app.command()(command)
 train.command("mix")(mix.train_mix)
+train.command("style")(style.train_style)
 proxies.command("train")(proxy.train)
 proxies.command("score")(proxy.score)
 proxies.command("list")(proxy.listing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blackbox_fx.data.clips import Clip, Clips
 from blackbox_fx.data.composer import Part, Score, compose, write_score
-from blackbox_fx.data.folder import SongFiles, SongFolder, read_song, read_songs
+from blackbox_fx.data.folder import SongFiles, SongFolder, read_recordings, read_song, read_songs
 from blackbox_fx.data.modules import ModuleSong, read_module
 from blackbox_fx.data.normalising.averages import EffectAverages, average_effects
 from blackbox_fx.data.normalising.features import StemFeatures, measure_effects
@@ -44,6 +44,7 @@ __all__ = [
     "normalise_songs",
     "random_effects",
     "read_module",
+    "read_recordings",
     "read_song",
     "read_songs",
     "role_of",

@@ -14,8 +14,19 @@ from typing import final
 from blackbox_fx import audio
 from blackbox_fx.audio import Audio
 from blackbox_fx.data.cutting import cut
-from blackbox_fx.data.layouts import Found, Skipped, find_files, find_song, find_songs, is_audio, is_module, is_stems
+from blackbox_fx.data.layouts import (
+    Found,
+    Skipped,
+    Track,
+    find_files,
+    find_song,
+    find_songs,
+    is_audio,
+    is_module,
+    is_stems,
+)
 from blackbox_fx.data.modules import ModuleSong, read_modules
+from blackbox_fx.data.roles import role_of
 from blackbox_fx.data.song import Song
 from blackbox_fx.data.stems import StemSong, read_stems
 from blackbox_fx.errors import AudioError, DataError
@@ -220,6 +231,39 @@ def read_songs(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw:
     songs.sort(key=lambda song: (song.name, song.files if isinstance(song, SongFiles) else (song.path,)))
     skipped.sort()
     return SongFolder(path, tuple(songs), skipped)
+
+
+def read_recordings(folder: str | os.PathLike[str], sample_rate: int = 44100) -> SongFolder:
+    """The audio files in a folder and in the folders in it, each as a song of one track: speech, loops, masters.
+
+    Args:
+        folder: of files, or of folders with files.
+        sample_rate: what the audio is resampled to, in Hz, a whole number.
+
+    Returns:
+        the recordings and what was skipped, both sorted.
+
+    Raises:
+        DataError: the folder is missing, or holds no audio file that can be read.
+        AudioError: a sample rate that is not allowed.
+    """
+    path = _existing(folder, sample_rate, "audio files")
+    skipped: Skipped = []
+    songs = [
+        song
+        for file, split in find_files(path, is_audio)
+        if (song := _scan(_alone(path, file, split), float(sample_rate), skipped)) is not None
+    ]
+    if not songs:
+        why = f" ({skipped[0][0].name}: {skipped[0][1]})" if skipped else ""
+        raise DataError(f"{path} holds no audio file that can be read{why}; give a folder of recordings.")
+    return SongFolder(path, tuple(sorted(songs, key=lambda song: song.name)), sorted(skipped))
+
+
+def _alone(folder: Path, file: Path, split: str) -> Found:
+    """A file as a song of one track."""
+    name = file.relative_to(folder).with_suffix("").as_posix()
+    return Found(name, file.parent, "recordings", (Track(file.stem, role_of(file.stem), file),), split=split)
 
 
 def read_song(folder: str | os.PathLike[str], sample_rate: int = 44100, *, raw: bool = False) -> SongFiles:

@@ -79,6 +79,19 @@ def load_console(path: str | os.PathLike[str], **how: Any) -> Console:
         raise type(error)(f"{source}: {error}") from error
 
 
+def read_chain(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Effects in series by label, of tables like those of `load_console`, such as {"eq": {"effect": "vst3:ZamEQ2"}}.
+
+    Args:
+        said: a table for each effect, by label.
+
+    Raises:
+        ParameterError: something that makes no sense.
+        EffectError, MissingHost: an effect that cannot be loaded.
+    """
+    return _chain("chain", said)
+
+
 def _console(said: Mapping[str, Any], how: Mapping[str, Any]) -> Console:
     _require("A console", said, _TOP)
     parts: dict[str, Any] = {name: _chain(name, said[name]) for name in ("strip", "bus") if name in said}

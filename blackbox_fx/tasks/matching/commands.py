@@ -11,6 +11,7 @@ import typer
 
 from blackbox_fx.core import system
 from blackbox_fx.report import terminal as show
+from blackbox_fx.sessions.kinds import SessionKind
 
 if TYPE_CHECKING:
     from blackbox_fx.audio import Audio
@@ -28,14 +29,6 @@ class Pair(enum.StrEnum):
     AUTO = "auto"
     ALIGNED = "aligned"
     SOUND = "sound"
-
-
-class SessionKind(enum.StrEnum):
-    """Kinds of sessions."""
-
-    NONE = "none"
-    DAWPROJECT = "dawproject"
-    ARDOUR = "ardour"
 
 
 Chain = Annotated[list[str], typer.Option("--chain", help="An effect, such as vst3:ZamEQ2; repeated, in order.")]
@@ -74,7 +67,7 @@ def match(
     effects = _chain(chain, settings, only)
     starts = [read_settings(folder) for folder in start]
     audio, wanted, rate, aligned = _pair(dry, reference, pair)
-    _require_own(out, dry, reference)
+    require_own(out, dry, reference)
     with show.bar("searching") as progress:
         found = search(
             audio, wanted, effects, sample_rate=rate, loss="aligned" if aligned else "sound", renders=renders,
@@ -82,7 +75,7 @@ def match(
             may_bypass=may_bypass, search_order=search_order, price=price, excerpt=excerpt, seed=seed, folder=out,
             progress=progress,
         )  # fmt: skip
-    _write(found, audio, wanted, out, session, aligned)
+    write_result(found, audio, wanted, out, session, _lead(found, aligned), aligned=aligned)
     if found.interrupted:
         raise typer.Exit(130)
 
@@ -150,7 +143,7 @@ def lag(dry: Audio, wet: Audio, sample_rate: float) -> int:
     return best - reach if found[best] > _TOLD_APART * found[reach] else 0
 
 
-def _require_own(out: Path, *read: Path) -> None:
+def require_own(out: Path, *read: Path) -> None:
     """Raises DataError if what is written could replace what is read."""
     from blackbox_fx.errors import DataError
     from blackbox_fx.tasks.matching.writing import MATCHED, SETTINGS
@@ -166,7 +159,29 @@ def _require_own(out: Path, *read: Path) -> None:
         raise DataError(f"{out} has a {MATCHED} that this command did not write; name another folder with --out.")
 
 
-def _write(found: Match, dry: Audio, reference: Audio, out: Path, session: SessionKind, aligned: bool) -> None:
+def write_result(
+    found: Match,
+    dry: Audio,
+    reference: Audio,
+    out: Path,
+    session: SessionKind,
+    lead: str,
+    *,
+    aligned: bool = False,
+    title: str = "A match",
+) -> None:
+    """Writes audio, settings, presets, session and page of a match, and shows its settings.
+
+    Args:
+        found: what was found.
+        dry: the whole recording, (channel, time).
+        reference: the whole reference, (channel, time), at the same sample rate.
+        out: the folder.
+        session: for which DAW.
+        lead: a sentence about the distance.
+        aligned: whether the reference is the same performance.
+        title: of the page.
+    """
     from blackbox_fx.audio import write
     from blackbox_fx.tasks.matching.writing import (
         MATCHED,
@@ -185,9 +200,9 @@ def _write(found: Match, dry: Audio, reference: Audio, out: Path, session: Sessi
         show.err.print(str(save_chain(found, dry, out / f"matched.{session}")), markup=False, highlight=False)
     begun = found.start if aligned else 0
     sounds = {"dry": dry[:, found.start :], "matched": wet[:, found.start :], "reference": reference[:, begun:]}
-    page = write_match_page(found, out, sounds, _lead(found, aligned))
+    page = write_match_page(found, out, sounds, lead, title)
     rows = table_of(found)
-    show.table(_lead(found, aligned), rows[0], rows[1:])
+    show.table(lead, rows[0], rows[1:])
     show.out.print("All other settings stand at their defaults.")
     for name in bypassed(found):
         show.out.print(f"{name} is not needed.", markup=False)

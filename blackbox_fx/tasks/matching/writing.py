@@ -132,7 +132,9 @@ def save_chain(found: Match, dry: Audio, path: Path) -> SessionReport:
     return save_session(console, path, [torch.from_numpy(dry)], rows, buses, names=["matched"], channels=len(dry))
 
 
-def write_match_page(found: Match, folder: Path, sounds: Mapping[str, Audio], lead: str) -> Path:
+def write_match_page(
+    found: Match, folder: Path, sounds: Mapping[str, Audio], lead: str, title: str = "A match"
+) -> Path:
     """Writes index.html: players, the settings and how well each is known, how the loss fell, spectra.
 
     Args:
@@ -140,6 +142,7 @@ def write_match_page(found: Match, folder: Path, sounds: Mapping[str, Audio], le
         folder: of the page.
         sounds: by caption, (channel, time), shown from where the search listened; "dry", "matched" and "reference".
         lead: a sentence below the title.
+        title: of the page.
 
     Returns:
         The path of the page.
@@ -157,19 +160,23 @@ def write_match_page(found: Match, folder: Path, sounds: Mapping[str, Audio], le
         plot.save(plot.sounds(parts, found.sample_rate), folder / "sounds.png"),
     ]
     gone = bypassed(found)
-    words = (
-        "All others stand at their defaults. The last column says what else a setting could be while the loss rises by "
-    )
-    words += "less than a tenth, or 0.0001, if all others follow."
+    words = "All others stand at their defaults."
+    if found.determined:
+        words += (
+            " The last column says what else a setting could be while the loss rises by less than a tenth, or 0.0001, "
+            "if all others follow."
+        )
     words += f" Not needed: {', '.join(gone)}." if gone else ""
     sections = [
         Section("Listen", f"From {found.start / found.sample_rate:.1f} s on.{softer}", players=players),
         Section("Settings", words, table=table_of(found)),
         Section("Spectra", "Long-term spectra, and all three sounds.", images=shown),
-        Section("Search", _spent(found), images=[plot.save(_convergence(found), folder / "search.svg")]),
     ]
+    if found.trace:
+        drawn = plot.save(_convergence(found), folder / "search.svg")
+        sections.append(Section("Search", _spent(found), images=[drawn]))
     page = folder / "index.html"
-    write_page(page, "A match", lead, sections, f"{MATCHED} is the whole; presets load into the plugins.")
+    write_page(page, title, lead, sections, f"{MATCHED} is the whole; presets load into the plugins.")
     return page
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -13,6 +12,7 @@ import typer
 
 from blackbox_fx.core import system
 from blackbox_fx.report import terminal as show
+from blackbox_fx.sessions.kinds import SessionKind
 
 if TYPE_CHECKING:
     from blackbox_fx.audio import Audio
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from blackbox_fx.training.run import Run
 
 DISTANCES_CSV = "distances.csv"
-
-
-class SessionKind(enum.StrEnum):
-    """Kinds of sessions."""
-
-    DAWPROJECT = "dawproject"
-    ARDOUR = "ardour"
 
 
 Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
@@ -202,10 +195,11 @@ def _write_mix(mixer: Mixer, song: SongFiles, settings: Settings, out: Path, kin
     rows, buses, *_ = load_settings(mixer.console, out)
     with show.bar("mixing") as progress:
         mixed = mixer.mix(song, rows, buses, progress)
-    with show.bar("writing the session") as progress:
-        session = mixer.save_session(out / f"song.{kind}", song, rows, buses, progress)
     write(out / "mix.wav", mixed, mixer.sample_rate)
-    show.out.print(str(session), markup=False, highlight=False)
+    if kind != SessionKind.NONE:
+        with show.bar("writing the session") as progress:
+            session = mixer.save_session(out / f"song.{kind}", song, rows, buses, progress)
+        show.out.print(str(session), markup=False, highlight=False)
     return write_song_page(out, mixer, song, mixed, rows, buses)
 
 

@@ -2,13 +2,148 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from blackbox_fx.core import system
 from blackbox_fx.report import terminal as show
+from blackbox_fx.sessions.kinds import SessionKind
+
+if TYPE_CHECKING:
+    from blackbox_fx.data.clips import Source
+    from blackbox_fx.tasks.matching.matching import Match
+    from blackbox_fx.tasks.style.training import StyleRecipe
+
+Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
+_HELD_OUT = 7  # composed songs for each that is held out
+
+
+def train_style(
+    chain: Annotated[
+        list[str],
+        typer.Option(help="An effect, such as vst3:ZamEQ2, repeated in order; or a TOML file, see guide."),
+    ],
+    out: Out,
+    songs: Annotated[
+        Path | None, typer.Option(help="Folder of songs, as for train mix; songs are composed if not given.")
+    ] = None,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder of audio files, each a recording by itself: speech, loops, masters.")
+    ] = None,
+    compose: Annotated[int, typer.Option("--compose", help="Songs to compose if none are given.", min=4)] = 70,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file with settings; see recipe.toml of any run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=0, max=2**32 - 1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    device: Annotated[str, typer.Option(help="Of the network: cpu, cuda, mps. Effects render on CPUs.")] = "cpu",
+) -> None:
+    """Train a network that sets a chain so that one recording sounds like another, whatever is played.
+
+    It teaches itself: two places of a song, or of two songs, go through the chain at the same random settings.
+    """
+    from blackbox_fx.layers.description import read_chain
+    from blackbox_fx.runtime import Processes
+    from blackbox_fx.tasks.style.study import TRAINED, StyleStudy
+    from blackbox_fx.training.run import Run
+
+    chosen = _recipe(recipe, seed, steps)
+    said = _chain(chain)
+    with show.waiting("loading effects"):
+        effects = read_chain(said)
+    with Run(out, dataclasses.asdict(chosen)) as run, Processes(system.cores(), on_failure="skip") as pool:
+        with show.bar("reading songs") as progress:
+            train, unseen = _songs(songs, recordings, compose, progress)
+        with show.bar("training") as progress:
+            scores = StyleStudy(effects, said, train, unseen, chosen, pool, device).run(run, progress)
+    rows = [(name, f"{value:.3f}", f"{scores[TRAINED] / value:.2f}") for name, value in scores.items()]
+    show.table("Distance to the true output on unseen songs", ("way", "distance", "network to it"), rows)
+    show.out.print(f"blackbox-fx transfer IN REFERENCE --model {out} --out DIR uses it.", markup=False, soft_wrap=True)
+
+
+def transfer(
+    dry: Annotated[Path, typer.Argument(metavar="IN", help="Audio file that goes through the chain.")],
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Audio file that it shall sound like.")],
+    model: Annotated[str, typer.Option(help="Folder of a run of train style, or the name of a shipped network.")],
+    out: Annotated[Path, typer.Option(help="Folder for audio, settings, presets, a session and a page.")],
+    refine: Annotated[int, typer.Option(help="Renders by which match goes on for this pair alone.", min=0)] = 0,
+    session: Annotated[SessionKind, typer.Option(help="For which DAW.")] = SessionKind.DAWPROJECT,
+    seed: Annotated[int, typer.Option(help="Of what --refine draws.", min=0, max=2**32 - 1)] = 0,
+) -> None:
+    """Set a chain of plugins by a trained network, so that one recording sounds like another.
+
+    The recordings may differ in all: what is played, length, channels, sample rate.
+    """
+    from blackbox_fx.audio import read, resample
+    from blackbox_fx.tasks.matching.commands import require_own, write_result
+    from blackbox_fx.tasks.style.styler import load_styler
+    from blackbox_fx.tasks.style.transfer import transfer as find
+
+    audio, rate = read(dry)
+    wanted, other = read(reference)
+    with show.waiting("loading the network and its effects"):
+        styler = load_styler(model)
+    require_own(out, dry, reference)
+    with show.bar("choosing settings") as progress:
+        found = find(
+            audio, wanted, styler, sample_rate=rate, reference_rate=other, refine=refine, seed=seed, progress=progress
+        )
+    same = wanted if other == rate else resample(wanted, other, rate)
+    write_result(found, audio, same, out, session, _lead(found), title="A transfer")
+
+
+def _lead(found: Match) -> str:
+    before = f" from {found.before:.3g}" if math.isfinite(found.before) else ""
+    return f"The distance to the sound of the reference fell{before} to {found.loss:.3g}, in {found.seconds:.1f} s."
+
+
+def _recipe(path: Path | None, seed: int | None, steps: int | None) -> StyleRecipe:
+    from blackbox_fx.tasks.style.training import StyleRecipe
+
+    recipe = StyleRecipe() if path is None else StyleRecipe.read(path)
+    changes = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
+    return dataclasses.replace(recipe, **changes)
+
+
+def _chain(given: list[str]) -> dict[str, Any]:
+    """Tables of effects by label, of addresses or of one TOML file."""
+    from blackbox_fx.core.recipes import read_toml
+    from blackbox_fx.effects.rack import label
+    from blackbox_fx.errors import ParameterError
+
+    files = [address for address in given if address.endswith(".toml")]
+    if not files:
+        return dict(zip(label(given), [{"effect": address} for address in given], strict=True))
+    if len(given) > 1:
+        raise ParameterError(f"--chain {files[0]} is a file of a whole chain, so no other --chain can stand beside it.")
+    said = read_toml(Path(files[0]))
+    if list(said) != ["chain"] or not isinstance(said["chain"], dict) or not said["chain"]:
+        raise ParameterError(f"{files[0]} must have the table [chain] and no other, got {', '.join(said) or 'none'}.")
+    return said["chain"]
+
+
+def _songs(songs: Path | None, recordings: Path | None, count: int, progress: Any) -> tuple[list[Source], list[Source]]:
+    """Songs to train on, and those that are held out."""
+    from blackbox_fx.data import compose, read_recordings, read_songs
+    from blackbox_fx.errors import ParameterError
+
+    if songs and recordings:
+        raise ParameterError("--songs and --recordings exclude each other; give one of them.")
+    if songs or recordings:
+        folder = read_songs(songs) if songs else read_recordings(recordings or Path())
+        show.err.print(str(folder), markup=False, soft_wrap=True)
+        for path, why in folder.skipped[:5]:
+            show.err.print(f"skipped {path}: {why}", markup=False, soft_wrap=True)
+        train, unseen = folder.split()
+        return list(train), list(unseen)
+    composed: list[Source] = []
+    for k in range(count):
+        composed.append(compose(1000 + k, 12.0))
+        progress(k + 1, count, "composing")
+    held_out = max(1, count // _HELD_OUT)
+    return composed[:-held_out], composed[-held_out:]
 
 
 def bench_learning(

@@ -76,6 +76,7 @@ def draw_pairs(
     pool: Pool,
     progress: Progress = quiet,
     *,
+    across: float = 0.0,
     keep_references: bool = False,
 ) -> Pairs:
     """Draws pairs; the same for the same songs and seed.
@@ -92,6 +93,7 @@ def draw_pairs(
         seed: of the draws.
         pool: where the effects render.
         progress: called after each part.
+        across: share of pairs whose reference is another song, so that what is played tells nothing.
         keep_references: whether the audio of references is kept, too.
 
     Raises:
@@ -104,7 +106,7 @@ def draw_pairs(
     while found < count:
         if drawn > _TRIES * (count + _TOGETHER):
             raise DataError(f"{drawn} draws gave {found} pairs that sound; narrow the ranges of the chain.")
-        part = _draw(songs, chain, layer, spectrograms, seconds, [seed, drawn])
+        part = _draw(songs, chain, layer, spectrograms, seconds, across, [seed, drawn])
         parts.append(part if keep_references else dataclasses.replace(part, reference=part.reference[:, :0]))
         drawn += _TOGETHER
         found += len(part)
@@ -120,12 +122,15 @@ def _draw(
     layer: BlackBox,
     spectrograms: Spectrograms,
     seconds: float,
+    across: float,
     seed: Sequence[int],
 ) -> Pairs:
     """Those of some pairs that can be used."""
     draws = [np.random.default_rng([*seed, k]) for k in range(_TOGETHER)]
     names, *places = zip(*(_places(songs, seconds, spectrograms.channels, rng) for rng in draws), strict=True)
     dry, other = (torch.from_numpy(np.stack(place)) for place in places)
+    away = torch.tensor([rng.random() < across for rng in draws])
+    other = torch.where(away[:, None, None], other.roll(1, 0), other)
     params = torch.from_numpy(np.concatenate([chain.space.sample(1, rng) for rng in draws])).float()
     target, reference = layer(torch.cat([dry, other]), params.repeat(2, 1)).chunk(2)
     peaks = [(wet.abs().amax((1, 2)), clean.abs().amax((1, 2))) for wet, clean in ((target, dry), (reference, other))]

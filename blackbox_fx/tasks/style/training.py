@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from blackbox_fx.core.checks import one_of, within
 from blackbox_fx.core.files import write_text
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.core.recipes import check_positive, read_toml, require_known
@@ -46,6 +47,7 @@ class StyleRecipe:
         pairs: that are trained on, rendered once.
         aside: pairs of other songs by which the best network is chosen.
         unseen: pairs of held-out songs, on which results are reported.
+        across: share of pairs whose reference is another song, [0, 1].
         learning_rate: at the end of the warm-up; it falls to a fiftieth along a cosine.
         warm_up: steps over which the learning rate rises.
         clip: largest norm of the gradient.
@@ -54,7 +56,7 @@ class StyleRecipe:
 
     Raises:
         ParameterError: an unknown name, or a value that is not a positive number of its kind; channels other than 1
-            and 2.
+            and 2; a share above 1.
     """
 
     steps: int = 1000
@@ -64,6 +66,7 @@ class StyleRecipe:
     pairs: int = 1500
     aside: int = 48
     unseen: int = 48
+    across: float = 0.0
     learning_rate: float = 1e-3
     warm_up: int = 30
     clip: float = 1.0
@@ -72,9 +75,8 @@ class StyleRecipe:
 
     def __post_init__(self) -> None:
         check_positive(self)
-        from blackbox_fx.core.checks import one_of
-
         one_of("channels", self.channels, (1, 2))
+        within("across", self.across, 0, 1)
 
     @classmethod
     def read(cls, path: Path) -> StyleRecipe:
@@ -134,15 +136,17 @@ def train_step(
     return float(loss.detach())
 
 
+def mean_distance(wet: Tensor, target: Tensor) -> float:
+    """The mean distance of audio, (items, channel, time), to targets at all resolutions, item by item."""
+    distance = MultiResolutionSTFT(WINDOWS)
+    return float(np.mean([float(distance(x[None], y[None])) for x, y in zip(wet, target, strict=True)]))
+
+
 @torch.no_grad()
 def judge(choose: Callable[[Pairs], Tensor], render: Render, pairs: Pairs) -> float:
-    """The mean distance to the targets at all resolutions, of settings that are chosen for pairs."""
-    distance, total = MultiResolutionSTFT(WINDOWS), 0.0
-    for start in range(0, len(pairs), _JUDGED):
-        part = pairs.take(range(start, min(start + _JUDGED, len(pairs))))
-        wet = render(part.dry, choose(part)).cpu()
-        total += sum(float(distance(x[None], y[None])) for x, y in zip(wet, part.target, strict=True))
-    return total / len(pairs)
+    """The mean distance to the targets of what settings give that are chosen for pairs."""
+    parts = [pairs.take(range(k, min(k + _JUDGED, len(pairs)))) for k in range(0, len(pairs), _JUDGED)]
+    return mean_distance(torch.cat([render(part.dry, choose(part)).cpu() for part in parts]), pairs.target)
 
 
 def chosen_by(network: StyleNet) -> Callable[[Pairs], Tensor]:

@@ -1,0 +1,81 @@
+"""Sets a chain by a trained network, so that one recording sounds like another."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from blackbox_fx.audio import Audio, check_audio, resample
+from blackbox_fx.audio.excerpts import loudest
+from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.tasks.matching.arrangement import arrange, nested
+from blackbox_fx.tasks.matching.matching import SOUND, Match, match
+from blackbox_fx.tasks.matching.settled import values_at
+from blackbox_fx.tasks.matching.target import Sound
+from blackbox_fx.tasks.style.styler import Styler
+
+_HEARD_S = 10.0  # by which the distance to the reference is measured
+
+
+def transfer(
+    dry: Any,
+    reference: Any,
+    styler: Styler,
+    *,
+    sample_rate: float = 44100,
+    reference_rate: float | None = None,
+    refine: int = 0,
+    seed: int = 0,
+    progress: Progress = quiet,
+) -> Match:
+    """Settings by which a recording comes to sound like another, whatever is played in it.
+
+    Args:
+        dry: (channel, time), mono or stereo, of any length.
+        reference: the same, of any other recording.
+        styler: the network and its chain, see `load_styler`.
+        sample_rate: of the recording, in Hz; effects render at it.
+        reference_rate: of the reference; the same if not given.
+        refine: passes through the chain by which `match` goes on from the network's settings, for this pair alone.
+        seed: of what is drawn there.
+        progress: called after each job of renders.
+
+    Returns:
+        the settings; `loss` and `before` are distances of the `Sound` at them and of the untouched recording.
+
+    Raises:
+        AudioError: bad or silent audio.
+        EffectError: an effect that fails.
+    """
+    audio, wanted = check_audio(dry, "the recording"), check_audio(reference, "the reference")
+    began = time.monotonic()
+    params = styler.choose(audio, wanted, sample_rate, reference_rate).double().numpy()
+    if reference_rate is not None and reference_rate != sample_rate:
+        wanted = resample(wanted, reference_rate, sample_rate)
+    chain = arrange(styler.effects)
+    params = chain.space.snap(params[None])[0]
+    if refine:
+        return match(
+            audio, wanted, styler.effects, sample_rate=sample_rate, loss=SOUND, renders=refine, starts=params[None],
+            excerpt=_HEARD_S, seed=seed, progress=progress,
+        )  # fmt: skip
+    length = round(_HEARD_S * sample_rate)
+    heard = _loudest(wanted, length)
+    target, start = Sound(heard, sample_rate), loudest(audio, length)
+    piece = audio[:, start : start + length].copy()
+    values = values_at(chain.space, params)
+    rendering = time.monotonic()
+    wet = chain.render(piece, values, sample_rate)
+    rendered = time.monotonic()
+    before, loss = (float(target.hear(x)[0].sum()) for x in (piece, wet))
+    return Match(
+        chain, styler.effects, torch.from_numpy(params), nested(styler.effects, values), loss, before, 1.0,
+        time.monotonic() - began, rendered - rendering, 0.0, 0, (), (), False, start, sample_rate,
+    )  # fmt: skip
+
+
+def _loudest(audio: Audio, length: int) -> Audio:
+    start = loudest(audio, length)
+    return audio[:, start : start + length].copy()
