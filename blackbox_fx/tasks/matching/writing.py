@@ -40,19 +40,15 @@ def table_of(found: Match, all_settings: bool = False) -> list[tuple[str, ...]]:
         found: whose settings they are.
         all_settings: whether those that stand at their defaults are there, too.
     """
-    known = {d.name: d for d in found.determined}
+    known = {d.name: d.words() for d in found.determined}
     rows = [("effect", "setting", "value", "unit", "could be")]
     for label, own in found.settings.items():
         rows += [
-            (label, name, _shown(value), _unit(found.effects[label], name), _words(known.get(f"{label}.{name}")))
+            (label, name, _shown(value), _unit(found.effects[label], name), known.get(f"{label}.{name}", ""))
             for name, value in own.items()
             if all_settings or value != found.effects[label].defaults[name]
         ]
-    return rows
-
-
-def _words(determined: Any) -> str:
-    return "" if determined is None else determined.words()
+    return rows if known else [row[:-1] for row in rows]
 
 
 def _shown(value: Any) -> str:

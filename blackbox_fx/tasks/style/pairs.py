@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blackbox_fx.audio import Audio, to_channels
+from blackbox_fx.audio import Audio
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.clips import SILENCE, Source
 from blackbox_fx.effects import Effect
@@ -129,9 +129,9 @@ def _draw(
     draws = [np.random.default_rng([*seed, k]) for k in range(_TOGETHER)]
     names, *places = zip(*(_places(songs, seconds, spectrograms.channels, rng) for rng in draws), strict=True)
     dry, other = (torch.from_numpy(np.stack(place)) for place in places)
+    params = torch.from_numpy(np.concatenate([chain.space.sample(1, rng) for rng in draws])).float()
     away = torch.tensor([rng.random() < across for rng in draws])
     other = torch.where(away[:, None, None], other.roll(1, 0), other)
-    params = torch.from_numpy(np.concatenate([chain.space.sample(1, rng) for rng in draws])).float()
     target, reference = layer(torch.cat([dry, other]), params.repeat(2, 1)).chunk(2)
     peaks = [(wet.abs().amax((1, 2)), clean.abs().amax((1, 2))) for wet, clean in ((target, dry), (reference, other))]
     loud = torch.stack([(wet >= SILENCE) & (wet >= _FAINT * clean) for wet, clean in peaks]).all(0)
@@ -147,18 +147,41 @@ def _places(
     problem = "silent"
     for _ in range(_TRIES):
         song = songs[int(rng.integers(len(songs)))]
-        length = round(seconds * song.sample_rate)
-        starts = rng.integers(max(song.length - length, 0) + 1, size=2)
-        whole, choice = rng.random() < 0.5, rng.random()
         try:
-            stacks = [song.excerpt(int(start), length).stack(channels) for start in starts]
+            first, second = _cut(song, 2, seconds, channels, rng)
         except DataError as error:
             problem = str(error)
             continue
-        track = int(choice * len(stacks[0]))
-        first, second = (x.sum(0) if whole else x[min(track, len(x) - 1)] for x in stacks)
         peaks = [float(np.abs(x).max()) for x in (first, second)]
         if min(peaks) >= SILENCE:
             gain = np.float32(10 ** (rng.uniform(*_LEVELS_DB) / 20) / max(peaks))
-            return song.name, to_channels(first * gain, channels), to_channels(second * gain, channels)
+            return song.name, first * gain, second * gain
     raise DataError(f"{_TRIES} places in a row cannot be used (the last: {problem}); use other or longer songs.")
+
+
+def draw_place(song: Source, seconds: float, channels: int, rng: np.random.Generator) -> Audio:
+    """A place of a song, whole or one track, that sounds, at a random level, (channel, time).
+
+    Args:
+        song: that is cut.
+        seconds: length.
+        channels: 1 or 2.
+        rng: draws.
+
+    Raises:
+        DataError: a song that is silent wherever it is cut, or cannot be read.
+    """
+    for _ in range(_TRIES):
+        (found,) = _cut(song, 1, seconds, channels, rng)
+        if (peak := float(np.abs(found).max())) >= SILENCE:
+            return found * np.float32(10 ** (rng.uniform(*_LEVELS_DB) / 20) / peak)
+    raise DataError(f"{_TRIES} places of {song.name} in a row are silent; use other songs.")
+
+
+def _cut(song: Source, count: int, seconds: float, channels: int, rng: np.random.Generator) -> list[Audio]:
+    """Random places of a song: of all its tracks together or, half of the time, of one of them."""
+    length = round(seconds * song.sample_rate)
+    starts = rng.integers(max(song.length - length, 0) + 1, size=count)
+    whole, choice = rng.random() < 0.5, rng.random()
+    each = [song.excerpt(int(start), length).stack(channels) for start in starts]
+    return [x.sum(0) if whole else x[min(int(choice * len(each[0])), len(x) - 1)] for x in each]

@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-import blackbox_fx
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, resample, to_channels
 from blackbox_fx.core.files import write_bytes, write_text
 from blackbox_fx.effects import Effect
@@ -22,6 +21,7 @@ from blackbox_fx.errors import AudioError, DataError, did_you_mean
 from blackbox_fx.layers.description import read_chain
 from blackbox_fx.models.treatment import Spectrograms
 from blackbox_fx.tasks.style.network import StyleNet
+from blackbox_fx.tasks.style.shipped import shipped
 
 ABOUT, WEIGHTS = "style.json", "weights.safetensors"
 _WINDOWS = 12  # of a recording, that are heard
@@ -125,7 +125,7 @@ def load_styler(name: str | Path) -> Styler:
     """A trained style network with its chain; nothing is unpickled.
 
     Args:
-        name: of one that is shipped, see `shipped_stylers`, or the folder of a run of blackbox-fx train style.
+        name: of one that is shipped, such as "zam-eq2-zam-comp-x2", or the folder of a run of blackbox-fx train style.
 
     Raises:
         DataError: no such network, or damaged files; an effect that has other parameters than in the training.
@@ -133,7 +133,7 @@ def load_styler(name: str | Path) -> Styler:
     """
     folder = Path(name)
     if not (folder / ABOUT).is_file():
-        known = shipped_stylers()
+        known = shipped(ABOUT)
         if str(name) not in known:
             raise DataError(
                 f"There is no style network {str(name)!r}{did_you_mean(str(name), known)}; shipped are "
@@ -175,11 +175,3 @@ def _read_about(path: Path) -> About:
             f"Cannot read {path} ({error}); name the folder of a run of blackbox-fx train style."
         ) from error
     return about
-
-
-def shipped_stylers() -> dict[str, Path]:
-    """The folders of shipped style networks by name."""
-    package = Path(blackbox_fx.__file__).parent
-    clone = package.parent / "stylers"
-    root = clone if clone.is_dir() and (package.parent / "pyproject.toml").is_file() else package / "shipped_stylers"
-    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{ABOUT}"))}

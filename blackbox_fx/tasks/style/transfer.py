@@ -54,7 +54,7 @@ def transfer(
     params = styler.choose(audio, wanted, sample_rate, reference_rate).double().numpy()
     if reference_rate is not None and reference_rate != sample_rate:
         wanted = resample(wanted, reference_rate, sample_rate)
-    chain = arrange(styler.effects)
+    chain = arrange(styler.effects, may_bypass=False, search_order=False)
     params = chain.space.snap(params[None])[0]
     if refine:
         return match(

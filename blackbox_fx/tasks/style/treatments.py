@@ -1,0 +1,121 @@
+"""The same treatments on several songs: what an encoder learns from, and is judged by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.data.clips import SILENCE, Source
+from blackbox_fx.effects import Effect, Rack, load
+from blackbox_fx.models.treatment import Spectrograms
+from blackbox_fx.tasks.style.pairs import draw_place
+
+_LEVEL_DB = (-24.0, -6.0)  # of peaks of treated audio, whatever the treatment made of them
+_TRIES = 20
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "equaliser": ("pedalboard:LowShelfFilter", "pedalboard:PeakFilter", "pedalboard:HighShelfFilter"),
+    "compressor": ("pedalboard:Compressor",),
+    "distortion": ("pedalboard:Distortion",),
+    "reverberation": ("pedalboard:Reverb",),
+    "delay": ("pedalboard:Delay",),
+    "chorus": ("pedalboard:Chorus",),
+    "phaser": ("pedalboard:Phaser",),
+    "limiter": ("pedalboard:Limiter",),
+}
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Treated:
+    """Clips of two songs under two treatments, many times over.
+
+    Args:
+        spectrograms: (groups, 2 treatments, 2 songs, bands, frames).
+        audio: (groups, 2, 2, channel, time); no channels where it was not kept.
+        kinds: of the treatments, (groups, 2), as numbers in the order of the mapping.
+        params: their settings, (groups, 2, width of the widest), filled with NaN.
+        songs: numbers of the songs, (groups, 2).
+    """
+
+    spectrograms: Tensor
+    audio: Tensor
+    kinds: Tensor
+    params: Tensor
+    songs: Tensor
+
+
+def load_kinds(kinds: Mapping[str, Sequence[str]] = KINDS) -> dict[str, Effect]:
+    """The effects of the kinds, several in series as one."""
+    return {name: _whole([load(address) for address in addresses]) for name, addresses in kinds.items()}
+
+
+def _whole(effects: Sequence[Effect]) -> Effect:
+    return effects[0] if len(effects) == 1 else Rack(effects)
+
+
+def draw_treated(
+    songs: Sequence[Source],
+    effects: Mapping[str, Effect],
+    groups: int,
+    seconds: float,
+    seed: int,
+    progress: Progress = quiet,
+    *,
+    points: Sequence[Any] | None = None,
+    keep_audio: bool = False,
+) -> Treated:
+    """Draws groups; the same for the same songs and seed.
+
+    In each group, two clips of different songs go through two treatments of different kinds; four clips in all, at
+    random levels.
+
+    Args:
+        songs: two or more.
+        effects: by kind.
+        groups: how many.
+        seconds: length of the clips, which are stereo.
+        seed: of the draws.
+        progress: called after each group.
+        points: settings to draw from, the same for all kinds; drawn over the whole ranges if not given.
+        keep_audio: whether the audio is kept, too.
+    """
+    rate = songs[0].sample_rate
+    hear, kinds = Spectrograms(rate, 2), list(effects)
+    widest = max(effect.space.width for effect in effects.values())
+    found: list[tuple[Tensor, ...]] = []
+    for group in range(groups):
+        rng = np.random.default_rng([seed, group])
+        pair = rng.choice(len(songs), 2, replace=False)
+        dry = [draw_place(songs[int(k)], seconds, 2, rng) for k in pair]
+        own = rng.choice(len(kinds), 2, replace=len(kinds) < 2)
+        rows, wet = [], []
+        for kind in own:
+            point, clips = _treat(effects[kinds[kind]], dry, rate, rng, points)
+            rows.append(np.pad(point, (0, widest - len(point)), constant_values=np.nan))
+            wet += clips
+        audio = torch.from_numpy(np.stack(wet)).unflatten(0, (2, 2))
+        heard = hear(audio.flatten(0, 1)).unflatten(0, (2, 2))
+        kept = audio if keep_audio else audio[:, :, :0]
+        found.append((heard, kept, torch.from_numpy(own), torch.from_numpy(np.stack(rows)), torch.from_numpy(pair)))
+        progress(group + 1, groups, "treated clips")
+    return Treated(*map(torch.stack, zip(*found, strict=True)))
+
+
+def _treat(
+    effect: Effect, dry: Sequence[Any], rate: float, rng: np.random.Generator, points: Sequence[Any] | None
+) -> tuple[Any, list[Any]]:
+    """A setting at which both clips sound, and what it makes of them, at random levels."""
+    for _ in range(_TRIES):
+        point = effect.space.sample(1, rng)[0] if points is None else points[int(rng.integers(len(points)))]
+        wet = [effect.render(x, effect.space.decode(point), rate) for x in dry]
+        if min(float(np.abs(x).max()) for x in wet) >= SILENCE:
+            break
+    gains = [10 ** (rng.uniform(*_LEVEL_DB) / 20) / max(float(np.abs(x).max()), SILENCE) for x in wet]
+    return point, [(x * gain).astype(np.float32) for x, gain in zip(wet, gains, strict=True)]
