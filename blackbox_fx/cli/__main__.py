@@ -46,6 +46,7 @@ for command in (
     app.command()(command)
 train.command("mix")(mix.train_mix)
 train.command("style")(style.train_style)
+train.command("encoder")(style.train_encoder)
 proxies.command("train")(proxy.train)
 proxies.command("score")(proxy.score)
 proxies.command("list")(proxy.listing)
@@ -77,6 +78,7 @@ measure.command("mixing")(mix.bench_mixing)
 measure.command("mixes")(mix.bench_mixes)
 measure.command("match")(matching.bench_match)
 measure.command("learning")(style.bench_learning)
+measure.command("encoder")(style.bench_encoder)
 
 
 def _show_version(wanted: bool) -> None:

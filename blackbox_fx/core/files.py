@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from blackbox_fx.core import system
+from blackbox_fx.errors import DataError
 
 _LARGE = 64 * 2**20  # bytes of a file that is not read as a whole
 _PART = re.compile(r"\.(?P<host>[^.]+)\.(?P<pid>\d+)\.\d+\.part-")  # temporary names begin like this
@@ -67,6 +68,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{host_name()}.{os.getpid()}.{threading.get_ident()}.part-{path.name}"[-250:])
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, with those above it, unless it is there. Raises DataError if it cannot."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"Cannot make {path} ({error.strerror}); name a folder you may write to.") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

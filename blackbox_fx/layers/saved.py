@@ -62,7 +62,7 @@ def save_settings(
     labels = roles if names is None else check_names(names, len(track_params))
     console.check_curves(curves, len(track_params), len(bus_params))
     target = Path(folder).expanduser()
-    _make(target)
+    files.make_folder(target)
     try:
         moving = {name: {"rate_hz": c.rate_hz, "points": c.points.tolist()} for name, c in curves.items()}
         whole = {"columns": _columns(console), "roles": role and list(role), **said, "curves": moving}
@@ -76,7 +76,7 @@ def save_settings(
         for path, effect, values in _effects(layer, own, where):
             ending = ".vstpreset" if ".vstpreset" in effect.states else ".json"
             preset = target / PRESETS / f"{path}{ending}"
-            _make(preset.parent)
+            files.make_folder(preset.parent)
             effect.save_preset(preset, values)
 
 
@@ -125,13 +125,6 @@ def load_settings(console: Desk, folder: str | os.PathLike[str]) -> Saved:
         return found
     except (TypeError, AttributeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         raise DataError(f"{path} holds no settings of a console ({error}); save them again.") from error
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"Cannot make {folder} ({error.strerror}); name a folder you may write to.") from error
 
 
 def _columns(console: Desk) -> dict[str, list[str]]:

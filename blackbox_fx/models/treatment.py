@@ -54,7 +54,7 @@ class TreatmentEncoder(nn.Module):
 
     def __init__(self, channels: int = 1, size: int = SIZE) -> None:
         super().__init__()
-        bands = channels * BANDS
+        self.bands = bands = channels * BANDS
         self.width = 2 * (size + bands)
         self.convolutions = nn.Sequential(
             nn.Conv1d(bands, size, 5, 2, 2), nn.GELU(), nn.Conv1d(size, size, 5, 2, 2), nn.GELU()
@@ -62,9 +62,9 @@ class TreatmentEncoder(nn.Module):
 
     def forward(self, spectrograms: Tensor) -> Tensor:
         """The vectors."""
-        return torch.cat([_statistics(self.convolutions(spectrograms)), _statistics(spectrograms)], 1)
+        return torch.cat([statistics(self.convolutions(spectrograms)), statistics(spectrograms)], 1)
 
 
-def _statistics(x: Tensor) -> Tensor:
-    """Mean and standard deviation over time."""
+def statistics(x: Tensor) -> Tensor:
+    """Means and standard deviations over time, (batch, 2 * bands), of (batch, bands, frames)."""
     return torch.cat([x.mean(-1), (x.var(-1, correction=0) + _LEAST).sqrt()], 1)

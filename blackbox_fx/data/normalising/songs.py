@@ -117,10 +117,7 @@ def _called(track: str, role: str) -> str:
 
 
 def _write(song: Song, folder: Path, averages: EffectAverages, skipped: list[tuple[str, str]]) -> list[StemReport]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"Cannot make {folder} ({error.strerror}); choose another place.") from error
+    files.make_folder(folder)
     reports: list[StemReport] = []
     said: list[dict[str, Any]] = []
     taken = {"mix"}

@@ -122,6 +122,7 @@ def mix(
     seed: Seed = 0,
 ) -> None:
     """Mix a song with a trained network: the mix, settings as files and presets, a session for a DAW, and a page."""
+    from blackbox_fx.core.files import make_folder
     from blackbox_fx.data.folder import read_song
     from blackbox_fx.runtime import Processes
     from blackbox_fx.tasks.mixing.mixer import load_mixer
@@ -135,7 +136,7 @@ def mix(
         _show_skipped(song.skipped)
         wanted = _reference(reference, refine, mixer.sample_rate)
         drawn = _draw(mixer, song, samples, seed)
-        _make(out)
+        make_folder(out)
         pages = []
         for k, settings in enumerate(drawn):
             if refine:
@@ -201,15 +202,6 @@ def _write_mix(mixer: Mixer, song: SongFiles, settings: Settings, out: Path, kin
             session = mixer.save_session(out / f"song.{kind}", song, rows, buses, progress)
         show.out.print(str(session), markup=False, highlight=False)
     return write_song_page(out, mixer, song, mixed, rows, buses)
-
-
-def _make(folder: Path) -> None:
-    from blackbox_fx.errors import DataError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"Cannot make {folder} ({error.strerror}); name a folder you may write to.") from error
 
 
 def _require_own(out: Path, *others: Path) -> None:

@@ -94,6 +94,63 @@ def transfer(
     write_result(found, audio, same, out, session, _lead(found), title="A transfer")
 
 
+def train_encoder(
+    out: Annotated[Path, typer.Option(help="Folder for the encoder; one that is there is replaced.")],
+    groups: Annotated[int, typer.Option(min=32, help="Of four clips: two songs under two treatments.")] = 2500,
+    steps: Annotated[int, typer.Option(min=1, help="Of the training.")] = 2000,
+    compose: Annotated[int, typer.Option(help="Songs to compose.", min=4)] = 100,
+    seed: Annotated[int, typer.Option(help="Of songs, clips and weights.", min=0, max=2**31)] = 0,
+) -> None:
+    """Train an encoder that says how audio was treated, and little of what is played."""
+    from blackbox_fx.core.files import make_folder
+    from blackbox_fx.tasks.style import encoder as encoders
+    from blackbox_fx.tasks.style.treatments import draw_treated, load_kinds
+
+    make_folder(out)
+    with show.bar("encoder") as progress:
+        songs, _ = _songs(None, None, compose, progress)
+        effects = load_kinds()
+        treated = draw_treated(songs, effects, groups, 2.0, seed, progress)
+        made = encoders.train_encoder(treated, songs[0].sample_rate, steps, seed, progress)
+    card = {"songs": len(songs), "groups": groups, "steps": steps, "seed": seed, "kinds": list(effects)}
+    encoders.write_encoder(out, made, card)
+    show.out.print(f"bfx.load_encoder({str(out)!r}) gives it.", markup=False, soft_wrap=True)
+
+
+def bench_encoder(
+    out: Annotated[Path, typer.Option(help="Folder for CSV.")],
+    model: Annotated[str, typer.Option(help="A shipped encoder, or a folder of train encoder.")] = "treatment",
+    style: Annotated[
+        list[str], typer.Option(help="A style network whose encoder is compared, too; may be repeated.")
+    ] = [],
+    aisfx: Annotated[bool, typer.Option("--aisfx", help="Compare with aisfx, which must be installed.")] = False,
+    groups: Annotated[int, typer.Option(min=40, help="Of four clips, to fit probes to and to judge on, each.")] = 400,
+    songs: Annotated[int, typer.Option(min=4, help="Songs to compose: half to fit to, half to judge on.")] = 60,
+) -> None:
+    """Compare what encoders tell of treatments, on songs that none of them heard."""
+    from blackbox_fx.core.files import make_folder
+    from blackbox_fx.report.gradients import write_csv
+    from blackbox_fx.tasks.style.encoder import load_encoder
+    from blackbox_fx.tasks.style.probing import HEADINGS, draw_examples, of_aisfx, of_style_network, probe, ways
+    from blackbox_fx.tasks.style.styler import load_styler
+
+    make_folder(out)
+    encoder = load_encoder(model)
+    further = {f"style network {name}": of_style_network(load_styler(name).network.encoder) for name in style}
+    if aisfx:
+        further["aisfx"] = of_aisfx(encoder.sample_rate)
+    with show.bar("probing") as progress:
+        examples = draw_examples(songs, groups, encoder.sample_rate, aisfx, progress)
+        every = ways(encoder, encoder.sample_rate, further)
+        found = []
+        for name, describe in every.items():
+            found.append(probe(name, describe, examples))
+            progress(len(found), len(every), name)
+    rows = [tuple(map(str, vars(each).values())) for each in found]
+    write_csv(out / "encoders.csv", [dict(zip(HEADINGS, row, strict=True)) for row in rows])
+    show.table("On songs that were never heard, with 95 % intervals", HEADINGS, rows)
+
+
 def _lead(found: Match) -> str:
     before = f" from {found.before:.3g}" if math.isfinite(found.before) else ""
     return f"The distance to the sound of the reference fell{before} to {found.loss:.3g}, in {found.seconds:.1f} s."

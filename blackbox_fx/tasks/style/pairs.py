@@ -135,9 +135,10 @@ def _draw(
     target, reference = layer(torch.cat([dry, other]), params.repeat(2, 1)).chunk(2)
     peaks = [(wet.abs().amax((1, 2)), clean.abs().amax((1, 2))) for wet, clean in ((target, dry), (reference, other))]
     loud = torch.stack([(wet >= SILENCE) & (wet >= _FAINT * clean) for wet, clean in peaks]).all(0)
-    failed = layer.failed.reshape(2, -1).any(0) if len(layer.failed) else np.zeros(_TOGETHER, bool)
+    failed = np.logical_or(*np.split(layer.failed, 2))
+    ok = loud.numpy() & ~failed
     pairs = Pairs(names, dry, target, spectrograms(dry), spectrograms(reference), params, reference)
-    return pairs.take([k for k in range(_TOGETHER) if loud[k] and not failed[k]])
+    return pairs.take(np.flatnonzero(ok).tolist())
 
 
 def _places(

@@ -29,7 +29,9 @@ def match_spectrum(audio: Audio, reference: Audio, sample_rate: float) -> Audio:
     hz = (filters @ torch.linspace(0, sample_rate / 2, _FFT // 2 + 1).double() / filters.sum(1)).numpy()
     grid = np.linspace(0, sample_rate / 2, 513)
     taps = firwin2(_TAPS, grid, 10 ** np.interp(grid, hz, gains), fs=sample_rate)
-    wet = oaconvolve(audio, taps[None], axes=1)[:, _TAPS // 2 : _TAPS // 2 + audio.shape[1]]
+    wet = np.asarray(oaconvolve(audio, np.asarray(taps).reshape(1, -1), axes=1))[
+        :, _TAPS // 2 : _TAPS // 2 + audio.shape[1]
+    ]
     level = np.sqrt((np.square(reference).mean() + 1e-12) / (np.square(wet).mean() + 1e-12))
     return (wet * level).astype(np.float32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import math
@@ -185,8 +186,7 @@ def fit(
         DataError: a checkpoint of other effects or songs, or a damaged one.
     """
     distance = MultiResolutionSTFT(WINDOWS).to(next(network.parameters()).device)
-    best = StyleNet({name: head.out_features for name, head in network.heads.items()}, recipe.channels)
-    best.load_state_dict(network.state_dict())
+    best = copy.deepcopy(network)
     model = nn.ModuleDict({"network": network, "best": best, "layer": layer})
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     run.require_effects(effects)
@@ -202,9 +202,9 @@ def fit(
     for step in range(state["step"], recipe.steps):
         losses.append(train_step(network, layer, train, recipe, optimizer, distance, step))
         if (step + 1) % recipe.judge_every == 0 or step + 1 == recipe.steps:
-            network.eval(), layer.eval()
+            layer.eval()
             judged.append((step + 1, judge(chosen_by(network), layer, aside)))
-            network.train(), layer.train()
+            layer.train()
             if judged[-1][1] <= min(loss for _, loss in judged):
                 best.load_state_dict(network.state_dict())
             done = {"step": step + 1, "losses": losses, "seconds": time.monotonic() - began, "judged": judged}

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blackbox_fx.audio import Audio
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.clips import SILENCE, Source
 from blackbox_fx.effects import Effect, Rack, load
+from blackbox_fx.errors import EffectError
 from blackbox_fx.models.treatment import Spectrograms
 from blackbox_fx.tasks.style.pairs import draw_place
 
@@ -56,6 +58,18 @@ def load_kinds(kinds: Mapping[str, Sequence[str]] = KINDS) -> dict[str, Effect]:
     return {name: _whole([load(address) for address in addresses]) for name, addresses in kinds.items()}
 
 
+def fixed_styles(count: int = 12, seed: int = 0) -> dict[str, Effect]:
+    """Styles: an equaliser and a compressor, all of whose settings are held at values drawn once.
+
+    Args:
+        count: how many.
+        seed: of the settings.
+    """
+    chain = Rack([load(address) for address in (*KINDS["equaliser"], *KINDS["compressor"])])
+    points = chain.space.sample(count, np.random.default_rng(seed))
+    return {f"style {k}": chain.fix(chain.space.decode(point)) for k, point in enumerate(points)}
+
+
 def _whole(effects: Sequence[Effect]) -> Effect:
     return effects[0] if len(effects) == 1 else Rack(effects)
 
@@ -68,7 +82,6 @@ def draw_treated(
     seed: int,
     progress: Progress = quiet,
     *,
-    points: Sequence[Any] | None = None,
     keep_audio: bool = False,
 ) -> Treated:
     """Draws groups; the same for the same songs and seed.
@@ -83,7 +96,6 @@ def draw_treated(
         seconds: length of the clips, which are stereo.
         seed: of the draws.
         progress: called after each group.
-        points: settings to draw from, the same for all kinds; drawn over the whole ranges if not given.
         keep_audio: whether the audio is kept, too.
     """
     rate = songs[0].sample_rate
@@ -97,7 +109,7 @@ def draw_treated(
         own = rng.choice(len(kinds), 2, replace=len(kinds) < 2)
         rows, wet = [], []
         for kind in own:
-            point, clips = _treat(effects[kinds[kind]], dry, rate, rng, points)
+            point, clips = _treat(effects[kinds[kind]], dry, rate, rng)
             rows.append(np.pad(point, (0, widest - len(point)), constant_values=np.nan))
             wet += clips
         audio = torch.from_numpy(np.stack(wet)).unflatten(0, (2, 2))
@@ -108,14 +120,13 @@ def draw_treated(
     return Treated(*map(torch.stack, zip(*found, strict=True)))
 
 
-def _treat(
-    effect: Effect, dry: Sequence[Any], rate: float, rng: np.random.Generator, points: Sequence[Any] | None
-) -> tuple[Any, list[Any]]:
+def _treat(effect: Effect, dry: Sequence[Audio], rate: float, rng: np.random.Generator) -> tuple[Any, list[Audio]]:
     """A setting at which both clips sound, and what it makes of them, at random levels."""
     for _ in range(_TRIES):
-        point = effect.space.sample(1, rng)[0] if points is None else points[int(rng.integers(len(points)))]
+        point = effect.space.sample(1, rng)[0]
         wet = [effect.render(x, effect.space.decode(point), rate) for x in dry]
-        if min(float(np.abs(x).max()) for x in wet) >= SILENCE:
-            break
-    gains = [10 ** (rng.uniform(*_LEVEL_DB) / 20) / max(float(np.abs(x).max()), SILENCE) for x in wet]
-    return point, [(x * gain).astype(np.float32) for x, gain in zip(wet, gains, strict=True)]
+        peaks = [float(np.abs(x).max()) for x in wet]
+        if min(peaks) >= SILENCE:
+            gains = [10 ** (rng.uniform(*_LEVEL_DB) / 20) / peak for peak in peaks]
+            return point, [(x * gain).astype(np.float32) for x, gain in zip(wet, gains, strict=True)]
+    raise EffectError(f"{effect.name} is silent at {_TRIES} random settings; narrow its ranges.")
