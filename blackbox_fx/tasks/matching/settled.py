@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,13 @@ def values_at(space: Space, point: Array) -> dict[str, Any]:
     defaults, values = space.encode(), space.decode(point)
     still = [name for name, own in space.slices.items() if np.array_equal(point[own], defaults[own])]
     return {**values, **{name: space.defaults[name] for name in still}}
+
+
+def shown(value: Any) -> str:
+    """A value in words; large numbers have all digits before the point, such as 10060, and no exponent."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 class Determined(NamedTuple):
@@ -59,7 +67,7 @@ class Determined(NamedTuple):
             return "not heard"
         if self.low == self.high:
             return "sure"
-        return f"{self.low:.4g} to {self.high:.4g}"
+        return f"{shown(self.low)} to {shown(self.high)}"
 
 
 def simplify(problem: Problem, start: Array) -> Array:
@@ -68,21 +76,36 @@ def simplify(problem: Problem, start: Array) -> Array:
     First choices are turned over where that is better, such as the switch of an effect that does nothing. Then each
     parameter is set back alone, and each of those left while all others follow, which the Jacobian predicts.
     """
-    space, here = problem.chain.space, states(problem, start[None])[0]
+    here = states(problem, start[None])[0]
     with contextlib.suppress(Spent):
-        here = _turn_over(problem, here)
-        limit = float(here.parts.sum()) * (1 + _KEPT) + _INAUDIBLE
-        here = _turn_over(problem, _set_back(problem, here, limit))
+        for state in _simpler(problem, here):
+            here = state
+        return here.point
+    # what was rendered last may be the best, and what nothing is heard of may not stand at its default yet
+    problem.allowed += 2 * len(problem.chain.space.slices) + 2
+    if problem.loss * (1 + _KEPT) + _INAUDIBLE < here.parts.sum():
+        here = states(problem, problem.chain.space.snap(problem.best[None]))[0]
+    return _set_back(problem, here, _limit(here)).point
+
+
+def _simpler(problem: Problem, here: State) -> Iterator[State]:
+    """States with more and more parameters at their defaults."""
+    yield (here := _turn_over(problem, here))
+    limit = _limit(here)
+    yield (here := _set_back(problem, here, limit))
+    yield (here := _turn_over(problem, here))
+    for _ in range(_ROUNDS if problem.wants_residuals else 0):
         left = [
-            own for own in space.slices.values() if own.start in problem.continuous and _is_away(problem, here, own)
+            own
+            for own in problem.chain.space.slices.values()
+            if own.start in problem.continuous and _is_away(problem, here, own)
         ]
-        for _ in range(min(len(left), _ROUNDS if problem.wants_residuals else 0)):
-            led = _follow(problem, here, left, limit)
-            if led is None:
-                break
-            here = _set_back(problem, led, limit)
-            left = [own for own in left if _is_away(problem, here, own)]
-    return here.point
+        limit = min(limit, _limit(here))
+        led = _follow(problem, here, left, limit) if left else None
+        if led is None:
+            return
+        yield led
+        yield (here := _set_back(problem, led, min(limit, _limit(led))))
 
 
 def _turn_over(problem: Problem, here: State) -> State:
@@ -109,8 +132,13 @@ def _set_back(problem: Problem, here: State, limit: float) -> State:
             break
         simpler = states(problem, _with(here.point, away[k], defaults)[None])[0]
         if simpler.parts.sum() <= limit:
-            here = simpler
+            here, limit = simpler, min(limit, _limit(simpler))
     return here
+
+
+def _limit(state: State) -> float:
+    """The loss that defaults may cost, where this one is the best so far."""
+    return float(state.parts.sum()) * (1 + _KEPT) + _INAUDIBLE
 
 
 def _follow(problem: Problem, here: State, left: list[slice], limit: float) -> State | None:
