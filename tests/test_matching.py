@@ -1,5 +1,6 @@
 """Matching: settings that were hidden in effects are found again, by every method, whatever the recordings are like."""
 
+import contextlib
 import csv
 import json
 import math
@@ -19,9 +20,10 @@ from blackbox_fx.cli.__main__ import app
 from blackbox_fx.errors import AudioError, BlackBoxError, DataError, EffectError, ParameterError
 from blackbox_fx.lab.case import load_effect, music
 from blackbox_fx.lab.counting import CountingPool
+from blackbox_fx.report import terminal
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
 from blackbox_fx.tasks.matching import comparison, searches
-from blackbox_fx.tasks.matching.matching import SEARCH_FILE
+from blackbox_fx.tasks.matching.matching import SEARCH_FILE, Match
 from blackbox_fx.tasks.matching.prior import Prior
 from blackbox_fx.tasks.matching.problem import Problem
 from blackbox_fx.tasks.matching.settled import Determined, simplify
@@ -550,6 +552,81 @@ def test_the_command_writes_all_that_an_engineer_goes_on_with(pair):
     assert all(word in page for word in ("dry.flac", "matched.flac", "reference.flac", "search.svg", "threshold_db"))
     again = run(*asked, "--start", out)
     assert again.exit_code == 0
+
+
+def test_held_settings_are_written_and_not_taken_for_defaults(pair):
+    dry, wet, out = pair
+    held = ("--set", "compressor.ratio=6", "--only", "compressor.threshold_db")
+    result = run("match", dry, wet, "--chain", "pedalboard:Compressor", *held, "--out", out, "--renders", 20)
+    assert result.exit_code == 0, result.output
+    assert json.loads((out / "match.json").read_text())["held"]["compressor"]["ratio"] == 6
+    rows = {row["setting"]: row for row in csv.DictReader((out / "settings.csv").read_text().splitlines())}
+    assert (rows["ratio"]["value"], rows["ratio"]["could be"]) == ("6", "held")
+    assert "where they were held" in result.output
+    assert "where they were held" in (out / "index.html").read_text()
+
+
+def test_an_interrupted_command_says_so_and_that_it_goes_on(pair, monkeypatch):
+    dry, wet, out = pair
+    monkeypatch.setattr(terminal, "bar", lambda title: contextlib.nullcontext(stopping(1)))
+    result = run("match", dry, wet, "--chain", "pedalboard:Compressor", "--out", out, "--renders", 200)
+    assert result.exit_code == 130
+    assert "interrupted; the same command goes on" in result.output
+    assert "The last column" not in (out / "index.html").read_text()
+
+
+def test_mono_is_rendered_on_both_sides_for_a_stereo_reference(tmp_path):
+    dry, reverb = DRY[:1], bfx.load("pedalboard:Reverb").only("room_size", "width")
+    reference = reverb.render(np.repeat(dry, 2, 0), {"room_size": 0.7, "width": 1.0}, RATE)
+    found = find(reference, reverb, dry=dry, renders=60)
+    assert found.render(dry).shape == reference.shape
+    assert found.loss == pytest.approx(loss_of(found, reference, dry), rel=1e-3, abs=1e-9)
+    write(tmp_path / "dry.wav", dry, RATE)
+    write(tmp_path / "wet.wav", reference, RATE)
+    asked = ("--chain", "pedalboard:Reverb", "--only", "reverb.room_size", "--out", tmp_path / "out", "--renders", 10)
+    assert "on both sides" in run("match", tmp_path / "dry.wav", tmp_path / "wet.wav", *asked).output
+    assert len(read(tmp_path / "out" / "matched.wav")[0]) == 2
+    assert bfx.read_session(tmp_path / "out" / "matched.dawproject").tracks[0].channels == 2
+
+
+@pytest.mark.parametrize("name", ["index.html", "settings.csv", "reference.flac", "matched.wav"])
+def test_files_of_others_in_the_folder_are_not_replaced(pair, name):
+    dry, wet, out = pair
+    out.mkdir()
+    (out / name).write_text("mine")
+    with pytest.raises(DataError, match=f"{name} that this command did not write; name another folder"):
+        run("match", dry, wet, "--chain", "pedalboard:Gain", "--out", out)
+    assert (out / name).read_text() == "mine"
+
+
+def test_ten_samples_are_matched_without_a_warning(pair):
+    dry, wet, out = pair
+    write(dry, DRY[:, 5000:5010], RATE)
+    write(wet, 2 * DRY[:, 5000:5010], RATE)
+    result = run("match", dry, wet, "--chain", "pedalboard:Gain", "--out", out, "--renders", 20)
+    assert result.exit_code == 0 and "Warning" not in result.output, result.output
+    assert read_settings(out)["gain"]["gain_db"] == pytest.approx(6.02, abs=0.1)
+
+
+def test_settings_are_kept_if_the_whole_cannot_be_rendered(pair, monkeypatch):
+    def fail(found, dry):
+        raise EffectError("It fails late.")
+
+    dry, wet, out = pair
+    monkeypatch.setattr(Match, "render", fail)
+    with pytest.raises(EffectError, match="late"):
+        run("match", dry, wet, "--chain", "pedalboard:Compressor", "--out", out, "--renders", 10)
+    assert read_settings(out)["compressor"]
+
+
+def test_a_reference_that_looks_like_another_kind_is_asked_about(pair):
+    dry, wet, out = pair
+    asked = ("--chain", "pedalboard:Gain", "--out", out, "--renders", 5, "--session", "none")
+    write(wet, np.pad(2 * DRY, ((0, 0), (0, 9000))), RATE)  # with a tail
+    assert "give --pair aligned" in run("match", dry, wet, *asked).output
+    assert "give --pair" not in run("match", dry, wet, *asked[:3], out / "2", *asked[4:], "--pair", "sound").output
+    write(wet, 0.1 * np.random.default_rng(0).standard_normal(DRY.shape).astype(np.float32), RATE)
+    assert "give --pair sound" in run("match", dry, wet, *asked[:3], out / "3", *asked[4:]).output
 
 
 def test_large_numbers_have_no_exponent():
