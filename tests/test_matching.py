@@ -629,6 +629,19 @@ def test_a_reference_that_looks_like_another_kind_is_asked_about(pair):
     assert "give --pair sound" in run("match", dry, wet, *asked[:3], out / "3", *asked[4:]).output
 
 
+def test_what_others_make_up_for_is_told_from_what_is_not_heard():
+    effects = [
+        bfx.load("pedalboard:Gain"),
+        bfx.load("pedalboard:Gain"),
+        bfx.load("pedalboard:PeakFilter").fix(gain_db=0),
+    ]
+    found = find(2 * DRY, effects, renders=60)
+    words = {d.name: d.words() for d in found.determined}
+    assert words["gain.gain_db"] == words["gain_2.gain_db"] == "any, if others follow"
+    assert words["peak_filter.q"] == "not heard"
+    assert not any(d.is_heard for d in found.determined)
+
+
 def test_large_numbers_have_no_exponent():
     assert Determined("cutoff_hz", 5000.0, 20.0, 10061.3, 0.5).words() == "20 to 10061"
 

@@ -101,7 +101,9 @@ def write_settings(found: Match, folder: Path) -> None:
         "seconds": found.seconds,
         "failures": found.failures,
         "interrupted": found.interrupted,
-        "determined": {d.name: {"low": d.low, "high": d.high, "heard": d.is_heard} for d in found.determined},
+        "determined": {
+            d.name: {"low": d.low, "high": d.high, "heard": d.is_heard or d.is_made_up_for} for d in found.determined
+        },
     }
     text = io.StringIO()
     csv.writer(text).writerows(table_of(found, all_settings=True))
