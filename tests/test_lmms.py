@@ -210,7 +210,7 @@ REFUSED = {
         limiter(-300),
         "db_limit of hard_limiter_1413:hardLimiter is -300, and the installed plugin takes -50 to 0",
     ),
-    "key": ('<effect name="ladspaeffect"/>', ": is not installed"),
+    "key": ('<effect name="ladspaeffect"/>', "without the name of its library"),
 }
 
 
@@ -624,7 +624,7 @@ DAMAGED = {
         b"<lmms-project>" + b"<a>" * 200 + b"</a>" * 200 + b"</lmms-project>",
         "more elements than any session needs",
     ),
-    "number": (PLAIN.replace(b' vol="100"', b' vol="loud"'), "vol of a instrumenttrack is 'loud' and no number"),
+    "number": (PLAIN.replace(b' vol="100"', b' vol="loud"'), "vol of <instrumenttrack> is 'loud' and no number"),
     "endless": (PLAIN.replace(b' vol="100"', b' vol="inf"'), "is 'inf' and no number"),
     "twice": (PLAIN.replace(b'num="1"', b'num="0"'), "two of its FX channels have the number 0"),
     "many": (document([], [channel(k) for k in range(600)]).encode(), "it has 600 FX channels, and 512 are allowed"),
@@ -675,8 +675,14 @@ def test_any_damage_is_a_project_or_one_sentence(data, tmp_path_factory):
 
 def test_the_command_shows_a_project(read, tmp_path):
     delay = ladspa("cmt", "delay_1s", {"port00": 235, "port01": 0.5, "port10": 235, "port11": 0.5}, wet=0.5)
-    read([track("Lead [Vox]", delay + '<effect name="eq"/>', fxch=1)], [channel(0), channel(1, [(0, 0.5)])])
+    nameless = '<effect name="ladspaeffect"><ladspacontrols/><key/></effect>'
+    read(
+        [track("Lead [Vox]", delay + nameless + '<effect name="eq"/>', fxch=1), track("Off", muted=1)],
+        [channel(0), channel(1, [(0, 0.5)], muted=1)],
+    )
     shown = CliRunner().invoke(app, ["lmms", str(tmp_path / "song.mmp")], catch_exceptions=False)
     assert shown.exit_code == 0 and "Lead [Vox]" in shown.output and "vocals" in shown.output
     assert "track 'Lead [Vox]': cmt:delay_1s wet 0.5 (delay_s=0.235, dry_wet_balance=0.5)" in shown.output
+    assert "Off (muted)" in shown.output and "FX 1 FX 1 (muted)" in shown.output
+    assert "without the name of its library" in shown.output
     assert "An effect of track 'Lead [Vox]' is left out: eq is an effect of LMMS itself" in shown.output

@@ -1,13 +1,17 @@
 """Matching: settings that were hidden in effects are found again, by every method, whatever the recordings are like."""
 
+import contextlib
 import csv
 import json
 import math
 import os
+import threading
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 import blackbox_fx as bfx
@@ -16,11 +20,13 @@ from blackbox_fx.cli.__main__ import app
 from blackbox_fx.errors import AudioError, BlackBoxError, DataError, EffectError, ParameterError
 from blackbox_fx.lab.case import load_effect, music
 from blackbox_fx.lab.counting import CountingPool
+from blackbox_fx.report import terminal
 from blackbox_fx.space import Choice, Continuous, Integer, Space, Toggle
 from blackbox_fx.tasks.matching import comparison, searches
-from blackbox_fx.tasks.matching.matching import SEARCH_FILE
+from blackbox_fx.tasks.matching.matching import SEARCH_FILE, Match
 from blackbox_fx.tasks.matching.prior import Prior
 from blackbox_fx.tasks.matching.problem import Problem
+from blackbox_fx.tasks.matching.settled import Determined, simplify
 from blackbox_fx.tasks.matching.target import Aligned, Sound
 from blackbox_fx.tasks.matching.writing import read_settings
 
@@ -123,6 +129,9 @@ def test_a_chain_whose_columns_are_in_another_order_is_rendered_as_one():
     assert np.array_equal(problem.wet(point), rack.render(DRY, rack.space.decode(point), RATE))
 
 
+PLAIN = Space({"a": Continuous(0, 1, default=0), "b": Continuous(0, 1, default=0)})
+
+
 def distort(audio, sample_rate, shape, drive_db, invert, bits):
     driven = audio * 10 ** (drive_db / 20)
     shapes = {"tanh": np.tanh, "clip": lambda x: np.clip(x, -1, 1), "fold": np.sin}
@@ -204,6 +213,19 @@ def test_a_plugin_that_always_fails_is_one_sentence():
         find(DRY, fragile.within(gain=(0.9, 1)), renders=1, pool=pool)
 
 
+@pytest.mark.parametrize("trouble", [math.nan, None])
+def test_a_function_that_fails_at_some_settings_costs_one_render_each_time(trouble):
+    def fails(audio, sample_rate, gain):
+        return audio * (np.float32(gain) if gain < 0.8 else trouble)  # None is a TypeError
+
+    effect = bfx.function(fails, Space({"gain": Continuous(0, 1, default=0.9)}), name="fails")
+    found = find(0.6 * DRY, effect, renders=40, pool=None)
+    assert found.settings["fails"]["gain"] == pytest.approx(0.6, abs=1e-3)
+    assert found.failures >= 1
+    with pytest.raises(EffectError, match="fails"):
+        find(0.6 * DRY, effect.within(gain=(0.85, 1)), renders=5, pool=None)
+
+
 def stopping(after):
     def progress(done, total, words):
         if done >= after:
@@ -237,6 +259,65 @@ def test_a_kept_search_of_anything_else_and_a_damaged_one_are_refused(tmp_path):
         find(2 * DRY, effect, renders=10, folder=tmp_path)
 
 
+@pytest.mark.parametrize("methods", [("hybrid", "CMA"), ("CMA", "hybrid")])
+def test_a_search_by_another_method_is_refused_where_one_is_kept(methods, tmp_path):
+    for method in methods[:1]:
+        find(2 * DRY, bfx.load("pedalboard:Gain"), renders=10, folder=tmp_path, method=method)
+    with pytest.raises(DataError, match="methods; name another folder"):
+        find(2 * DRY, bfx.load("pedalboard:Gain"), renders=10, folder=tmp_path, method=methods[1])
+
+
+@pytest.mark.parametrize("name", ["points", "parts", "residuals", "renders"])
+def test_a_kept_search_with_a_number_changed_is_refused(name, tmp_path):
+    find(2 * DRY, bfx.load("pedalboard:Gain"), renders=10, folder=tmp_path)
+    with safe_open(tmp_path / SEARCH_FILE, "np") as file:
+        about, arrays = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    arrays[name].flat[0] = -3
+    save_file(arrays, tmp_path / SEARCH_FILE, about)
+    with pytest.raises(DataError, match="damaged; remove it"):
+        find(2 * DRY, bfx.load("pedalboard:Gain"), renders=10, folder=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_the_search(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="may write to"):
+        find(2 * DRY, bfx.load("pedalboard:Gain"), folder=tmp_path / "file", progress=pytest.fail)
+
+
+def test_a_loss_that_cannot_be_pickled_needs_no_folder(tmp_path):
+    lock = threading.Lock()
+
+    def loss(wet, ref):
+        with lock:
+            return (wet - ref).square().mean()
+
+    assert find(2 * DRY, bfx.load("pedalboard:Gain"), loss=loss, renders=10).loss < 0.1
+    with pytest.raises(ParameterError, match="folder=None"):
+        find(2 * DRY, bfx.load("pedalboard:Gain"), loss=loss, renders=10, folder=tmp_path)
+
+
+def test_the_best_is_kept_where_renders_run_out_in_the_last_steps():
+    effect = bfx.function(lambda audio, sample_rate, a, b: audio * np.float32(a), PLAIN, name="gain")
+    problem = Problem(effect, DRY, Aligned(0.5 * DRY, RATE), RATE, bfx.Inline())
+    problem.evaluate(np.array([[0.5, 0.8]]))
+    problem.allowed = problem.renders + 1
+    assert simplify(problem, np.array([0.7, 0.8])) == pytest.approx([0.5, 0])  # b is not heard
+
+
+def test_progress_always_says_of_how_many_renders():
+    totals = []
+    find(2 * DRY, shaper, renders=40, progress=lambda done, total, words: totals.append((done, total)))
+    assert all(0 < done <= total for done, total in totals)
+
+
+def test_a_default_that_makes_it_better_is_the_new_measure_of_what_others_may_cost():
+    def add(audio, sample_rate, a, b):
+        return audio * np.float32(0.7 + a + b)
+
+    problem = Problem(bfx.function(add, PLAIN, name="add"), DRY, Aligned(DRY, RATE), RATE, bfx.Inline())
+    assert simplify(problem, np.array([0.6, 0.3])) == pytest.approx([0, 0.3])
+
+
 @pytest.mark.parametrize(
     ("dry", "reference", "error", "words"),
     [
@@ -264,11 +345,35 @@ def test_recordings_that_cannot_be_matched_are_one_sentence(dry, reference, erro
         ({"price": -1}, "price"),
         ({"starts": np.zeros((2, 3))}, "1 columns"),
         ({"starts": [{"gain": {"gain": 3}}]}, "gain_db"),
+        ({"starts": [{"gain.gain_db": 3}]}, "by effect"),
+        ({"starts": {"gain": {"gain_db": 3}}}, "list"),
+        ({"starts": [[0.5]]}, "by effect"),
+        ({"starts": np.array(0.5)}, "1 columns"),
+        ({"renders": "many"}, "renders"),
+        ({"seconds": None}, "seconds"),
+        ({"seconds": 0}, "before the first render"),
+        ({"price": math.inf}, "finite"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"prior": "likely"}, "Prior.of"),
+        ({"prior": Prior([0.5, 0.5], np.eye(2))}, "2 columns and the chain 1"),
+        ({"loss": lambda wet, ref: "loud"}, "one number"),
+        ({"loss": lambda wet, ref: None}, "one number"),
+        ({"loss": lambda wet, ref: 1j}, "one number"),
+        ({"loss": lambda wet, ref: math.nan}, "NaN"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:invalid value")
 def test_bad_arguments_are_one_sentence(how, words):
-    with pytest.raises(ParameterError, match=words):
-        find(DRY, bfx.load("pedalboard:Gain"), **how)
+    with pytest.raises(ParameterError, match=words) as caught:
+        find(DRY, bfx.load("pedalboard:Gain"), **{"renders": 20, **how})
+    assert str(caught.value).count(". ") == 0
+
+
+def test_starts_may_have_a_gradient_and_an_excerpt_may_be_the_whole():
+    rows = torch.tensor([[0.7]], requires_grad=True)
+    found = find(2 * DRY, bfx.load("pedalboard:Gain"), starts=rows, excerpt=math.inf, renders=30)
+    assert found.settings["gain"]["gain_db"] == pytest.approx(6.02, abs=0.01)
 
 
 def test_nothing_to_find_is_one_sentence():
@@ -344,6 +449,14 @@ def test_any_loss(loss):
         find(reference, effects, loss=lambda wet, ref: wet - ref)
 
 
+def test_a_loss_may_write_into_what_it_gets():
+    def loss(wet, ref):
+        return ref.sub_(wet).abs().mean()
+
+    found = find(2 * DRY, bfx.load("pedalboard:Gain"), loss=loss, renders=40)
+    assert found.settings["gain"]["gain_db"] == pytest.approx(6.02, abs=0.5)
+
+
 def test_a_loss_that_is_a_sum_of_squares_is_what_its_parts_say_and_folding_keeps_lengths():
     rng = np.random.default_rng(0)
     target = Aligned(DRY, RATE)
@@ -384,8 +497,16 @@ def test_a_prior_decides_what_is_not_heard():
     assert found.params[0] - found.params[1] == pytest.approx(0.05, abs=0.02)
     with pytest.raises(ParameterError, match="two settings"):
         Prior.of(rows[:1])
-    with pytest.raises(ParameterError, match="positive definite"):
-        Prior([0.5, 0.5], [[1, 2], [2, 1]])
+    for covariance in ([[1, 2], [2, 1]], [[1, 0.9], [0, 1]], np.zeros((2, 2))):
+        with pytest.raises(ParameterError, match="positive definite"):
+            Prior([0.5, 0.5], covariance)
+    for given in (([0.5, np.nan], np.eye(2)), ([0.5, 0.5], np.full((2, 2), np.inf)), ("x", np.eye(2))):
+        with pytest.raises(ParameterError, match=r"finite|numbers"):
+            Prior(*given)
+    with pytest.raises(ParameterError, match="finite"):
+        Prior.of(np.full((4, 2), np.nan))
+    with pytest.raises(ParameterError, match="weight"):
+        Prior([0.5, 0.5], np.eye(2), "much")
 
 
 def run(*arguments):
@@ -431,6 +552,98 @@ def test_the_command_writes_all_that_an_engineer_goes_on_with(pair):
     assert all(word in page for word in ("dry.flac", "matched.flac", "reference.flac", "search.svg", "threshold_db"))
     again = run(*asked, "--start", out)
     assert again.exit_code == 0
+
+
+def test_held_settings_are_written_and_not_taken_for_defaults(pair):
+    dry, wet, out = pair
+    held = ("--set", "compressor.ratio=6", "--only", "compressor.threshold_db")
+    result = run("match", dry, wet, "--chain", "pedalboard:Compressor", *held, "--out", out, "--renders", 20)
+    assert result.exit_code == 0, result.output
+    assert json.loads((out / "match.json").read_text())["held"]["compressor"]["ratio"] == 6
+    rows = {row["setting"]: row for row in csv.DictReader((out / "settings.csv").read_text().splitlines())}
+    assert (rows["ratio"]["value"], rows["ratio"]["could be"]) == ("6", "held")
+    assert "where they were held" in result.output
+    assert "where they were held" in (out / "index.html").read_text()
+
+
+def test_an_interrupted_command_says_so_and_that_it_goes_on(pair, monkeypatch):
+    dry, wet, out = pair
+    monkeypatch.setattr(terminal, "bar", lambda title: contextlib.nullcontext(stopping(1)))
+    result = run("match", dry, wet, "--chain", "pedalboard:Compressor", "--out", out, "--renders", 200)
+    assert result.exit_code == 130
+    assert "interrupted; the same command goes on" in result.output
+    assert "The last column" not in (out / "index.html").read_text()
+
+
+def test_mono_is_rendered_on_both_sides_for_a_stereo_reference(tmp_path):
+    dry, reverb = DRY[:1], bfx.load("pedalboard:Reverb").only("room_size", "width")
+    reference = reverb.render(np.repeat(dry, 2, 0), {"room_size": 0.7, "width": 1.0}, RATE)
+    found = find(reference, reverb, dry=dry, renders=60)
+    assert found.render(dry).shape == reference.shape
+    assert found.loss == pytest.approx(loss_of(found, reference, dry), rel=1e-3, abs=1e-9)
+    write(tmp_path / "dry.wav", dry, RATE)
+    write(tmp_path / "wet.wav", reference, RATE)
+    asked = ("--chain", "pedalboard:Reverb", "--only", "reverb.room_size", "--out", tmp_path / "out", "--renders", 10)
+    assert "on both sides" in run("match", tmp_path / "dry.wav", tmp_path / "wet.wav", *asked).output
+    assert len(read(tmp_path / "out" / "matched.wav")[0]) == 2
+    assert bfx.read_session(tmp_path / "out" / "matched.dawproject").tracks[0].channels == 2
+
+
+@pytest.mark.parametrize("name", ["index.html", "settings.csv", "reference.flac", "matched.wav"])
+def test_files_of_others_in_the_folder_are_not_replaced(pair, name):
+    dry, wet, out = pair
+    out.mkdir()
+    (out / name).write_text("mine")
+    with pytest.raises(DataError, match=f"{name} that this command did not write; name another folder"):
+        run("match", dry, wet, "--chain", "pedalboard:Gain", "--out", out)
+    assert (out / name).read_text() == "mine"
+
+
+def test_ten_samples_are_matched_without_a_warning(pair):
+    dry, wet, out = pair
+    write(dry, DRY[:, 5000:5010], RATE)
+    write(wet, 2 * DRY[:, 5000:5010], RATE)
+    result = run("match", dry, wet, "--chain", "pedalboard:Gain", "--out", out, "--renders", 20)
+    assert result.exit_code == 0 and "Warning" not in result.output, result.output
+    assert read_settings(out)["gain"]["gain_db"] == pytest.approx(6.02, abs=0.1)
+
+
+def test_settings_are_kept_if_the_whole_cannot_be_rendered(pair, monkeypatch):
+    def fail(found, dry):
+        raise EffectError("It fails late.")
+
+    dry, wet, out = pair
+    monkeypatch.setattr(Match, "render", fail)
+    with pytest.raises(EffectError, match="late"):
+        run("match", dry, wet, "--chain", "pedalboard:Compressor", "--out", out, "--renders", 10)
+    assert read_settings(out)["compressor"]
+
+
+def test_a_reference_that_looks_like_another_kind_is_asked_about(pair):
+    dry, wet, out = pair
+    asked = ("--chain", "pedalboard:Gain", "--out", out, "--renders", 5, "--session", "none")
+    write(wet, np.pad(2 * DRY, ((0, 0), (0, 9000))), RATE)  # with a tail
+    assert "give --pair aligned" in run("match", dry, wet, *asked).output
+    assert "give --pair" not in run("match", dry, wet, *asked[:3], out / "2", *asked[4:], "--pair", "sound").output
+    write(wet, 0.1 * np.random.default_rng(0).standard_normal(DRY.shape).astype(np.float32), RATE)
+    assert "give --pair sound" in run("match", dry, wet, *asked[:3], out / "3", *asked[4:]).output
+
+
+def test_what_others_make_up_for_is_told_from_what_is_not_heard():
+    effects = [
+        bfx.load("pedalboard:Gain"),
+        bfx.load("pedalboard:Gain"),
+        bfx.load("pedalboard:PeakFilter").fix(gain_db=0),
+    ]
+    found = find(2 * DRY, effects, renders=60)
+    words = {d.name: d.words() for d in found.determined}
+    assert words["gain.gain_db"] == words["gain_2.gain_db"] == "any, if others follow"
+    assert words["peak_filter.q"] == "not heard"
+    assert not any(d.is_heard for d in found.determined)
+
+
+def test_large_numbers_have_no_exponent():
+    assert Determined("cutoff_hz", 5000.0, 20.0, 10061.3, 0.5).words() == "20 to 10061"
 
 
 @pytest.mark.parametrize(

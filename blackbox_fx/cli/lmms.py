@@ -43,12 +43,18 @@ def _decibels(gain: float) -> str:
 
 def _rows(project: LmmsProject) -> list[tuple[str, ...]]:
     tracks = [
-        (each.name, each.role, str(each.channel or "master"), _decibels(each.volume), f"{each.pan:.2f}")
+        (
+            _muted(each.name, each.mute),
+            each.role,
+            str(each.channel or "master"),
+            _decibels(each.volume),
+            f"{each.pan:.2f}",
+        )
         for each in project.tracks
     ]
     channels = [
         (
-            f"FX {each.number} {each.name}" if each.number else each.name,
+            _muted(f"FX {each.number} {each.name}" if each.number else each.name, each.mute),
             "",
             ", ".join(f"{send.to or 'master'} at {_decibels(send.amount)}" for send in each.sends),
             _decibels(each.volume),
@@ -57,6 +63,10 @@ def _rows(project: LmmsProject) -> list[tuple[str, ...]]:
         for each in project.channels
     ]
     return [tuple(map(show.plain, row)) for row in tracks + channels]
+
+
+def _muted(name: str, mute: bool) -> str:
+    return f"{name} (muted)" if mute else name
 
 
 def _said(effect: LmmsEffect) -> str:

@@ -64,6 +64,9 @@ def settings(
     return figure
 
 
+_WINDOW = 2048  # of spectrograms
+
+
 def sounds(named: Mapping[str, NDArray[np.float32]], sample_rate: float) -> Figure:
     """Waveform and spectrogram of each sound, (channel, time), on common scales."""
     figure, axes = new_figure(3.6 * len(named), 4.2, 2, len(named), sharex="col", sharey="row", height_ratios=(1, 2))
@@ -76,7 +79,12 @@ def sounds(named: Mapping[str, NDArray[np.float32]], sample_rate: float) -> Figu
         time = np.linspace(0, seconds, len(trimmed))
         axes[0, k].fill_between(time, trimmed.min(1), trimmed.max(1), color=BLUE, linewidth=0)
         axes[0, k].set(ylim=(-peak, peak), title=name)
-        axes[1, k].specgram(mono + 1e-9, NFFT=2048, Fs=sample_rate, noverlap=1536, cmap="magma", vmin=-140, vmax=-40)
+        # a little noise, since the power of what is constant is 0 and has no logarithm
+        longer = np.pad(mono, (0, max(0, 2 * _WINDOW - len(mono))))
+        heard = longer + 1e-9 * np.random.default_rng(0).standard_normal(len(longer))
+        axes[1, k].specgram(
+            heard, NFFT=_WINDOW, Fs=sample_rate, noverlap=_WINDOW * 3 // 4, cmap="magma", vmin=-140, vmax=-40
+        )
         axes[1, k].set(ylim=(40, sample_rate / 2), yscale="log", xlabel="seconds")
     axes[1, 0].set_ylabel("Hz")
     return figure

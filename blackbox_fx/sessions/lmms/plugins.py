@@ -65,6 +65,8 @@ def load_author_effect(source: LmmsEffect) -> AuthorEffect:
         raise EffectError(
             f"{source.kind or 'an effect without a name'} is an effect of LMMS itself; only LADSPA is read."
         )
+    if not (source.file and source.label):
+        raise EffectError("A LADSPA effect is without the name of its library or its plugin; choose it again in LMMS.")
     address = _addresses(_marks()).get((source.file, source.label))
     if address is None:
         raise EffectError(

@@ -87,7 +87,7 @@ class _Reading:
         moves = (inside is not None and inside.get("id") in self._automated) or (
             home.find(f"connection/{name}") is not None
         )
-        value = default if text is None else _number(text, f"{name} of a {home.tag}")
+        value = default if text is None else _number(text, f"{name} of <{home.tag}>")
         return _Value(min(max(value, low), high), moves)
 
     def _tracks(self, channels: set[int]) -> Iterator[LmmsTrack]:

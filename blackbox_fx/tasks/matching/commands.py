@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _CLOSE_S = 0.05  # difference of lengths up to which two files may be an aligned pair
 _LAG_S = 0.1  # by which a reference may be late
+_LIKE, _UNLIKE = 0.4, 0.1  # correlations from which on, and up to which, an engineer is asked what a reference is
 _TOLD_APART = 1.5  # how much better a lag must fit than none
 
 
@@ -47,7 +49,9 @@ def match(
         Pair, typer.Option(help="aligned: the same performance, wet; sound: any other; auto goes by the lengths.")
     ] = Pair.AUTO,
     renders: Annotated[float, typer.Option(min=1, help="Passes through the chain.")] = 700,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="That the search may take.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="That the search may take; its last steps come on top.")
+    ] = None,
     method: Annotated[str, typer.Option(help="hybrid, adam, or an optimiser of nevergrad, such as CMA.")] = "hybrid",
     start: Annotated[list[Path], typer.Option(help="Folder of an earlier match to begin with; may be repeated.")] = [],
     may_bypass: Annotated[bool, typer.Option("--may-bypass", help="Leave out effects that are not needed.")] = False,
@@ -105,34 +109,56 @@ def _chain(addresses: list[str], settings: list[str], only: list[str]) -> dict[s
 
 def _pair(dry: Path, reference: Path, pair: Pair) -> tuple[Audio, Audio, float, bool]:
     """Both recordings at the sample rate of the dry one, and whether they are aligned; says so."""
-    from blackbox_fx.audio import read
+    from blackbox_fx.audio import read, to_channels
     from blackbox_fx.errors import AudioError
 
-    (audio, rate), (wanted, _) = read(dry), (None, None)
+    audio, rate = read(dry)
     wanted = read(reference, rate)[0]
     for path, x in ((dry, audio), (reference, wanted)):
         if not x.any():
             raise AudioError(f"{path} is silent, so no setting is nearer than another; give another one.")
     apart = abs(audio.shape[1] - wanted.shape[1]) / rate
     aligned = pair == Pair.ALIGNED or (pair == Pair.AUTO and apart <= _CLOSE_S)
-    if not aligned:
-        show.err.print("The reference is taken for another recording: its sound is looked for, not its waveform.")
-        return audio, wanted, rate, False
     length = min(audio.shape[1], wanted.shape[1])
-    cut = f" Both are cut to the shorter, {length / rate:.2f} s." if apart else ""
-    show.err.print(f"The reference is taken for the same performance, sample by sample.{cut}", soft_wrap=True)
+    for sentence in _said(audio[:, :length], wanted[:, :length], rate, pair, aligned, apart > 0):
+        show.err.print(sentence, soft_wrap=True)
+    if not aligned:
+        return audio, wanted, rate, False
     audio, wanted = audio[:, :length], wanted[:, :length]
-    if late := lag(audio, wanted, rate):
+    return to_channels(audio, max(len(audio), len(wanted))), wanted, rate, True
+
+
+def _said(audio: Audio, wanted: Audio, rate: float, pair: Pair, aligned: bool, cut: bool) -> Iterator[str]:
+    """What two recordings are taken for, and what speaks against it."""
+    late, likeness = lag(audio, wanted, rate)
+    if not aligned:
+        yield "The reference is taken for another recording: its sound is looked for, not its waveform."
+        if pair == Pair.AUTO and likeness > _LIKE:
+            yield "It looks like the same performance, though: if it is, give --pair aligned."
+        return
+    yield "The reference is taken for the same performance, sample by sample."
+    if cut:
+        yield f"Both are cut to the shorter, {audio.shape[1] / rate:.2f} s."
+    if len(audio) < len(wanted):
+        yield "The dry recording is mono and the reference stereo, so it is rendered on both sides."
+    if pair == Pair.AUTO and likeness < _UNLIKE:
+        yield "It hardly resembles the dry one: if it is another recording, give --pair sound."
+    elif late:
         words = "later" if late > 0 else "earlier"
-        show.err.print(
-            f"It fits best {abs(late)} samples {words}; if no effect of the chain delays it, move it and match again.",
-            soft_wrap=True,
-        )
-    return audio, wanted, rate, True
+        yield f"It fits best {abs(late)} samples {words}; if no effect of the chain delays it, move it and match again."
 
 
-def lag(dry: Audio, wet: Audio, sample_rate: float) -> int:
-    """By how many samples wet audio is later than dry, at most a tenth of a second; 0 where that is not clear."""
+def lag(dry: Audio, wet: Audio, sample_rate: float) -> tuple[int, float]:
+    """By how many samples wet audio is later than dry, and how like it it is then.
+
+    Args:
+        dry: (channel, time).
+        wet: (channel, time), equally long.
+        sample_rate: in Hz.
+
+    Returns:
+        at most a tenth of a second, 0 where that is not clear, and the correlation there, from 0 to 1.
+    """
     import numpy as np
     from scipy.signal import correlate
 
@@ -140,23 +166,24 @@ def lag(dry: Audio, wet: Audio, sample_rate: float) -> int:
     reach = min(round(_LAG_S * sample_rate), len(x) - 1)
     found = np.abs(np.asarray(correlate(y, x, mode="full", method="fft")))[len(x) - 1 - reach : len(x) + reach]
     best = int(np.argmax(found))
-    return best - reach if found[best] > _TOLD_APART * found[reach] else 0
+    likeness = float(found[best]) / max(float(np.linalg.norm(x) * np.linalg.norm(y)), 1e-30)
+    return best - reach if found[best] > _TOLD_APART * found[reach] else 0, likeness
 
 
 def require_own(out: Path, *read: Path) -> None:
     """Raises DataError if what is written could replace what is read."""
     from blackbox_fx.errors import DataError
-    from blackbox_fx.tasks.matching.writing import MATCHED, SETTINGS
+    from blackbox_fx.tasks.matching.writing import SETTINGS, WRITTEN
 
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"Cannot make {out} ({error.strerror}); name a folder you may write to.") from error
-    names = (MATCHED, "dry.flac", "matched.flac", "reference.flac")
-    if any((out / name).exists() and (out / name).samefile(path) for path in read for name in names):
+    there = [name for name in WRITTEN if (out / name).exists()]
+    if any((out / name).samefile(path) for path in read for name in there):
         raise DataError(f"--out {out} holds a recording that is read, which would be replaced; name another folder.")
-    if (out / MATCHED).exists() and not (out / SETTINGS).exists():
-        raise DataError(f"{out} has a {MATCHED} that this command did not write; name another folder with --out.")
+    if there and not (out / SETTINGS).exists():
+        raise DataError(f"{out} has a {there[0]} that this command did not write; name another folder with --out.")
 
 
 def write_result(
@@ -186,15 +213,16 @@ def write_result(
     from blackbox_fx.tasks.matching.writing import (
         MATCHED,
         bypassed,
+        others,
         save_chain,
         table_of,
         write_match_page,
         write_settings,
     )
 
+    write_settings(found, out)  # first, since a plugin may fail in what the search did not render
     with show.waiting("rendering the whole"):
         wet = found.render(dry)
-    write_settings(found, out)
     write(out / MATCHED, wet, found.sample_rate)
     if session != SessionKind.NONE:
         show.err.print(str(save_chain(found, dry, out / f"matched.{session}")), markup=False, highlight=False)
@@ -202,8 +230,12 @@ def write_result(
     sounds = {"dry": dry[:, found.start :], "matched": wet[:, found.start :], "reference": reference[:, begun:]}
     page = write_match_page(found, out, sounds, lead, title)
     rows = table_of(found)
-    show.table(lead, rows[0], rows[1:])
-    show.out.print("All other settings stand at their defaults.")
+    show.out.print(lead, highlight=False, soft_wrap=True)
+    if len(rows) > 1:
+        show.table("Settings", rows[0], rows[1:])
+    show.out.print(others(found), highlight=False, soft_wrap=True)
+    if found.interrupted:
+        show.out.print("The search was interrupted; the same command goes on from there.", soft_wrap=True)
     for name in bypassed(found):
         show.out.print(f"{name} is not needed.", markup=False)
     if found.failures:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import math
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -18,10 +19,11 @@ from torch import Tensor
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, to_channels
 from blackbox_fx.audio.excerpts import loudest
+from blackbox_fx.core import checks
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.effects import Effect, Rack
 from blackbox_fx.effects.rack import label
-from blackbox_fx.errors import AudioError, EffectError, ParameterError
+from blackbox_fx.errors import AudioError, BlackBoxError, EffectError, ParameterError
 from blackbox_fx.runtime import Pool, Processes, Threads
 from blackbox_fx.tasks.matching.arrangement import arrange, nested
 from blackbox_fx.tasks.matching.hybrid import Hybrid
@@ -40,6 +42,7 @@ HYBRID, ADAM = "hybrid", "adam"
 SEARCH_FILE = "search.safetensors"
 _LONGEST_S = 10.0  # of what is compared in the search
 _BEFORE_S = 2.0  # of what is rendered before it, where there is anything
+_LARGEST_SEED = 2**32 - 1
 _FINISH = 0.5  # of the renders of the search, for its last steps
 
 
@@ -66,6 +69,7 @@ class Match:
         interrupted: whether the user stopped it.
         start: first sample of the excerpt of the dry recording that was rendered.
         sample_rate: in Hz.
+        channels: of what the search rendered: 2 for a mono recording with a stereo reference, sample by sample.
     """
 
     chain: Effect
@@ -84,12 +88,17 @@ class Match:
     interrupted: bool
     start: int
     sample_rate: float
+    channels: int
 
     def render(self, dry: Any) -> Audio:
-        """Audio, (channel, time), through the chain at these settings, as the search rendered it."""
-        return self.chain.render(
-            check_audio(dry), self.chain.space.decode(self.params.double().numpy()), self.sample_rate
-        )
+        """Audio, (channel, time), through the chain at these settings, as the search rendered it.
+
+        Args:
+            dry: (channel, time); mono is rendered on both sides where the search did so for a stereo reference.
+        """
+        audio = check_audio(dry)
+        audio = to_channels(audio, max(len(audio), self.channels))
+        return self.chain.render(audio, self.chain.space.decode(self.params.double().numpy()), self.sample_rate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +159,7 @@ def match(
             "sound" for any other recording, see `Sound`; or a function or module of wet audio and reference, (1,
             channel, time) each, that gives one number, differentiable or not.
         renders: passes through the chain that may be made; effects that need not be rendered again do not count.
-        seconds: that the search may take.
+        seconds: that the search may take, without its last steps, which take a third of the renders or less.
         method: "hybrid": a population, then Gauss-Newton from differences, see `Hybrid`; "adam": the gradients that
             layers give by default, which leave choices alone; or the name of any optimiser of nevergrad.
         starts: settings to begin with: mappings like `Match.settings`, or rows (n, width) such as a network gives; each
@@ -167,7 +176,8 @@ def match(
 
     Raises:
         AudioError: bad audio, a silent dry recording, lengths that are not those of an aligned pair.
-        ParameterError: an unknown loss or method, bad numbers, a chain with nothing free, a silent reference.
+        ParameterError: an unknown loss or method, bad numbers, starts or prior, a loss that gives no number, a chain
+            with nothing free, no time for a single render.
         EffectError: no effect, or one that fails in every render.
         DataError: a folder that holds another search, or cannot be written to.
 
@@ -178,16 +188,19 @@ def match(
     >>> round(found.settings["gain"]["gain_db"], 2)
     6.02
     """
-    _check_numbers(renders, seconds, price, excerpt)
+    _check_numbers(renders, seconds, price, excerpt, seed)
+    check_sample_rate(sample_rate)
     if method not in (HYBRID, ADAM):
         check_name(method)
     wanted = _wanted(dry, reference, chain, float(sample_rate), loss, excerpt, (may_bypass, search_order))
-    memory = Memory(None if folder is None else Path(folder) / SEARCH_FILE, f"{wanted.subject} {price} {_said(prior)}")
+    _check_prior(prior, wanted.chain)
+    # a search that uses residuals keeps them, and cannot go on from one that does not
+    memory = _memory(wanted, loss, folder, price, _said(prior), method == HYBRID)
     taste = Preference(wanted.chain, wanted.effects, price, prior) if price or prior is not None else None
     with _own_pool(wanted.chain) if pool is None else contextlib.nullcontext(pool) as used:
         problem = Problem(
             wanted.chain, wanted.dry, wanted.target, wanted.sample_rate, used, renders, seconds, memory, progress,
-            method == HYBRID, taste,
+            method == HYBRID, taste, pool is None and not wanted.chain.native,
         )  # fmt: skip
         first = _starts(wanted, starts)
         interrupted = _search(problem, method, first, seed)
@@ -199,15 +212,31 @@ def _said(prior: Prior | None) -> str:
     return "" if prior is None else f"{prior.weight} {_digest(prior.mean, prior.covariance)}"
 
 
-def _check_numbers(renders: float, seconds: float, price: float, excerpt: float) -> None:
+def _check_numbers(renders: Any, seconds: Any, price: Any, excerpt: Any, seed: Any) -> None:
     for name, value, least in (
         ("renders", renders, 1),
         ("seconds", seconds, 0),
         ("price", price, 0),
         ("excerpt", excerpt, 0.05),
     ):
-        if not value >= least:
+        if not checks.is_number(value) or not value >= least:
             raise ParameterError(f"{name} must be a number of at least {least}, got {value!r}.")
+    if price == math.inf:
+        raise ParameterError("price must be a finite number, got inf.")
+    if not checks.is_whole(seed) or not 0 <= seed <= _LARGEST_SEED:
+        raise ParameterError(f"seed must be a whole number from 0 to {_LARGEST_SEED}, got {seed!r}.")
+
+
+def _check_prior(prior: Any, chain: Effect) -> None:
+    if prior is None:
+        return
+    if not isinstance(prior, Prior):
+        raise ParameterError(f"prior must be a Prior, got {prior!r:.80}; bfx.Prior.of(rows) makes one.")
+    if prior.mean.size != chain.space.width:
+        raise ParameterError(
+            f"The prior has {prior.mean.size} columns and the chain {chain.space.width}; make it of rows of the chain, "
+            "which has a switch for each effect that may be bypassed and the order if that is searched."
+        )
 
 
 def _own_pool(chain: Effect) -> Pool:
@@ -224,18 +253,33 @@ def _wanted(
         raise ParameterError(f"{', '.join(effects)}: no parameter is free, so there is nothing to find; free one.")
     if whole.inputs:
         raise EffectError(f"{whole.inputs[0]} is a further input, which a match cannot give; take an effect without.")
-    check_sample_rate(rate)
     clips = [check_audio(x, name) for x, name in ((dry, "the dry recording"), (reference, "the reference"))]
     for clip, name in zip(clips, ("dry recording", "reference"), strict=True):
         if len(clip) > 2:
             raise AudioError(f"The {name} has {len(clip)} channels; allowed are 1 and 2.")
         if not np.any(clip):
             raise AudioError(f"The {name} is silent, so no setting is nearer than another; give another one.")
-    start, skip, audio, wanted = _excerpts(clips[0], clips[1], loss, round(excerpt * rate), rate)
+    start, skip, audio, wanted = _excerpts(clips[0], clips[1], loss, _samples(excerpt, rate, clips), rate)
     target = _target(loss, wanted, whole.output_channels(len(audio)), rate, skip)
     subject = f"{whole.fingerprint.hex() if isinstance(whole.fingerprint, bytes) else whole.fingerprint} {rate} "
-    name = loss if isinstance(loss, str) else hashlib.blake2b(cloudpickle.dumps(loss), digest_size=16).hexdigest()
-    return _Wanted(effects, whole, audio, target, start, rate, f"{subject}{name} {_digest(audio, wanted)}")
+    return _Wanted(effects, whole, audio, target, start, rate, f"{subject}{_digest(audio, wanted)}")
+
+
+def _memory(wanted: _Wanted, loss: str | Loss, folder: Path | str | None, *further: Any) -> Memory:
+    """What a folder keeps of this search."""
+    if folder is None:
+        return Memory()
+    try:
+        name = loss if isinstance(loss, str) else hashlib.blake2b(cloudpickle.dumps(loss), digest_size=16).hexdigest()
+    except (TypeError, pickle.PicklingError) as error:
+        raise ParameterError(
+            f"The loss cannot be pickled ({error}), so a folder cannot tell it from others; take folder=None."
+        ) from error
+    return Memory(Path(folder) / SEARCH_FILE, " ".join(map(str, (wanted.subject, name, *further))))
+
+
+def _samples(excerpt: float, rate: float, clips: Sequence[Audio]) -> int:
+    return round(min(excerpt * rate, max(x.shape[1] for x in clips)))
 
 
 def _digest(*arrays: Any) -> str:
@@ -249,6 +293,8 @@ def _labelled(chain: Any) -> dict[str, Effect]:
     """Effects in series by label."""
     if isinstance(chain, Effect):
         return {label([chain.name])[0]: chain}
+    if not isinstance(chain, Mapping | Sequence):
+        raise EffectError(f"chain must be an effect, or several in a list, got {chain!r:.80}; use bfx.load.")
     given = list(chain.values() if isinstance(chain, Mapping) else chain)
     Rack(given)  # says what is wrong
     return dict(chain) if isinstance(chain, Mapping) else dict(zip(label([e.name for e in given]), given, strict=True))
@@ -298,13 +344,21 @@ def _starts(wanted: _Wanted, given: Any) -> Array:
     if given is None:
         return defaults[None]
     if isinstance(given, np.ndarray | Tensor):
-        rows = np.asarray(given, np.float64).reshape(-1, np.asarray(given).shape[-1])
-        if rows.shape[1] != space.width or not np.isfinite(rows).all():
-            raise ParameterError(f"starts must be finite rows of {space.width} columns, got {rows.shape}.")
-    else:
-        flat = [{f"{m}.{n}": v for m, own in one.items() for n, v in own.items()} for one in given]
-        rows = np.array([space.encode(one) for one in flat]).reshape(-1, space.width)
+        rows = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, np.float64)
+        if not rows.ndim or rows.shape[-1] != space.width or not np.isfinite(rows).all():
+            raise ParameterError(f"starts must be finite rows of {space.width} columns, got the shape {rows.shape}.")
+        return np.vstack([defaults[None], space.snap(rows.reshape(-1, space.width))])
+    if isinstance(given, Mapping | str) or not all(_is_nested(one) for one in given):
+        raise ParameterError(
+            f"starts must be a list of settings by effect, such as [found.settings], or an array, got {given!r:.80}."
+        )
+    flat = [{f"{m}.{n}": v for m, own in one.items() for n, v in own.items()} for one in given]
+    rows = np.array([space.encode(one) for one in flat]).reshape(-1, space.width)
     return np.vstack([defaults[None], space.snap(rows)])
+
+
+def _is_nested(settings: Any) -> bool:
+    return isinstance(settings, Mapping) and all(isinstance(own, Mapping) for own in settings.values())
 
 
 def _search(problem: Problem, method: str, starts: Array, seed: int) -> bool:
@@ -332,7 +386,7 @@ def _spending() -> Iterator[None]:
 
 def _result(wanted: _Wanted, problem: Problem, interrupted: bool) -> Match:
     if not problem.trace:
-        raise EffectError(f"Every render failed, {problem.failures} of them; see blackbox-fx check for the effects.")
+        raise _nothing(problem)
     renders, seconds = problem.renders, problem.clock.total
     rendering, comparing = problem.clock.rendering, problem.clock.comparing
     space, point, found = wanted.chain.space, problem.best, list[Determined]()
@@ -348,7 +402,20 @@ def _result(wanted: _Wanted, problem: Problem, interrupted: bool) -> Match:
         wanted.chain, wanted.effects, torch.from_numpy(point), nested(wanted.effects, values), loss,
         float(before.parts.sum()) if before is not None else math.nan, renders, seconds, rendering, comparing,
         problem.failures, trace, tuple(found), interrupted, wanted.start, wanted.sample_rate,
+        len(wanted.dry),
     )  # fmt: skip
+
+
+def _nothing(problem: Problem) -> BlackBoxError:
+    """Why there is no best point."""
+    if not problem.renders:
+        return ParameterError(f"seconds={problem.seconds:g} was over before the first render; give more.")
+    if problem.failures:
+        last = f", the last one because {problem.why}" if problem.why else ""
+        return EffectError(
+            f"Every render failed, {problem.failures} of them{last}; see blackbox-fx check for the effects."
+        )
+    return ParameterError("The loss was NaN or infinite for every render, so none is best; mend the loss.")
 
 
 def _finish(problem: Problem, point: Array) -> tuple[Array, list[Determined], float]:
@@ -356,5 +423,6 @@ def _finish(problem: Problem, point: Array) -> tuple[Array, list[Determined], fl
     problem.allowed = problem.renders + max(_FINISH * problem.renders, 4.0 * len(point) + 20)
     problem.seconds, problem.wants_residuals, problem.memory = math.inf, problem.target.has_residuals, Memory()
     point = simplify(problem, point)
-    problem.allowed = math.inf
+    few = sum(len(option.values) for option in problem.options)
+    problem.allowed = problem.renders + 2 * len(problem.continuous) + few + 3
     return point, determine(problem, point), float(problem.evaluate(point[None]).losses[0])

@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_fx.core import checks
 from blackbox_fx.errors import ParameterError
 
 Array = NDArray[np.float64]
@@ -28,18 +29,21 @@ class Prior:
     """
 
     def __init__(self, mean: Any, covariance: Any, weight: float = 1e-3) -> None:
-        self.mean, self.covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
+        self.mean, self.covariance = _numbers("mean", mean), _numbers("covariance", covariance)
         self.weight = weight
         n = self.mean.size
         if self.mean.shape != (n,) or self.covariance.shape != (n, n):
             shapes = f"{self.mean.shape} and {self.covariance.shape}"
             raise ParameterError(f"mean and covariance must be (width,) and (width, width), got {shapes}.")
-        if not 0 <= weight < float("inf"):
+        if not checks.is_number(weight) or not 0 <= weight < float("inf"):
             raise ParameterError(f"weight must be 0 or a finite number above, got {weight!r}.")
+        wrong = "covariance must be symmetric and positive definite; Prior.of makes one."
+        if not np.allclose(self.covariance, self.covariance.T):
+            raise ParameterError(wrong)
         try:
             self._root = np.linalg.cholesky(self.covariance)
         except np.linalg.LinAlgError:
-            raise ParameterError("covariance must be symmetric and positive definite; Prior.of makes one.") from None
+            raise ParameterError(wrong) from None
 
     @classmethod
     def of(cls, rows: Any, weight: float = 1e-3) -> Prior:
@@ -50,9 +54,9 @@ class Prior:
             weight: see the class.
 
         Raises:
-            ParameterError: fewer than two rows.
+            ParameterError: fewer than two rows, or what is no finite number.
         """
-        given = np.asarray(rows, np.float64)
+        given = _numbers("rows", rows)
         if given.ndim != 2 or len(given) < 2:
             raise ParameterError(f"rows must be (settings, width) with two settings or more, got {given.shape}.")
         spread = np.atleast_2d(np.cov(given.T))
@@ -63,3 +67,14 @@ class Prior:
         """Numbers whose squares add up to this part of the loss, (width,)."""
         away = np.linalg.solve(self._root, point - self.mean)
         return away * (self.weight / max(len(point), 1)) ** 0.5
+
+
+def _numbers(name: str, given: Any) -> Array:
+    """Finite numbers. Raises ParameterError for anything else."""
+    try:
+        found = np.asarray(given, np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ParameterError(f"{name} must be an array of numbers, got {given!r:.80}.") from error
+    if not np.isfinite(found).all():
+        raise ParameterError(f"{name} must be finite, and holds NaN or infinity.")
+    return found

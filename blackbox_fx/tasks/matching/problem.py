@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from blackbox_fx.audio import Audio
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.effects import Effect
+from blackbox_fx.errors import EffectError, MissingHost
 from blackbox_fx.runtime import Job, Pool
 from blackbox_fx.space import Choice, Integer, Parameter, Toggle
 from blackbox_fx.tasks.matching.memory import Memory
@@ -105,6 +106,7 @@ class Problem:
         progress: called after each job.
         wants_residuals: whether the search uses residuals; they are not kept otherwise.
         taste: what is wanted of the settings themselves.
+        skips: whether renders whose errors the pool raises are counted as failures here.
 
     Attributes:
         parts: of the loss: those of the target, and one for the settings themselves where there is a taste.
@@ -113,6 +115,7 @@ class Problem:
         options: parameters with few values.
         renders: passes so far.
         failures: renders that failed.
+        why: what the last one that was skipped here said.
         best: the best point so far, (width,).
         loss: of it.
         trace: how the best loss fell.
@@ -132,9 +135,11 @@ class Problem:
         progress: Progress = quiet,
         wants_residuals: bool = True,
         taste: Taste | None = None,
+        skips: bool = False,
     ) -> None:
         self.wants_residuals, self.taste = wants_residuals and target.has_residuals, taste
         self.parts = target.parts + (taste is not None)
+        self.skips, self.why = skips, ""
         self.chain, self.dry, self.target, self.sample_rate, self.pool = chain, dry, target, sample_rate, pool
         self.allowed, self.seconds, self.progress = renders, seconds, progress
         self.memory = Memory() if memory is None else memory
@@ -238,7 +243,7 @@ class Problem:
         """Renders one effect, once for all points that are the same up to it."""
         firsts = [each[0] for each in same.values()]
         job = self._job(self._members[k], [wet[n] for n in firsts], points[firsts][:, self._slices[k]])
-        outputs = self.pool.map(job)
+        outputs = self._outputs(job)
         costs[firsts] += 1 / len(self._members)
         for (key, each), audio, bad in zip(same.items(), outputs, job.failed, strict=True):
             failed[each] |= bad
@@ -246,6 +251,23 @@ class Problem:
                 wet[n] = audio
             if k < len(self._members) - 1 and not bad:
                 self._keep(key, audio)
+
+    def _outputs(self, job: Job) -> Audio:
+        """The outputs of a job; where the pool raises and that is not wanted, one by one, with failures marked."""
+        try:
+            return self.pool.map(job)
+        except EffectError:
+            if not self.skips:
+                raise
+        outputs = np.zeros(job.output_shape, np.float32)
+        for n in range(len(job)):
+            try:
+                outputs[n] = self.pool.map(job.part(slice(n, n + 1)))[0]
+            except MissingHost:
+                raise
+            except EffectError as error:
+                job.failed[n], self.why = True, str(error).rstrip(".")
+        return outputs
 
     def _furthest(self, key: Sequence[bytes]) -> tuple[int, Audio]:
         """The first effect that has to be rendered, and what it gets."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ _KEPT = 0.01  # rise of the loss that defaults may cost
 _INAUDIBLE = 1e-6  # loss: -60 dB
 _ROUNDS, _TRIED, _CYCLES = 6, 3, 2  # parameters set back while others follow, tried each time, and steps of these
 _FREE = 1e-9
+_ANYWHERE = 0.5  # of a column to both sides: all of it
 
 
 def values_at(space: Space, point: Array) -> dict[str, Any]:
@@ -29,6 +31,13 @@ def values_at(space: Space, point: Array) -> dict[str, Any]:
     defaults, values = space.encode(), space.decode(point)
     still = [name for name, own in space.slices.items() if np.array_equal(point[own], defaults[own])]
     return {**values, **{name: space.defaults[name] for name in still}}
+
+
+def shown(value: Any) -> str:
+    """A value in words; large numbers have all digits before the point, such as 10060, and no exponent."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 class Determined(NamedTuple):
@@ -40,6 +49,7 @@ class Determined(NamedTuple):
         low, high: between which the loss rises by less than a tenth (and 1e-4), if all others follow; equal to the
             value for a choice that is heard.
         share: of the whole range that lies between these, from 0 to 1.
+        is_made_up_for: whether it may stand anywhere only because others make up for it; moved alone, it is heard.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Determined(NamedTuple):
     low: Any
     high: Any
     share: float
+    is_made_up_for: bool = False
 
     @property
     def is_heard(self) -> bool:
@@ -56,10 +67,10 @@ class Determined(NamedTuple):
     def words(self) -> str:
         """The range in words."""
         if not self.is_heard:
-            return "not heard"
+            return "any, if others follow" if self.is_made_up_for else "not heard"
         if self.low == self.high:
             return "sure"
-        return f"{self.low:.4g} to {self.high:.4g}"
+        return f"{shown(self.low)} to {shown(self.high)}"
 
 
 def simplify(problem: Problem, start: Array) -> Array:
@@ -68,21 +79,36 @@ def simplify(problem: Problem, start: Array) -> Array:
     First choices are turned over where that is better, such as the switch of an effect that does nothing. Then each
     parameter is set back alone, and each of those left while all others follow, which the Jacobian predicts.
     """
-    space, here = problem.chain.space, states(problem, start[None])[0]
+    here = states(problem, start[None])[0]
     with contextlib.suppress(Spent):
-        here = _turn_over(problem, here)
-        limit = float(here.parts.sum()) * (1 + _KEPT) + _INAUDIBLE
-        here = _turn_over(problem, _set_back(problem, here, limit))
+        for state in _simpler(problem, here):
+            here = state
+        return here.point
+    # what was rendered last may be the best, and what nothing is heard of may not stand at its default yet
+    problem.allowed += 2 * len(problem.chain.space.slices) + 2
+    if problem.loss * (1 + _KEPT) + _INAUDIBLE < here.parts.sum():
+        here = states(problem, problem.chain.space.snap(problem.best[None]))[0]
+    return _set_back(problem, here, _limit(here)).point
+
+
+def _simpler(problem: Problem, here: State) -> Iterator[State]:
+    """States with more and more parameters at their defaults."""
+    yield (here := _turn_over(problem, here))
+    limit = _limit(here)
+    yield (here := _set_back(problem, here, limit))
+    yield (here := _turn_over(problem, here))
+    for _ in range(_ROUNDS if problem.wants_residuals else 0):
         left = [
-            own for own in space.slices.values() if own.start in problem.continuous and _is_away(problem, here, own)
+            own
+            for own in problem.chain.space.slices.values()
+            if own.start in problem.continuous and _is_away(problem, here, own)
         ]
-        for _ in range(min(len(left), _ROUNDS if problem.wants_residuals else 0)):
-            led = _follow(problem, here, left, limit)
-            if led is None:
-                break
-            here = _set_back(problem, led, limit)
-            left = [own for own in left if _is_away(problem, here, own)]
-    return here.point
+        limit = min(limit, _limit(here))
+        led = _follow(problem, here, left, limit) if left else None
+        if led is None:
+            return
+        yield led
+        yield (here := _set_back(problem, led, min(limit, _limit(led))))
 
 
 def _turn_over(problem: Problem, here: State) -> State:
@@ -109,8 +135,13 @@ def _set_back(problem: Problem, here: State, limit: float) -> State:
             break
         simpler = states(problem, _with(here.point, away[k], defaults)[None])[0]
         if simpler.parts.sum() <= limit:
-            here = simpler
+            here, limit = simpler, min(limit, _limit(simpler))
     return here
+
+
+def _limit(state: State) -> float:
+    """The loss that defaults may cost, where this one is the best so far."""
+    return float(state.parts.sum()) * (1 + _KEPT) + _INAUDIBLE
 
 
 def _follow(problem: Problem, here: State, left: list[slice], limit: float) -> State | None:
@@ -142,12 +173,12 @@ def determine(problem: Problem, point: Array) -> list[Determined]:
     """
     space, here = problem.chain.space, states(problem, point[None])[0]
     rise = max(_RISE * float(here.parts.sum()), _LEAST_RISE)
-    widths = dict(zip(problem.continuous.tolist(), _widths(problem, here, rise), strict=True))
+    widths = dict(zip(problem.continuous.tolist(), zip(*_widths(problem, here, rise), strict=True), strict=True))
     values = values_at(space, point)
     found = []
     for name, own in space.slices.items():
         if own.start in widths:
-            found.append(_range(problem, name, point, own.start, widths[own.start]))
+            found.append(_range(problem, name, point, own.start, *widths[own.start]))
             continue
         option = next(o for o in problem.options if o.columns.start == own.start)
         others = np.array([_put(point, own, value) for value in option.values])
@@ -158,13 +189,14 @@ def determine(problem: Problem, point: Array) -> list[Determined]:
     return found
 
 
-def _widths(problem: Problem, here: State, rise: float) -> Array:
-    """By how much each free column may move while the loss rises by no more, all others following, (columns,)."""
+def _widths(problem: Problem, here: State, rise: float) -> tuple[Array, Array]:
+    """By how much each free column may move while the loss rises by no more: with all others following, and alone."""
     columns = problem.continuous
     if not len(columns):
-        return np.zeros(0)
+        return np.zeros(0), np.zeros(0)
     if not problem.wants_residuals:
-        return _widths_alone(problem, here, rise)
+        alone = _widths_alone(problem, here, rise)
+        return alone, alone
     rows = np.zeros((len(here.residuals), len(columns)))
     for step in _STEPS:
         silent = np.flatnonzero(np.abs(rows).sum(0) == 0)
@@ -175,7 +207,7 @@ def _widths(problem: Problem, here: State, rise: float) -> Array:
                 rows[:, k] = (state.residuals - here.residuals) / change
     # a prior of the whole range, so that what is not heard has a width, and not infinity
     information = rows.T @ rows / rise + np.eye(len(columns))
-    return np.sqrt(np.diag(np.linalg.inv(information)))
+    return np.sqrt(np.diag(np.linalg.inv(information))), 1 / np.sqrt(np.diag(information))
 
 
 def _widths_alone(problem: Problem, here: State, rise: float) -> Array:
@@ -191,12 +223,13 @@ def _widths_alone(problem: Problem, here: State, rise: float) -> Array:
     return widths
 
 
-def _range(problem: Problem, name: str, point: Array, column: int, width: float) -> Determined:
+def _range(problem: Problem, name: str, point: Array, column: int, width: float, alone: float) -> Determined:
     space = problem.chain.space
     low, high = max(0.0, point[column] - width), min(1.0, point[column] + width)
     ends = [space.decode(_put(point, slice(column, column + 1), np.array([u])))[name] for u in (low, high)]
-    heard = width < 0.5
-    return Determined(name, values_at(space, point)[name], min(ends), max(ends), float(high - low) if heard else 1.0)
+    share = float(high - low) if width < _ANYWHERE else 1.0
+    made_up_for = alone < _ANYWHERE <= width
+    return Determined(name, values_at(space, point)[name], min(ends), max(ends), share, made_up_for)
 
 
 def _put(point: Array, own: slice, value: Array) -> Array:

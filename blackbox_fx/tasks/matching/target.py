@@ -223,9 +223,17 @@ class Custom(Target):
 
     @override
     def measure(self, wet: Tensor) -> tuple[Tensor, ...]:
-        found = torch.as_tensor(self.function(wet[None], self.reference[None]))
-        if found.numel() != 1:
-            raise ParameterError(f"A loss must give one number, got the shape {tuple(found.shape)}; take its mean.")
+        # copies, since a loss may write into what it gets
+        given = self.function(wet[None].clone(), self.reference[None].clone())
+        try:
+            found = torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError):
+            raise ParameterError(
+                f"A loss must give one number, got {given!r:.80}; return a float or a tensor."
+            ) from None
+        if found.numel() != 1 or found.is_complex():
+            what = f"the shape {tuple(found.shape)} of {found.dtype}"
+            raise ParameterError(f"A loss must give one number, got {what}; take its mean, or its real part.")
         return (found.reshape(1),)
 
     @override

@@ -26,8 +26,12 @@ from blackbox_fx.sessions.report import SessionReport
 from blackbox_fx.sessions.saving import save_session
 from blackbox_fx.space import Continuous, Integer
 from blackbox_fx.tasks.matching.matching import Match
+from blackbox_fx.tasks.matching.settled import shown
 
 SETTINGS, TABLE, MATCHED, PRESETS = "match.json", "settings.csv", "matched.wav", "presets"
+# what a match writes, and replaces when it is made again
+_SHOWN = ("dry.flac", "matched.flac", "reference.flac", "spectra.svg", "sounds.png", "search.svg")
+WRITTEN = (MATCHED, TABLE, "index.html", *_SHOWN)
 _LARGEST = 4 << 20
 _HEARD_S = 20.0
 _BANDS = 48
@@ -43,16 +47,27 @@ def table_of(found: Match, all_settings: bool = False) -> list[tuple[str, ...]]:
     known = {d.name: d.words() for d in found.determined}
     rows = [("effect", "setting", "value", "unit", "could be")]
     for label, own in found.settings.items():
+        effect = found.effects[label]
         rows += [
-            (label, name, _shown(value), _unit(found.effects[label], name), known.get(f"{label}.{name}", ""))
+            (label, name, shown(value), _unit(effect, name), known.get(f"{label}.{name}", ""))
             for name, value in own.items()
-            if all_settings or value != found.effects[label].defaults[name]
+            if all_settings or value != effect.defaults[name]
         ]
-    return rows if known else [row[:-1] for row in rows]
+        held = held_in(effect) if all_settings else {}
+        rows += [(label, name, shown(value), _unit(effect, name), "held") for name, value in held.items()]
+    return rows if any(row[-1] for row in rows[1:]) else [row[:-1] for row in rows]
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def held_in(effect: Effect) -> dict[str, Any]:
+    """The settings of an effect that were not searched, which `Match.settings` does not have."""
+    return {name: value for name, value in effect.defaults.items() if name not in effect.space.free}
+
+
+def others(found: Match) -> str:
+    """A sentence on the settings that `table_of` does not show."""
+    if any(held_in(found.effects[label]) for label in found.settings):
+        return f"All other settings stand at their defaults, or where they were held; {TABLE} has them all."
+    return "All other settings stand at their defaults."
 
 
 def _unit(effect: Effect, name: str) -> str:
@@ -75,13 +90,16 @@ def write_settings(found: Match, folder: Path) -> None:
         "chain": [{"label": label, "effect": found.effects[label].name} for label in found.settings],
         "bypassed": bypassed(found),
         "settings": found.settings,
+        "held": {label: held_in(found.effects[label]) for label in found.settings},
         "loss": found.loss,
         "before": found.before if math.isfinite(found.before) else None,
         "renders": found.renders,
         "seconds": found.seconds,
         "failures": found.failures,
         "interrupted": found.interrupted,
-        "determined": {d.name: {"low": d.low, "high": d.high, "heard": d.is_heard} for d in found.determined},
+        "determined": {
+            d.name: {"low": d.low, "high": d.high, "heard": d.is_heard or d.is_made_up_for} for d in found.determined
+        },
     }
     text = io.StringIO()
     csv.writer(text).writerows(table_of(found, all_settings=True))
@@ -151,22 +169,22 @@ def write_match_page(
         write(folder / f"{name}.flac", (x / peak).astype(np.float32), found.sample_rate)
         players.append((name, f"{name}.flac"))
     softer = "" if peak == 1.0 else f" All are {20 * math.log10(peak):.1f} dB softer here, so that none is clipped."
-    shown = [
+    images = [
         plot.save(_spectra(parts, found.sample_rate), folder / "spectra.svg"),
         plot.save(plot.sounds(parts, found.sample_rate), folder / "sounds.png"),
     ]
     gone = bypassed(found)
-    words = "All others stand at their defaults."
+    words = others(found)
     if found.determined:
         words += (
             " The last column says what else a setting could be while the loss rises by less than a tenth, or 0.0001, "
-            "if all others follow."
         )
+        words += "if all others follow."
     words += f" Not needed: {', '.join(gone)}." if gone else ""
     sections = [
         Section("Listen", f"From {found.start / found.sample_rate:.1f} s on.{softer}", players=players),
         Section("Settings", words, table=table_of(found)),
-        Section("Spectra", "Long-term spectra, and all three sounds.", images=shown),
+        Section("Spectra", "Long-term spectra, and all three sounds.", images=images),
     ]
     if found.trace:
         drawn = plot.save(_convergence(found), folder / "search.svg")
@@ -178,7 +196,7 @@ def write_match_page(
 
 def _spent(found: Match) -> str:
     failed = f" {found.failures} renders failed." if found.failures else ""
-    stopped = " It was interrupted." if found.interrupted else ""
+    stopped = " It was interrupted; the same command goes on from there." if found.interrupted else ""
     return (
         f"{found.renders:.0f} passes through the chain in {found.seconds:.1f} s, of which {found.rendering:.1f} s "
         f"rendering and {found.comparing:.1f} s comparing.{failed}{stopped}"
