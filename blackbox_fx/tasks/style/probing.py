@@ -113,7 +113,7 @@ def of_aisfx(sample_rate: float) -> Describe:
         from aisfx.models.cnn2d import EmbeddingNet  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise DataError("aisfx is not installed, so leave it out, or pip install --no-deps aisfx.") from error
-    with torch.serialization.safe_globals([np._core.multiarray.scalar, np.dtype, *_SCALARS]):
+    with torch.serialization.safe_globals([_scalar(), np.dtype, *_SCALARS]):
         weights, _ = torch.load(get_path_modelWeights(), map_location="cpu", weights_only=True)
     net = EmbeddingNet("max", 3, 1, 64).eval()
     own = {name.removeprefix("embedding_net."): x for name, x in weights.items() if name.startswith("embedding_net.")}
@@ -133,6 +133,11 @@ def of_aisfx(sample_rate: float) -> Describe:
         return torch.cat(found).unflatten(0, treated.audio.shape[:3])
 
     return describe
+
+
+def _scalar() -> Any:
+    """What numpy names in pickles of its numbers."""
+    return np.float64(0).__reduce__()[0]
 
 
 @torch.no_grad()

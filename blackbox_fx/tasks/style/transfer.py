@@ -72,7 +72,7 @@ def transfer(
     before, loss = (float(target.hear(x)[0].sum()) for x in (piece, wet))
     return Match(
         chain, styler.effects, torch.from_numpy(params), nested(styler.effects, values), loss, before, 1.0,
-        time.monotonic() - began, rendered - rendering, 0.0, 0, (), (), False, start, sample_rate,
+        time.monotonic() - began, rendered - rendering, 0.0, 0, (), (), False, start, sample_rate, len(audio),
     )  # fmt: skip
 
 
