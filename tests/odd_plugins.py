@@ -1,4 +1,4 @@
-"""Small plugins that each behave oddly in one way, compiled from `tests/odd` as they are wanted.
+"""Small plugins that each behave oddly in one way, compiled from `tests/odd`, all kinds at once for each host.
 
 Tests that use one have "odd_plugin" in their names, so that they are skipped where nothing can be compiled.
 """
@@ -14,6 +14,8 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parent / "odd"
 DPF = Path("/usr/share/dpf/distrho")
+# what stands in a compiled plugin where its name and its kind are written
+NAMED, CHOSEN = b"OddOddOddOddOddOddOddOdd", b"odd kind 03"
 # the number of each kind in odd.cpp
 KINDS = {
     "latency-by-setting": 1,
@@ -81,19 +83,23 @@ def _run(*arguments):
 
 
 @functools.cache
-def _wrapper(*options):
-    """What DPF wraps around a plugin, compiled once for all that have these options."""
-    compiled = _folder() / f"wrapper-{_wrapper.cache_info().misses}.o"
-    _run(*options, "-c", DPF / "DistrhoPluginMain.cpp", "-o", compiled)
-    return compiled
+def _compiled(source, host, inputs, outputs):
+    """A plugin compiled from `tests/odd`, of whatever kind is written into it."""
+    library = _folder() / f"{source}-{host}-{inputs}-{outputs}.bin"
+    options = [f"-DDISTRHO_PLUGIN_TARGET_{host.upper()}", f"-DNIN={inputs}", f"-DNOUT={outputs}"]
+    _run(*options, "-shared", SOURCES / source, DPF / "DistrhoPluginMain.cpp", "-o", library, "-lpthread", "-ldl")
+    return library.read_bytes()
 
 
-def _compile(source, host, library, name, kind, *channels):
+def _written(library, name, kind, host, inputs=2, outputs=2, source="odd.cpp"):
+    """Write a plugin that has this name and, unless its source has one only, is of this kind."""
+    compiled = _compiled(source, host, inputs, outputs)
+    assert NAMED in compiled and len(name) <= len(NAMED)
+    assert compiled.count(CHOSEN) == (source == "odd.cpp")
+    # the Turtle of an LV2 plugin goes on after its name
+    named = compiled.replace(NAMED, name.encode().ljust(len(NAMED), b"_" if host == "lv2" else b"\0"))
     library.parent.mkdir(parents=True, exist_ok=True)
-    named = f'-DNAME="{name}"'
-    options = [f"-DDISTRHO_PLUGIN_TARGET_{host.upper()}", *channels]
-    wrapper = _wrapper(*options, *([named] if host == "lv2" else []))  # LV2 has the name in it
-    _run(*options, named, f"-DKIND={kind}", "-shared", SOURCES / source, wrapper, "-o", library, "-lpthread", "-ldl")
+    library.write_bytes(named.replace(CHOSEN, b"odd kind %02d" % kind))
 
 
 @functools.cache
@@ -107,12 +113,11 @@ def build(kind, host, inputs=2, outputs=2, source="odd.cpp"):
         "ladspa": folder / f"{name}-ladspa.so",
         "lv2": lv2_path() / f"{name}.lv2/{name}.so",
     }
-    channels = f"-DNIN={inputs}", f"-DNOUT={outputs}"
-    _compile(source, host, binaries[host], name, KINDS.get(kind, KINDS["plain"]), *channels)
+    _written(binaries[host], name, KINDS.get(kind, KINDS["plain"]), host, inputs, outputs, source)
     if host == "lv2":
         describe = f"import ctypes; ctypes.CDLL('./{name}.so').lv2_generate_ttl(b'{name}')"
-        subprocess.run([sys.executable, "-c", describe], cwd=binaries[host].parent, check=True, timeout=60)
-        return f"lv2:urn:odd:{name}"
+        subprocess.run([sys.executable, "-I", "-S", "-c", describe], cwd=binaries[host].parent, check=True, timeout=60)
+        return f"lv2:urn:odd:{name.ljust(len(NAMED), '_')}"
     path = folder / f"{name}.vst3" if host == "vst3" else binaries[host]
     return f"{host}:{path}"
 
@@ -123,6 +128,6 @@ def build_two():
     target = _folder() / "Two.vst3"
     library = target / f"Contents/{platform.machine()}-linux/Two.so"
     for name, kind in (("Alpha", "plain"), ("Beta", "bypass")):
-        _compile("odd.cpp", "vst3", library.with_name(f"{name}.bin"), name, KINDS[kind])
+        _written(library.with_name(f"{name}.bin"), name, KINDS[kind], "vst3")
     _run("-shared", SOURCES / "two_classes.cpp", "-o", library, "-ldl")
     return target
