@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from blackbox_fx.tasks.matching.matching import Match
 
 _CLOSE_S = 0.05  # difference of lengths up to which two files may be an aligned pair
+_SHOWN = (0, 1, 3, 4, 6, 8, 11, 12)  # columns of the table that fit on a terminal; the page has all
 _LAG_S = 0.1  # by which a reference may be late
 _LIKE, _UNLIKE = 0.4, 0.1  # correlations from which on, and up to which, an engineer is asked what a reference is
 _TOLD_APART = 1.5  # how much better a lag must fit than none
@@ -284,6 +285,6 @@ def bench_match(
     except KeyboardInterrupt:
         show.err.print("stopped; this is what was searched so far")
     trials: list[Any] = read_trials(path)
-    rows = summary(trials)
+    rows = [tuple(row[k] for k in _SHOWN) for row in summary(trials)]
     show.table("Hidden settings: medians over targets", rows[0], rows[1:], numbers=len(rows[0]) - 2)
     show.out.print(f"Open {write_comparison_page(out, trials)}", markup=False, soft_wrap=True)

@@ -237,7 +237,11 @@ def read_trials(path: Path) -> list[Trial]:
 
 
 def summary(trials: Sequence[Trial]) -> list[tuple[str, ...]]:
-    """Headings, then for each chain and method the median losses, and what else was asked."""
+    """Headings, then for each chain and method the median losses, and what else was asked.
+
+    "or alike" counts choices that differ from the hidden ones, too, where what was found sounds the same: where other
+    settings make up for a choice, no search can tell.
+    """
     rows: list[tuple[str, ...]] = [
         (
             "chain",
@@ -247,6 +251,7 @@ def summary(trials: Sequence[Trial]) -> list[tuple[str, ...]]:
             "seconds",
             "search",
             "choices",
+            "or alike",
             "error",
         )
     ]
@@ -270,6 +275,7 @@ def _row(own: Sequence[Trial], method: str) -> tuple[str, ...]:
         f"{np.median([t.seconds[1] for t in mine]):.1f}",
         f"{beside / max(rendering, 1e-9):.1%}",
         f"{sum(t.found for t in mine)} of {sum(t.audible for t in mine)}",
+        f"{sum(t.audible if t.losses[-1] <= FLOOR else t.found for t in mine)} of {sum(t.audible for t in mine)}",
         f"{np.mean([t.error for t in mine]):.3f}",
     )
 

@@ -55,9 +55,9 @@ def train_style(
         effects = read_chain(said)
     with Run(out, dataclasses.asdict(chosen)) as run, Processes(system.cores(), on_failure="skip") as pool:
         with show.bar("reading songs") as progress:
-            train, unseen = _songs(songs, recordings, compose, progress)
+            study = StyleStudy(effects, said, *_songs(songs, recordings, compose, progress), chosen, pool, device)
         with show.bar("training") as progress:
-            scores = StyleStudy(effects, said, train, unseen, chosen, pool, device).run(run, progress)
+            scores = study.run(run, progress)
     rows = [(name, f"{value:.3f}", f"{scores[TRAINED] / value:.2f}") for name, value in scores.items()]
     show.table("Distance to the true output on unseen songs", ("way", "distance", "network to it"), rows)
     show.out.print(f"blackbox-fx transfer IN REFERENCE --model {out} --out DIR uses it.", markup=False, soft_wrap=True)

@@ -70,10 +70,10 @@ class StyleStudy:
         """Draws pairs, trains, and writes style.json and weights.safetensors; distances on unseen songs by way.
 
         Args:
-            run: opened with the recipe; goes on from its checkpoint.
+            run: opened with the recipe; goes on from its checkpoint. Songs are let go of once pairs are drawn.
             progress: called all along.
         """
-        pairs = {name: self._draw(name, progress) for name in self._songs}
+        pairs = {name: self._draw(name, progress) for name in list(self._songs)}
         learnt = fit(self.network, self.layer, self.effects, pairs["train"], pairs["aside"], self.recipe, run, progress)
         scores = self.compare(pairs["train"], pairs["unseen"])
         card = {
@@ -108,6 +108,6 @@ class StyleStudy:
         counts = {"train": recipe.pairs, "aside": recipe.aside, "unseen": recipe.unseen}
         seed = recipe.seed + {"train": 0, "aside": 1, "unseen": 2}[name] * 1_000_003
         return draw_pairs(
-            self._songs[name], self.rack, counts[name], recipe.seconds, recipe.channels, seed, self.pool, progress,
+            self._songs.pop(name), self.rack, counts[name], recipe.seconds, recipe.channels, seed, self.pool, progress,
             across=recipe.across, keep_references=name == "unseen",
         )  # fmt: skip
