@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,33 +19,42 @@ Rows = list[tuple[str, ...]]
 
 def learning_rows(curves: Sequence[Curve]) -> Rows:
     """Headings, then a row for each method of each case: losses on unseen songs, and what they cost."""
-    rows: Rows = [
-        ("case", "method", "rate", "seeds", "loss", "spread", "to autodiff", "to published", "seconds", "renders")
-    ]
+    headings = (
+        "case",
+        "method",
+        "rate",
+        "seeds",
+        "loss",
+        "spread",
+        "to autodiff",
+        "to published",
+        "seconds",
+        "renders",
+    )
+    rows: Rows = [headings]
     for case in dict.fromkeys(c.case for c in curves):
         own = reported([c for c in curves if c.case == case])
-        ends = {
-            m: float(np.mean([c.losses[-1] for c in own if c.method == m]))
-            for m in dict.fromkeys(c.method for c in own)
-        }
-        for method, end in ends.items():
-            mine = [c for c in own if c.method == method]
-            last = [c.losses[-1] for c in mine]
-            trained = mine[0].steps[-1] > 0
-            rows.append(
-                (
-                    case,
-                    method,
-                    f"{mine[0].rate:g}" if trained else "",
-                    str(len(mine)) if trained else "",
-                    f"{end:.3f}",
-                    f"{np.std(last, ddof=1):.3f}" if len(last) > 1 else "",
-                    *(f"{end / ends[m]:.2f}" if trained and m in ends else "" for m in (AUTODIFF, PUBLISHED)),
-                    f"{np.mean([c.seconds[-1] for c in mine]):.0f}" if trained else "",
-                    f"{np.mean([c.renders for c in mine]):.0f}" if trained else "",
-                )
-            )
+        methods = {name: [c for c in own if c.method == name] for name in dict.fromkeys(c.method for c in own)}
+        ends = {name: float(np.mean([c.losses[-1] for c in mine])) for name, mine in methods.items()}
+        rows += [(case, name, *_cells(mine, ends)) for name, mine in methods.items()]
     return rows
+
+
+def _cells(mine: Sequence[Curve], ends: Mapping[str, float]) -> tuple[str, ...]:
+    """What stands beside the name of a method, whose losses are compared with others' in the end."""
+    end = ends[mine[0].method]
+    if not mine[0].steps[-1]:
+        return "", "", f"{end:.3f}", *[""] * 5
+    last = [c.losses[-1] for c in mine]
+    return (
+        f"{mine[0].rate:g}",
+        str(len(mine)),
+        f"{end:.3f}",
+        f"{np.std(last, ddof=1):.3f}" if len(last) > 1 else "",
+        *(f"{end / ends[name]:.2f}" if name in ends else "" for name in (AUTODIFF, PUBLISHED)),
+        f"{np.mean([c.seconds[-1] for c in mine]):.0f}",
+        f"{np.mean([c.renders for c in mine]):.0f}",
+    )
 
 
 def write_learning_page(folder: Path, curves: Sequence[Curve]) -> Path:

@@ -54,7 +54,7 @@ class Pairs:
 
     def take(self, index: Sequence[int]) -> Pairs:
         """Some of the pairs."""
-        rows = torch.as_tensor(index)
+        rows = torch.as_tensor(index, dtype=torch.long)
         return Pairs(tuple(self.names[k] for k in index), *(x[rows] for x in self._tensors()), left_out=self.left_out)
 
     def to(self, device: torch.device | str) -> Pairs:
