@@ -121,5 +121,10 @@ from .space import Toggle as Toggle
 from .tasks.matching.matching import Match as Match
 from .tasks.matching.matching import match as match
 from .tasks.matching.prior import Prior as Prior
+from .tasks.style.encoder import Encoder as Encoder
+from .tasks.style.encoder import load_encoder as load_encoder
+from .tasks.style.styler import Styler as Styler
+from .tasks.style.styler import load_styler as load_styler
+from .tasks.style.transfer import transfer as transfer
 
 __version__: str

@@ -210,7 +210,7 @@ def test_the_rule_gives_spectrum_and_level_of_the_reference(songs):
 
 def test_the_nearest_settings_of_known_pairs_are_their_own(songs):
     pairs = draw_pairs(songs, rack(), 16, 0.3, 1, 0, bfx.Inline(), keep_references=True)
-    assert torch.equal(nearest_settings(pairs, pairs), pairs.params)
+    assert torch.equal(nearest_settings(pairs.heard, pairs.wanted, pairs), pairs.params)
     assert by_rule(pairs, RATE).shape == pairs.dry.shape
     truth = judge(lambda part: part.params, bfx.BlackBox(rack(), pool=bfx.Inline()), pairs)
     assert truth < 1e-3

@@ -78,6 +78,7 @@ measure.command("mixing")(mix.bench_mixing)
 measure.command("mixes")(mix.bench_mixes)
 measure.command("match")(matching.bench_match)
 measure.command("learning")(style.bench_learning)
+measure.command("transfer")(style.bench_transfer)
 measure.command("encoder")(style.bench_encoder)
 
 

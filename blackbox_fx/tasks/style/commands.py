@@ -151,6 +151,29 @@ def bench_encoder(
     show.table("On songs that were never heard, with 95 % intervals", HEADINGS, rows)
 
 
+def bench_transfer(
+    out: Annotated[Path, typer.Option(help="Folder for CSV.")],
+    model: Annotated[str, typer.Option(help="Folder of a run of train style, or the name of a shipped network.")],
+    pairs: Annotated[int, typer.Option(min=1, help="Of songs: one is treated, the other is the reference.")] = 20,
+    refine: Annotated[int, typer.Option(min=0, help="Renders of match for each pair, beside.")] = 0,
+) -> None:
+    """Transfer hidden settings from one song to another, by a network and by simple ways; compare with the truth."""
+    from blackbox_fx.core.files import make_folder
+    from blackbox_fx.report.gradients import write_csv
+    from blackbox_fx.runtime import Processes
+    from blackbox_fx.tasks.style.evaluation import Transferred, evaluate, evaluation_rows
+    from blackbox_fx.tasks.style.styler import load_styler
+
+    make_folder(out)
+    styler, scores = load_styler(model), list[Transferred]()
+    with Processes(system.cores()) as pool, show.bar("transferring") as progress:
+        for each in evaluate(styler, pairs, refine, pool, progress):
+            scores += each
+            write_csv(out / "transfers.csv", [{"pair": s.pair, "way": s.way, **s.distances} for s in scores])
+    rows = evaluation_rows(scores)
+    show.table("Distance to the truth; * where the network is nearer in most pairs", rows[0], rows[1:])
+
+
 def _lead(found: Match) -> str:
     before = f" from {found.before:.3g}" if math.isfinite(found.before) else ""
     return f"The distance to the sound of the reference fell{before} to {found.loss:.3g}, in {found.seconds:.1f} s."

@@ -27,6 +27,9 @@ _LARGEST = 64 << 20
 _VERSION = 1
 _BATCH, _RATE, _WARM_UP = 32, 2e-3, 50
 _TEMPERATURE = 0.1
+_CONTRAST, _SETTINGS = 0.3, 5.0  # weights of losses beside that of kinds
+_DECAY = 0.03
+_SHIFT = 0.6  # of spectrograms: 12 dB
 
 
 @final
@@ -70,9 +73,10 @@ class Encoder(nn.Module):
 def train_encoder(
     treated: Treated, sample_rate: float, steps: int, seed: int = 0, progress: Progress = quiet
 ) -> Encoder:
-    """Trains an encoder by contrast: the same treatment of another song against all else in a batch.
+    """Trains an encoder to tell kinds of treatments and their settings, and the same treatment of another song.
 
-    Among all else is the same song under another treatment, so what is played does not help.
+    Among all that the same treatment is told from is the same song under another treatment, so what is played does not
+    help.
 
     Args:
         treated: groups to learn from.
@@ -82,18 +86,49 @@ def train_encoder(
         progress: called after each step.
     """
     torch.manual_seed(seed)
-    encoder, draw = Encoder(sample_rate), torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(encoder.parameters(), lr=_RATE)
+    encoder, questions = Encoder(sample_rate), _Questions(treated)
+    draw = torch.Generator().manual_seed(seed)
+    parameters = [*encoder.parameters(), *questions.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(_RATE, step, step / steps, _WARM_UP)
         index = torch.randperm(len(treated.kinds), generator=draw)[:_BATCH]
-        loss = _contrast(encoder.embed(treated.spectrograms[index].flatten(0, 2)).unflatten(0, (len(index), 2, 2)))
+        vectors = encoder.embed(_masked(treated.spectrograms[index].flatten(0, 2), draw)).unflatten(0, (-1, 2, 2))
+        loss = questions(vectors, treated.kinds[index], treated.params[index]) + _CONTRAST * _contrast(vectors)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         progress(step + 1, steps, f"loss {float(loss.detach()):.3f}")
     return encoder.eval()
+
+
+def _masked(spectrograms: Tensor, draw: torch.Generator) -> Tensor:
+    """Spectrograms shifted by a random level each, and begun at a random frame, so that neither is learnt by heart."""
+    shifts = (torch.rand(len(spectrograms), 1, 1, generator=draw) - 0.5) * _SHIFT
+    start = int(torch.randint(1 + spectrograms.shape[-1] // 4, (1,), generator=draw))
+    return spectrograms[..., start:] + shifts
+
+
+@final
+class _Questions(nn.Module):
+    """Asks vectors for the kind of treatment, and for the settings of that kind, by one linear layer each."""
+
+    def __init__(self, treated: Treated) -> None:
+        super().__init__()
+        self.count, self.width = int(treated.kinds.max()) + 1, treated.params.shape[-1]
+        self.kind, self.setting = nn.Linear(SIZE, self.count), nn.Linear(SIZE, self.count * self.width)
+
+    def forward(self, vectors: Tensor, kinds: Tensor, params: Tensor) -> Tensor:
+        """The loss of answers, of vectors (groups, 2, 2, size)."""
+        scaled = vectors * SIZE**0.5
+        wanted = kinds[:, :, None].expand(-1, -1, 2)
+        asked = nn.functional.cross_entropy(self.kind(scaled).flatten(0, 2), wanted.flatten())
+        read = self.setting(scaled).unflatten(-1, (self.count, self.width))
+        read = read.gather(3, wanted[..., None, None].expand(-1, -1, -1, 1, self.width))[:, :, :, 0]
+        true = params[:, :, None].expand_as(read).float()
+        known = ~true.isnan()
+        return asked + _SETTINGS * (read - true)[known].square().mean()
 
 
 def _contrast(vectors: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ from blackbox_fx.report.learning import Curve
 from blackbox_fx.runtime import Pool
 from blackbox_fx.tasks.style.network import StyleNet
 from blackbox_fx.tasks.style.pairs import draw_pairs
-from blackbox_fx.tasks.style.rules import by_rule, nearest_settings
+from blackbox_fx.tasks.style.rules import by_nearest, by_rule
 from blackbox_fx.tasks.style.training import WINDOWS, StyleRecipe, chosen_by, judge, mean_distance, train_step
 
 RATE = 44100
@@ -204,12 +204,12 @@ class Examples:
     def references(self) -> list[Curve]:
         """The loss without learning: untouched, at the middle, by a rule, at the nearest settings of the training."""
         middle = torch.full((1, self.train.params.shape[1]), 0.5)
-        few, unseen = self.train.take(range(min(1000, len(self.train)))), self.unseen
+        unseen = self.unseen
         found = {
             "untouched": mean_distance(unseen.dry, unseen.target),
             "middle": judge(lambda pairs: middle.expand(len(pairs), -1), self.layer, unseen),
             "rule": mean_distance(by_rule(unseen, RATE), unseen.target),
-            "nearest of 1000 settings": judge(lambda pairs: nearest_settings(pairs, few), self.layer, unseen),
+            "nearest of 1000 settings": judge(by_nearest(self.train), self.layer, unseen),
         }
         return [Curve(name, 0, (0,), (0.0,), (loss,), case=self.name) for name, loss in found.items()]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy.signal import firwin2, oaconvolve
@@ -9,10 +11,12 @@ from torch import Tensor
 
 from blackbox_fx.audio import Audio
 from blackbox_fx.models.encoders import mel_filters
+from blackbox_fx.models.treatment import statistics
 from blackbox_fx.tasks.style.pairs import Pairs
 
 _FFT, _BANDS, _TAPS = 4096, 32, 2047
 _LARGEST_DB = 24.0
+_KNOWN = 1000  # settings among which the nearest are taken
 
 
 def match_spectrum(audio: Audio, reference: Audio, sample_rate: float) -> Audio:
@@ -50,13 +54,25 @@ def _bands(audio: Audio, filters: Tensor) -> Tensor:
     return (power + 1e-6 * power.mean() + 1e-12).log10()
 
 
-def nearest_settings(pairs: Pairs, known: Pairs) -> Tensor:
-    """For each pair the settings of that known one whose recording and reference look most alike, (pairs, width)."""
-    mine, others = _features(pairs), _features(known)
+def nearest_settings(heard: Tensor, wanted: Tensor, known: Pairs) -> Tensor:
+    """The settings of those known pairs whose recording and reference look most alike, (n, width).
+
+    Args:
+        heard: `Spectrograms` of recordings, (n, bands, frames).
+        wanted: of their references.
+        known: pairs among which they are taken.
+    """
+    mine, others = _features(heard, wanted), _features(known.heard, known.wanted)
     spread = others.std(0).clamp_min(1e-6)
     return known.params[torch.cdist(mine / spread, others / spread).argmin(1)]
 
 
-def _features(pairs: Pairs) -> Tensor:
-    """Means and deviations of both spectrograms."""
-    return torch.cat([f(x, dim=-1) for x in (pairs.heard, pairs.wanted) for f in (torch.mean, torch.std)], 1)
+def by_nearest(known: Pairs) -> Callable[[Pairs], Tensor]:
+    """Chooses for pairs the settings of the nearest of 1000 known ones."""
+    few = known.take(range(min(_KNOWN, len(known))))
+    return lambda pairs: nearest_settings(pairs.heard, pairs.wanted, few)
+
+
+def _features(*spectrograms: Tensor) -> Tensor:
+    """Means and deviations of spectrograms."""
+    return torch.cat([statistics(x) for x in spectrograms], 1)

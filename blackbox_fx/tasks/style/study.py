@@ -18,7 +18,7 @@ from blackbox_fx.layers.chain import Chain
 from blackbox_fx.runtime import Pool
 from blackbox_fx.tasks.style.network import StyleNet
 from blackbox_fx.tasks.style.pairs import Pairs, draw_pairs
-from blackbox_fx.tasks.style.rules import by_rule, nearest_settings
+from blackbox_fx.tasks.style.rules import by_nearest, by_rule
 from blackbox_fx.tasks.style.styler import About, write_styler
 from blackbox_fx.tasks.style.training import StyleRecipe, chosen_by, fit, judge, mean_distance
 from blackbox_fx.training.run import Run
@@ -93,13 +93,12 @@ class StyleStudy:
     def compare(self, known: Pairs, unseen: Pairs) -> dict[str, float]:
         """Mean distances to the true output on unseen songs, by way of choosing settings."""
         draw = torch.Generator().manual_seed(self.recipe.seed)
-        few = known.take(range(min(1000, len(known))))
         width = unseen.params.shape[1]
         return {
             "untouched": mean_distance(unseen.dry, unseen.target),
             "random settings": judge(lambda pairs: torch.rand(len(pairs), width, generator=draw), self.real, unseen),
             "rule: spectrum and level": mean_distance(by_rule(unseen, self.sample_rate), unseen.target),
-            "nearest of 1000 settings": judge(lambda pairs: nearest_settings(pairs, few), self.real, unseen),
+            "nearest of 1000 settings": judge(by_nearest(known), self.real, unseen),
             TRAINED: judge(chosen_by(self.network), self.real, unseen),
         }
 

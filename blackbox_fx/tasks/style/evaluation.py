@@ -1,0 +1,148 @@
+"""How near transfers come: hidden settings on another song, which the same recording at these settings is known for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import final
+
+import numpy as np
+import torch
+
+from blackbox_fx.audio import Audio, to_channels
+from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.data import compose
+from blackbox_fx.data.clips import SILENCE
+from blackbox_fx.effects import Effect, Rack
+from blackbox_fx.errors import DataError
+from blackbox_fx.runtime import Pool
+from blackbox_fx.tasks.mixing.measures import DISTANCES, MixDistances
+from blackbox_fx.tasks.style.pairs import Pairs, draw_pairs
+from blackbox_fx.tasks.style.rules import match_spectrum, nearest_settings
+from blackbox_fx.tasks.style.styler import Styler
+from blackbox_fx.tasks.style.transfer import transfer
+
+NETWORK, LEVEL = "network", "level, dB"
+NAMES = (*DISTANCES, LEVEL)
+SHOWN = ("stft", "mel", "spectrum", "crest", "dynamics", LEVEL)
+_FIRST, _SONG_S, _HEARD_S = 80_000, 10.0, 8.0  # seed of the first song, length of songs, and of what is compared
+_KNOWN, _KNOWN_SONGS = 1000, 24  # settings among which the nearest is taken, and songs at which they stand
+_TRIES = 40
+_FAINT = 0.1  # peak of wet audio over that of dry, below which settings are drawn again
+_PEAK = 0.5
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Transferred:
+    """How far one way of transfer is from the truth, for one pair.
+
+    Args:
+        pair: its number.
+        way: of choosing settings, or of doing without.
+        distances: by `NAMES`; all but the level at equal levels.
+    """
+
+    pair: int
+    way: str
+    distances: dict[str, float]
+
+
+def evaluate(
+    styler: Styler, pairs: int, refine: int, pool: Pool, progress: Progress = quiet
+) -> Iterator[list[Transferred]]:
+    """Transfers hidden settings from one song to another, by a network and by simple ways.
+
+    Args:
+        styler: the network and its chain.
+        pairs: of composed songs that no network was trained on.
+        refine: renders of `match` for each pair, from the network's settings; 0 for none.
+        pool: where pairs render whose settings are tried.
+        progress: called after each pair.
+
+    Yields:
+        what each way gives for a pair. "its own sound" has the recording itself as the reference, and is compared with
+        the untouched recording.
+    """
+    rate, chain = styler.about.sample_rate, Rack(styler.effects)
+    songs = [compose(_FIRST + 2 * pairs + k, _SONG_S, rate) for k in range(_KNOWN_SONGS)]
+    about = styler.about
+    known = draw_pairs(songs, chain, _KNOWN, about.seconds, about.channels, 5, pool, across=0.5)
+    for k in range(pairs):
+        dry, other = (_song(_FIRST + 2 * k + n, rate) for n in (0, 1))
+        point = _hide(chain, (dry, other), rate, k)
+        settings = chain.space.decode(point)
+        truth, reference = (chain.render(x, settings, rate) for x in (dry, other))
+
+        def at(params: np.ndarray, audio: Audio = dry) -> Audio:
+            return chain.render(audio, chain.space.decode(params), rate)
+
+        own = styler.choose(dry, reference, rate).double().numpy()
+        ways = {
+            NETWORK: at(own),
+            "untouched": dry,
+            "defaults": at(chain.space.encode()),
+            "rule: spectrum and level": match_spectrum(dry, reference, rate),
+            "nearest of 1000 settings": at(_nearest(styler, known, dry, reference, rate)),
+        }
+        if refine:
+            found = transfer(dry, reference, styler, sample_rate=rate, refine=refine, seed=k)
+            ways["network, refined"] = found.render(dry)
+        scores = [_score(k, way, wet, truth, rate) for way, wet in ways.items()]
+        same = at(styler.choose(dry, dry, rate).double().numpy())
+        yield [*scores, _score(k, "its own sound", same, dry, rate)]
+        progress(k + 1, pairs, "pairs")
+
+
+def _song(seed: int, rate: float) -> Audio:
+    """A composed song mixed down, (2, time), at a peak of -6 dBFS."""
+    audio = compose(seed, _SONG_S, rate).stack(2).sum(0)[:, : round(_HEARD_S * rate)]
+    return (audio * (_PEAK / max(float(np.abs(audio).max()), 1e-6))).astype(np.float32)
+
+
+def _hide(chain: Effect, songs: Sequence[Audio], rate: float, number: int) -> np.ndarray:
+    """Random settings at which both songs sound."""
+    for draw in range(_TRIES):
+        point = chain.space.sample(1, np.random.default_rng([7, number, draw]))[0]
+        wet = [chain.render(x, chain.space.decode(point), rate) for x in songs]
+        if all(np.abs(x).max() >= max(SILENCE, _FAINT * np.abs(y).max()) for x, y in zip(wet, songs, strict=True)):
+            return point
+    raise DataError(f"The chain is silent at {_TRIES} random settings; narrow its ranges.")
+
+
+def _nearest(styler: Styler, known: Pairs, dry: Audio, reference: Audio, rate: float) -> np.ndarray:
+    """The settings of that known pair whose spectrograms are most like those of both recordings."""
+    heard, wanted = (styler.spectrograms(_heard(styler, x)) for x in (dry, reference))
+    return nearest_settings(heard, wanted, known)[0].double().numpy()
+
+
+def _heard(styler: Styler, audio: Audio) -> torch.Tensor:
+    return torch.from_numpy(to_channels(audio, styler.about.channels).copy())[None]
+
+
+def _score(pair: int, way: str, wet: Audio, truth: Audio, rate: float) -> Transferred:
+    x, y = (torch.from_numpy(to_channels(each, 2).copy())[None] for each in (wet, truth))
+    with torch.no_grad():
+        found = {name: float(value[0]) for name, value in MixDistances(rate)(x, y).items()}
+    level = [10 * np.log10(float(np.square(each).mean()) + 1e-12) for each in (wet, truth)]
+    return Transferred(pair, way, {**found, LEVEL: abs(level[0] - level[1])})
+
+
+def evaluation_rows(scores: Sequence[Transferred], names: Sequence[str] = SHOWN) -> list[tuple[str, ...]]:
+    """Headings, then for each way its mean distances; a star where the network is nearer in most pairs.
+
+    Args:
+        scores: of all pairs.
+        names: of distances.
+    """
+    rows: list[tuple[str, ...]] = [("way", *(f"{n}, {DISTANCES[n]}" if DISTANCES.get(n) else n for n in names))]
+    own = [s for s in scores if s.way == NETWORK]
+    for way in dict.fromkeys(s.way for s in scores):
+        mine = [s for s in scores if s.way == way]
+        cells = []
+        for name in names:
+            nearer = sum(n.distances[name] < e.distances[name] for n, e in zip(own, mine, strict=True))
+            mean = np.mean([s.distances[name] for s in mine])
+            cells.append(f"{mean:.3g}{' *' if 2 * nearer > len(mine) else ''}")
+        rows.append((way, *cells))
+    return rows
