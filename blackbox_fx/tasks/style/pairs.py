@@ -107,7 +107,7 @@ def draw_pairs(
         if drawn > _TRIES * (count + _TOGETHER):
             raise DataError(f"{drawn} draws gave {found} pairs that sound; narrow the ranges of the chain.")
         part = _draw(songs, chain, layer, spectrograms, seconds, across, [seed, drawn])
-        parts.append(part if keep_references else dataclasses.replace(part, reference=part.reference[:, :0]))
+        parts.append(part if keep_references else dataclasses.replace(part, reference=part.reference[:, :0].clone()))
         drawn += _TOGETHER
         found += len(part)
         progress(min(found, count), count, "pairs")

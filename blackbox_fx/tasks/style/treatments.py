@@ -114,7 +114,7 @@ def draw_treated(
             wet += clips
         audio = torch.from_numpy(np.stack(wet)).unflatten(0, (2, 2))
         heard = hear(audio.flatten(0, 1)).unflatten(0, (2, 2))
-        kept = audio if keep_audio else audio[:, :, :0]
+        kept = audio if keep_audio else audio[:, :, :0].clone()  # a view would keep it all
         found.append((heard, kept, torch.from_numpy(own), torch.from_numpy(np.stack(rows)), torch.from_numpy(pair)))
         progress(group + 1, groups, "treated clips")
     return Treated(*map(torch.stack, zip(*found, strict=True)))
