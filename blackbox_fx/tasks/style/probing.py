@@ -113,7 +113,7 @@ def of_aisfx(sample_rate: float) -> Describe:
         from aisfx.models.cnn2d import EmbeddingNet  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise DataError("aisfx is not installed, so leave it out, or pip install --no-deps aisfx.") from error
-    with torch.serialization.safe_globals([_scalar(), np.dtype, *_SCALARS]):
+    with torch.serialization.safe_globals([(_scalar(), "numpy.core.multiarray.scalar"), np.dtype, *_SCALARS]):
         weights, _ = torch.load(get_path_modelWeights(), map_location="cpu", weights_only=True)
     net = EmbeddingNet("max", 3, 1, 64).eval()
     own = {name.removeprefix("embedding_net."): x for name, x in weights.items() if name.startswith("embedding_net.")}
