@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from blackbox_fx.data import compose, read_recordings
 from blackbox_fx.errors import AudioError, DataError, EffectError, ParameterError
 from blackbox_fx.layers.description import read_chain
 from blackbox_fx.report.learning import Curve, read_curves, write_curves
+from blackbox_fx.tasks.matching.commands import moved
+from blackbox_fx.tasks.matching.writing import write_settings
 from blackbox_fx.tasks.style import learning, probing
 from blackbox_fx.tasks.style.encoder import Encoder, load_encoder, train_encoder, write_encoder
 from blackbox_fx.tasks.style.learning_page import learning_rows, write_learning_page
@@ -23,7 +26,7 @@ from blackbox_fx.tasks.style.network import StyleNet
 from blackbox_fx.tasks.style.pairs import draw_pairs
 from blackbox_fx.tasks.style.rules import by_rule, match_spectrum, nearest_settings
 from blackbox_fx.tasks.style.study import TRAINED, StyleStudy
-from blackbox_fx.tasks.style.styler import load_styler
+from blackbox_fx.tasks.style.styler import load_styler, read_effects
 from blackbox_fx.tasks.style.training import StyleRecipe, chosen_by, judge, mean_distance
 from blackbox_fx.tasks.style.transfer import transfer
 from blackbox_fx.tasks.style.treatments import draw_treated, load_kinds
@@ -142,6 +145,7 @@ def test_the_network_that_was_best_aside_is_kept(songs, tmp_path, monkeypatch):
     [
         ({"steps": 0}, "steps must be a positive whole number"),
         ({"seconds": -1.0}, "seconds must be a positive number"),
+        ({"seconds": 0.02}, "seconds must be a number in"),
         ({"channels": 3}, "channels"),
         ({"across": 1.5}, "across"),
     ],
@@ -374,3 +378,52 @@ def test_mono_is_heard_as_stereo_with_silent_sides():
     encoder = Encoder(RATE).eval()
     mono = torch.randn(1, 1, 8000)
     assert torch.allclose(encoder(mono), encoder(mono.expand(1, 2, -1)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"effect": "pedalboard:Gain", "free": []}, "nothing to set"),
+        ({"effect": "pedalboard:Gain", "bypass": True}, "chain.one can be switched off"),
+        ({"effect": "twin:compressor"}, "chain.one is a twin"),
+    ],
+)
+def test_chains_that_a_network_cannot_set_are_refused(own, words):
+    with pytest.raises(ParameterError, match=words):
+        read_effects({"one": own})
+
+
+def test_wrong_names_networks_and_rates_are_refused(run):
+    for load in (load_styler, load_encoder):
+        for name in (None, 3, "x" * 5000, "a\0b"):
+            with pytest.raises(DataError, match=r"is needed|There is no"):
+                load(name)
+    noise = np.full((1, 4000), 0.1, np.float32)
+    with pytest.raises(ParameterError, match=r"bfx\.load_styler"):
+        transfer(noise, noise, "zam-eq2-zam-comp-x2")
+    with pytest.raises(AudioError, match="sample_rate=0"):
+        transfer(noise, noise, load_styler(run[0]), reference_rate=0)
+
+
+def test_a_device_that_is_not_there_is_one_sentence(tmp_path):
+    command = ["train", "style", "--chain", "pedalboard:Gain", "--out", str(tmp_path), "--device", "hello"]
+    assert "no device 'hello'" in str(CliRunner().invoke(app, command).exception)
+
+
+def test_songs_shorter_than_a_place_are_told(songs, caplog):
+    recipe = dataclasses.replace(RECIPE, seconds=3.0)
+    StyleStudy(read_chain(SAID), SAID, songs[:5], songs[5:], recipe, bfx.Inline())
+    assert "6 of 6 songs" in caplog.text
+
+
+@pytest.mark.parametrize(("before", "loss", "words"), [(2.0, 1.0, "fell from 2 to 1"), (1.0, 2.0, "rose from 1 to 2")])
+def test_a_distance_that_rose_is_not_said_to_have_fallen(before, loss, words):
+    assert words in moved(types.SimpleNamespace(before=before, loss=loss))
+
+
+def test_a_setting_that_others_make_up_for_is_written_as_json(songs, tmp_path):
+    dry = songs[0].stack(1).sum(0)[:, :20000] * 0.2
+    found = bfx.match(dry, dry * 0.5, {"a": bfx.load("pedalboard:Gain"), "b": bfx.load("pedalboard:Gain")}, renders=60)
+    assert any(each.is_made_up_for for each in found.determined)
+    write_settings(found, tmp_path)
+    assert json.loads((tmp_path / "match.json").read_text())["determined"]

@@ -11,12 +11,17 @@ from typing import Any
 from blackbox_fx.errors import ParameterError
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The names and values of a recipe's file. Raises ParameterError if it cannot be read as TOML."""
+def read_toml(path: Path, what: str = "recipe") -> dict[str, Any]:
+    """The names and values of a file. Raises ParameterError if it cannot be read as TOML.
+
+    Args:
+        path: of the file.
+        what: it describes, for the error.
+    """
     try:
         return tomllib.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise ParameterError(f"Cannot read the recipe {path} ({error}); it must be TOML.") from error
+        raise ParameterError(f"Cannot read the {what} {path} ({error}); it must be TOML.") from error
 
 
 def require_known(recipe: Any, values: Mapping[str, Any]) -> None:

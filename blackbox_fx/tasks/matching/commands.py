@@ -246,10 +246,20 @@ def write_result(
 
 def _lead(found: Match, aligned: bool) -> str:
     what = "to the waveform and the spectra of the reference" if aligned else "to the sound of the reference"
-    before = f" from {found.before:.3g}" if math.isfinite(found.before) else ""
-    return (
-        f"The distance {what} fell{before} to {found.loss:.3g} in {found.renders:.0f} renders, {found.seconds:.0f} s."
-    )
+    return f"{moved(found, what)} in {found.renders:.0f} renders, {found.seconds:.0f} s."
+
+
+def moved(found: Match, what: str = "to the sound of the reference") -> str:
+    """Whether the distance fell or rose, and by how much, as the beginning of a sentence.
+
+    Args:
+        found: what was found.
+        what: the distance is measured to.
+    """
+    if not math.isfinite(found.before):
+        return f"The distance {what} is {found.loss:.3g}"
+    way = "fell" if found.loss < found.before else "rose" if found.loss > found.before else "stayed"
+    return f"The distance {what} {way} from {found.before:.3g} to {found.loss:.3g}"
 
 
 def bench_match(

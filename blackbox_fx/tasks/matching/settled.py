@@ -228,7 +228,7 @@ def _range(problem: Problem, name: str, point: Array, column: int, width: float,
     low, high = max(0.0, point[column] - width), min(1.0, point[column] + width)
     ends = [space.decode(_put(point, slice(column, column + 1), np.array([u])))[name] for u in (low, high)]
     share = float(high - low) if width < _ANYWHERE else 1.0
-    made_up_for = alone < _ANYWHERE <= width
+    made_up_for = bool(alone < _ANYWHERE <= width)
     return Determined(name, values_at(space, point)[name], min(ends), max(ends), share, made_up_for)
 
 

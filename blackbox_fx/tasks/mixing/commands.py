@@ -47,7 +47,7 @@ def demo(
     from blackbox_fx.tasks.mixing.training import is_finished, open_run
 
     recipe = _recipe(None, seed, steps)
-    _require_device(device)
+    require_device(device)
     with open_run(out, recipe) as run:
         if is_finished(run):
             show.out.print(
@@ -91,7 +91,7 @@ def train_mix(
     from blackbox_fx.tasks.mixing.training import open_run
 
     chosen = _recipe(recipe, seed, steps)
-    _require_device(device)
+    require_device(device)
     folder = read_songs(songs, raw=raw)
     show.err.print(str(folder), markup=False, soft_wrap=True)
     known = _show_skipped(folder.skipped)
@@ -267,7 +267,8 @@ def _recipe(path: Path | None, seed: int | None, steps: int | None) -> MixRecipe
     return dataclasses.replace(recipe, **given)
 
 
-def _require_device(name: str) -> None:
+def require_device(name: str) -> None:
+    """Raises ParameterError if torch has no device of this name here."""
     import torch
 
     from blackbox_fx.errors import ParameterError

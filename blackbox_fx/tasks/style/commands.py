@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,6 @@ from blackbox_fx.sessions.kinds import SessionKind
 
 if TYPE_CHECKING:
     from blackbox_fx.data.clips import Source
-    from blackbox_fx.tasks.matching.matching import Match
     from blackbox_fx.tasks.style.training import StyleRecipe
 
 Out = Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")]
@@ -44,16 +42,22 @@ def train_style(
 
     It teaches itself: two places of a song, or of two songs, go through the chain at the same random settings.
     """
-    from blackbox_fx.layers.description import read_chain
     from blackbox_fx.runtime import Processes
+    from blackbox_fx.tasks.mixing.commands import require_device
     from blackbox_fx.tasks.style.study import TRAINED, StyleStudy
+    from blackbox_fx.tasks.style.styler import read_effects
     from blackbox_fx.training.run import Run
 
+    require_device(device)
     chosen = _recipe(recipe, seed, steps)
     said = _chain(chain)
     with show.waiting("loading effects"):
-        effects = read_chain(said)
+        effects = read_effects(said)
     with Run(out, dataclasses.asdict(chosen)) as run, Processes(system.cores(), on_failure="skip") as pool:
+        if run.state is not None and run.state["step"] >= chosen.steps:
+            show.err.print(
+                f"The training in {out} is finished, so nothing is trained; it is judged again.", soft_wrap=True
+            )
         with show.bar("reading songs") as progress:
             study = StyleStudy(effects, said, *_songs(songs, recordings, compose, progress), chosen, pool, device)
         with show.bar("training") as progress:
@@ -77,7 +81,7 @@ def transfer(
     The recordings may differ in all: what is played, length, channels, sample rate.
     """
     from blackbox_fx.audio import read, resample
-    from blackbox_fx.tasks.matching.commands import require_own, write_result
+    from blackbox_fx.tasks.matching.commands import moved, require_own, write_result
     from blackbox_fx.tasks.style.styler import load_styler
     from blackbox_fx.tasks.style.transfer import transfer as find
 
@@ -91,7 +95,7 @@ def transfer(
             audio, wanted, styler, sample_rate=rate, reference_rate=other, refine=refine, seed=seed, progress=progress
         )
     same = wanted if other == rate else resample(wanted, other, rate)
-    write_result(found, audio, same, out, session, _lead(found), title="A transfer")
+    write_result(found, audio, same, out, session, f"{moved(found)}, in {found.seconds:.1f} s.", title="A transfer")
 
 
 def train_encoder(
@@ -174,11 +178,6 @@ def bench_transfer(
     show.table("Distance to the truth; * where the network is nearer in most pairs", rows[0], rows[1:])
 
 
-def _lead(found: Match) -> str:
-    before = f" from {found.before:.3g}" if math.isfinite(found.before) else ""
-    return f"The distance to the sound of the reference fell{before} to {found.loss:.3g}, in {found.seconds:.1f} s."
-
-
 def _recipe(path: Path | None, seed: int | None, steps: int | None) -> StyleRecipe:
     from blackbox_fx.tasks.style.training import StyleRecipe
 
@@ -198,7 +197,7 @@ def _chain(given: list[str]) -> dict[str, Any]:
         return dict(zip(label(given), [{"effect": address} for address in given], strict=True))
     if len(given) > 1:
         raise ParameterError(f"--chain {files[0]} is a file of a whole chain, so no other --chain can stand beside it.")
-    said = read_toml(Path(files[0]))
+    said = read_toml(Path(files[0]), "chain")
     if list(said) != ["chain"] or not isinstance(said["chain"], dict) or not said["chain"]:
         raise ParameterError(f"{files[0]} must have the table [chain] and no other, got {', '.join(said) or 'none'}.")
     return said["chain"]

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from blackbox_fx.audio import AudioError, check_sample_rate
 from blackbox_fx.core.files import write_bytes, write_text
 from blackbox_fx.core.progress import Progress, quiet
-from blackbox_fx.errors import DataError, did_you_mean
+from blackbox_fx.errors import DataError
 from blackbox_fx.models.treatment import Spectrograms, TreatmentEncoder
-from blackbox_fx.tasks.style.shipped import shipped
+from blackbox_fx.tasks.style.shipped import find_network
 from blackbox_fx.tasks.style.treatments import Treated
 from blackbox_fx.training.schedule import learning_rate
 
@@ -166,14 +166,7 @@ def load_encoder(name: str | Path = "treatment") -> Encoder:
     >>> bfx.load_encoder()(torch.randn(3, 2, 88200)).shape
     torch.Size([3, 128])
     """
-    folder = Path(name)
-    if not (folder / ABOUT).is_file():
-        known = shipped(ABOUT)
-        if str(name) not in known:
-            raise DataError(
-                f"There is no encoder {str(name)!r}{did_you_mean(str(name), known)}; shipped are {', '.join(known)}."
-            )
-        folder = known[str(name)]
+    folder = find_network(name, ABOUT, "encoder", "train encoder")
     try:
         said = json.loads((folder / ABOUT).read_bytes())
         if said["version"] != _VERSION or (folder / WEIGHTS).stat().st_size > _LARGEST:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import blackbox_fx
+from blackbox_fx.errors import DataError, did_you_mean
+
+_LONGEST = 100  # of a name in an error
 
 
 def shipped(about: str) -> dict[str, Path]:
@@ -17,3 +20,32 @@ def shipped(about: str) -> dict[str, Path]:
     clone = package.parent / "stylers"
     root = clone if clone.is_dir() and (package.parent / "pyproject.toml").is_file() else package / "shipped_stylers"
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{about}"))}
+
+
+def find_network(name: str | Path, about: str, what: str, command: str) -> Path:
+    """The folder of a network: the one that is named, or that of a shipped one of this name.
+
+    Args:
+        name: of a shipped network, or a folder.
+        about: the file that tells its kind, such as "style.json".
+        what: it is, in words.
+        command: that trains others.
+
+    Raises:
+        DataError: no such network.
+    """
+    if not isinstance(name, str | Path):
+        raise DataError(f"A name or a folder of {what} is needed, got {name!r:.{_LONGEST}}.")
+    folder = Path(name)
+    try:
+        if (folder / about).is_file():
+            return folder
+    except (OSError, ValueError):  # too long a name, for one
+        pass
+    known, text = shipped(about), str(name)
+    if text in known:
+        return known[text]
+    raise DataError(
+        f"There is no {what} {text[:_LONGEST]!r}{did_you_mean(text[:_LONGEST], known)}; shipped are "
+        f"{', '.join(known) or 'none'}, and a folder that blackbox-fx {command} wrote will do."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
@@ -23,6 +24,7 @@ from blackbox_fx.tasks.style.styler import About, write_styler
 from blackbox_fx.tasks.style.training import StyleRecipe, chosen_by, fit, judge, mean_distance
 from blackbox_fx.training.run import Run
 
+_log = logging.getLogger("blackbox_fx")
 _ASIDE = 0.1  # of the songs to train on, by which the best network is chosen
 TRAINED = "trained network"
 
@@ -55,6 +57,7 @@ class StyleStudy:
             raise DataError(
                 f"{len(songs)} songs to train on and {len(unseen)} held out are too few; give three or more."
             )
+        _tell_short([*songs, *unseen], recipe.seconds)
         self.effects, self.said, self.recipe, self.pool = effects, said, recipe, pool
         self.sample_rate = songs[0].sample_rate
         count = max(1, round(_ASIDE * len(songs)))
@@ -109,4 +112,13 @@ class StyleStudy:
         return draw_pairs(
             self._songs.pop(name), self.rack, counts[name], recipe.seconds, recipe.channels, seed, self.pool, progress,
             across=recipe.across, keep_references=name == "unseen",
+        )  # fmt: skip
+
+
+def _tell_short(songs: Sequence[Source], seconds: float) -> None:
+    """Warns of songs in which a place does not fit."""
+    if short := [song.name for song in songs if song.length < round(seconds * song.sample_rate)]:
+        _log.warning(
+            "%d of %d songs, such as %s, are shorter than the %g s of a place, and end in silence; "
+            "lower seconds in the recipe, or leave them out.", len(short), len(songs), short[0], seconds,
         )  # fmt: skip

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, resample, to_channels
 from blackbox_fx.core.files import write_bytes, write_text
+from blackbox_fx.dsp import Twin
 from blackbox_fx.effects import Effect
-from blackbox_fx.errors import AudioError, DataError, did_you_mean
+from blackbox_fx.errors import AudioError, DataError, ParameterError
 from blackbox_fx.layers.description import read_chain
 from blackbox_fx.models.treatment import Spectrograms
 from blackbox_fx.tasks.style.network import StyleNet
-from blackbox_fx.tasks.style.shipped import shipped
+from blackbox_fx.tasks.style.shipped import find_network
 
 ABOUT, WEIGHTS = "style.json", "weights.safetensors"
 _WINDOWS = 12  # of a recording, that are heard
@@ -84,7 +85,10 @@ class Styler:
         Raises:
             AudioError: bad or silent audio.
         """
-        rates = (check_sample_rate(sample_rate), check_sample_rate(reference_rate or sample_rate))
+        rates = (
+            check_sample_rate(sample_rate),
+            check_sample_rate(sample_rate if reference_rate is None else reference_rate),
+        )
         heard, wanted = (
             self._hear(check_audio(x, name), rate, name)
             for x, name, rate in zip((audio, reference), ("the recording", "the reference"), rates, strict=True)
@@ -92,7 +96,12 @@ class Styler:
         return self.network.choose(heard, wanted)[0].clamp(0, 1)
 
     def hear(self, audio: Audio, sample_rate: float) -> Tensor:
-        """What the encoder makes of a recording, (its width,)."""
+        """What the encoder makes of a recording, (its width,).
+
+        Args:
+            audio: (channel, time), mono or stereo, of any length.
+            sample_rate: of it, in Hz.
+        """
         with torch.no_grad():
             return self._hear(check_audio(audio), check_sample_rate(sample_rate), "audio")[0]
 
@@ -115,8 +124,36 @@ class Styler:
         return torch.from_numpy(to_channels(own, self.about.channels).copy())[None]
 
 
+def read_effects(said: Mapping[str, Any]) -> dict[str, Effect]:
+    """The effects that a style network sets, by label.
+
+    Args:
+        said: a table for each effect, see `read_chain`.
+
+    Raises:
+        ParameterError: something that makes no sense; a twin, or an effect that can be switched off; nothing to set.
+        EffectError, MissingHost: an effect that cannot be loaded.
+    """
+    effects = read_chain(said)
+    for label, effect in effects.items():
+        if not isinstance(effect, Effect):
+            what = "is a twin" if isinstance(effect, Twin) else "can be switched off"
+            raise ParameterError(
+                f"chain.{label} {what}, which a style network does not set; name a plugin there, without bypass."
+            )
+    if not any(effect.space.width for effect in effects.values()):
+        raise ParameterError("No effect of the chain has a free parameter, so there is nothing to set; free some.")
+    return effects
+
+
 def write_styler(folder: Path, network: StyleNet, about: About) -> None:
-    """Writes style.json and weights.safetensors, which `load_styler` reads."""
+    """Writes style.json and weights.safetensors, which `load_styler` reads.
+
+    Args:
+        folder: to write to.
+        network: to keep.
+        about: what it was made for.
+    """
     write_bytes(folder / WEIGHTS, save({name: x.contiguous().cpu() for name, x in network.state_dict().items()}))
     write_text(folder / ABOUT, json.dumps({"version": _VERSION, **dataclasses.asdict(about)}, indent=1))
 
@@ -131,17 +168,9 @@ def load_styler(name: str | Path) -> Styler:
         DataError: no such network, or damaged files; an effect that has other parameters than in the training.
         EffectError, MissingHost: an effect that cannot be loaded.
     """
-    folder = Path(name)
-    if not (folder / ABOUT).is_file():
-        known = shipped(ABOUT)
-        if str(name) not in known:
-            raise DataError(
-                f"There is no style network {str(name)!r}{did_you_mean(str(name), known)}; shipped are "
-                f"{', '.join(known) or 'none'}, and the folder of a run of train style will do."
-            )
-        folder = known[str(name)]
+    folder = find_network(name, ABOUT, "style network", "train style")
     about = _read_about(folder / ABOUT)
-    effects = read_chain(about.chain)
+    effects = read_effects(about.chain)
     columns = tuple(f"{label}.{c}" for label, effect in effects.items() for c in effect.space.columns)
     if columns != about.columns:
         other = sorted(set(columns) ^ set(about.columns))

@@ -30,6 +30,7 @@ from blackbox_fx.training.schedule import learning_rate
 
 _log = logging.getLogger("blackbox_fx")
 WINDOWS = (512, 2048, 8192)  # of the loss, in samples
+SECONDS = (0.1, 60.0)  # that a network may hear at once; the longest window must fit
 _JUDGED = 8  # pairs that are rendered together where a loss is measured
 
 Render = Callable[[Tensor, Tensor], Tensor]
@@ -56,8 +57,8 @@ class StyleRecipe:
         judge_every: steps between measurements on the pairs set aside, and between checkpoints.
 
     Raises:
-        ParameterError: an unknown name, or a value that is not a positive number of its kind; channels other than 1
-            and 2; a share above 1.
+        ParameterError: an unknown name, or a value that is not a positive number of its kind; seconds outside
+            [0.1, 60]; channels other than 1 and 2; a share above 1.
     """
 
     steps: int = 1000
@@ -76,6 +77,7 @@ class StyleRecipe:
 
     def __post_init__(self) -> None:
         check_positive(self)
+        within("seconds", self.seconds, *SECONDS)
         one_of("channels", self.channels, (1, 2))
         within("across", self.across, 0, 1)
 

@@ -10,6 +10,7 @@ import torch
 from blackbox_fx.audio import Audio, check_audio, resample
 from blackbox_fx.audio.excerpts import loudest
 from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.errors import ParameterError
 from blackbox_fx.tasks.matching.arrangement import arrange, nested
 from blackbox_fx.tasks.matching.matching import SOUND, Match, match
 from blackbox_fx.tasks.matching.settled import values_at
@@ -47,8 +48,11 @@ def transfer(
 
     Raises:
         AudioError: bad or silent audio.
+        ParameterError: what is no network, or a wrong number of renders.
         EffectError: an effect that fails.
     """
+    if not isinstance(styler, Styler):
+        raise ParameterError(f"styler must be what bfx.load_styler gives, got {styler!r:.80}.")
     audio, wanted = check_audio(dry, "the recording"), check_audio(reference, "the reference")
     began = time.monotonic()
     params = styler.choose(audio, wanted, sample_rate, reference_rate).double().numpy()
