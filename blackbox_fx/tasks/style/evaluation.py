@@ -64,9 +64,9 @@ def evaluate(
         what each way gives for a pair. "its own sound" has the recording itself as the reference, and is compared with
         the untouched recording.
     """
-    rate, chain = styler.about.sample_rate, Rack(styler.effects)
+    about, chain = styler.about, Rack(styler.effects)
+    rate = about.sample_rate
     songs = [compose(_FIRST + 2 * pairs + k, _SONG_S, rate) for k in range(_KNOWN_SONGS)]
-    about = styler.about
     known = draw_pairs(songs, chain, _KNOWN, about.seconds, about.channels, 5, pool, across=0.5)
     for k in range(pairs):
         dry, other = (_song(_FIRST + 2 * k + n, rate) for n in (0, 1))

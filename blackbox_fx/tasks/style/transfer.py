@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from blackbox_fx.audio import Audio, check_audio, resample
 from blackbox_fx.audio.excerpts import loudest
@@ -16,6 +18,8 @@ from blackbox_fx.tasks.matching.matching import SOUND, Match, match
 from blackbox_fx.tasks.matching.settled import values_at
 from blackbox_fx.tasks.matching.target import Sound
 from blackbox_fx.tasks.style.styler import Styler
+
+Array = NDArray[np.float64]
 
 _HEARD_S = 10.0  # by which the distance to the reference is measured
 
@@ -65,6 +69,12 @@ def transfer(
             audio, wanted, styler.effects, sample_rate=sample_rate, loss=SOUND, renders=refine, starts=params[None],
             excerpt=_HEARD_S, seed=seed, progress=progress,
         )  # fmt: skip
+    return _judged(audio, wanted, styler, params, sample_rate, began)
+
+
+def _judged(audio: Audio, wanted: Audio, styler: Styler, params: Array, sample_rate: float, began: float) -> Match:
+    """Settings as they are, and how far the sound of the reference is from them and from the untouched recording."""
+    chain = arrange(styler.effects, may_bypass=False, search_order=False)
     length = round(_HEARD_S * sample_rate)
     heard = _loudest(wanted, length)
     target, start = Sound(heard, sample_rate), loudest(audio, length)
@@ -75,9 +85,24 @@ def transfer(
     rendered = time.monotonic()
     before, loss = (float(target.hear(x)[0].sum()) for x in (piece, wet))
     return Match(
-        chain, styler.effects, torch.from_numpy(params), nested(styler.effects, values), loss, before, 1.0,
-        time.monotonic() - began, rendered - rendering, 0.0, 0, (), (), False, start, sample_rate, len(audio),
-    )  # fmt: skip
+        chain=chain,
+        effects=styler.effects,
+        params=torch.from_numpy(params),
+        settings=nested(styler.effects, values),
+        loss=loss,
+        before=before,
+        renders=1.0,
+        seconds=time.monotonic() - began,
+        rendering=rendered - rendering,
+        comparing=0.0,
+        failures=0,
+        trace=(),
+        determined=(),
+        interrupted=False,
+        start=start,
+        sample_rate=sample_rate,
+        channels=len(audio),
+    )
 
 
 def _loudest(audio: Audio, length: int) -> Audio:
