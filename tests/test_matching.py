@@ -665,11 +665,12 @@ def test_mistakes_on_the_command_line_are_one_sentence(pair, options, words):
 
 
 def test_the_comparison_is_a_command_that_goes_on(tmp_path):
+    out = tmp_path / "new"
     asked = (
         "bench",
         "match",
         "--out",
-        tmp_path,
+        out,
         "--chain",
         "pedalboard:Gain",
         "--targets",
@@ -680,14 +681,14 @@ def test_the_comparison_is_a_command_that_goes_on(tmp_path):
         0.3,
     )
     assert run(*asked, "--unaligned").exit_code == 0
-    trials = comparison.read_trials(tmp_path / "trials.csv")
+    trials = comparison.read_trials(out / "trials.csv")
     assert len(trials) == 2 * (len(comparison.METHODS) + 2)
     hybrid = [t for t in trials if t.method == "hybrid"]
     assert all(t.losses[0] < 1e-6 and t.error < 1e-3 for t in hybrid)
-    before = (tmp_path / "trials.csv").read_bytes()
+    before = (out / "trials.csv").read_bytes()
     assert run(*asked, "--unaligned").exit_code == 0
-    assert (tmp_path / "trials.csv").read_bytes() == before
-    assert "loss.svg" in (tmp_path / "index.html").read_text()
-    (tmp_path / "trials.csv").write_text("a,b\n1,2\n")
+    assert (out / "trials.csv").read_bytes() == before
+    assert "loss.svg" in (out / "index.html").read_text()
+    (out / "trials.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="another folder"):
-        comparison.read_trials(tmp_path / "trials.csv")
+        comparison.read_trials(out / "trials.csv")

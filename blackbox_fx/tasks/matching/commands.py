@@ -173,13 +173,11 @@ def lag(dry: Audio, wet: Audio, sample_rate: float) -> tuple[int, float]:
 
 def require_own(out: Path, *read: Path) -> None:
     """Raises DataError if what is written could replace what is read."""
+    from blackbox_fx.core.files import make_folder
     from blackbox_fx.errors import DataError
     from blackbox_fx.tasks.matching.writing import SETTINGS, WRITTEN
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"Cannot make {out} ({error.strerror}); name a folder you may write to.") from error
+    make_folder(out)
     there = [name for name in WRITTEN if (out / name).exists()]
     if any((out / name).samefile(path) for path in read for name in there):
         raise DataError(f"--out {out} holds a recording that is read, which would be replaced; name another folder.")
@@ -274,10 +272,12 @@ def bench_match(
     unaligned: Annotated[bool, typer.Option("--unaligned", help="Look for the sound of another song, too.")] = False,
 ) -> None:
     """Find hidden settings again, switches included, by the hybrid search and by nevergrad's."""
+    from blackbox_fx.core.files import make_folder
     from blackbox_fx.runtime import Processes
     from blackbox_fx.tasks.matching.comparison import CHAINS, METHODS, compare, read_trials, summary
     from blackbox_fx.tasks.matching.comparison_page import write_comparison_page
 
+    make_folder(out)
     path = out / "trials.csv"
     try:
         with Processes(system.cores(), on_failure="skip") as pool, show.bar("searches") as progress:
