@@ -251,6 +251,8 @@ def test_commands_train_and_transfer(songs, tmp_path):
     assert json.loads((out / "match.json").read_text())["settings"]["gain"].keys() == {"gain_db"}
     assert {"index.html", "matched.dawproject", "presets"} <= {path.name for path in out.iterdir()}
     assert "A transfer" in (out / "index.html").read_text()
+    over = ["transfer", str(first), str(second), "--model", str(tmp_path / "run"), "--out", str(tmp_path / "run")]
+    assert "folder of a trained network" in str(CliRunner().invoke(app, over).exception)
 
 
 @pytest.mark.parametrize(

@@ -81,14 +81,17 @@ def transfer(
     The recordings may differ in all: what is played, length, channels, sample rate.
     """
     from blackbox_fx.audio import read, resample
+    from blackbox_fx.errors import DataError
     from blackbox_fx.tasks.matching.commands import moved, require_own, write_result
-    from blackbox_fx.tasks.style.styler import load_styler
+    from blackbox_fx.tasks.style.styler import ABOUT, load_styler
     from blackbox_fx.tasks.style.transfer import transfer as find
 
     audio, rate = read(dry)
     wanted, other = read(reference)
     with show.waiting("loading the network and its effects"):
         styler = load_styler(model)
+    if (out / ABOUT).exists():
+        raise DataError(f"--out {out} is the folder of a trained network; name another folder.")
     require_own(out, dry, reference)
     with show.bar("choosing settings") as progress:
         found = find(
