@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from blackbox_fx.errors import ParameterError
 
@@ -32,20 +33,42 @@ def require_known(recipe: Any, values: Mapping[str, Any]) -> None:
         raise ParameterError(f"A recipe has no setting {unknown[0]!r}; known are {', '.join(known)}.")
 
 
-def check_positive(recipe: Any) -> None:
-    """Checks the numbers of a recipe: positive, and whole where the default is; zero where that is the default.
+class Recipe(abc.ABC):
+    """Numbers of a training: frozen dataclasses with defaults, whose names a TOML file may override.
 
-    Args:
-        recipe: a dataclass whose settings all have defaults.
+    All are positive, and whole where the default is; zero is allowed where it is the default.
 
     Raises:
-        ParameterError: another value.
+        ParameterError: an unknown name, or another value.
     """
-    for field in dataclasses.fields(recipe):
-        value = getattr(recipe, field.name)
-        whole = isinstance(field.default, int)
-        kinds = (int,) if whole else (int, float)
-        fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
-        if not fits or (value == 0 and field.default != 0):
-            kind = "a positive whole number" if whole else "a positive number"
-            raise ParameterError(f"{field.name} must be {kind}, got {value!r}.")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            whole = isinstance(field.default, int)
+            kinds = (int,) if whole else (int, float)
+            fits = isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
+            if not fits or (value == 0 and field.default != 0):
+                kind = "a positive whole number" if whole else "a positive number"
+                raise ParameterError(f"{field.name} must be {kind}, got {value!r}.")
+        self.check()
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Raises ParameterError for numbers that are too large."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The recipe of a TOML file."""
+        return cls.make(read_toml(path))
+
+    @classmethod
+    def make(cls, values: dict[str, Any]) -> Self:
+        """A recipe of named values."""
+        require_known(cls, values)
+        return cls(**values)
+
+    def to_toml(self) -> str:
+        """The text that `read` reads back."""
+        values = dataclasses.asdict(self)  # pyright: ignore[reportArgumentType]
+        return "".join(f"{name} = {value}\n" for name, value in values.items())

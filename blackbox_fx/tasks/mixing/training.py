@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from blackbox_fx.core.files import write_text
+from blackbox_fx.core.hints import override
 from blackbox_fx.core.progress import Progress, quiet
-from blackbox_fx.core.recipes import check_positive, read_toml, require_known
+from blackbox_fx.core.recipes import Recipe
 from blackbox_fx.data.clips import SILENCE, Clip, Clips, Source
 from blackbox_fx.effects import Effect
 from blackbox_fx.errors import DataError, ParameterError
@@ -35,7 +36,7 @@ _TEMPERATURE = 0.05  # difference of two losses that makes one style e times as 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MixRecipe:
+class MixRecipe(Recipe):
     """Settings of a training run; a TOML file with any of these names overrides the defaults.
 
     Args:
@@ -73,29 +74,14 @@ class MixRecipe:
     speed: float = 0.0
     most_tracks: int = 0
 
-    def __post_init__(self) -> None:
-        check_positive(self)
+    @override
+    def check(self) -> None:
         if self.styles > MOST_STYLES:
             raise ParameterError(f"styles must be in [1, {MOST_STYLES}], got {self.styles}.")
-
-    @classmethod
-    def read(cls, path: Path) -> MixRecipe:
-        """The recipe of a TOML file."""
-        return cls.make(read_toml(path))
-
-    @classmethod
-    def make(cls, values: dict[str, Any]) -> MixRecipe:
-        """A recipe of named values."""
-        require_known(cls, values)
-        return cls(**values)
 
     def plain(self, **changes: Any) -> MixRecipe:
         """The recipe without variations of excerpts, with other changes."""
         return dataclasses.replace(self, jitter_db=0.0, speed=0.0, most_tracks=0, **changes)
-
-    def to_toml(self) -> str:
-        """The text that `read` reads back."""
-        return "".join(f"{name} = {value}\n" for name, value in dataclasses.asdict(self).items())
 
 
 @final

@@ -18,15 +18,15 @@ from blackbox_fx.errors import DataError
 from blackbox_fx.runtime import Pool
 from blackbox_fx.tasks.mixing.measures import DISTANCES, MixDistances
 from blackbox_fx.tasks.style.pairs import Pairs, draw_pairs
-from blackbox_fx.tasks.style.rules import match_spectrum, nearest_settings
+from blackbox_fx.tasks.style.rules import KNOWN, match_spectrum, nearest_settings
 from blackbox_fx.tasks.style.styler import Styler
 from blackbox_fx.tasks.style.transfer import transfer
 
 NETWORK, LEVEL = "network", "level, dB"
 NAMES = (*DISTANCES, LEVEL)
 SHOWN = ("stft", "mel", "spectrum", "crest", "dynamics", LEVEL)
+_KNOWN_SONGS = 24  # at which the settings stand among which the nearest is taken
 _FIRST, _SONG_S, _HEARD_S = 80_000, 10.0, 8.0  # seed of the first song, length of songs, and of what is compared
-_KNOWN, _KNOWN_SONGS = 1000, 24  # settings among which the nearest is taken, and songs at which they stand
 _TRIES = 40
 _FAINT = 0.1  # peak of wet audio over that of dry, below which settings are drawn again
 _PEAK = 0.5
@@ -67,7 +67,7 @@ def evaluate(
     about, chain = styler.about, Rack(styler.effects)
     rate = about.sample_rate
     songs = [compose(_FIRST + 2 * pairs + k, _SONG_S, rate) for k in range(_KNOWN_SONGS)]
-    known = draw_pairs(songs, chain, _KNOWN, about.seconds, about.channels, 5, pool, across=0.5)
+    known = draw_pairs(songs, chain, KNOWN, about.seconds, about.channels, 5, pool, across=0.5)
     for k in range(pairs):
         dry, other = (_song(_FIRST + 2 * k + n, rate) for n in (0, 1))
         point = _hide(chain, (dry, other), rate, k)

@@ -16,7 +16,7 @@ from blackbox_fx.tasks.style.pairs import Pairs
 
 _FFT, _BANDS, _TAPS = 4096, 32, 2047
 _LARGEST_DB = 24.0
-_KNOWN = 1000  # settings among which the nearest are taken
+KNOWN = 1000  # settings among which the nearest are taken
 
 
 def match_spectrum(audio: Audio, reference: Audio, sample_rate: float) -> Audio:
@@ -69,7 +69,7 @@ def nearest_settings(heard: Tensor, wanted: Tensor, known: Pairs) -> Tensor:
 
 def by_nearest(known: Pairs) -> Callable[[Pairs], Tensor]:
     """Chooses for pairs the settings of the nearest of 1000 known ones."""
-    few = known.take(range(min(_KNOWN, len(known))))
+    few = known.take(range(min(KNOWN, len(known))))
     return lambda pairs: nearest_settings(pairs.heard, pairs.wanted, few)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import blackbox_fx
 from blackbox_fx.errors import DataError, did_you_mean
 
+_HOME = Path(__file__).parent / "networks"
 _LONGEST = 100  # of a name in an error
 
 
@@ -16,10 +16,7 @@ def shipped(about: str) -> dict[str, Path]:
     Args:
         about: the file that tells their kind, such as "style.json".
     """
-    package = Path(blackbox_fx.__file__).parent
-    clone = package.parent / "stylers"
-    root = clone if clone.is_dir() and (package.parent / "pyproject.toml").is_file() else package / "shipped_stylers"
-    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{about}"))}
+    return {path.parent.name: path.parent for path in sorted(_HOME.glob(f"*/{about}"))}
 
 
 def find_network(name: str | Path, about: str, what: str, command: str) -> Path:

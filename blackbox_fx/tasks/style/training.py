@@ -8,8 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -17,8 +16,9 @@ from torch import Tensor, nn
 
 from blackbox_fx.core.checks import one_of, within
 from blackbox_fx.core.files import write_text
+from blackbox_fx.core.hints import override
 from blackbox_fx.core.progress import Progress, quiet
-from blackbox_fx.core.recipes import check_positive, read_toml, require_known
+from blackbox_fx.core.recipes import Recipe
 from blackbox_fx.effects import Effect
 from blackbox_fx.errors import DataError
 from blackbox_fx.layers.black_box import report_failures
@@ -38,7 +38,7 @@ Render = Callable[[Tensor, Tensor], Tensor]
 
 @final
 @dataclasses.dataclass(frozen=True)
-class StyleRecipe:
+class StyleRecipe(Recipe):
     """Settings of a training run; a TOML file with any of these names overrides the defaults.
 
     Args:
@@ -75,26 +75,11 @@ class StyleRecipe:
     seed: int = 0
     judge_every: int = 100
 
-    def __post_init__(self) -> None:
-        check_positive(self)
+    @override
+    def check(self) -> None:
         within("seconds", self.seconds, *SECONDS)
         one_of("channels", self.channels, (1, 2))
         within("across", self.across, 0, 1)
-
-    @classmethod
-    def read(cls, path: Path) -> StyleRecipe:
-        """The recipe of a TOML file."""
-        return cls.make(read_toml(path))
-
-    @classmethod
-    def make(cls, values: dict[str, Any]) -> StyleRecipe:
-        """A recipe of named values."""
-        require_known(cls, values)
-        return cls(**values)
-
-    def to_toml(self) -> str:
-        """The text that `read` reads back."""
-        return "".join(f"{name} = {value}\n" for name, value in dataclasses.asdict(self).items())
 
 
 @final
