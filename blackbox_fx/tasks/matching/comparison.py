@@ -20,7 +20,8 @@ from blackbox_fx.errors import DataError
 from blackbox_fx.lab.case import RATE, load_effect, music
 from blackbox_fx.report.gradients import write_csv
 from blackbox_fx.runtime import Pool
-from blackbox_fx.tasks.matching.matching import ALIGNED, HYBRID, SOUND, Match, match
+from blackbox_fx.tasks.matching.asking import ALIGNED, SOUND
+from blackbox_fx.tasks.matching.matching import HYBRID, Match, match
 from blackbox_fx.tasks.matching.problem import Problem
 from blackbox_fx.tasks.matching.target import Aligned
 

@@ -14,7 +14,8 @@ from blackbox_fx.audio.excerpts import loudest
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.tasks.matching.arrangement import arrange, nested
-from blackbox_fx.tasks.matching.matching import SOUND, Match, match
+from blackbox_fx.tasks.matching.asking import SOUND
+from blackbox_fx.tasks.matching.matching import Match, match
 from blackbox_fx.tasks.matching.settled import values_at
 from blackbox_fx.tasks.matching.target import Sound
 from blackbox_fx.tasks.style.styler import Styler
