@@ -16,6 +16,8 @@ from blackbox_fx.cli.__main__ import app
 from blackbox_fx.data import compose, read_recordings
 from blackbox_fx.errors import AudioError, DataError, EffectError, ParameterError
 from blackbox_fx.layers.description import read_chain
+from blackbox_fx.learning.start import start_proxy
+from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.report.learning import Curve, read_curves, write_curves
 from blackbox_fx.tasks.matching.commands import moved
 from blackbox_fx.tasks.matching.writing import write_settings
@@ -277,7 +279,7 @@ def test_recordings_are_songs_of_one_track(tmp_path):
 
 
 def test_every_method_learns_in_every_case_that_allows_it():
-    allowed = {name: learning.fitting(name) for name in learning.CASES}
+    allowed = {name: learning.fitting(make()) for name, make in learning.CASES.items()}
     assert set().union(*allowed.values()) == set(learning.METHODS)
     assert all(learning.DEFAULT in names and learning.PUBLISHED in names for names in allowed.values())
     with pytest.raises(ParameterError, match="Unknown method 'spsa'"):
@@ -290,7 +292,30 @@ def few(songs):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learning, "compose", lambda seed, *_: songs[seed % 6])
         recipe = StyleRecipe(steps=2, batch=2, seconds=0.5, pairs=8, unseen=2)
-        yield recipe, {case: learning.Examples(case, recipe, bfx.Inline()) for case in ("EQ, ZamCompX2", "twins")}
+        yield (
+            recipe,
+            {
+                name: learning.Examples(name, learning.CASES[name](), recipe, bfx.Inline())
+                for name in ("EQ, ZamCompX2", "twins")
+            },
+        )
+
+
+def test_effects_without_a_proxy_are_prepared(monkeypatch):
+    made = []
+
+    def found(effect, rate):
+        return [AdaptedProxy(start_proxy(effect), effect.space)] if effect.name in made else []
+
+    monkeypatch.setattr(learning, "prepare", lambda effect, **_: made.append(effect.name))
+    monkeypatch.setattr(learning, "find_proxies", found)
+    case = learning.CASES["twins"]()
+    prepared = case.prepared()
+    assert made == [effect.name for effect in case.effects.values()]
+    assert "full hybrid" not in learning.fitting(case)
+    assert set(learning.fitting(prepared)) == set(learning.METHODS)
+    prepared.prepared()
+    assert len(made) == len(case.effects)
 
 
 @pytest.mark.parametrize("method", [name for name in learning.METHODS if name != learning.AUTODIFF])

@@ -30,8 +30,10 @@ from blackbox_fx.lab.published import PublishedSPSA
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import Chain
 from blackbox_fx.layers.hybrid import Hybrid
+from blackbox_fx.learning.prepare import prepare
 from blackbox_fx.learning.refresh import Refresh
 from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.proxy.find import find_proxies
 from blackbox_fx.proxy.model import Proxy
 from blackbox_fx.proxy.store import load_proxy
 from blackbox_fx.report.learning import Curve
@@ -61,6 +63,24 @@ class Case:
     effects: Mapping[str, Effect]
     proxies: Mapping[str, Proxy] = dataclasses.field(default_factory=dict)
     twins: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def prepared(self, progress: Progress = quiet) -> Case:
+        """The same chain, with a proxy of each effect that can be learnt.
+
+        An effect without one is prepared, see `prepare`: once, for about four minutes.
+        """
+        found = {
+            label: _prepared(effect, progress) for label, effect in self.effects.items() if label not in self.proxies
+        }
+        return dataclasses.replace(self, proxies=dict(self.proxies) | {k: v for k, v in found.items() if v is not None})
+
+
+def _prepared(effect: Effect, progress: Progress) -> Proxy | None:
+    if not find_proxies(effect, RATE):
+        prepare(effect, sample_rate=RATE, progress=progress)
+    return next(
+        (found.proxy for found in find_proxies(effect, RATE) if found.columns == found.proxy.space.columns), None
+    )
 
 
 def _of_twins() -> Case:
@@ -158,11 +178,10 @@ METHODS: dict[str, Callable[[How], nn.Module]] = {
 _WITH_PROXIES = ("proxy alone", "half hybrid", "full hybrid", "refreshed hybrid", "control variate")
 
 
-def fitting(case: str) -> list[str]:
+def fitting(case: Case) -> list[str]:
     """The methods that a case allows: autodiff needs twins, hybrids need proxies of all effects."""
-    made = CASES[case]()
-    missing = set() if made.twins else {AUTODIFF}
-    missing |= set() if made.proxies.keys() == made.effects.keys() else set(_WITH_PROXIES)
+    missing = set() if case.twins else {AUTODIFF}
+    missing |= set() if case.proxies.keys() == case.effects.keys() else set(_WITH_PROXIES)
     return [name for name in METHODS if name not in missing]
 
 
@@ -182,21 +201,22 @@ class Examples:
 
     Args:
         name: of the case.
+        case: its chain.
         recipe: of the pairs.
         pool: where effects render.
         progress: called while songs are composed and pairs drawn.
     """
 
-    def __init__(self, name: str, recipe: StyleRecipe, pool: Pool, progress: Progress = quiet) -> None:
-        self.name, self.pool, self.case = name, pool, CASES[name]()
-        rack = Rack(self.case.effects)
+    def __init__(self, name: str, case: Case, recipe: StyleRecipe, pool: Pool, progress: Progress = quiet) -> None:
+        self.name, self.pool, self.case = name, pool, case
+        rack = Rack(case.effects)
         draw = functools.partial(
             draw_pairs, chain=rack, seconds=recipe.seconds, channels=recipe.channels, pool=pool, progress=progress
         )
         songs = _songs(progress)
         self.train = draw(songs[:_SONGS], count=recipe.pairs, seed=11)
         self.unseen = draw(songs[_SONGS:], count=recipe.unseen, seed=7, keep_references=True)
-        twins = self.case.twins  # which render many at a time
+        twins = case.twins  # which render many at a time
         self.layer = (
             Chain(twins, sample_rate=RATE) if twins else BlackBox(rack, pool=pool, sample_rate=RATE, surrogates=())
         )
@@ -270,7 +290,7 @@ def compare_learning(
     pool: Pool,
     progress: Progress = quiet,
 ) -> Iterator[Curve]:
-    """Trains by each method, and gives each new curve.
+    """Trains by each method, and gives each new curve; effects without a proxy are prepared first.
 
     Args:
         case: a name in `CASES`.
@@ -285,14 +305,17 @@ def compare_learning(
     """
     check_names([case], methods)
     known = [c for c in done if c.case == case and c.steps[-1] in (0, recipe.steps)]
-    examples = functools.cache(lambda: Examples(case, recipe, pool, progress))
+    chain = CASES[case]()
+    methods = [m for m in methods if m in fitting(chain) or m in _WITH_PROXIES]
+    if not (all(c.steps[-1] for c in known) or any(_todo(known, method, seeds, rates) for method in methods)):
+        return
+    examples = Examples(case, chain.prepared(progress), recipe, pool, progress)
     if all(c.steps[-1] for c in known):
-        yield from examples().references()
-    allowed = fitting(case)
-    for method in methods:
-        while method in allowed and (todo := _todo(known, method, seeds, rates)):
+        yield from examples.references()
+    for method in (m for m in methods if m in fitting(examples.case)):
+        while todo := _todo(known, method, seeds, rates):
             seed, rate = todo
-            known.append(examples().learn(method, dataclasses.replace(recipe, seed=seed, learning_rate=rate), progress))
+            known.append(examples.learn(method, dataclasses.replace(recipe, seed=seed, learning_rate=rate), progress))
             yield known[-1]
 
 

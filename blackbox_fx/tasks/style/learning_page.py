@@ -68,7 +68,10 @@ def write_learning_page(folder: Path, curves: Sequence[Curve]) -> Path:
             Section(case, "Means over seeds, and each seed thinly.", table=[r[1:] for r in table], images=[name])
         )
     lead = "A network learns to set a chain so that one place of a song sounds like another, by different gradients."
-    footer = "Losses are multi-resolution STFT distances to the true output on songs that were not trained on."
+    footer = (
+        "Losses are multi-resolution STFT distances to the true output on songs that were not trained on. "
+        "Seconds are those of training, without the time in which proxies were made."
+    )
     page = folder / "index.html"
     write_page(page, "Style transfer by different gradients", lead, sections, footer)
     return page
