@@ -157,8 +157,8 @@ def test_what_is_no_state_changes_nothing():
         bfx.Refresh("zam-tube")
 
 
-def trained(steps, state=None, since=0):
-    """A run that prepares its effect: what gave the gradients at each step, and the state at the end."""
+def trained(since, steps, state=None, keep=None):
+    """A run that prepares its effect: what gave the gradients at each step, and the state before step `keep`."""
     target = bfx.load("pedalboard:LowShelfFilter").within(cutoff_frequency_hz=(200, 2000)).fix(q=0.7)
     proxy = bfx.start_proxy(target, seed=1)
     refresh = bfx.Refresh(proxy, learning_rate=4e-3)
@@ -171,19 +171,21 @@ def trained(steps, state=None, since=0):
         proxy.load_state_dict(state[1])
         refresh.load_state_dict(state[2])
     audio, used = torch.from_numpy(np.stack([music(0.4, 1, k) for k in range(4)])), []
-    for k in range(since, since + steps):
+    kept = None
+    for k in range(since, steps):
+        if k == keep:
+            kept = [copy.deepcopy(part.state_dict()) for part in (layer, proxy, refresh)]
         p = torch.from_numpy(target.space.sample(4, k)).float().requires_grad_()
         layer(audio.clone().requires_grad_(), p).square().sum().backward()
         used.append((estimator.in_use, rule.in_use))
         for _ in range(4):
             refresh.step()
-    return used, [copy.deepcopy(part.state_dict()) for part in (layer, proxy, refresh)]
+    return used, kept
 
 
 def test_a_run_prepares_its_effect_and_takes_over_where_seed_and_data_say():
-    used, _ = trained(82)
+    used, state = trained(0, 82, keep=30)
     assert used[0] == ("FiniteDifference", "TimeReversal()")
     assert used[80] == ("pedalboard:LowShelfFilter", "Surrogate(pedalboard:LowShelfFilter)")
-    _, state = trained(30)
-    resumed, _ = trained(52, state, since=30)
+    resumed, _ = trained(30, 82, state)
     assert resumed == used[30:]

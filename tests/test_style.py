@@ -21,7 +21,7 @@ from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.report.learning import Curve, read_curves, write_curves
 from blackbox_fx.tasks.matching.commands import moved
 from blackbox_fx.tasks.matching.writing import write_settings
-from blackbox_fx.tasks.style import learning, probing
+from blackbox_fx.tasks.style import learning, probing, treatments
 from blackbox_fx.tasks.style.encoder import Encoder, load_encoder, train_encoder, write_encoder
 from blackbox_fx.tasks.style.learning_page import learning_rows, write_learning_page
 from blackbox_fx.tasks.style.network import StyleNet
@@ -379,8 +379,18 @@ def test_treated_clips_come_in_groups(treated, songs):
     assert torch.equal(again.spectrograms, treated.spectrograms[:2])
 
 
+def test_composed_songs_are_treated_part_by_part(songs, monkeypatch):
+    asked, told = [], []
+    monkeypatch.setattr(treatments, "compose", lambda seed, *_: asked.append(seed) or songs[seed % 6])
+    found = treatments.compose_treated(load_kinds(KINDS), 101, 8, 0.5, 0, lambda *step: told.append(step[:2]))
+    assert found.spectrograms.shape[0] == 8
+    assert len(set(asked)) == len(asked) == 101
+    assert told == [(k + 1, 8) for k in range(8)]
+    assert [int(pair.max()) // 34 for pair in found.songs] == [0, 0, 1, 1, 1, 2, 2, 2]
+
+
 def test_an_encoder_learns_to_tell_treatments_apart_and_is_kept(treated, tmp_path):
-    encoder = train_encoder(treated, RATE, 60)
+    encoder = train_encoder(treated, RATE, 150)
     write_encoder(tmp_path, encoder, {})
     loaded = load_encoder(tmp_path)
     audio = treated.audio[0, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -63,6 +65,36 @@ class TreatmentEncoder(nn.Module):
     def forward(self, spectrograms: Tensor) -> Tensor:
         """The vectors."""
         return torch.cat([statistics(self.convolutions(spectrograms)), statistics(spectrograms)], 1)
+
+
+@final
+class PictureEncoder(nn.Module):
+    """Means and deviations over time of spectrograms, and of what convolutions over bands and frames make of them.
+
+    Args:
+        channels: of the `Spectrograms`.
+        widths: channels of the convolutions, each of which halves bands and frames.
+        size: of what is made of the last.
+
+    Shape:
+        - spectrograms: (batch, channels * 64, frames), any number of frames
+        - output: (batch, width), about zero mean and unit range
+    """
+
+    def __init__(self, channels: int = 2, widths: Sequence[int] = (24, 48, 96), size: int = 192) -> None:
+        super().__init__()
+        self.channels, self.width = channels, 2 * (size + channels * BANDS)
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise((channels, *widths)):
+            layers += [nn.Conv2d(before, after, 3, 2, 1), nn.BatchNorm2d(after), nn.GELU()]
+        self.convolutions = nn.Sequential(*layers)
+        self.mixed = nn.Conv1d(widths[-1] * BANDS // 2 ** len(widths), size, 1)
+
+    def forward(self, spectrograms: Tensor) -> Tensor:
+        """The vectors."""
+        found = self.convolutions(spectrograms.unflatten(1, (self.channels, BANDS)))
+        found = nn.functional.gelu(self.mixed(found.flatten(1, 2)))
+        return torch.cat([statistics(found), statistics(spectrograms)], 1)
 
 
 def statistics(x: Tensor) -> Tensor:

@@ -103,23 +103,22 @@ def transfer(
 
 def train_encoder(
     out: Annotated[Path, typer.Option(help="Folder for the encoder; one that is there is replaced.")],
-    groups: Annotated[int, typer.Option(min=32, help="Of four clips: two songs under two treatments.")] = 2500,
-    steps: Annotated[int, typer.Option(min=1, help="Of the training.")] = 2000,
-    compose: Annotated[int, typer.Option(help="Songs to compose.", min=4)] = 100,
-    seed: Annotated[int, typer.Option(help="Of songs, clips and weights.", min=0, max=2**31)] = 0,
+    groups: Annotated[int, typer.Option(min=32, help="Of four clips: two songs under two treatments.")] = 10000,
+    steps: Annotated[int, typer.Option(min=1, help="Of the training.")] = 3000,
+    compose: Annotated[int, typer.Option(help="Songs to compose.", min=4)] = 500,
+    seed: Annotated[int, typer.Option(help="Of clips and weights.", min=0, max=2**31)] = 0,
 ) -> None:
     """Train an encoder that says how audio was treated, and little of what is played."""
     from blackbox_fx.core.files import make_folder
     from blackbox_fx.tasks.style import encoder as encoders
-    from blackbox_fx.tasks.style.treatments import draw_treated, load_kinds
+    from blackbox_fx.tasks.style.treatments import RATE, compose_treated, load_kinds
 
     make_folder(out)
+    effects = load_kinds()
     with show.bar("encoder") as progress:
-        songs, _ = _songs(None, None, compose, progress)
-        effects = load_kinds()
-        treated = draw_treated(songs, effects, groups, 2.0, seed, progress)
-        made = encoders.train_encoder(treated, songs[0].sample_rate, steps, seed, progress)
-    card = {"songs": len(songs), "groups": groups, "steps": steps, "seed": seed, "kinds": list(effects)}
+        treated = compose_treated(effects, compose, groups, 2.0, seed, progress)
+        made = encoders.train_encoder(treated, RATE, steps, seed, progress)
+    card = {"songs": compose, "groups": groups, "steps": steps, "seed": seed, "kinds": list(effects)}
     encoders.write_encoder(out, made, card)
     show.out.print(f"bfx.load_encoder({str(out)!r}) gives it.", markup=False, soft_wrap=True)
 

@@ -16,7 +16,7 @@ from blackbox_fx.audio import AudioError, check_sample_rate
 from blackbox_fx.core.files import write_bytes, write_text
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.errors import DataError
-from blackbox_fx.models.treatment import Spectrograms, TreatmentEncoder
+from blackbox_fx.models.treatment import PictureEncoder, Spectrograms
 from blackbox_fx.tasks.style.shipped import find_network
 from blackbox_fx.tasks.style.treatments import Treated
 from blackbox_fx.training.schedule import learning_rate
@@ -24,8 +24,8 @@ from blackbox_fx.training.schedule import learning_rate
 ABOUT, WEIGHTS = "encoder.json", "weights.safetensors"
 SIZE = 128  # of the vectors
 _LARGEST = 64 << 20
-_VERSION = 1
-_BATCH, _RATE, _WARM_UP = 32, 2e-3, 50
+_VERSION = 2
+_BATCH, _RATE, _WARM_UP = 32, 1e-3, 50
 _TEMPERATURE = 0.1
 _CONTRAST, _SETTINGS = 0.3, 5.0  # weights of losses beside that of kinds
 _DECAY = 0.03
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.sample_rate, self.size = check_sample_rate(sample_rate), SIZE
         self.spectrograms = Spectrograms(sample_rate, 2)
-        self.encoder = TreatmentEncoder(2)
+        self.encoder = PictureEncoder(2)
         self.head = nn.Sequential(nn.Linear(self.encoder.width, 2 * SIZE), nn.GELU(), nn.Linear(2 * SIZE, SIZE))
 
     def forward(self, audio: Tensor) -> Tensor:

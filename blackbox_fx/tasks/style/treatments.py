@@ -12,6 +12,7 @@ from torch import Tensor
 
 from blackbox_fx.audio import Audio
 from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.data import compose
 from blackbox_fx.data.clips import SILENCE, Source
 from blackbox_fx.effects import Effect, Rack, load
 from blackbox_fx.errors import EffectError
@@ -20,6 +21,8 @@ from blackbox_fx.tasks.style.pairs import draw_place
 
 _LEVEL_DB = (-24.0, -6.0)  # of peaks of treated audio, whatever the treatment made of them
 _TRIES = 20
+RATE = 44100  # of composed songs, in Hz
+_FIRST, _AT_ONCE, _SONG_S = 1000, 50, 12.0  # composed songs: seed of the first, how many in memory, their length
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "equaliser": ("pedalboard:LowShelfFilter", "pedalboard:PeakFilter", "pedalboard:HighShelfFilter"),
@@ -118,6 +121,34 @@ def draw_treated(
         found.append((heard, kept, torch.from_numpy(own), torch.from_numpy(np.stack(rows)), torch.from_numpy(pair)))
         progress(group + 1, groups, "treated clips")
     return Treated(*map(torch.stack, zip(*found, strict=True)))
+
+
+def compose_treated(
+    effects: Mapping[str, Effect], songs: int, groups: int, seconds: float, seed: int, progress: Progress = quiet
+) -> Treated:
+    """Draws groups of composed songs, of which a few are in memory at a time.
+
+    Args:
+        effects: by kind.
+        songs: how many; two or more.
+        groups: how many in all, see `draw_treated`.
+        seconds: length of the clips, which are stereo, at 44.1 kHz.
+        seed: of the draws.
+        progress: called after each group.
+    """
+    count = -(-songs // _AT_ONCE)
+    parts = []
+    for k in range(count):
+        first, last = songs * k // count, songs * (k + 1) // count
+        done, own = groups * k // count, groups * (k + 1) // count - groups * k // count
+        composed = [compose(_FIRST + number, _SONG_S, RATE) for number in range(first, last)]
+
+        def told(n: int, _: int, words: str, done: int = done) -> None:
+            progress(done + n, groups, words)
+
+        part = draw_treated(composed, effects, own, seconds, seed + k, told)
+        parts.append(dataclasses.replace(part, songs=part.songs + first))
+    return Treated(*(torch.cat(pieces) for pieces in zip(*(vars(part).values() for part in parts), strict=True)))
 
 
 def _treat(effect: Effect, dry: Sequence[Audio], rate: float, rng: np.random.Generator) -> tuple[Any, list[Audio]]:
