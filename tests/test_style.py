@@ -1,6 +1,7 @@
 """Style transfer: pairs teach by themselves, training resumes, networks are files, and recordings may differ in all."""
 
 import contextlib
+import csv
 import dataclasses
 import json
 import types
@@ -21,7 +22,7 @@ from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.report.learning import Curve, read_curves, write_curves
 from blackbox_fx.tasks.matching.commands import moved
 from blackbox_fx.tasks.matching.writing import write_settings
-from blackbox_fx.tasks.style import learning, probing, treatments
+from blackbox_fx.tasks.style import evaluation, learning, probing, treatments
 from blackbox_fx.tasks.style.encoder import Encoder, load_encoder, train_encoder, write_encoder
 from blackbox_fx.tasks.style.learning_page import learning_rows, write_learning_page
 from blackbox_fx.tasks.style.network import StyleNet
@@ -255,6 +256,28 @@ def test_commands_train_and_transfer(songs, tmp_path):
     assert "A transfer" in (out / "index.html").read_text()
     over = ["transfer", str(first), str(second), "--model", str(tmp_path / "run"), "--out", str(tmp_path / "run")]
     assert "folder of a trained network" in str(CliRunner().invoke(app, over).exception)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_transfers_are_compared_on_composed_songs_and_on_recordings(run, songs, tmp_path, monkeypatch, recorded):
+    monkeypatch.setattr(evaluation, "KNOWN", 8)
+    monkeypatch.setattr(evaluation, "compose", lambda seed, *_: songs[seed % 6])
+    (tmp_path / "voices").mkdir()
+    for k in range(3):
+        write(tmp_path / f"voices/{k}.wav", songs[k].stack(1).sum(0) * 0.3, RATE)
+    command = ["bench", "transfer", "--out", str(tmp_path / "out"), "--model", str(run[0]), "--pairs", "2"]
+    given = [*command, "--recordings", str(tmp_path / "voices")] if recorded else command
+    shown = CliRunner().invoke(app, given, catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    assert ("3 songs" in shown.output) == recorded
+    with (tmp_path / "out/transfers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    ways = {"network", "untouched", "defaults", "rule: spectrum and level", "nearest of 1000 settings", "its own sound"}
+    assert {(row["pair"], row["way"]) for row in rows} == {(pair, way) for pair in "01" for way in ways}
+    assert all(float(row["stft"]) > 0 for row in rows)
+    (tmp_path / "voices/1.wav").unlink(), (tmp_path / "voices/2.wav").unlink()
+    if recorded:
+        assert "two or more" in str(CliRunner().invoke(app, given).exception)
 
 
 @pytest.mark.parametrize(

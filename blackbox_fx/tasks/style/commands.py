@@ -162,18 +162,28 @@ def bench_transfer(
     model: Annotated[str, typer.Option(help="Folder of a run of train style, or the name of a shipped network.")],
     pairs: Annotated[int, typer.Option(min=1, help="Of songs: one is treated, the other is the reference.")] = 20,
     refine: Annotated[int, typer.Option(min=0, help="Renders of match for each pair, beside.")] = 0,
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder of recordings, to take instead of composed songs.")
+    ] = None,
 ) -> None:
     """Transfer hidden settings from one song to another, by a network and by simple ways; compare with the truth."""
     from blackbox_fx.core.files import make_folder
+    from blackbox_fx.data import read_recordings
+    from blackbox_fx.errors import DataError
     from blackbox_fx.report.gradients import write_csv
     from blackbox_fx.runtime import Processes
     from blackbox_fx.tasks.style.evaluation import Transferred, evaluate, evaluation_rows
     from blackbox_fx.tasks.style.styler import load_styler
 
-    make_folder(out)
     styler, scores = load_styler(model), list[Transferred]()
+    found = read_recordings(recordings, int(styler.about.sample_rate)) if recordings else None
+    if found is not None:
+        show.err.print(str(found), markup=False, soft_wrap=True)
+        if len(found.songs) < 2:
+            raise DataError(f"{recordings} holds one recording; a transfer needs two or more.")
+    make_folder(out)
     with Processes(system.cores()) as pool, show.bar("transferring") as progress:
-        for each in evaluate(styler, pairs, refine, pool, progress):
+        for each in evaluate(styler, pairs, refine, pool, progress, found.songs if found else ()):
             scores += each
             write_csv(out / "transfers.csv", [{"pair": s.pair, "way": s.way, **s.distances} for s in scores])
     rows = evaluation_rows(scores)

@@ -12,12 +12,12 @@ import torch
 from blackbox_fx.audio import Audio, to_channels
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data import compose
-from blackbox_fx.data.clips import SILENCE
+from blackbox_fx.data.clips import SILENCE, Source
 from blackbox_fx.effects import Effect, Rack
 from blackbox_fx.errors import DataError
 from blackbox_fx.runtime import Pool
 from blackbox_fx.tasks.mixing.measures import DISTANCES, MixDistances
-from blackbox_fx.tasks.style.pairs import Pairs, draw_pairs
+from blackbox_fx.tasks.style.pairs import Pairs, draw_pairs, draw_place
 from blackbox_fx.tasks.style.rules import KNOWN, match_spectrum, nearest_settings
 from blackbox_fx.tasks.style.styler import Styler
 from blackbox_fx.tasks.style.transfer import transfer
@@ -49,7 +49,12 @@ class Transferred:
 
 
 def evaluate(
-    styler: Styler, pairs: int, refine: int, pool: Pool, progress: Progress = quiet
+    styler: Styler,
+    pairs: int,
+    refine: int,
+    pool: Pool,
+    progress: Progress = quiet,
+    recordings: Sequence[Source] = (),
 ) -> Iterator[list[Transferred]]:
     """Transfers hidden settings from one song to another, by a network and by simple ways.
 
@@ -59,6 +64,7 @@ def evaluate(
         refine: renders of `match` for each pair, from the network's settings; 0 for none.
         pool: where pairs render whose settings are tried.
         progress: called after each pair.
+        recordings: at the sample rate of the network, two or more, of which places are taken instead of composed songs.
 
     Yields:
         what each way gives for a pair. "its own sound" has the recording itself as the reference, and is compared with
@@ -69,7 +75,7 @@ def evaluate(
     songs = [compose(_FIRST + 2 * pairs + k, _SONG_S, rate) for k in range(_KNOWN_SONGS)]
     known = draw_pairs(songs, chain, KNOWN, about.seconds, about.channels, 5, pool, across=0.5)
     for k in range(pairs):
-        dry, other = (_song(_FIRST + 2 * k + n, rate) for n in (0, 1))
+        dry, other = _places(recordings, k) if recordings else (_song(_FIRST + 2 * k + n, rate) for n in (0, 1))
         point = _hide(chain, (dry, other), rate, k)
         settings = chain.space.decode(point)
         truth, reference = (chain.render(x, settings, rate) for x in (dry, other))
@@ -96,7 +102,17 @@ def evaluate(
 
 def _song(seed: int, rate: float) -> Audio:
     """A composed song mixed down, (2, time), at a peak of -6 dBFS."""
-    audio = compose(seed, _SONG_S, rate).stack(2).sum(0)[:, : round(_HEARD_S * rate)]
+    return _levelled(compose(seed, _SONG_S, rate).stack(2).sum(0)[:, : round(_HEARD_S * rate)])
+
+
+def _places(recordings: Sequence[Source], number: int) -> list[Audio]:
+    """Places of two different recordings, (2, time) each, at a peak of -6 dBFS."""
+    rng = np.random.default_rng([11, number])
+    chosen = rng.choice(len(recordings), 2, replace=False)
+    return [_levelled(draw_place(recordings[int(k)], _HEARD_S, 2, rng)) for k in chosen]
+
+
+def _levelled(audio: Audio) -> Audio:
     return (audio * (_PEAK / max(float(np.abs(audio).max()), 1e-6))).astype(np.float32)
 
 
