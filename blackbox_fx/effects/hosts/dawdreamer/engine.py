@@ -74,6 +74,7 @@ class Loaded:
         """What the processor gives for whole blocks, (inputs, time)."""
         self.player.set_data(feed)
         self.engine.render((feed.shape[1] + 0.5) / self.sample_rate)
+        self.player.set_data(feed[:, :1])  # a whole song need not be held twice
         return self.engine.get_audio()
 
 
@@ -294,7 +295,7 @@ class DawDreamer(Effect, abc.ABC):
             raise EffectError(f"{self.name} has 2 channels, got audio with {len(audio)}; render pairs of channels.")
         parts = list(audio[:, None]) if self.channels == 1 else [audio]
         wet = [self.layout.output(self._render(part, key, request), len(part)) for part in parts]
-        return np.concatenate(wet)
+        return np.concatenate(wet) if len(wet) > 1 else np.ascontiguousarray(wet[0])
 
     def _render(self, audio: Audio, key: Audio, request: RenderRequest) -> Audio:
         return self._run(self.layout.feed(audio, key), request.blocks, request.hop, request.sample_rate)
@@ -339,6 +340,7 @@ class DawDreamer(Effect, abc.ABC):
         padded = np.zeros((len(feed), total), np.float32)
         padded[:, lead : lead + length] = feed
         wet = loaded.run(padded)[:, lead:]
+        del padded
         if self.late and self.reset == "reload":
             wet, latency = np.array(wet), self._told(loaded)
             if latency > spare:
