@@ -52,27 +52,12 @@ class SoftHinge(NamedTuple):
 
     def __call__(self, level: Floats) -> tuple[Floats, Floats]:
         """The gain, and its derivative by the logarithm of the level."""
-        over, part, risen = self._places(np.log(level))
-        gain = np.exp(self._log(over, risen))
-        return gain, gain * (self.low + (self.high - self.low) * part)
-
-    def logs(self, axis: Floats) -> tuple[Floats, Floats]:
-        """The logarithm of the gain at logarithms of the level, (n,), and its derivative, (n, 5), by the numbers above,
-        of the knee by its logarithm.
-        """
-        over, part, risen = self._places(axis)
-        rise = self.high - self.low
-        columns = -self.low - rise * part, np.ones_like(over), over - risen, risen, rise * part * (1 - part) * self.knee
-        return self._log(over, risen), np.stack(columns, axis=1)
-
-    def _places(self, axis: Floats) -> tuple[Floats, Floats, Floats]:
-        over = axis - self.bend
+        over = np.log(level) - self.bend
         within = np.clip(over + self.knee, 0, 2 * self.knee)
         part = within / (2 * self.knee)
-        return over, part, part * within / 2 + np.maximum(over - self.knee, 0)
-
-    def _log(self, over: Floats, risen: Floats) -> Floats:
-        return np.clip(self.height + self.low * over + (self.high - self.low) * risen, -60, 20)
+        risen = part * within / 2 + np.maximum(over - self.knee, 0)
+        gain = np.exp(np.clip(self.height + self.low * over + (self.high - self.low) * risen, -60, 20))
+        return gain, gain * (self.low + (self.high - self.low) * part)
 
 
 @functools.lru_cache(maxsize=8)
@@ -120,17 +105,12 @@ def spline(envelope: Floats, x: Floats, y: Floats) -> Curve:
     return curve
 
 
-def _fitted(off: Callable[[Floats], tuple[Floats, Floats]], start: Floats, steps: int) -> Any:
-    """The least squares of what is off, given with its slopes."""
-    return scipy.optimize.least_squares(lambda at: off(at)[0], start, lambda at: off(at)[1], max_nfev=steps)
-
-
 def soft_hinge(envelope: Floats, x: Floats, y: Floats, free: Curve) -> SoftHinge:
     """The soft knee that suits best; it starts at the shape of a curve of many knots."""
     at = drawn(x.size)
     level, dry, wet = (np.ravel(signal)[at] for signal in (envelope, x, y))
-    logs, audible = np.log(level), np.abs(dry) > 1e-3 * np.abs(dry).max()
-    axis = logs[audible] if audible.any() else np.zeros(1)
+    audible = np.abs(dry) > 1e-3 * np.abs(dry).max()
+    axis = np.log(level[audible]) if audible.any() else np.zeros(1)
     places = np.quantile(axis, QUANTILES)
     heights = np.log(np.maximum(free(np.exp(places))[0], SMALLEST))
 
@@ -138,19 +118,16 @@ def soft_hinge(envelope: Floats, x: Floats, y: Floats, free: Curve) -> SoftHinge
         bend, height, low, high, log_knee = numbers.tolist()
         return SoftHinge(bend, height, low, high, float(np.exp(log_knee)))
 
-    def off(numbers: Floats) -> tuple[Floats, Floats]:
-        line, slopes = made(numbers).logs(logs)
-        wanted = np.exp(line) * dry
-        return wanted - wet, slopes * wanted[:, None]
+    def off(numbers: Floats) -> Floats:
+        return made(numbers)(level)[0] * dry - wet
 
-    def shape(numbers: Floats) -> tuple[Floats, Floats]:
-        line, slopes = made(numbers).logs(places)
-        return line - heights, slopes
+    def shape(numbers: Floats) -> Floats:
+        return np.log(made(numbers)(np.exp(places))[0]) - heights
 
     best: Any = None
     for bend in places[1:-1:2]:
         start = np.array([bend, float(np.interp(bend, places, heights)), 0.0, -0.5, -0.7])
-        near = _fitted(shape, start, 40)
-        found = _fitted(off, near.x, 60)
+        near = scipy.optimize.least_squares(shape, start, max_nfev=40)
+        found = scipy.optimize.least_squares(off, near.x, max_nfev=60)
         best = found if best is None or found.cost < best.cost else best
     return made(best.x)

@@ -42,8 +42,11 @@ class Layout:
     def feed(self, audio: Audio, key: Audio) -> Audio:
         """What the processor takes, (inputs, time), for audio and side chain of one or two channels.
 
-        Two inputs get left and right, or mono audio both; one input gets the mean of the channels.
+        Two inputs get left and right, or mono audio both; one input gets the mean of the channels. Where that is the
+        audio as it is, no copy is made.
         """
+        if self.main == (0, 1) and self.inputs == len(audio) == 2:
+            return audio
         fed = np.zeros((self.inputs, audio.shape[1]), np.float32)
         for places, sound in ((self.main, audio), (self.side, key)):
             if places:
