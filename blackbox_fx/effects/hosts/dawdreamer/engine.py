@@ -70,12 +70,24 @@ class Loaded:
         if settle:
             time.sleep(max(0.0, self.since + settle - time.monotonic()))
 
-    def run(self, feed: Audio) -> Audio:
-        """What the processor gives for whole blocks, (inputs, time)."""
-        self.player.set_data(feed)
-        self.engine.render((feed.shape[1] + 0.5) / self.sample_rate)
-        self.player.set_data(feed[:, :1])  # a whole song need not be held twice
+    def run(self, feed: Audio, lead: int = 0, total: int | None = None) -> Audio:
+        """What the processor gives for whole blocks, (inputs, time).
+
+        Args:
+            feed: (inputs, time).
+            lead: samples of silence before it.
+            total: samples in all, with silence after it; none if not given.
+        """
+        length = lead + feed.shape[1] if total is None else total
+        self._play(feed, lead, length)
+        self.engine.render((length + 0.5) / self.sample_rate)
+        self.player.set_data(np.zeros((len(feed), 1), np.float32))  # a whole song need not be held twice
         return self.engine.get_audio()
+
+    def _play(self, feed: Audio, lead: int, total: int) -> None:
+        padded = np.zeros((len(feed), total), np.float32)
+        padded[:, lead : lead + feed.shape[1]] = feed
+        self.player.set_data(padded)
 
 
 Engines = dict[tuple[float, int], Loaded]  # of an effect, by sample rate and block size
@@ -337,10 +349,7 @@ class DawDreamer(Effect, abc.ABC):
         latency, length = self._begin(loaded, blocks, hop), feed.shape[1]
         spare, lead = max(latency, spare), self.lead
         total = -(-(lead + length + spare) // block) * block
-        padded = np.zeros((len(feed), total), np.float32)
-        padded[:, lead : lead + length] = feed
-        wet = loaded.run(padded)[:, lead:]
-        del padded
+        wet = loaded.run(feed, lead, total)[:, lead:]
         if self.late and self.reset == "reload":
             wet, latency = np.array(wet), self._told(loaded)
             if latency > spare:

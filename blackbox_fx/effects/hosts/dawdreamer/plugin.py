@@ -270,7 +270,7 @@ class Plugin(DawDreamer, abc.ABC):
                 loaded = self.load_one(self.sample_rate, BLOCK)
             if self.forgets:
                 lead = self._automate(loaded, _rows(defaults, [row, *moves]))
-                return np.nan_to_num(loaded.run(np.pad(noise, ((0, 0), (lead, 0))))[:, lead:])
+                return np.nan_to_num(loaded.run(noise, lead)[:, lead:])
             self._pass_on(loaded, [row, *moves])
             if not loaded.reborn:
                 loaded.connect()
