@@ -41,8 +41,8 @@ types: $(VENV)/.ready
 	$(BIN)/pyright --pythonplatform Linux
 
 # elsewhere only modules that ask the system for something can be wrong where Linux is right
-SYSTEM := asyncio|ctypes|errno|faulthandler|fcntl|mmap|msvcrt|multiprocessing|os|resource|select|selectors
-SYSTEM := $(SYSTEM)|shutil|signal|socket|subprocess|sys|tempfile|_winapi|winreg
+SYSTEM := asyncio|ctypes|errno|faulthandler|fcntl|grp|mmap|msvcrt|multiprocessing|os|pty|pwd|resource|select|selectors
+SYSTEM := $(SYSTEM)|shutil|signal|socket|subprocess|sys|tempfile|termios|time|tty|_winapi|winreg|winsound
 types-%: $(VENV)/.ready
 	$(BIN)/pyright --pythonplatform $* $$(grep -rlE "^ *(import|from) ($(SYSTEM))\>" --include=*.py blackbox_fx)
 

@@ -163,7 +163,7 @@ def bench_transfer(
     pairs: Annotated[int, typer.Option(min=1, help="Of songs: one is treated, the other is the reference.")] = 20,
     refine: Annotated[int, typer.Option(min=0, help="Renders of match for each pair, beside.")] = 0,
     recordings: Annotated[
-        Path | None, typer.Option(help="Folder of recordings, to take instead of composed songs.")
+        Path | None, typer.Option(help="Folder of recordings of 8 s or more, to take instead of composed songs.")
     ] = None,
 ) -> None:
     """Transfer hidden settings from one song to another, by a network and by simple ways; compare with the truth."""
@@ -172,18 +172,22 @@ def bench_transfer(
     from blackbox_fx.errors import DataError
     from blackbox_fx.report.gradients import write_csv
     from blackbox_fx.runtime import Processes
-    from blackbox_fx.tasks.style.evaluation import Transferred, evaluate, evaluation_rows
+    from blackbox_fx.tasks.style.evaluation import Transferred, evaluate, evaluation_rows, sounding
     from blackbox_fx.tasks.style.styler import load_styler
 
     styler, scores = load_styler(model), list[Transferred]()
-    found = read_recordings(recordings, int(styler.about.sample_rate)) if recordings else None
-    if found is not None:
-        show.err.print(str(found), markup=False, soft_wrap=True)
-        if len(found.songs) < 2:
-            raise DataError(f"{recordings} holds one recording; a transfer needs two or more.")
+    found: list[Source] = []
+    if recordings:
+        folder = read_recordings(recordings, int(styler.about.sample_rate))
+        show.err.print(str(folder), markup=False, soft_wrap=True)
+        found, others = sounding(folder.songs)
+        for name, why in [*folder.skipped, *others]:
+            show.err.print(f"skipped {name}: {why}", markup=False, soft_wrap=True)
+        if len(found) < 2:
+            raise DataError(f"{recordings} holds {len(found)} recordings of 8 s that sound; a transfer needs two.")
     make_folder(out)
     with Processes(system.cores()) as pool, show.bar("transferring") as progress:
-        for each in evaluate(styler, pairs, refine, pool, progress, found.songs if found else ()):
+        for each in evaluate(styler, pairs, refine, pool, progress, found):
             scores += each
             write_csv(out / "transfers.csv", [{"pair": s.pair, "way": s.way, **s.distances} for s in scores])
     rows = evaluation_rows(scores)

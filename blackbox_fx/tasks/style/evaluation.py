@@ -105,6 +105,22 @@ def _song(seed: int, rate: float) -> Audio:
     return _levelled(compose(seed, _SONG_S, rate).stack(2).sum(0)[:, : round(_HEARD_S * rate)])
 
 
+def sounding(recordings: Sequence[Source]) -> tuple[list[Source], list[tuple[str, str]]]:
+    """The recordings of which a place can be taken, and the names of the others with the reason."""
+    found, others = list[Source](), list[tuple[str, str]]()
+    for each in recordings:
+        if each.length < _HEARD_S * each.sample_rate:
+            others.append((each.name, f"it is shorter than {_HEARD_S:g} s"))
+            continue
+        try:
+            draw_place(each, _HEARD_S, 2, np.random.default_rng(0))
+        except DataError as error:
+            others.append((each.name, str(error)))
+        else:
+            found.append(each)
+    return found, others
+
+
 def _places(recordings: Sequence[Source], number: int) -> list[Audio]:
     """Places of two different recordings, (2, time) each, at a peak of -6 dBFS."""
     rng = np.random.default_rng([11, number])

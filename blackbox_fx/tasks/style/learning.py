@@ -290,7 +290,7 @@ def compare_learning(
     pool: Pool,
     progress: Progress = quiet,
 ) -> Iterator[Curve]:
-    """Trains by each method, and gives each new curve; effects without a proxy are prepared first.
+    """Trains by each method, and gives each new curve; effects without a proxy are prepared where that matters.
 
     Args:
         case: a name in `CASES`.
@@ -305,14 +305,17 @@ def compare_learning(
     """
     check_names([case], methods)
     known = [c for c in done if c.case == case and c.steps[-1] in (0, recipe.steps)]
-    chain = CASES[case]()
-    methods = [m for m in methods if m in fitting(chain) or m in _WITH_PROXIES]
-    if not (all(c.steps[-1] for c in known) or any(_todo(known, method, seeds, rates) for method in methods)):
+    chain, new = CASES[case](), all(c.steps[-1] for c in known)
+    left = [m for m in methods if _todo(known, m, seeds, rates)]
+    if {DEFAULT, *_WITH_PROXIES} & {*left}:
+        chain = chain.prepared(progress)
+    wanted = [m for m in left if m in fitting(chain)]
+    if not (new or wanted):
         return
-    examples = Examples(case, chain.prepared(progress), recipe, pool, progress)
-    if all(c.steps[-1] for c in known):
+    examples = Examples(case, chain, recipe, pool, progress)
+    if new:
         yield from examples.references()
-    for method in (m for m in methods if m in fitting(examples.case)):
+    for method in wanted:
         while todo := _todo(known, method, seeds, rates):
             seed, rate = todo
             known.append(examples.learn(method, dataclasses.replace(recipe, seed=seed, learning_rate=rate), progress))

@@ -15,12 +15,13 @@ from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data import compose
 from blackbox_fx.data.clips import SILENCE, Source
 from blackbox_fx.effects import Effect, Rack, load
-from blackbox_fx.errors import EffectError
+from blackbox_fx.errors import EffectError, ParameterError
 from blackbox_fx.models.treatment import Spectrograms
 from blackbox_fx.tasks.style.pairs import draw_place
 
 _LEVEL_DB = (-24.0, -6.0)  # of peaks of treated audio, whatever the treatment made of them
 _TRIES = 20
+_APART = 1_000_000  # seeds of parts, of one seed to the next
 RATE = 44100  # of composed songs, in Hz
 _FIRST, _AT_ONCE, _SONG_S = 1000, 50, 12.0  # composed songs: seed of the first, how many in memory, their length
 
@@ -134,19 +135,27 @@ def compose_treated(
         groups: how many in all, see `draw_treated`.
         seconds: length of the clips, which are stereo, at 44.1 kHz.
         seed: of the draws.
-        progress: called after each group.
+        progress: called after each group, and while songs are composed.
+
+    Raises:
+        ParameterError: fewer than two songs, or no groups.
     """
-    count = -(-songs // _AT_ONCE)
+    if songs < 2 or groups < 1:
+        raise ParameterError(f"Treatments need two songs and one group at least, got {songs} and {groups}.")
+    count = min(-(-songs // _AT_ONCE), groups)
     parts = []
     for k in range(count):
         first, last = songs * k // count, songs * (k + 1) // count
         done, own = groups * k // count, groups * (k + 1) // count - groups * k // count
-        composed = [compose(_FIRST + number, _SONG_S, RATE) for number in range(first, last)]
+        composed = []
+        for number in range(first, last):
+            progress(done, groups, f"composing song {number + 1} of {songs}")
+            composed.append(compose(_FIRST + number, _SONG_S, RATE))
 
         def told(n: int, _: int, words: str, done: int = done) -> None:
             progress(done + n, groups, words)
 
-        part = draw_treated(composed, effects, own, seconds, seed + k, told)
+        part = draw_treated(composed, effects, own, seconds, seed * _APART + k, told)
         parts.append(dataclasses.replace(part, songs=part.songs + first))
     return Treated(*(torch.cat(pieces) for pieces in zip(*(vars(part).values() for part in parts), strict=True)))
 
