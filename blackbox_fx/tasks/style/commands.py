@@ -254,7 +254,10 @@ def bench_learning(
         list[float], typer.Option(help="Learning rate; of several, each method takes the one it learns most with.")
     ] = [],
 ) -> None:
-    """Train a style network by different gradients, and compare its loss on unseen songs by step and by second."""
+    """Train a style network by different gradients, and compare its loss on unseen songs by step and by second.
+
+    Effects that have no proxy are prepared first, once, for some minutes each.
+    """
     from blackbox_fx.effects import Rack
     from blackbox_fx.report.learning import read_curves, write_curves
     from blackbox_fx.runtime import Inline, Processes
