@@ -157,8 +157,8 @@ def test_what_is_no_state_changes_nothing():
         bfx.Refresh("zam-tube")
 
 
-def trained(since, steps, state=None, keep=None):
-    """A run that prepares its effect: what gave the gradients at each step, and the state before step `keep`."""
+def trained(since, until, state=None, keep=None):
+    """Steps of a run that prepares its effect: what gave the gradients at each, and the state before step `keep`."""
     target = bfx.load("pedalboard:LowShelfFilter").within(cutoff_frequency_hz=(200, 2000)).fix(q=0.7)
     proxy = bfx.start_proxy(target, seed=1)
     refresh = bfx.Refresh(proxy, learning_rate=4e-3)
@@ -172,7 +172,7 @@ def trained(since, steps, state=None, keep=None):
         refresh.load_state_dict(state[2])
     audio, used = torch.from_numpy(np.stack([music(0.4, 1, k) for k in range(4)])), []
     kept = None
-    for k in range(since, steps):
+    for k in range(since, until):
         if k == keep:
             kept = [copy.deepcopy(part.state_dict()) for part in (layer, proxy, refresh)]
         p = torch.from_numpy(target.space.sample(4, k)).float().requires_grad_()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from blackbox_fx.models.encoders import BANDS, LogMel
 
 SIZE = 96  # channels of the convolutions
+_WIDTHS, _MIXED = (24, 48, 96), 192  # channels of convolutions that halve bands and frames, and of what is made of them
 _LEAST = 1e-6  # variance that has a gradient
 
 
@@ -73,22 +73,20 @@ class PictureEncoder(nn.Module):
 
     Args:
         channels: of the `Spectrograms`.
-        widths: channels of the convolutions, each of which halves bands and frames.
-        size: of what is made of the last.
 
     Shape:
         - spectrograms: (batch, channels * 64, frames), any number of frames
         - output: (batch, width), about zero mean and unit range
     """
 
-    def __init__(self, channels: int = 2, widths: Sequence[int] = (24, 48, 96), size: int = 192) -> None:
+    def __init__(self, channels: int = 2) -> None:
         super().__init__()
-        self.channels, self.width = channels, 2 * (size + channels * BANDS)
+        self.channels, self.width = channels, 2 * (_MIXED + channels * BANDS)
         layers: list[nn.Module] = []
-        for before, after in itertools.pairwise((channels, *widths)):
+        for before, after in itertools.pairwise((channels, *_WIDTHS)):
             layers += [nn.Conv2d(before, after, 3, 2, 1), nn.BatchNorm2d(after), nn.GELU()]
         self.convolutions = nn.Sequential(*layers)
-        self.mixed = nn.Conv1d(widths[-1] * BANDS // 2 ** len(widths), size, 1)
+        self.mixed = nn.Conv1d(_WIDTHS[-1] * BANDS // 2 ** len(_WIDTHS), _MIXED, 1)
 
     def forward(self, spectrograms: Tensor) -> Tensor:
         """The vectors."""

@@ -146,7 +146,7 @@ def write_encoder(folder: Path, encoder: Encoder, card: Mapping[str, Any]) -> No
     Args:
         folder: to write to.
         encoder: to keep.
-        card: where it was trained, and how well it tells treatments apart.
+        card: on how many songs and groups it was trained, on what kinds of treatments, and for how many steps.
     """
     write_bytes(folder / WEIGHTS, save({name: x.contiguous() for name, x in encoder.state_dict().items()}))
     said = {"version": _VERSION, "sample_rate": encoder.sample_rate, "card": dict(card)}
