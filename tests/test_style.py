@@ -317,7 +317,7 @@ def few(songs):
     """A case with few pairs, whose songs are those of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learning, "compose", lambda seed, *_: songs[seed % 6])
-        recipe = StyleRecipe(steps=2, batch=2, seconds=0.5, pairs=8, unseen=2)
+        recipe = StyleRecipe(steps=2, batch=2, seconds=0.5, pairs=8, unseen=2, aside=2)
         yield (
             recipe,
             {
@@ -349,6 +349,7 @@ def test_a_method_changes_the_network(few, method):
     recipe, examples = few
     curve = examples["EQ, ZamCompX2"].learn(method, recipe)
     assert curve.steps == (0, 1, 2)
+    assert len(curve.aside) == 3 and curve.aside != curve.losses
     assert curve.losses[0] != curve.losses[-1]
     assert all(map(np.isfinite, curve.losses))
     if method in ("proxy alone", "half hybrid"):
@@ -370,14 +371,16 @@ def test_curves_are_kept_and_the_best_rate_of_each_method_is_reported(tmp_path):
 
     tuned = [curve(learning.DEFAULT, 1000, rate, last) for rate, last in ((1e-3, 1.0), (3e-3, 0.8))]
     made = [*tuned, *(curve(learning.DEFAULT, seed, 3e-3, 0.8 + seed / 10) for seed in range(2))]
-    made.append(curve(learning.PUBLISHED, 0, 1e-3, 1.6))
+    early = Curve(learning.PUBLISHED, 0, (0, 5, 9), (0.0, 1.0, 2.0), (2.0, 1.5, 1.6), "case", 1e-3, 7, (2.0, 1.4, 1.7))
+    made.append(early)
     made.append(Curve("untouched", 0, (0,), (0.0,), (2.5,), "case"))
     write_curves(tmp_path / "curves.csv", made)
     assert read_curves(tmp_path / "curves.csv") == made
     assert len(learning.reported(made)) == 4
     rows = learning_rows(made)
     assert rows[1][:6] == ("case", "default", "0.003", "2", "0.850", "0.071")
-    assert rows[1][7] == "0.53"
+    assert rows[1][8] == "0.53"
+    assert [row[4:7] for row in rows[1:3]] == [("0.850", "0.071", "0.850"), ("1.600", "", "1.500")]
     page = write_learning_page(tmp_path, made)
     assert "untouched" in page.read_text()
     (tmp_path / "curves.csv").write_text("a,b\n1,2\n")

@@ -30,6 +30,7 @@ class Curve:
         case: what was learnt, where there are several.
         rate: the learning rate; 0 where all have the same.
         renders: that the training took; 0 where they were not counted.
+        aside: losses at the same steps on songs that are set aside to choose a network by; empty where there are none.
     """
 
     method: str
@@ -40,6 +41,12 @@ class Curve:
     case: str = ""
     rate: float = 0.0
     renders: int = 0
+    aside: tuple[float, ...] = ()
+
+    @property
+    def best(self) -> int:
+        """The point whose network is kept: where the loss on songs set aside is least; the last without such."""
+        return int(np.argmin(self.aside)) if self.aside else len(self.losses) - 1
 
 
 def write_curves(path: Path, curves: Sequence[Curve]) -> None:
@@ -48,9 +55,11 @@ def write_curves(path: Path, curves: Sequence[Curve]) -> None:
         path,
         [
             {"case": c.case, "method": c.method, "seed": c.seed, "rate": c.rate, "renders": c.renders}
-            | {"step": step, "seconds": f"{seconds:.2f}", "loss": f"{loss:.6f}"}
+            | {"step": step, "seconds": f"{seconds:.2f}", "loss": f"{loss:.6f}", "aside": aside and f"{aside:.6f}"}
             for c in curves
-            for step, seconds, loss in zip(c.steps, c.seconds, c.losses, strict=True)
+            for step, seconds, loss, aside in zip(
+                c.steps, c.seconds, c.losses, c.aside or [""] * len(c.losses), strict=True
+            )
         ],
     )
 
@@ -59,18 +68,23 @@ def read_curves(path: Path) -> list[Curve]:
     """The curves that `write_curves` wrote; none where there is no file. Raises DataError for another file."""
     if not path.exists():
         return []
-    found: dict[tuple[str, str, int, float, int], list[tuple[int, float, float]]] = {}
+    found: dict[tuple[str, str, int, float, int], list[tuple[int, float, float, float | None]]] = {}
     try:
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
                 key = row["case"], row["method"], int(row["seed"]), float(row["rate"]), int(row["renders"])
-                found.setdefault(key, []).append((int(row["step"]), float(row["seconds"]), float(row["loss"])))
+                aside = float(row["aside"]) if row.get("aside") else None
+                found.setdefault(key, []).append((int(row["step"]), float(row["seconds"]), float(row["loss"]), aside))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no table of curves ({error!r}); remove it, or name another folder.") from error
-    return [
-        Curve(method, seed, *zip(*points, strict=True), case=case, rate=rate, renders=renders)
-        for (case, method, seed, rate, renders), points in found.items()
-    ]
+    return [_curve(key, points) for key, points in found.items()]
+
+
+def _curve(key: tuple[str, str, int, float, int], points: Sequence[tuple[int, float, float, float | None]]) -> Curve:
+    case, method, seed, rate, renders = key
+    steps, seconds, losses, aside = zip(*points, strict=True)
+    kept = () if None in aside else aside
+    return Curve(method, seed, steps, seconds, losses, case=case, rate=rate, renders=renders, aside=kept)
 
 
 def learning_curves(curves: Sequence[Curve]) -> Figure:

@@ -267,7 +267,7 @@ def bench_learning(
     from blackbox_fx.training.run import Run
 
     check_names(case, method)
-    recipe = StyleRecipe(steps=steps, pairs=pairs, unseen=32)
+    recipe = StyleRecipe(steps=steps, pairs=pairs, unseen=32, aside=32)
     with Run(out), Processes(system.cores()) as workers, Inline() as inline, show.bar("training") as progress:
         curves = read_curves(out / "curves.csv")
         for name in case or CASES:

@@ -44,9 +44,9 @@ from blackbox_fx.tasks.style.rules import by_nearest, by_rule
 from blackbox_fx.tasks.style.training import WINDOWS, StyleRecipe, chosen_by, judge, mean_distance, train_step
 
 RATE = 44100
-_SONGS, _UNSEEN, _SONG_S = 60, 12, 12.0
+_SONGS, _UNSEEN, _ASIDE, _SONG_S = 60, 12, 6, 12.0
 _TUNED_BY = 1000  # seed of the trainings that choose learning rates
-_POINTS = 8  # of a curve
+_POINTS, _BETWEEN = 8, 1000  # of a curve at least, and steps between them at most
 
 
 @final
@@ -215,7 +215,8 @@ class Examples:
         )
         songs = _songs(progress)
         self.train = draw(songs[:_SONGS], count=recipe.pairs, seed=11)
-        self.unseen = draw(songs[_SONGS:], count=recipe.unseen, seed=7, keep_references=True)
+        self.unseen = draw(songs[_SONGS : _SONGS + _UNSEEN], count=recipe.unseen, seed=7, keep_references=True)
+        self.aside = draw(songs[_SONGS + _UNSEEN :], count=recipe.aside, seed=8)
         twins = case.twins  # which render many at a time
         self.layer = (
             Chain(twins, sample_rate=RATE) if twins else BlackBox(rack, pool=pool, sample_rate=RATE, surrogates=())
@@ -248,22 +249,28 @@ class Examples:
         optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
         distance = MultiResolutionSTFT(WINDOWS)
         refreshes = [m.refresh for m in layer.modules() if isinstance(m, Hybrid) and m.refresh is not None]
-        points = [(0, 0.0, judge(chosen_by(network), self.layer, self.unseen))]
+        points = [(0, 0.0, *self._judge(network))]
         spent, before = 0.0, _renders(self.pool)
+        every = max(1, min(recipe.steps // _POINTS, _BETWEEN))
         for step in range(recipe.steps):
             began = time.monotonic()
             train_step(network, layer, self.train, recipe, optimizer, distance, step)
             for refresh in refreshes:
                 refresh.step()
             spent += time.monotonic() - began
-            if (step + 1) % max(1, recipe.steps // _POINTS) == 0 or step + 1 == recipe.steps:
+            if (step + 1) % every == 0 or step + 1 == recipe.steps:
                 rendered = _renders(self.pool)
-                points.append((step + 1, spent, judge(chosen_by(network), self.layer, self.unseen)))
+                points.append((step + 1, spent, *self._judge(network)))
                 before += _renders(self.pool) - rendered
             progress(step + 1, recipe.steps, f"{self.name}: {method}, seed {recipe.seed}, unseen {points[-1][2]:.3f}")
-        steps, seconds, losses = zip(*points, strict=True)
+        steps, seconds, losses, aside = zip(*points, strict=True)
         renders = _renders(self.pool) - before
-        return Curve(method, recipe.seed, steps, seconds, losses, self.name, recipe.learning_rate, renders)
+        return Curve(method, recipe.seed, steps, seconds, losses, self.name, recipe.learning_rate, renders, aside)
+
+    def _judge(self, network: StyleNet) -> tuple[float, float]:
+        """The loss on unseen songs, and on those set aside."""
+        choose = chosen_by(network)
+        return judge(choose, self.layer, self.unseen), judge(choose, self.layer, self.aside)
 
 
 def _renders(pool: Pool) -> int:
@@ -277,7 +284,7 @@ def _songs_of(count: int) -> list[Any]:
 
 def _songs(progress: Progress) -> list[Any]:
     progress(0, 1, "composing songs")
-    return _songs_of(_SONGS + _UNSEEN)
+    return _songs_of(_SONGS + _UNSEEN + _ASIDE)
 
 
 def compare_learning(

@@ -26,6 +26,7 @@ def learning_rows(curves: Sequence[Curve]) -> Rows:
         "seeds",
         "loss",
         "spread",
+        "kept",
         "to autodiff",
         "to published",
         "seconds",
@@ -44,13 +45,14 @@ def _cells(mine: Sequence[Curve], ends: Mapping[str, float]) -> tuple[str, ...]:
     """What stands beside the name of a method, whose losses are compared with others' in the end."""
     end = ends[mine[0].method]
     if not mine[0].steps[-1]:
-        return "", "", f"{end:.3f}", *[""] * 5
+        return "", "", f"{end:.3f}", *[""] * 6
     last = [c.losses[-1] for c in mine]
     return (
         f"{mine[0].rate:g}",
         str(len(mine)),
         f"{end:.3f}",
         f"{np.std(last, ddof=1):.3f}" if len(last) > 1 else "",
+        f"{np.mean([c.losses[c.best] for c in mine]):.3f}",
         *(f"{end / ends[name]:.2f}" if name in ends else "" for name in (AUTODIFF, PUBLISHED)),
         f"{np.mean([c.seconds[-1] for c in mine]):.0f}",
         f"{np.mean([c.renders for c in mine]):.0f}",
@@ -69,7 +71,8 @@ def write_learning_page(folder: Path, curves: Sequence[Curve]) -> Path:
         )
     lead = "A network learns to set a chain so that one place of a song sounds like another, by different gradients."
     footer = (
-        "Losses are multi-resolution STFT distances to the true output on songs that were not trained on. "
+        "Losses are multi-resolution STFT distances to the true output on songs that were not trained on, after the "
+        "last step; kept is that of the network which was best on further songs, set aside to choose it. "
         "Seconds are those of training, without the time in which proxies were made."
     )
     page = folder / "index.html"
