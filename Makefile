@@ -11,10 +11,12 @@ unexport PYTHONDONTWRITEBYTECODE
 # the release of torch that is tested; any from 2.4 on should do
 TORCH ?= torch==2.13.0
 
+# uv installs in a quarter of the time; pip does where uv cannot reach a package, since it reads other settings
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'needs Python 3.11 or newer: make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile "$(TORCH)" -e ".[dev]"
+	$(BIN)/pip install --quiet --no-compile "$(TORCH)" uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-cache -e ".[dev]" || $(BIN)/pip install --quiet --no-compile -e ".[dev]"
 	touch $@
 
 ## train a mixing network through real effects for about two minutes and write runs/demo/index.html

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_PATIENCE_S = 60.0  # after which a function is compiled beside whoever compiles
 
 
 def compiled(function: _F) -> _F:
-    """A function of arrays, compiled by numba at its first call, which lets other threads run meanwhile."""
+    """A function of arrays, compiled by numba at its first call, which lets other threads run meanwhile.
+
+    What is compiled is kept beside the module. Of processes that start together one compiles, and others wait for it.
+    """
 
     @functools.cache
-    def kernel() -> Callable[..., Any]:
+    def kernel() -> Any:
         import numba
 
         return numba.njit(nogil=True, cache=True)(function)
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        return kernel()(*args)
+        found = kernel()
+        with contextlib.nullcontext() if found.signatures else _alone(Path(found.stats.cache_path)):
+            return found(*args)
 
     return cast(_F, call)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process compiles into a folder; where that cannot be told, goes on at once."""
+    from filelock import FileLock, Timeout
+
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(Timeout, OSError, NotImplementedError):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(folder / "compiling.lock", timeout=_PATIENCE_S))
+        yield
