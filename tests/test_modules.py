@@ -286,12 +286,14 @@ def test_a_module_that_has_changed_is_not_played(path, kept):
 # the cache
 
 
-@pytest.mark.parametrize("damage", ["all", "one", "cut", "index", "text"])
+@pytest.mark.parametrize("damage", ["all", "one", "cut", "index", "text", "short"])
 def test_what_is_kept_may_be_deleted_at_any_time(path, kept, damage):
     found = data.read_module(path, RATE, raw=True)
     before = found.load()
     folder = kept / found.key
-    assert sorted(file.name for file in folder.glob("*.*")) == ["0000.wav", "0001.wav", "index.json", "mix.wav"]
+    assert sorted(file.name for file in folder.glob("*.*")) == [
+        *("0000.wav", "0001.wav", "index.json", "mix.wav", "raw.json")
+    ]
     if damage == "all":
         shutil.rmtree(kept)
     elif damage == "one":
@@ -299,7 +301,7 @@ def test_what_is_kept_may_be_deleted_at_any_time(path, kept, damage):
     elif damage == "cut":
         (folder / "mix.wav").write_bytes((folder / "mix.wav").read_bytes()[:-1000])
     else:
-        (folder / "index.json").write_text("[[" if damage == "index" else "[1, 2]")
+        (folder / "raw.json").write_text({"index": "[[", "text": "[1, 2]", "short": "[]"}[damage])
     after = found.load()
     for a, b in zip((*before.tracks, before.mix), (*after.tracks, after.mix), strict=True):
         assert np.array_equal(a, b)

@@ -11,14 +11,12 @@ import numpy as np
 
 from blackbox_fx import isolation
 from blackbox_fx.audio import Audio
-from blackbox_fx.audio.loudness import loudness
 from blackbox_fx.core import files
 from blackbox_fx.data.kept import wav, write
-from blackbox_fx.data.modules import INDEX, dry
+from blackbox_fx.data.modules import INDEX, RAW
 from blackbox_fx.data.openmpt import Library, Module
 
 _EXACT = 1e-5  # of full scale, by which stems may miss the mix
-_LEVEL = -23.0  # LUFS of raw tracks
 _SILENT = 1e-6
 _FAST = 8000  # Hz at which it is tried what sums to the mix
 _MOST = 256  # instruments or samples that are tried
@@ -89,25 +87,17 @@ def _inspect(library: Library, path: str, rate: int, beat: _Beat) -> dict[str, A
     raise ValueError(f"its channels do not sum to its mix (off by {error:.1g}), as they share an effect")
 
 
-def _raw(stem: Audio, rate: int) -> tuple[bool, float]:
-    """How the raw track is made of a stem: whether of the difference of its sides, and by which gain."""
-    # in surround, sides have opposite signs and would cancel
-    side = bool(np.vdot(stem[0], stem[1]) < 0)
-    return side, float(10 ** ((_LEVEL - loudness(dry(stem, side), rate)) / 20))
-
-
 def _save(library: Library, question: dict[str, Any], beat: _Beat) -> None:
-    """Renders all stems and the mix into a folder, and last an index, which says how raw tracks are made of them."""
+    """Renders all stems and the mix into a folder, and last an index."""
     content, folder, rate, frames = _content(question["path"]), Path(question["folder"]), question["rate"], None
     total = np.zeros((2, question["frames"]), np.float32)
-    how = []
+    (folder / RAW).unlink(missing_ok=True)  # it is of other stems
     for index in question["tracks"]:
         stem = _render(library, content, rate, (question["kind"], index))
         frames = stem.shape[1]
         if frames != total.shape[1]:
             raise ValueError("it is no longer as it was when it was read")
         total += stem
-        how.append(_raw(stem, rate))
         write(folder / wav(index), [stem], rate, stem.shape[1])
         beat()
     if question["random"]:  # each render is another one, and this is that of the stems
@@ -117,7 +107,7 @@ def _save(library: Library, question: dict[str, Any], beat: _Beat) -> None:
         if (error := _peak(mix - total)) > _EXACT:
             raise ValueError(f"its {question['kind']}s do not sum to its mix (off by {error:.1g}) at {rate} Hz")
     write(folder / wav(None), [mix], rate, mix.shape[1])
-    files.write_text(folder / INDEX, json.dumps(how))
+    files.write_text(folder / INDEX, json.dumps(question["tracks"]))
 
 
 def _reply(question: dict[str, Any], report: Callable[[Any], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,6 +14,7 @@ import numpy as np
 
 from blackbox_fx import audio
 from blackbox_fx.audio import Audio
+from blackbox_fx.audio.loudness import loudness
 from blackbox_fx.core import files
 from blackbox_fx.data import openmpt
 from blackbox_fx.data.cutting import cut
@@ -23,16 +25,11 @@ from blackbox_fx.data.song import Song
 from blackbox_fx.errors import AudioError, DataError
 
 _RATES = 8_000, 192_000  # Hz, between which libopenmpt plays
-INDEX = "index.json"
+INDEX, RAW = "index.json", "raw.json"  # which stems are kept, and how raw tracks are made of them
 _READER = "blackbox_fx.data.module_reader"
 _FOLDER = "modules"  # in the user's cache
 _FORMAT = 1
-
-
-def dry(stem: Audio, side: bool) -> Audio:
-    """A stem without its place: what both sides share, or how they differ, (1, time)."""
-    left, right = stem
-    return (0.5 * (left - right if side else left + right))[None]
+_LEVEL = -23.0  # LUFS of raw tracks
 
 
 @final
@@ -113,9 +110,20 @@ class ModuleSong:
 
         stems = [read(number) for number in self.numbers]
         if self.raw:
-            how = json.loads((folder / INDEX).read_text())
-            stems = [dry(stem, bool(side)) * np.float32(gain) for stem, (side, gain) in zip(stems, how, strict=True)]
+            stems = [
+                dry(stem, side) * np.float32(gain) for stem, (side, gain) in zip(stems, self._how(folder), strict=True)
+            ]
         return Song(self.name, self.sample_rate, self.track_names, tuple(stems), read(None), self.roles)
+
+    def _how(self, folder: Path) -> list[tuple[bool, float]]:
+        """How raw tracks are made of the stems in a folder, see `_level`; found once, and kept there."""
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            kept = [(bool(side), float(gain)) for side, gain in json.loads((folder / RAW).read_text())]
+            if len(kept) == len(self.numbers):
+                return kept
+        how = [_level(audio.read(folder / wav(number))[0], self.sample_rate) for number in self.numbers]
+        files.write_text(folder / RAW, json.dumps(how))
+        return how
 
     def _question(self) -> dict[str, Any]:
         """What is asked to render it. Raises DataError if the library or the module is another one than it was."""
@@ -141,6 +149,19 @@ class ModuleSong:
 
     def __repr__(self) -> str:
         return f"ModuleSong({self.name!r}, {self.length / self.sample_rate:.2f} s, {list(self.track_names)})"
+
+
+def dry(stem: Audio, side: bool) -> Audio:
+    """A stem without its place: what both sides share, or how they differ, (1, time)."""
+    left, right = stem
+    return (0.5 * (left - right if side else left + right))[None]
+
+
+def _level(stem: Audio, sample_rate: float) -> tuple[bool, float]:
+    """How the raw track is made of a stem: whether of the difference of its sides, and by which gain."""
+    # in surround, sides have opposite signs and would cancel
+    side = bool(np.vdot(stem[0], stem[1]) < 0)
+    return side, float(10 ** ((_LEVEL - loudness(dry(stem, side), sample_rate)) / 20))
 
 
 def read_module(path: str | os.PathLike[str], sample_rate: int = 44100, *, raw: bool = False) -> ModuleSong:
