@@ -61,6 +61,8 @@ NEEDED = (
     ("biniax2", "/usr/share/games/biniax2/music", "biniax2-data"),
 )
 
+NOTEBOOKS = "test_notebooks.py::test_it_runs"
+
 DPF = Path("/usr/share/dpf/distrho")
 
 
@@ -92,8 +94,21 @@ def _absent():
     return absent
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """The tests of a file run in one process, but each notebook, which takes longest, goes to whichever is free."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid if NOTEBOOKS in nodeid else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items):
-    """What is missing skips its tests with one loud line on a user's machine, and fails them in CI."""
+    """Notebooks come first; what is missing skips its tests with one loud line here, and fails them in CI."""
+    items.sort(key=lambda item: NOTEBOOKS not in item.nodeid)
     absent = _absent()
     for item in items:
         for line in [line for word, line in absent.items() if word in item.nodeid][:1]:
