@@ -22,7 +22,7 @@ from blackbox_fx.proxy.adapt import AdaptedProxy
 from blackbox_fx.report.learning import Curve, read_curves, write_curves
 from blackbox_fx.tasks.matching.commands import moved
 from blackbox_fx.tasks.matching.writing import write_settings
-from blackbox_fx.tasks.style import evaluation, learning, probing, treatments
+from blackbox_fx.tasks.style import cases, evaluation, imperfect, learning, probing, treatments
 from blackbox_fx.tasks.style.encoder import Encoder, load_encoder, train_encoder, write_encoder
 from blackbox_fx.tasks.style.learning_page import learning_rows, write_learning_page
 from blackbox_fx.tasks.style.network import StyleNet
@@ -333,8 +333,8 @@ def test_effects_without_a_proxy_are_prepared(monkeypatch):
     def found(effect, rate):
         return [AdaptedProxy(start_proxy(effect), effect.space)] if effect.name in made else []
 
-    monkeypatch.setattr(learning, "prepare", lambda effect, **_: made.append(effect.name))
-    monkeypatch.setattr(learning, "find_proxies", found)
+    monkeypatch.setattr(cases, "prepare", lambda effect, **_: made.append(effect.name))
+    monkeypatch.setattr(cases, "find_proxies", found)
     case = learning.CASES["twins"]()
     prepared = case.prepared()
     assert made == [effect.name for effect in case.effects.values()]
@@ -345,15 +345,32 @@ def test_effects_without_a_proxy_are_prepared(monkeypatch):
 
 
 @pytest.mark.parametrize("method", [name for name in learning.METHODS if name != learning.AUTODIFF])
-def test_a_method_changes_the_network(few, method):
+def test_a_method_changes_the_network(few, method, monkeypatch):
     recipe, examples = few
+    monkeypatch.setattr(imperfect, "_ROUGH_S", 0.2)
     curve = examples["EQ, ZamCompX2"].learn(method, recipe)
     assert curve.steps == (0, 1, 2)
     assert len(curve.aside) == 3 and curve.aside != curve.losses
     assert curve.losses[0] != curve.losses[-1]
     assert all(map(np.isfinite, curve.losses))
-    if method in ("proxy alone", "half hybrid"):
+    if method.startswith(("proxy alone", "half hybrid")):
         assert curve.renders == 0
+
+
+def test_imperfect_proxies_are_worse_and_have_the_gradients_of_what_they_are(songs):
+    good = bfx.load_proxy("zam-comp-x2")
+    effect = good.effect()
+    audio, params = torch.from_numpy(songs[0].stack(1).sum(0)[None, :, :8000]), torch.full((1, effect.space.width), 0.9)
+    other = imperfect.other_version(effect, good)
+    moved = 0.5 + 0.8 * (params - 0.5)
+    assert torch.allclose(other(audio, params, 44100), good(audio, moved, 44100), atol=1e-6)
+    assert not torch.allclose(other(audio, params, 44100), good(audio, params, 44100), atol=1e-3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(imperfect, "_ROUGH_S", 0.2)
+        assert imperfect.rough(effect, good) is imperfect.rough(effect, good)
+    assert set(imperfect.IMPERFECT) == {
+        name.split(", ")[1] for name in learning.METHODS if name.startswith("half hybrid,")
+    }
 
 
 def test_twins_learn_by_autodiff_and_references_are_worse_than_the_truth(few):

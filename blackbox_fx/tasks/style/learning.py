@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 import torch
@@ -14,8 +14,7 @@ from torch import nn
 
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data import compose
-from blackbox_fx.dsp import TWINS
-from blackbox_fx.effects import Effect, Rack, load
+from blackbox_fx.effects import Rack
 from blackbox_fx.errors import ParameterError, did_you_mean
 from blackbox_fx.estimators import (
     SPSA,
@@ -30,81 +29,21 @@ from blackbox_fx.lab.published import PublishedSPSA
 from blackbox_fx.layers.black_box import BlackBox
 from blackbox_fx.layers.chain import Chain
 from blackbox_fx.layers.hybrid import Hybrid
-from blackbox_fx.learning.prepare import prepare
 from blackbox_fx.learning.refresh import Refresh
 from blackbox_fx.losses import MultiResolutionSTFT
-from blackbox_fx.proxy.find import find_proxies
 from blackbox_fx.proxy.model import Proxy
-from blackbox_fx.proxy.store import load_proxy
 from blackbox_fx.report.learning import Curve
 from blackbox_fx.runtime import Pool
+from blackbox_fx.tasks.style.cases import CASES, RATE, Case
+from blackbox_fx.tasks.style.imperfect import IMPERFECT
 from blackbox_fx.tasks.style.network import StyleNet
 from blackbox_fx.tasks.style.pairs import draw_pairs
 from blackbox_fx.tasks.style.rules import by_nearest, by_rule
 from blackbox_fx.tasks.style.training import WINDOWS, StyleRecipe, chosen_by, judge, mean_distance, train_step
 
-RATE = 44100
 _SONGS, _UNSEEN, _ASIDE, _SONG_S = 60, 12, 6, 12.0
 _TUNED_BY = 1000  # seed of the trainings that choose learning rates
 _POINTS, _BETWEEN = 8, 1000  # of a curve at least, and steps between them at most
-
-
-@final
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A chain that is learnt through.
-
-    Args:
-        effects: by label.
-        proxies: of some of them, by label.
-        twins: of all of them, by label, where gradients are to be exact.
-    """
-
-    effects: Mapping[str, Effect]
-    proxies: Mapping[str, Proxy] = dataclasses.field(default_factory=dict)
-    twins: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def prepared(self, progress: Progress = quiet) -> Case:
-        """The same chain, with a proxy of each effect that can be learnt.
-
-        An effect without one is prepared, see `prepare`: once, for about four minutes.
-        """
-        found = {
-            label: _prepared(effect, progress) for label, effect in self.effects.items() if label not in self.proxies
-        }
-        return dataclasses.replace(self, proxies=dict(self.proxies) | {k: v for k, v in found.items() if v is not None})
-
-
-def _prepared(effect: Effect, progress: Progress) -> Proxy | None:
-    if not find_proxies(effect, RATE):
-        prepare(effect, sample_rate=RATE, progress=progress)
-    return next(
-        (found.proxy for found in find_proxies(effect, RATE) if found.columns == found.proxy.space.columns), None
-    )
-
-
-def _of_twins() -> Case:
-    twins = {"eq": TWINS["parametric_eq"], "comp": TWINS["compressor"]}
-    return Case({name: twin.effect() for name, twin in twins.items()}, twins=twins)
-
-
-def _of_proxies(**names: str) -> Case:
-    proxies = {label: load_proxy(name) for label, name in names.items()}
-    return Case({label: proxy.effect() for label, proxy in proxies.items()}, proxies)
-
-
-def _with_choices() -> Case:
-    comp = load_proxy("zam-comp-x2")
-    ladder = load("pedalboard:LadderFilter").only("mode", "cutoff_hz", "drive")
-    return Case({"ladder": ladder, "comp": comp.effect()})
-
-
-CASES: dict[str, Callable[[], Case]] = {
-    "twins": _of_twins,
-    "EQ, ZamCompX2": lambda: _of_proxies(eq="pedalboard-eq", comp="zam-comp-x2"),
-    "three plugins": lambda: _of_proxies(eq="zam-eq2", comp="zam-comp-x2", reverb="freeverb3"),
-    "a choice": _with_choices,
-}
 
 
 class How(NamedTuple):
@@ -129,11 +68,12 @@ class How(NamedTuple):
         rack = Rack(self.case.effects)
         return BlackBox(rack, estimator, audio_rule=Identity(), pool=self.pool, sample_rate=RATE)
 
-    def hybrid(self, mode: Any, *, refreshed: bool = False) -> nn.Module:
-        """Each effect with its proxy."""
+    def hybrid(self, mode: Any, *, refreshed: bool = False, made: str = "") -> nn.Module:
+        """Each effect with its proxy, or with what is made of it."""
         members = {}
         for label, effect in self.case.effects.items():
-            proxy = copy.deepcopy(self._proxy(label))
+            good = self._proxy(label)
+            proxy = copy.deepcopy(IMPERFECT[made](effect, good) if made else good)
             refresh = Refresh(proxy) if refreshed else None
             members[label] = Hybrid(effect, proxy, mode, pool=self.pool, refresh=refresh)
         return Chain(members)
@@ -175,7 +115,13 @@ METHODS: dict[str, Callable[[How], nn.Module]] = {
     "refreshed hybrid": lambda how: how.hybrid("full", refreshed=True),
     "control variate": How.corrected,
 }
-_WITH_PROXIES = ("proxy alone", "half hybrid", "full hybrid", "refreshed hybrid", "control variate")
+for _made in IMPERFECT:
+    METHODS |= {
+        f"half hybrid, {_made}": functools.partial(How.hybrid, mode="half", made=_made),
+        f"full hybrid, {_made}": functools.partial(How.hybrid, mode="full", made=_made),
+        f"refreshed hybrid, {_made}": functools.partial(How.hybrid, mode="full", refreshed=True, made=_made),
+    }
+_WITH_PROXIES = ("proxy alone", "control variate", *(name for name in METHODS if "hybrid" in name))
 
 
 def fitting(case: Case) -> list[str]:
