@@ -126,7 +126,9 @@ class Times:
             each = np.sqrt(mean)
         if not self.power:
             each = each + _FLOOR
-        level = (each, each.max(axis=0, keepdims=True), each.mean(axis=0, keepdims=True))[self.link]
+        level = each
+        if self.link != OWN:
+            level = (each.max if self.link == LOUDEST else each.mean)(axis=0, keepdims=True)
         return Level(level, each, self.link, self.power, keeps, samples)
 
     def follow(self, level: Level, rate: float) -> tuple[Floats, Floats]:

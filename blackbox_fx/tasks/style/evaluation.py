@@ -17,6 +17,7 @@ from blackbox_fx.effects import Effect, Rack
 from blackbox_fx.errors import DataError
 from blackbox_fx.runtime import Pool
 from blackbox_fx.tasks.mixing.measures import DISTANCES, MixDistances
+from blackbox_fx.tasks.style.levels import level, match_level
 from blackbox_fx.tasks.style.pairs import Pairs, draw_pairs, draw_place
 from blackbox_fx.tasks.style.rules import KNOWN, match_spectrum, nearest_settings
 from blackbox_fx.tasks.style.styler import Styler
@@ -83,7 +84,11 @@ def evaluate(
         def at(params: np.ndarray, audio: Audio = dry) -> Audio:
             return chain.render(audio, chain.space.decode(params), rate)
 
-        own = styler.choose(dry, reference, rate).double().numpy()
+        def chosen(wanted: Audio, audio: Audio = dry) -> np.ndarray:
+            point = styler.choose(audio, wanted, rate).double().numpy()
+            return match_level(chain, point, audio, level(wanted), rate)
+
+        own = chosen(reference)
         ways = {
             NETWORK: at(own),
             "untouched": dry,
@@ -95,7 +100,7 @@ def evaluate(
             found = transfer(dry, reference, styler, sample_rate=rate, refine=refine, seed=k)
             ways["network, refined"] = found.render(dry)
         scores = [_score(k, way, wet, truth, rate) for way, wet in ways.items()]
-        same = at(styler.choose(dry, dry, rate).double().numpy())
+        same = at(chosen(dry))
         yield [*scores, _score(k, "its own sound", same, dry, rate)]
         progress(k + 1, pairs, "pairs")
 
@@ -156,8 +161,7 @@ def _score(pair: int, way: str, wet: Audio, truth: Audio, rate: float) -> Transf
     x, y = (torch.from_numpy(to_channels(each, 2).copy())[None] for each in (wet, truth))
     with torch.no_grad():
         found = {name: float(value[0]) for name, value in MixDistances(rate)(x, y).items()}
-    level = [10 * np.log10(float(np.square(each).mean()) + 1e-12) for each in (wet, truth)]
-    return Transferred(pair, way, {**found, LEVEL: abs(level[0] - level[1])})
+    return Transferred(pair, way, {**found, LEVEL: abs(level(wet) - level(truth))})
 
 
 def evaluation_rows(scores: Sequence[Transferred], names: Sequence[str] = SHOWN) -> list[tuple[str, ...]]:

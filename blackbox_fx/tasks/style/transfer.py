@@ -18,6 +18,7 @@ from blackbox_fx.tasks.matching.asking import SOUND
 from blackbox_fx.tasks.matching.matching import Match, match
 from blackbox_fx.tasks.matching.settled import values_at
 from blackbox_fx.tasks.matching.target import Sound
+from blackbox_fx.tasks.style.levels import level, match_level
 from blackbox_fx.tasks.style.styler import Styler
 
 Array = NDArray[np.float64]
@@ -37,6 +38,9 @@ def transfer(
     progress: Progress = quiet,
 ) -> Match:
     """Settings by which a recording comes to sound like another, whatever is played in it.
+
+    The network chooses them. A parameter that does nothing but scale, such as the last gain of a chain, is then set so
+    that the loudest ten seconds have the level of those of the reference.
 
     Args:
         dry: (channel, time), mono or stereo, of any length.
@@ -59,27 +63,26 @@ def transfer(
     if not isinstance(styler, Styler):
         raise ParameterError(f"styler must be what bfx.load_styler gives, got {styler!r:.80}.")
     audio, wanted = check_audio(dry, "the recording"), check_audio(reference, "the reference")
+    rate = sample_rate if reference_rate is None else reference_rate
     began = time.monotonic()
-    params = styler.choose(audio, wanted, sample_rate, reference_rate).double().numpy()
-    if reference_rate is not None and reference_rate != sample_rate:
-        wanted = resample(wanted, reference_rate, sample_rate)
+    params = styler.choose(audio, wanted, sample_rate, rate).double().numpy()
     chain = arrange(styler.effects, may_bypass=False, search_order=False)
-    params = chain.space.snap(params[None])[0]
+    piece, heard = _loudest(audio, sample_rate)[0], _loudest(wanted, rate)[0]
+    heard = heard if rate == sample_rate else resample(heard, rate, sample_rate)
+    params = match_level(chain, chain.space.snap(params[None])[0], piece, level(heard), sample_rate)
     if refine:
+        whole = wanted if rate == sample_rate else resample(wanted, rate, sample_rate)
         return match(
-            audio, wanted, styler.effects, sample_rate=sample_rate, loss=SOUND, renders=refine, starts=params[None],
+            audio, whole, styler.effects, sample_rate=sample_rate, loss=SOUND, renders=refine, starts=params[None],
             excerpt=_HEARD_S, seed=seed, progress=progress,
         )  # fmt: skip
-    return _judged(audio, wanted, styler, params, sample_rate, began)
+    return _judged(audio, heard, styler, params, sample_rate, began)
 
 
-def _judged(audio: Audio, wanted: Audio, styler: Styler, params: Array, sample_rate: float, began: float) -> Match:
+def _judged(audio: Audio, heard: Audio, styler: Styler, params: Array, sample_rate: float, began: float) -> Match:
     """Settings as they are, and how far the sound of the reference is from them and from the untouched recording."""
     chain = arrange(styler.effects, may_bypass=False, search_order=False)
-    length = round(_HEARD_S * sample_rate)
-    heard = _loudest(wanted, length)
-    target, start = Sound(heard, sample_rate), loudest(audio, length)
-    piece = audio[:, start : start + length].copy()
+    target, (piece, start) = Sound(heard, sample_rate), _loudest(audio, sample_rate)
     values = values_at(chain.space, params)
     rendering = time.monotonic()
     wet = chain.render(piece, values, sample_rate)
@@ -106,6 +109,8 @@ def _judged(audio: Audio, wanted: Audio, styler: Styler, params: Array, sample_r
     )
 
 
-def _loudest(audio: Audio, length: int) -> Audio:
+def _loudest(audio: Audio, sample_rate: float) -> tuple[Audio, int]:
+    """The loudest ten seconds, and where they begin."""
+    length = round(_HEARD_S * sample_rate)
     start = loudest(audio, length)
-    return audio[:, start : start + length].copy()
+    return audio[:, start : start + length].copy(), start
