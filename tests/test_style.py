@@ -187,7 +187,9 @@ def test_what_cannot_be_transferred_is_said(run):
 @pytest.mark.parametrize(
     ("name", "damage", "words"),
     [
-        ("style.json", lambda text: "{", "Cannot read"),
+        ("style.json", lambda text: "{", "it is no JSON"),
+        ("style.json", lambda text: "[]", "something else"),
+        ("style.json", lambda text: text.replace('"columns"', '"column"'), "'columns' is missing"),
         ("style.json", lambda text: text.replace('"version": 1', '"version": 9'), "another version"),
         ("style.json", lambda text: text.replace('"channels": 1', '"channels": 7'), "7 channels"),
         ("style.json", lambda text: text.replace("shelf.gain_db", "shelf.q"), "other parameters"),

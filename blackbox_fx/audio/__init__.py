@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from blackbox_fx.audio.complete import missing, vorbis
 from blackbox_fx.core import files
 from blackbox_fx.core.checks import is_number
+from blackbox_fx.core.reasons import reason
 from blackbox_fx.errors import AudioError
 
 Audio = NDArray[np.float32]
@@ -46,7 +47,7 @@ def check_audio(audio: Any, what: str = "audio") -> Audio:
     try:
         x = np.asarray(audio)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise AudioError(f"{what} is no array (channel, time) ({_reason(error)}).") from error
+        raise AudioError(f"{what} is no array (channel, time) ({reason(error)}).") from error
     if x.dtype.kind in "OSU":
         raise AudioError(f"{what} must be an array (channel, time), got {type(audio).__name__}; read files first.")
     if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 1:
@@ -60,10 +61,6 @@ def check_audio(audio: Any, what: str = "audio") -> Audio:
     if not is_finite(y):
         raise AudioError(f"{what} contains NaN or infinity; check what produced it.")
     return y
-
-
-def _reason(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 class FileInfo(NamedTuple):
@@ -109,7 +106,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError, MemoryError) as error:
         if isinstance(error, AudioError):
             raise
-        raise AudioError(f"Cannot read {path} as audio ({_reason(error)}); use WAV, FLAC, OGG or MP3.") from error
+        raise AudioError(f"Cannot read {path} as audio ({reason(error)}); use WAV, FLAC, OGG or MP3.") from error
 
 
 def _is_utf8(path: Path) -> bool:
@@ -242,6 +239,6 @@ def write(path: str | os.PathLike[str], audio: Any, sample_rate: float) -> None:
         with files.replacing(path) as temporary, temporary.open("w+b") as content:
             soundfile.write(temporary if _is_utf8(path) else content, x.T, rate, subtype=subtype, format=kind)
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise AudioError(f"Cannot write {path} ({_reason(error)}); choose another ending or rate.") from error
+        raise AudioError(f"Cannot write {path} ({reason(error)}); choose another ending or rate.") from error
     except OSError as error:
         raise AudioError(f"Cannot write {path} ({error.strerror}); choose another place.") from error

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self, final
 
+from blackbox_fx.core.reasons import reason
 from blackbox_fx.errors import DataError
 
 PROJECT, METADATA = "project.xml", "metadata.xml"
@@ -73,7 +74,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(self.path)
         except _BROKEN as error:
-            raise self.damaged(f"it is no zip file that can be read: {_reason(error)}") from error
+            raise self.damaged(f"it is no zip file that can be read: {reason(error)}") from error
         names = self._zip.namelist()
         if len(names) > _MOST_FILES or len(set(names)) < len(names):
             self._zip.close()
@@ -134,9 +135,4 @@ class Archive:
             with self._zip.open(said) as source:
                 yield source
         except _BROKEN as error:
-            raise self.damaged(f"{name!r:.80} cannot be read: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return next(iter(said.splitlines()), type(error).__name__)
+            raise self.damaged(f"{name!r:.80} cannot be read: {reason(error)}") from error

@@ -15,6 +15,7 @@ from torch import Tensor
 from blackbox_fx.audio import Audio, check_sample_rate
 from blackbox_fx.core.files import write_text
 from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.core.reasons import reason
 from blackbox_fx.data.clips import SECONDS, Source
 from blackbox_fx.data.folder import SongFiles
 from blackbox_fx.errors import AudioError, DataError
@@ -217,7 +218,9 @@ def load_mixer(folder: Path, pool: Pool) -> Mixer:
         if not fits or not 1 <= styles <= MOST_STYLES:
             raise ValueError(f"{channels} channels, {seconds:g} s, {styles} styles")
     except (OSError, ValueError, KeyError, TypeError, AudioError) as error:
-        raise DataError(f"Cannot read {path} ({error}); name the folder of a run of blackbox-fx train mix.") from error
+        raise DataError(
+            f"Cannot read {path} ({reason(error)}); name the folder of a run of blackbox-fx train mix."
+        ) from error
     console = load_console(folder / _CONSOLE, pool=pool) if own else demo_console(pool, rate, 0)
     network = MixNet(console.track_width, console.bus_width, styles=styles)
     if not checkpoint.load_part(folder, network, "network"):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from blackbox_fx.audio import AudioError, check_sample_rate
 from blackbox_fx.core.files import write_bytes, write_text
 from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.core.reasons import reason
 from blackbox_fx.errors import DataError
 from blackbox_fx.models.treatment import PictureEncoder, Spectrograms
 from blackbox_fx.tasks.style.shipped import find_network
@@ -174,6 +175,7 @@ def load_encoder(name: str | Path = "treatment") -> Encoder:
         encoder = Encoder(check_sample_rate(said["sample_rate"]))
         encoder.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AudioError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"Cannot read the encoder in {folder} ({reason}); get it again, or train again.") from error
+        raise DataError(
+            f"Cannot read the encoder in {folder} ({reason(error)}); get it again, or train again."
+        ) from error
     return encoder.eval()

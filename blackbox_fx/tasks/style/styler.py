@@ -16,6 +16,7 @@ from torch import Tensor
 
 from blackbox_fx.audio import Audio, check_audio, check_sample_rate, resample, to_channels
 from blackbox_fx.core.files import write_bytes, write_text
+from blackbox_fx.core.reasons import reason
 from blackbox_fx.dsp import Twin
 from blackbox_fx.effects import Effect
 from blackbox_fx.errors import AudioError, DataError, ParameterError
@@ -184,8 +185,7 @@ def load_styler(name: str | Path) -> Styler:
             raise ValueError("it is too large")
         network.load_state_dict(load((folder / WEIGHTS).read_bytes()))
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"Cannot read {folder / WEIGHTS} ({reason}); get it again, or train again.") from error
+        raise DataError(f"Cannot read {folder / WEIGHTS} ({reason(error)}); get it again, or train again.") from error
     return Styler(network, effects, about)
 
 
@@ -201,6 +201,6 @@ def _read_about(path: Path) -> About:
         check_sample_rate(about.sample_rate)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, AudioError) as error:
         raise DataError(
-            f"Cannot read {path} ({error}); name the folder of a run of blackbox-fx train style."
+            f"Cannot read {path} ({reason(error)}); name the folder of a run of blackbox-fx train style."
         ) from error
     return about
