@@ -359,6 +359,29 @@ def test_a_method_changes_the_network(few, method, monkeypatch):
         assert curve.renders == 0
 
 
+# what the default layer chooses depends on times
+@pytest.mark.parametrize(
+    "method", [learning.PUBLISHED, "SPSA, whole chain", "score function, whole chain", "full hybrid"]
+)
+def test_a_comparison_that_is_interrupted_goes_on(few, tmp_path, method):
+    recipe, examples = few
+    recipe, folder = dataclasses.replace(recipe, steps=4), tmp_path / "one"
+
+    def stop(step, *_):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    whole = examples["EQ, ZamCompX2"].learn(method, recipe)
+    with pytest.raises(KeyboardInterrupt):
+        examples["EQ, ZamCompX2"].learn(method, recipe, stop, folder)
+    assert list(folder.glob("checkpoint-3.safetensors"))
+    seen = []
+    taken_up = examples["EQ, ZamCompX2"].learn(method, recipe, lambda step, *_: seen.append(step), folder)
+    assert seen == [4] and not folder.exists()
+    assert taken_up.steps == whole.steps and taken_up.renders == whole.renders
+    assert (taken_up.losses, taken_up.aside) == (whole.losses, whole.aside)
+
+
 def test_imperfect_proxies_are_worse_and_have_the_gradients_of_what_they_are(songs):
     good = bfx.load_proxy("zam-comp-x2")
     effect = good.effect()

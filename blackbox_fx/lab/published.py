@@ -7,12 +7,13 @@ from typing import final
 import numpy as np
 import torch
 
-from blackbox_fx.estimators import Call, Plan, Probing
+from blackbox_fx.estimators import Call, Plan
+from blackbox_fx.estimators.stochastic import Stochastic
 from blackbox_fx.space import Space
 
 
 @final
-class PublishedSPSA(Probing):
+class PublishedSPSA(Stochastic):
     """SPSA as DeepAFx-ST has it: one random sign for each parameter, shared by the whole batch, and a step of 5e-4.
 
     Ends are clipped to [0, 1] and divided by the whole step.
@@ -26,13 +27,13 @@ class PublishedSPSA(Probing):
     """
 
     def __init__(self, generator: torch.Generator, step: float = 5e-4) -> None:
-        super().__init__()
-        self.generator, self.step = generator, step
+        super().__init__(generator)
+        self.step = step
 
     def plan(self, call: Call) -> Plan:
         """Two renders for each item."""
         batch, width = call.points.shape
-        signs = torch.randint(2, (1, width), generator=self.generator).numpy() * 2.0 - 1.0
+        signs = torch.randint(2, (1, width), generator=self.draws()).numpy() * 2.0 - 1.0
         points = np.concatenate([np.clip(call.points + way * self.step * signs, 0, 1) for way in (1, -1)])
 
         def combine(scores: np.ndarray, here: np.ndarray) -> np.ndarray:

@@ -256,6 +256,7 @@ def bench_learning(
 ) -> None:
     """Train a style network by different gradients, and compare its loss on unseen songs by step and by second.
 
+    An interrupted comparison goes on with the same command; so does a training, from the last point of its curve.
     Effects that have no proxy are prepared first, once, for some minutes each.
     """
     from blackbox_fx.effects import Rack
@@ -273,7 +274,7 @@ def bench_learning(
         for name in case or CASES:
             pool = workers if Rack(CASES[name]().effects).native else inline
             for curve in compare_learning(
-                name, method or list(METHODS), recipe, seeds, rate or [1e-3], curves, pool, progress
+                name, method or list(METHODS), recipe, seeds, rate or [1e-3], curves, pool, progress, out / "unfinished"
             ):
                 curves.append(curve)
                 write_curves(out / "curves.csv", curves)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import torch
@@ -40,6 +43,7 @@ from blackbox_fx.tasks.style.network import StyleNet
 from blackbox_fx.tasks.style.pairs import draw_pairs
 from blackbox_fx.tasks.style.rules import by_nearest, by_rule
 from blackbox_fx.tasks.style.training import WINDOWS, StyleRecipe, chosen_by, judge, mean_distance, train_step
+from blackbox_fx.training import checkpoint
 
 _SONGS, _UNSEEN, _ASIDE, _SONG_S = 60, 12, 6, 12.0
 _TUNED_BY = 1000  # seed of the trainings that choose learning rates
@@ -180,13 +184,15 @@ class Examples:
         }
         return [Curve(name, 0, (0,), (0.0,), (loss,), case=self.name) for name, loss in found.items()]
 
-    def learn(self, method: str, recipe: StyleRecipe, progress: Progress = quiet) -> Curve:
+    def learn(self, method: str, recipe: StyleRecipe, progress: Progress = quiet, folder: Path | None = None) -> Curve:
         """One training.
 
         Args:
             method: a name in `METHODS`.
             recipe: of the training.
             progress: called after each step.
+            folder: where checkpoints are kept while it goes on, one at each point of the curve, and from which an
+                interrupted training goes on; refreshed hybrids begin anew. None for no checkpoints.
         """
         draw = torch.Generator().manual_seed(recipe.seed)
         layer: Any = METHODS[method](How(self.case, self.pool, draw))
@@ -195,23 +201,31 @@ class Examples:
         optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
         distance = MultiResolutionSTFT(WINDOWS)
         refreshes = [m.refresh for m in layer.modules() if isinstance(m, Hybrid) and m.refresh is not None]
-        points = [(0, 0.0, *self._judge(network))]
-        spent, before = 0.0, _renders(self.pool)
+        model, folder = nn.ModuleDict({"network": network, "layer": layer}), None if refreshes else folder
+        state = checkpoint.load(folder, model, optimizer) if folder else None
+        if state is None:
+            state = {"step": 0, "points": [(0, 0.0, *self._judge(network))], "seconds": 0.0, "renders": 0}
+            state |= {"recipe": dataclasses.asdict(recipe), "losses": []}
         every = max(1, min(recipe.steps // _POINTS, _BETWEEN))
-        for step in range(recipe.steps):
-            began = time.monotonic()
+        for step in range(state["step"], recipe.steps):
+            began, before = time.monotonic(), _renders(self.pool)
             train_step(network, layer, self.train, recipe, optimizer, distance, step)
             for refresh in refreshes:
                 refresh.step()
-            spent += time.monotonic() - began
+            state["seconds"] += time.monotonic() - began
+            state["renders"] += _renders(self.pool) - before
             if (step + 1) % every == 0 or step + 1 == recipe.steps:
-                rendered = _renders(self.pool)
-                points.append((step + 1, spent, *self._judge(network)))
-                before += _renders(self.pool) - rendered
-            progress(step + 1, recipe.steps, f"{self.name}: {method}, seed {recipe.seed}, unseen {points[-1][2]:.3f}")
-        steps, seconds, losses, aside = zip(*points, strict=True)
-        renders = _renders(self.pool) - before
-        return Curve(method, recipe.seed, steps, seconds, losses, self.name, recipe.learning_rate, renders, aside)
+                state["points"].append((step + 1, state["seconds"], *self._judge(network)))
+                state["step"] = step + 1
+                if folder:
+                    checkpoint.save(folder, model, optimizer, state)
+            last = state["points"][-1][2]
+            progress(step + 1, recipe.steps, f"{self.name}: {method}, seed {recipe.seed}, unseen {last:.3f}")
+        if folder:
+            shutil.rmtree(folder)
+        steps, seconds, losses, aside = map(tuple, zip(*state["points"], strict=True))
+        rate, renders = recipe.learning_rate, state["renders"]
+        return Curve(method, recipe.seed, steps, seconds, losses, self.name, rate, renders, aside)
 
     def _judge(self, network: StyleNet) -> tuple[float, float]:
         """The loss on unseen songs, and on those set aside."""
@@ -242,6 +256,7 @@ def compare_learning(
     done: Sequence[Curve],
     pool: Pool,
     progress: Progress = quiet,
+    folder: Path | None = None,
 ) -> Iterator[Curve]:
     """Trains by each method, and gives each new curve; effects without a proxy are prepared where that matters.
 
@@ -255,6 +270,7 @@ def compare_learning(
         done: curves of earlier calls, which are not made again.
         pool: where effects render.
         progress: called after each step.
+        folder: for checkpoints, so that an interrupted training goes on; None for none.
     """
     check_names([case], methods)
     known = [c for c in done if c.case == case and c.steps[-1] in (0, recipe.steps)]
@@ -270,9 +286,16 @@ def compare_learning(
         yield from examples.references()
     for method in wanted:
         while todo := _todo(known, method, seeds, rates):
-            seed, rate = todo
-            known.append(examples.learn(method, dataclasses.replace(recipe, seed=seed, learning_rate=rate), progress))
+            one = dataclasses.replace(recipe, seed=todo[0], learning_rate=todo[1])
+            own = folder and folder / _name(case, method, one)
+            known.append(examples.learn(method, one, progress, own))
             yield known[-1]
+
+
+def _name(case: str, method: str, recipe: StyleRecipe) -> str:
+    """The folder of one training, which no other has."""
+    said = (case, method, *dataclasses.asdict(recipe).values())
+    return re.sub(r"[^\w.]+", "-", " ".join(map(str, said)))
 
 
 def _todo(known: Sequence[Curve], method: str, seeds: int, rates: Sequence[float]) -> tuple[int, float] | None:
