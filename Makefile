@@ -15,8 +15,9 @@ TORCH ?= torch==2.13.0
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'needs Python 3.11 or newer: make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile "$(TORCH)" uv
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-cache -e ".[dev]" || $(BIN)/pip install --quiet --no-compile -e ".[dev]"
+	$(BIN)/pip install --quiet --no-compile "$(TORCH)"
+	($(BIN)/pip install --quiet uv && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-cache -e ".[dev]") || \
+		$(BIN)/pip install --quiet --no-compile -e ".[dev]"
 	touch $@
 
 ## train a mixing network through real effects for about two minutes and write runs/demo/index.html

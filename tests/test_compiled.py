@@ -29,11 +29,15 @@ print("compiled" if recorder.buffer else "read")
 """
 
 
-def start(folder):
-    own = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]),
-        "NUMBA_CACHE_DIR": str(folder / "kept"),
-    }
+def start(folder, **more):
+    own = (
+        more
+        | os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]),
+            "NUMBA_CACHE_DIR": str(folder / "kept"),
+        }
+    )
     return subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True, env=own)
 
 
@@ -43,12 +47,18 @@ def test_of_processes_that_start_together_one_compiles(tmp_path):
     assert sorted(said) == ["compiled", "read", "read"]
 
 
+def test_numba_may_be_told_not_to_compile(tmp_path):
+    (tmp_path / "module.py").write_text(MODULE)
+    child = start(tmp_path, NUMBA_DISABLE_JIT="1")
+    assert child.communicate(timeout=200)[0].strip() == "read"
+
+
 def test_a_lock_that_is_held_or_cannot_be_made_stops_nobody(tmp_path, monkeypatch):
     monkeypatch.setattr(compiled, "_PATIENCE_S", 0.1)
     entered = []
-    with FileLock(tmp_path / "compiling.lock"), compiled._alone(tmp_path):
+    with FileLock(tmp_path / "one.lock"), compiled.alone(tmp_path / "one.lock"):
         entered.append("held")
     (tmp_path / "a file").touch()
-    with compiled._alone(tmp_path / "a file" / "folder"):
+    with compiled.alone(tmp_path / "a file" / "one.lock"):
         entered.append("no folder")
     assert entered == ["held", "no folder"]

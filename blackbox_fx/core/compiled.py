@@ -15,7 +15,7 @@ _PATIENCE_S = 60.0  # after which a function is compiled beside whoever compiles
 def compiled(function: _F) -> _F:
     """A function of arrays, compiled by numba at its first call, which lets other threads run meanwhile.
 
-    What is compiled is kept beside the module. Of processes that start together one compiles, and others wait for it.
+    What is compiled is kept beside the module. Of processes that first call it together one compiles, and others wait.
     """
 
     @functools.cache
@@ -27,19 +27,21 @@ def compiled(function: _F) -> _F:
     @functools.wraps(function)
     def call(*args: Any) -> Any:
         found = kernel()
-        with contextlib.nullcontext() if found.signatures else _alone(Path(found.stats.cache_path)):
+        if getattr(found, "signatures", True):  # a plain function has none, where numba is told not to compile
+            return found(*args)
+        with alone(Path(found.stats.cache_path) / f"{function.__name__}.lock"):
             return found(*args)
 
     return cast(_F, call)
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Waits until no other process compiles into a folder; where that cannot be told, goes on at once."""
+def alone(lock: Path) -> Iterator[None]:
+    """Waits until no other process holds a lock; where that cannot be told, goes on at once."""
     from filelock import FileLock, Timeout
 
     with contextlib.ExitStack() as held:
         with contextlib.suppress(Timeout, OSError, NotImplementedError):
-            folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(folder / "compiling.lock", timeout=_PATIENCE_S))
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(lock, timeout=_PATIENCE_S))
         yield

@@ -122,7 +122,8 @@ class ModuleSong:
             if len(kept) == len(self.numbers):
                 return kept
         how = [_level(audio.read(folder / wav(number))[0], self.sample_rate) for number in self.numbers]
-        files.write_text(folder / RAW, json.dumps(how))
+        with contextlib.suppress(OSError):  # a full disk costs time only
+            files.write_text(folder / RAW, json.dumps(how))
         return how
 
     def _question(self) -> dict[str, Any]:

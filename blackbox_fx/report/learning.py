@@ -46,7 +46,7 @@ class Curve:
     @property
     def best(self) -> int:
         """The point whose network is kept: where the loss on songs set aside is least; the last without such."""
-        return int(np.argmin(self.aside)) if self.aside else len(self.losses) - 1
+        return int(np.argmin(np.nan_to_num(self.aside, nan=np.inf))) if self.aside else len(self.losses) - 1
 
 
 def write_curves(path: Path, curves: Sequence[Curve]) -> None:

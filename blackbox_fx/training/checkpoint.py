@@ -28,7 +28,8 @@ def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, stat
         state: anything JSON can hold; must have "step", "recipe", "losses" and "seconds".
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"module.{k}": v.contiguous() for k, v in module.state_dict().items()}
+    # clones, since parts of a module may share weights
+    tensors = {f"module.{k}": v.contiguous().clone() for k, v in module.state_dict().items()}
     for index, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in entries.items()}
     name = f"checkpoint-{state['step']}.safetensors"

@@ -279,5 +279,5 @@ def bench_learning(
                 curves.append(curve)
                 write_curves(out / "curves.csv", curves)
     rows = learning_rows(curves)
-    show.table("Loss on unseen songs", rows[0], rows[1:], numbers=8)
+    show.table("Loss on unseen songs", rows[0], rows[1:], numbers=9)
     show.out.print(f"Open {write_learning_page(out, curves)}", markup=False, soft_wrap=True)

@@ -86,7 +86,7 @@ def evaluate(
 
         def chosen(wanted: Audio, audio: Audio = dry) -> np.ndarray:
             point = styler.choose(audio, wanted, rate).double().numpy()
-            return match_level(chain, point, audio, level(wanted), rate)
+            return match_level(chain, point, audio, level(wanted), rate)[0]
 
         own = chosen(reference)
         ways = {

@@ -191,8 +191,8 @@ class Examples:
             method: a name in `METHODS`.
             recipe: of the training.
             progress: called after each step.
-            folder: where checkpoints are kept while it goes on, one at each point of the curve, and from which an
-                interrupted training goes on; refreshed hybrids begin anew. None for no checkpoints.
+            folder: where a checkpoint is kept at each point of the curve, and from which an interrupted training goes
+                on; refreshed hybrids begin anew. None for no checkpoints.
         """
         draw = torch.Generator().manual_seed(recipe.seed)
         layer: Any = METHODS[method](How(self.case, self.pool, draw))
@@ -221,8 +221,6 @@ class Examples:
                     checkpoint.save(folder, model, optimizer, state)
             last = state["points"][-1][2]
             progress(step + 1, recipe.steps, f"{self.name}: {method}, seed {recipe.seed}, unseen {last:.3f}")
-        if folder:
-            shutil.rmtree(folder)
         steps, seconds, losses, aside = map(tuple, zip(*state["points"], strict=True))
         rate, renders = recipe.learning_rate, state["renders"]
         return Curve(method, recipe.seed, steps, seconds, losses, self.name, rate, renders, aside)
@@ -290,6 +288,12 @@ def compare_learning(
             own = folder and folder / _name(case, method, one)
             known.append(examples.learn(method, one, progress, own))
             yield known[-1]
+            _forget(own)
+
+
+def _forget(folder: Path | None) -> None:
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name(case: str, method: str, recipe: StyleRecipe) -> str:

@@ -52,7 +52,7 @@ def _cells(mine: Sequence[Curve], ends: Mapping[str, float]) -> tuple[str, ...]:
         str(len(mine)),
         f"{end:.3f}",
         f"{np.std(last, ddof=1):.3f}" if len(last) > 1 else "",
-        f"{np.mean([c.losses[c.best] for c in mine]):.3f}",
+        f"{np.mean([c.losses[c.best] for c in mine]):.3f}" if all(c.aside for c in mine) else "",
         *(f"{end / ends[name]:.2f}" if name in ends else "" for name in (AUTODIFF, PUBLISHED)),
         f"{np.mean([c.seconds[-1] for c in mine]):.0f}",
         f"{np.mean([c.renders for c in mine]):.0f}",

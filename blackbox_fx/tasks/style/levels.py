@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ Array = NDArray[np.float64]
 _MOVED = 0.05  # of a range, by which it is tried what a parameter does
 _LEAST_DB = 0.1  # that this must change
 _EXACT = 1e-6  # share of power that may be left over
-_STEPS, _NEAR_DB = 4, 0.05  # of the search for the level
+_STEPS, _NEAR_DB = 12, 0.05  # of the search for the level
 _SILENT_DB = -120.0
 
 
@@ -22,11 +24,11 @@ def level(audio: Audio) -> float:
     return 10 * float(np.log10(max(float(np.square(audio, dtype=np.float64).mean()), 10 ** (_SILENT_DB / 10))))
 
 
-def match_level(chain: Effect, point: Array, audio: Audio, wanted: float, sample_rate: float) -> Array:
+def match_level(chain: Effect, point: Array, audio: Audio, wanted: float, sample_rate: float) -> tuple[Array, int]:
     """Settings of a chain at which a recording has the level that is wanted, or is as near as the range allows.
 
-    Only one parameter moves: the last one that does nothing but scale, such as a make-up gain behind a compressor, so
-    that the sound stays what it is. Where there is none, the point is returned as it is.
+    Only one parameter moves: the last one that does nothing but scale, such as a make-up gain behind a compressor, and
+    only as far as it does nothing else. Where there is none, the point stays as it is.
 
     Args:
         chain: to set.
@@ -34,43 +36,55 @@ def match_level(chain: Effect, point: Array, audio: Audio, wanted: float, sample
         audio: of the recording, (channel, time).
         wanted: level in dBFS.
         sample_rate: in Hz.
+
+    Returns:
+        the settings, (width,), and how many renders they took.
     """
 
-    def render(at: Array) -> Audio:
-        return chain.render(audio, chain.space.decode(at), sample_rate)
-
     def moved(column: int, to: float) -> Array:
-        return np.where(np.arange(len(point)) == column, np.clip(to, 0, 1), point)
+        return np.where(np.arange(len(point)) == column, to, point)
 
-    wet = render(point)
+    def gain_db(column: int, to: float) -> float | None:
+        nonlocal renders
+        renders += 1
+        return _gain_db(wet, chain.render(audio, chain.space.decode(moved(column, to)), sample_rate))
+
+    wet, renders = chain.render(audio, chain.space.decode(point), sample_rate), 1
     for column in reversed(range(len(point))):
         step = _MOVED if point[column] < 0.5 else -_MOVED
-        gain = _gain(wet, render(moved(column, point[column] + step)))
-        if gain is not None:
-            break
-    else:
-        return point
-    here, slope = point[column], 20 * np.log10(gain) / step
-    now = level(wet)
+        found = gain_db(column, point[column] + step)
+        if found is not None and abs(found) >= _LEAST_DB:
+            to = _solve(lambda at, k=column: gain_db(k, at), point[column], found / step, wanted - level(wet))
+            return moved(column, to), renders
+    return point, renders
+
+
+def _solve(gain_db: Callable[[float], float | None], here: float, slope: float, wanted: float) -> float:
+    """Where a gain in dB is nearest to the one that is wanted, by the secant, as far as it is a gain."""
+    now, beyond = 0.0, None
     for _ in range(_STEPS):
         if abs(now - wanted) <= _NEAR_DB:
             break
         there = float(np.clip(here + (wanted - now) / slope, 0, 1))
+        if beyond is not None and abs(there - here) >= abs(beyond - here) and (there > here) == (beyond > here):
+            there = (here + beyond) / 2
         if there == here:
             break
-        found = level(render(moved(column, there)))
+        found = gain_db(there)
+        if found is None or abs(found - wanted) > abs(now - wanted):
+            beyond = there
+            continue
         if found != now:
             slope = (found - now) / (there - here)
         here, now = there, found
-    return moved(column, here)
+    return here
 
 
-def _gain(wet: Audio, other: Audio) -> float | None:
-    """The factor between two renders that differ in nothing else; None where they do, or where it is about one."""
+def _gain_db(wet: Audio, other: Audio) -> float | None:
+    """The gain between two renders; None where they differ in anything else, or one is silent."""
     if min(level(wet), level(other)) <= _SILENT_DB:
         return None
     x, y = wet.astype(np.float64), other.astype(np.float64)
     gain = float(np.vdot(x, y) / np.vdot(x, x))
-    if gain <= 0 or abs(20 * np.log10(gain)) < _LEAST_DB:
-        return None
-    return gain if np.square(y - gain * x).sum() <= _EXACT * np.square(y).sum() else None
+    scales = gain > 0 and np.square(y - gain * x).sum() <= _EXACT * np.square(y).sum()
+    return 20 * float(np.log10(gain)) if scales else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -40,7 +41,7 @@ def transfer(
     """Settings by which a recording comes to sound like another, whatever is played in it.
 
     The network chooses them. A parameter that does nothing but scale, such as the last gain of a chain, is then set so
-    that the loudest ten seconds have the level of those of the reference.
+    that the loudest ten seconds have the level of those of the reference. From there `refine` goes on.
 
     Args:
         dry: (channel, time), mono or stereo, of any length.
@@ -69,14 +70,16 @@ def transfer(
     chain = arrange(styler.effects, may_bypass=False, search_order=False)
     piece, heard = _loudest(audio, sample_rate)[0], _loudest(wanted, rate)[0]
     heard = heard if rate == sample_rate else resample(heard, rate, sample_rate)
-    params = match_level(chain, chain.space.snap(params[None])[0], piece, level(heard), sample_rate)
+    params, renders = match_level(chain, chain.space.snap(params[None])[0], piece, level(heard), sample_rate)
+    params = chain.space.snap(params[None])[0]
     if refine:
         whole = wanted if rate == sample_rate else resample(wanted, rate, sample_rate)
         return match(
             audio, whole, styler.effects, sample_rate=sample_rate, loss=SOUND, renders=refine, starts=params[None],
             excerpt=_HEARD_S, seed=seed, progress=progress,
         )  # fmt: skip
-    return _judged(audio, heard, styler, params, sample_rate, began)
+    found = _judged(audio, heard, styler, params, sample_rate, began)
+    return dataclasses.replace(found, renders=found.renders + renders)
 
 
 def _judged(audio: Audio, heard: Audio, styler: Styler, params: Array, sample_rate: float, began: float) -> Match:
