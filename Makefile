@@ -24,10 +24,10 @@ $(VENV)/.ready: pyproject.toml
 demo: $(VENV)/.ready
 	$(BIN)/blackbox-fx demo
 
-## all tests, doctests and notebooks; in two processes more than there are cores, since some wait
+## all tests, doctests and notebooks; in one process more than there are cores, since some wait
 test: $(VENV)/.ready
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder \
-		-n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 2)')
+		-n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 ## the manual, to be read offline: build/site/index.html
 docs: $(VENV)/.ready
