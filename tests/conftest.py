@@ -107,7 +107,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Notebooks come first; what is missing skips its tests with one loud line here, and fails them in CI."""
+    """Notebooks come first; what is missing skips its tests with one loud line, and fails them in CI."""
     items.sort(key=lambda item: NOTEBOOKS not in item.nodeid)
     absent = _absent()
     for item in items:

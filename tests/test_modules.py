@@ -286,7 +286,7 @@ def test_a_module_that_has_changed_is_not_played(path, kept):
 # the cache
 
 
-@pytest.mark.parametrize("damage", ["all", "one", "cut", "index", "text", "short"])
+@pytest.mark.parametrize("damage", ["all", "one", "cut", "no json", "text", "short"])
 def test_what_is_kept_may_be_deleted_at_any_time(path, kept, damage):
     found = data.read_module(path, RATE, raw=True)
     before = found.load()
@@ -301,7 +301,7 @@ def test_what_is_kept_may_be_deleted_at_any_time(path, kept, damage):
     elif damage == "cut":
         (folder / "mix.wav").write_bytes((folder / "mix.wav").read_bytes()[:-1000])
     else:
-        (folder / "raw.json").write_text({"index": "[[", "text": "[1, 2]", "short": "[]"}[damage])
+        (folder / "raw.json").write_text({"no json": "[[", "text": "[1, 2]", "short": "[]"}[damage])
     after = found.load()
     for a, b in zip((*before.tracks, before.mix), (*after.tracks, after.mix), strict=True):
         assert np.array_equal(a, b)

@@ -383,7 +383,7 @@ def test_a_comparison_that_is_interrupted_goes_on(few, tmp_path, method):
     assert (taken_up.losses, taken_up.aside) == (whole.losses, whole.aside)
 
 
-def test_imperfect_proxies_are_worse_and_have_the_gradients_of_what_they_are(songs):
+def test_imperfect_proxies_are_other_than_the_good_one(songs):
     good = bfx.load_proxy("zam-comp-x2")
     effect = good.effect()
     audio, params = torch.from_numpy(songs[0].stack(1).sum(0)[None, :, :8000]), torch.full((1, effect.space.width), 0.9)
