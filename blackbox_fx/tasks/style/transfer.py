@@ -68,7 +68,7 @@ def transfer(
     began = time.monotonic()
     params = styler.choose(audio, wanted, sample_rate, rate).double().numpy()
     chain = arrange(styler.effects, may_bypass=False, search_order=False)
-    piece, heard = _loudest(audio, sample_rate)[0], _loudest(wanted, rate)[0]
+    (piece, start), (heard, _) = _loudest(audio, sample_rate), _loudest(wanted, rate)
     heard = heard if rate == sample_rate else resample(heard, rate, sample_rate)
     params, renders = match_level(chain, chain.space.snap(params[None])[0], piece, level(heard), sample_rate)
     params = chain.space.snap(params[None])[0]
@@ -78,14 +78,14 @@ def transfer(
             audio, whole, styler.effects, sample_rate=sample_rate, loss=SOUND, renders=refine, starts=params[None],
             excerpt=_HEARD_S, seed=seed, progress=progress,
         )  # fmt: skip
-    found = _judged(audio, heard, styler, params, sample_rate, began)
-    return dataclasses.replace(found, renders=found.renders + renders)
+    found = _judged(piece, heard, styler, params, sample_rate, began)
+    return dataclasses.replace(found, renders=found.renders + renders, start=start)
 
 
-def _judged(audio: Audio, heard: Audio, styler: Styler, params: Array, sample_rate: float, began: float) -> Match:
+def _judged(piece: Audio, heard: Audio, styler: Styler, params: Array, sample_rate: float, began: float) -> Match:
     """Settings as they are, and how far the sound of the reference is from them and from the untouched recording."""
     chain = arrange(styler.effects, may_bypass=False, search_order=False)
-    target, (piece, start) = Sound(heard, sample_rate), _loudest(audio, sample_rate)
+    target = Sound(heard, sample_rate)
     values = values_at(chain.space, params)
     rendering = time.monotonic()
     wet = chain.render(piece, values, sample_rate)
@@ -106,9 +106,9 @@ def _judged(audio: Audio, heard: Audio, styler: Styler, params: Array, sample_ra
         trace=(),
         determined=(),
         interrupted=False,
-        start=start,
+        start=0,
         sample_rate=sample_rate,
-        channels=len(audio),
+        channels=len(piece),
     )
 
 
