@@ -46,6 +46,16 @@ def kept():
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
+@pytest.fixture(scope="module")
+def echo_as_kept(tmp_path_factory):
+    """The name and the content of the file that is kept of the echo."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        assert identified_proxy(effect_of(echo, "echo"), RATE) is not None
+        (file,) = kept()
+        return file.name, file.read_text()
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -128,17 +138,16 @@ def test_what_is_of_no_known_kind_is_kept_too(monkeypatch):
         lambda answer: answer.update(net={"kind": "nothing"}),
     ],
 )
-def test_what_was_kept_and_is_damaged_is_found_again(damage, caplog):
-    effect = effect_of(echo, "echo")
-    assert identified_proxy(effect, RATE) is not None
-    (file,) = kept()
-    whole = json.loads(file.read_text())
-    content = json.loads(file.read_text())
+def test_what_was_kept_and_is_damaged_is_found_again(damage, caplog, echo_as_kept):
+    name, text = echo_as_kept
+    content = json.loads(text)
     damage(content["answer"])
+    file = paths.cache() / "identified" / name
+    file.parent.mkdir(parents=True)
     file.write_text(json.dumps(content))
     with caplog.at_level(logging.WARNING, "blackbox_fx"):
-        assert identified_proxy(effect, RATE) is not None
-    assert "identified again" in caplog.text and json.loads(file.read_text()) == whole
+        assert identified_proxy(effect_of(echo, "echo"), RATE) is not None
+    assert "identified again" in caplog.text and json.loads(file.read_text()) == json.loads(text)
 
 
 def test_an_effect_that_has_become_another_is_identified_again(caplog, monkeypatch):

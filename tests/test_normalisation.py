@@ -223,12 +223,12 @@ def test_random_effects_depend_on_their_seed_alone():
 @pytest.fixture
 def folder(tmp_path):
     for seed in (1, 2):
-        song = data.compose(seed, 2.0, 44100)
+        song = data.compose(seed, 2.0, RATE)
         (tmp_path / "songs" / song.name).mkdir(parents=True)
         for name, track in zip(song.track_names, song.tracks, strict=True):
-            audio.write(tmp_path / "songs" / song.name / f"{name}.wav", track, 44100)
-        audio.write(tmp_path / "songs" / song.name / "mix.wav", song.stack().sum(axis=0), 44100)
-    audio.write(tmp_path / "songs" / song.name / "quiet guitar.wav", np.zeros((1, 44100), np.float32), 44100)
+            audio.write(tmp_path / "songs" / song.name / f"{name}.wav", track, RATE)
+        audio.write(tmp_path / "songs" / song.name / "mix.wav", song.stack().sum(axis=0), RATE)
+    audio.write(tmp_path / "songs" / song.name / "quiet guitar.wav", np.zeros((1, RATE), np.float32), RATE)
     return tmp_path
 
 

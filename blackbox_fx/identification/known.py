@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ import torch
 
 from blackbox_fx.core import cache, system
 from blackbox_fx.data.composer import compose
+from blackbox_fx.data.song import Song
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import EffectError, ParameterError, RenderTimeout, WorkerDied
 from blackbox_fx.identification.identify import identify
@@ -71,10 +73,16 @@ def as_in_a_fresh_process() -> Iterator[None]:
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.inference_mode(False), torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        with torch.inference_mode(False), _on_cpu(), torch.random.fork_rng(devices=[]):
             yield
     finally:
         torch.set_default_dtype(dtype)
+
+
+def _on_cpu() -> contextlib.AbstractContextManager[Any]:
+    """Makes new tensors on the CPU; nothing where they are anyway, since it slows every call of torch."""
+    here = torch.get_default_device().type == "cpu"
+    return contextlib.nullcontext() if here else torch.device("cpu")
 
 
 def identified(effect: Effect, sample_rate: float) -> dict[str, Any] | None:
@@ -116,11 +124,15 @@ def _say(effect: Effect, words: str) -> None:
 @contextlib.contextmanager
 def _stream(effect: Effect, sample_rate: float) -> Iterator[ClipStream]:
     """Clips of an effect, in a pool that no other renders share: probes may fail where music does not."""
-    songs = [compose(k, _SONG_S, sample_rate) for k in range(_SONGS)]
     with _pool(effect) as pool:
-        yield ClipStream(effect, songs, pool, _SECONDS, _BATCH, seed=0)
+        yield ClipStream(effect, _songs(sample_rate), pool, _SECONDS, _BATCH, seed=0)
         if pool.counters.has_failures:
             _log.warning("While %s was identified: %s", effect.name, pool.counters)
+
+
+@functools.lru_cache(maxsize=1)
+def _songs(sample_rate: float) -> list[Song]:
+    return [compose(k, _SONG_S, sample_rate) for k in range(_SONGS)]
 
 
 def _pool(effect: Effect) -> Pool:

@@ -76,11 +76,14 @@ class Levels:
             gains = gains + limiting(peaks, peaks.max() - slopes.limited_db, self.blocks.step)
         return gains
 
-    def after(self, slopes: Slopes) -> tuple[float, float]:
-        """Crest factor and range of levels after the gains."""
+    def crest_after(self, slopes: Slopes) -> float:
+        """Crest factor after the gains, in dB."""
         gains = 10 ** (self.gains(slopes) / 20)
-        powers = self.blocks.powers * gains**2
-        return crest(self.blocks.peaks * gains, powers, self.blocks.step), level_range(powers, self.blocks.step)
+        return crest(self.blocks.peaks * gains, self.blocks.powers * gains**2, self.blocks.step)
+
+    def range_after(self, slopes: Slopes) -> float:
+        """Range of levels after the gains, in dB."""
+        return level_range(self.blocks.powers * 10 ** (self.gains(slopes) / 10), self.blocks.step)
 
 
 def limiting(peaks_db: Array, ceiling_db: float, step: float) -> Array:
@@ -113,14 +116,14 @@ def solve(audio: Audio, rate: float, crest_db: float, range_db: float) -> Slopes
     slopes = Slopes(0.0, 0.0)
     for _ in range(_ROUNDS):
         if math.isfinite(range_db):
-            slow = _nearest(lambda s, now=slopes: levels.after(now._replace(slow=s))[1] - range_db, SLOPES)
+            slow = _nearest(lambda s, now=slopes: levels.range_after(now._replace(slow=s)) - range_db, SLOPES)
             slopes = slopes._replace(slow=slow)
         if math.isfinite(crest_db):
-            fast = _nearest(lambda f, now=slopes: levels.after(now._replace(fast=f))[0] - crest_db, SLOPES)
+            fast = _nearest(lambda f, now=slopes: levels.crest_after(now._replace(fast=f)) - crest_db, SLOPES)
             slopes = slopes._replace(fast=fast)
-    if levels.after(slopes)[0] > crest_db:
+    if levels.crest_after(slopes) > crest_db:
         ends = 0.0, LIMITED_DB
-        limited = _nearest(lambda d, now=slopes: levels.after(now._replace(limited_db=d))[0] - crest_db, ends)
+        limited = _nearest(lambda d, now=slopes: levels.crest_after(now._replace(limited_db=d)) - crest_db, ends)
         slopes = slopes._replace(limited_db=limited)
     return slopes
 
