@@ -27,7 +27,7 @@ def compiled(function: _F) -> _F:
     @functools.wraps(function)
     def call(*args: Any) -> Any:
         found = kernel()
-        if getattr(found, "signatures", True):  # a plain function has none, where numba is told not to compile
+        if getattr(found, "overloads", True):  # a plain function has none, where numba is told not to compile
             return found(*args)
         with alone(Path(found.stats.cache_path) / f"{function.__name__}.lock"):
             return found(*args)

@@ -5,7 +5,6 @@ Each filter works on the sample before that of the one in front of it, so that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, final
 
 import numpy as np
@@ -19,6 +18,7 @@ from blackbox_fx.core.compiled import compiled
 from blackbox_fx.dsp.kernels import recurse
 
 Floats = NDArray[np.float64]
+Pieces = NDArray[np.int64]
 HOLD = 32  # samples for which coefficients that move stand still
 _BLOCK = 1024  # samples whose way through all filters is kept at a time
 _LANES = 64  # filters that are computed side by side
@@ -56,81 +56,92 @@ def cascade(x: Tensor, coefficients: Tensor) -> Tensor:
 
 
 @compiled
-def _forward(x: NDArray[Any], step: int, c: Floats, state: Floats, inputs: Floats) -> None:
+def _forward(x: NDArray[Any], step: int, c: Floats, pieces: Pieces, state: Floats, inputs: Floats) -> None:
     """What goes into each lane from one step on.
 
     Args:
         x: (items, time), any floating point.
         step: at which it begins.
-        c: coefficients b0, b1, b2, a1, a2 of lanes, (5, lanes).
+        c: coefficients b0, b1, b2, a1, a2 of lanes, (blocks, 5, lanes).
+        pieces: see `_pieces`.
         state: two numbers of each lane before the step, (2, lanes); those after the last step are left there.
         inputs: (steps + 1, lanes + items); the first row is given, the others are found. The last columns stay 0.
     """
     items, time = x.shape
     lanes = state.shape[1]
-    b0, b1, b2, a1, a2, low, high = c[0], c[1], c[2], c[3], c[4], state[0], state[1]
-    y = np.empty(lanes)
-    for k in range(len(inputs) - 1):
-        for n in range(lanes):
-            u = inputs[k, n]
-            v = b0[n] * u + low[n]
-            y[n] = v
-            low[n] = b1[n] * u - a1[n] * v + high[n]
-            high[n] = b2[n] * u - a2[n] * v
-        for n in range(lanes - items):
-            inputs[k + 1, items + n] = y[n]
-        t = step + k + 1
-        for n in range(items):
-            inputs[k + 1, n] = x[n, t] if t < time else 0.0
+    low, high, y = state[0], state[1], np.empty(lanes)
+    for block, begin, end in pieces:
+        own, part, first = c[block], inputs[begin : end + 1], step + begin + 1
+        b0, b1, b2, a1, a2 = own[0], own[1], own[2], own[3], own[4]
+        for k in range(end - begin):
+            for n in range(lanes):
+                u = part[k, n]
+                v = b0[n] * u + low[n]
+                y[n] = v
+                low[n] = b1[n] * u - a1[n] * v + high[n]
+                high[n] = b2[n] * u - a2[n] * v
+            for n in range(lanes - items):
+                part[k + 1, items + n] = y[n]
+            t = first + k
+            for n in range(items):
+                part[k + 1, n] = x[n, t] if t < time else 0.0
 
 
 @compiled
-def _backward(grad: NDArray[Any], step: int, c: Floats, reach: Floats, found: Floats, to_x: NDArray[Any]) -> None:
+def _backward(
+    grad: NDArray[Any], step: int, c: Floats, pieces: Pieces, reach: Floats, found: Floats, to_x: NDArray[Any]
+) -> None:
     """The transpose of `_forward`, from the last of some steps to the first.
 
     Args:
         grad: of the output, (items, time).
         step: the first of the steps.
-        c: coefficients, (5, lanes).
+        c: coefficients, (blocks, 5, lanes).
+        pieces: see `_pieces`.
         reach: what reaches each lane, (lanes,), before and after.
         found: the gradients of the outputs of lanes, (steps + 2, lanes); the last two rows are given.
         to_x: the gradient of x, (items, time), is put here.
     """
     items, time = grad.shape
     lanes = len(reach)
-    b0, b1, b2, a1, a2, sent = c[0], c[1], c[2], c[3], c[4], np.empty(lanes)
-    for k in range(len(found) - 3, -1, -1):
-        t = step + k - (lanes // items - 1)
-        for n in range(items):
-            reach[lanes - items + n] = grad[n, t] if 0 <= t < time else 0.0
-        now, near, far = found[k], found[k + 1], found[k + 2]
-        for n in range(lanes):
-            once, twice = near[n], far[n]
-            v = reach[n] - a1[n] * once - a2[n] * twice
-            now[n] = v
-            sent[n] = b0[n] * v + b1[n] * once + b2[n] * twice
-        for n in range(lanes - items):
-            reach[n] = sent[items + n]
-        if step + k < time:
+    sent = np.empty(lanes)
+    for block, begin, end in pieces[::-1]:
+        own, part, first = c[block], found[begin : end + 2], step + begin
+        b0, b1, b2, a1, a2 = own[0], own[1], own[2], own[3], own[4]
+        for k in range(end - begin - 1, -1, -1):
+            t = first + k - (lanes // items - 1)
             for n in range(items):
-                to_x[n, step + k] = sent[n]
+                reach[lanes - items + n] = grad[n, t] if 0 <= t < time else 0.0
+            now, near, far = part[k], part[k + 1], part[k + 2]
+            for n in range(lanes):
+                once, twice = near[n], far[n]
+                v = reach[n] - a1[n] * once - a2[n] * twice
+                now[n] = v
+                sent[n] = b0[n] * v + b1[n] * once + b2[n] * twice
+            for n in range(lanes - items):
+                reach[n] = sent[items + n]
+            if first + k < time:
+                for n in range(items):
+                    to_x[n, first + k] = sent[n]
 
 
 @compiled
-def _correlate(found: Floats, inputs: Floats, sums: Floats) -> None:
-    """Adds the gradients of b, and those of a with a minus, to sums, (5, lanes); see `_backward` and `_forward`."""
-    lanes = sums.shape[1]
+def _correlate(found: Floats, inputs: Floats, pieces: Pieces, sums: Floats) -> None:
+    """Adds the gradients of b, and those of a with a minus, to sums, (blocks, 5, lanes); see the other two."""
+    lanes = sums.shape[2]
     items = inputs.shape[1] - lanes
-    to_b0, to_b1, to_b2, to_a1, to_a2 = sums[0], sums[1], sums[2], sums[3], sums[4]
-    for k in range(len(inputs) - 1):
-        for n in range(lanes):
-            u, y = inputs[k, n], inputs[k + 1, items + n]
-            near, far = found[k + 1, n], found[k + 2, n]
-            to_b0[n] += found[k, n] * u
-            to_b1[n] += near * u
-            to_b2[n] += far * u
-            to_a1[n] += near * y
-            to_a2[n] += far * y
+    for block, begin, end in pieces:
+        own, back, given = sums[block], found[begin : end + 2], inputs[begin : end + 1]
+        to_b0, to_b1, to_b2, to_a1, to_a2 = own[0], own[1], own[2], own[3], own[4]
+        for k in range(end - begin):
+            for n in range(lanes):
+                u, y = given[k, n], given[k + 1, items + n]
+                near, far = back[k + 1, n], back[k + 2, n]
+                to_b0[n] += back[k, n] * u
+                to_b1[n] += near * u
+                to_b2[n] += far * u
+                to_a1[n] += near * y
+                to_a2[n] += far * y
 
 
 def _parts(c: Floats) -> list[slice]:
@@ -147,24 +158,21 @@ def _lanes(c: Floats) -> Floats:
     return np.concatenate([c.transpose(1, 3, 2, 0).reshape(blocks, 5, filters * items), passing], 2)
 
 
-def _pieces(step: int, blocks: int, filters: int) -> Iterator[tuple[int, slice]]:
-    """The blocks of coefficients that hold in the `_BLOCK` steps from one on, and which of these steps they hold."""
-    begin = 0
-    while begin < _BLOCK:
-        block = min(max((step + begin - filters) // HOLD, 0), blocks - 1)
-        end = _BLOCK if block == blocks - 1 else min((block + 1) * HOLD + filters - step, _BLOCK)
-        yield block, slice(begin, end)
-        begin = end
+def _pieces(step: int, blocks: int, filters: int) -> Pieces:
+    """The blocks of coefficients that hold in the `_BLOCK` steps from one on, and from which of these to which each.
 
-
-def _run_block(x: NDArray[Any], step: int, own: Floats, state: Floats, inputs: Floats) -> None:
-    for block, part in _pieces(step, len(own), own.shape[2] // len(x) - 1):
-        _forward(x, step + part.start, own[block], state, inputs[part.start : part.stop + 1])
+    Returns:
+        A row for each piece: block, begin, end.
+    """
+    first, last = (min(max((k - filters) // HOLD, 0), blocks - 1) for k in (step, step + _BLOCK - 1))
+    held = np.arange(first, last + 1)
+    edges = held[1:] * HOLD + filters - step
+    return np.stack([held, np.append(0, edges), np.append(edges, _BLOCK)], 1)
 
 
 def _run(x: NDArray[Any], c: Floats, out: NDArray[Any]) -> list[Floats]:
     """Puts the output for some items in its place; what each lane holds and gets at the start of each block."""
-    (items, time), filters = x.shape, c.shape[2]
+    (items, time), (_, blocks, filters, _) = x.shape, c.shape
     own = _lanes(c)
     lanes = own.shape[2]
     state, inputs = np.zeros((2, lanes)), np.zeros((_BLOCK + 1, lanes + items))
@@ -172,7 +180,7 @@ def _run(x: NDArray[Any], c: Floats, out: NDArray[Any]) -> list[Floats]:
     starts = []
     for step in range(0, time + filters, _BLOCK):
         starts.append(np.concatenate([state, inputs[:1, :lanes]]))
-        _run_block(x, step, own, state, inputs)
+        _forward(x, step, own, _pieces(step, blocks, filters), state, inputs)
         begin, end = max(step - filters, 0), min(step + _BLOCK - filters, time)
         if begin < end:
             out[:, begin:end] = inputs[begin + filters - step : end + filters - step, lanes - items : lanes].T
@@ -189,12 +197,11 @@ def _run_back(grad: NDArray[Any], x: NDArray[Any], c: Floats, starts: list[Float
     for k in range(len(starts) - 1, -1, -1):
         step = k * _BLOCK
         inputs[0, :lanes] = starts[k][2]
-        _run_block(x, step, own, starts[k][:2].copy(), inputs)
+        pieces = _pieces(step, blocks, filters)
+        _forward(x, step, own, pieces, starts[k][:2].copy(), inputs)
         found[_BLOCK:] = found[:2]
-        for block, part in reversed(list(_pieces(step, blocks, filters))):
-            rows = found[part.start : part.stop + 2]
-            _backward(grad, step + part.start, own[block], reach, rows, to_x)
-            _correlate(rows, inputs[part.start : part.stop + 1], sums[block])
+        _backward(grad, step, own, pieces, reach, found, to_x)
+        _correlate(found, inputs, pieces, sums)
     sums[:, 3:] *= -1
     return sums[..., :-items].reshape(blocks, 5, filters, items).transpose(3, 0, 2, 1)
 
