@@ -44,10 +44,11 @@ types: $(VENV)/.ready
 	$(BIN)/pyright --pythonplatform Linux
 
 # elsewhere only modules that ask the system for something can be wrong where Linux is right
-SYSTEM := asyncio|ctypes|errno|faulthandler|fcntl|grp|mmap|msvcrt|multiprocessing|os|pty|pwd|resource|select|selectors
-SYSTEM := $(SYSTEM)|shutil|signal|socket|subprocess|sys|tempfile|termios|time|tty|_winapi|winreg|winsound
+SYSTEM := asyncio|ctypes|errno|faulthandler|fcntl|grp|mmap|msvcrt|multiprocessing|pty|pwd|resource|select|selectors
+SYSTEM := $(SYSTEM)|signal|socket|subprocess|termios|tty|_winapi|winreg|winsound
+ASKED := os\.(?!PathLike|getpid|environ|fspath|cpu_count|devnull)\w|sys\.platform|time\.(?!perf_counter|monotonic|sleep)\w
 types-%: $(VENV)/.ready
-	$(BIN)/pyright --pythonplatform $* $$(grep -rlE "^ *(import|from) ($(SYSTEM))\>" --include=*.py blackbox_fx)
+	$(BIN)/pyright --pythonplatform $* $$(grep -rlP "^ *(import|from) ($(SYSTEM))\b|\b($(ASKED))" --include=*.py blackbox_fx)
 
 clean:
 	rm -rf $(VENV) build/site .pytest_cache .ruff_cache
