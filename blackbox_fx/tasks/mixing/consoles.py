@@ -81,12 +81,13 @@ def compare_consoles(steps: int, seeds: int, excerpts: int = 96, progress: Progr
     Args:
         steps: of each training.
         seeds: trainings of each way.
-        excerpts: of two seconds that are trained on.
+        excerpts: of two seconds that are trained on; an eighth as many of other songs give the losses.
         progress: called with trainings done, their number, and the present one.
     """
     songs = [compose(k, _SONG_S, RATE) for k in range(min(_SONGS, _UNSEEN + excerpts))]
     made = make_console(AUTODIFF)
-    train, unseen = (_draw(made, part, count) for part, count in ((songs[_UNSEEN:], excerpts), (songs[:_UNSEEN], 12)))
+    few = max(excerpts // 8, 2)
+    train, unseen = (_draw(made, part, count) for part, count in ((songs[_UNSEEN:], excerpts), (songs[:_UNSEEN], few)))
     for seed in range(seeds):
         for k, way in enumerate(_WAYS):
             progress(seed * len(_WAYS) + k, seeds * len(_WAYS), f"{way}, seed {seed}")
