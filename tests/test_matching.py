@@ -192,25 +192,25 @@ def test_hybrid_gets_nearer_than_others_with_as_many_renders():
     assert np.exp(np.mean(np.log(ratios))) < 0.1, ratios
 
 
-def abort_when_loud(audio, sample_rate, gain):
-    if gain > 0.8:
-        os.abort()
-    return audio * np.float32(gain)
+def fragile():
+    def abort_when_loud(audio, sample_rate, gain):  # in here, workers get it by value and need not import this module
+        if gain > 0.8:
+            os.abort()
+        return audio * np.float32(gain)
 
-
-fragile = bfx.function(abort_when_loud, Space({"gain": Continuous(0, 1, default=0.2)}), name="fragile")
+    return bfx.function(abort_when_loud, Space({"gain": Continuous(0, 1, default=0.2)}), name="fragile")
 
 
 def test_a_plugin_that_crashes_costs_one_render_each_time():
     with bfx.Processes(1, on_failure="skip") as pool:
-        found = find(0.6 * DRY, fragile, renders=25, pool=pool, starts=[{"fragile": {"gain": 0.9}}])
+        found = find(0.6 * DRY, fragile(), renders=25, pool=pool, starts=[{"fragile": {"gain": 0.9}}])
     assert found.settings["fragile"]["gain"] == pytest.approx(0.6, abs=1e-3)
     assert found.failures >= 1
 
 
 def test_a_plugin_that_always_fails_is_one_sentence():
     with bfx.Processes(1, on_failure="skip") as pool, pytest.raises(BlackBoxError, match=r"failed|crashed|died"):
-        find(DRY, fragile.within(gain=(0.9, 1)), renders=1, pool=pool)
+        find(DRY, fragile().within(gain=(0.9, 1)), renders=1, pool=pool)
 
 
 @pytest.mark.parametrize("trouble", [math.nan, None])

@@ -174,8 +174,10 @@ class Builtin(Effect):
         audio, blocks, hop, sample_rate = request.audio, request.blocks, request.hop, request.sample_rate
         plugin = self._plugin(blocks[0], sample_rate)
         if len(blocks) == 1:
-            square = audio.shape[0] == audio.shape[1]  # pedalboard cannot distinguish its channels from its samples
-            return plugin.process(np.pad(audio, ((0, 0), (0, square))), sample_rate, reset=True)[:, : audio.shape[1]]
+            if audio.shape[0] != audio.shape[1]:
+                return plugin.process(audio, sample_rate, reset=True)
+            # pedalboard cannot distinguish its channels from its samples
+            return plugin.process(np.pad(audio, ((0, 0), (0, 1))), sample_rate, reset=True)[:, : audio.shape[1]]
         native = [self._native(b, sample_rate) for b in blocks]
         out = np.empty_like(audio)
         for k, settings in enumerate(native):

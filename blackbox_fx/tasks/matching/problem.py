@@ -211,9 +211,9 @@ class Problem:
 
     def _compare(self, wet: Sequence[Audio]) -> Sequence[tuple[Array, NDArray[np.float32]]]:
         """Compares renders with what is wanted; side by side, where the target is one of ours."""
-        if len(wet) == 1 or not self.target.has_residuals:
+        if len(wet) == 1 or self.pool.workers < 2 or not self.target.has_residuals:
             return [self.target.hear(audio) for audio in wet]
-        with concurrent.futures.ThreadPoolExecutor(max(1, self.pool.workers)) as threads:
+        with concurrent.futures.ThreadPoolExecutor(self.pool.workers) as threads:
             return list(threads.map(self.target.hear, wet))
 
     def _pass(self, points: Array) -> tuple[list[Audio], Array, list[bool]]:

@@ -65,8 +65,9 @@ class Target(abc.ABC):
         """The parts of the loss of a render, (parts,), and what stands for its residuals, (parts * 512,)."""
         with torch.no_grad():
             found = self.measure(torch.from_numpy(wet))
-            parts = np.array([float(x.double().square().sum()) for x in found])
+            lengths = np.array([float(torch.linalg.vector_norm(x, dtype=torch.float64)) for x in found])
             folded = np.concatenate([_fold(x.flatten()).numpy() for x in found])
+        parts = np.square(lengths)
         return np.where(np.isfinite(parts), parts, math.inf), folded
 
     def loss(self, wet: Tensor) -> Tensor:
@@ -142,14 +143,18 @@ class _Bank:
 
     def __init__(self, window: int, bands: int, sample_rate: float, scale: float = 1.0) -> None:
         length = 2 ** max(5, round(math.log2(window * sample_rate / 44100)))
-        self.window, self.filters = torch.hann_window(length), mel_filters(bands, length, sample_rate)
-        self.scale = scale
+        self.window = torch.hann_window(length) / scale
+        # one row for the real and one for the imaginary part of each bin: a sum of their squares is part of the product
+        self.filters = mel_filters(bands, length, sample_rate).repeat_interleave(2, 1).T.contiguous() / length
 
     def power(self, audio: Tensor) -> Tensor:
-        length = len(self.window)
-        padded = torch.nn.functional.pad(audio, (0, max(0, length - audio.shape[-1])))
-        spectrum = torch.stft(padded / self.scale, length, length // 2, window=self.window, return_complex=True)
-        return self.filters @ (spectrum.real.square() + spectrum.imag.square()) / length
+        length, half = len(self.window), len(self.window) // 2
+        if audio.shape[-1] < length:
+            audio = torch.nn.functional.pad(audio, (0, length - audio.shape[-1]))
+        mirrored = audio[:, 1 : half + 1].flip(-1), audio, audio[:, -half - 1 : -1].flip(-1)
+        frames = torch.cat(mirrored, -1).unfold(-1, length, half)
+        pairs = torch.view_as_real(torch.fft.rfft(frames * self.window)).flatten(-2)
+        return (pairs.square() @ self.filters).mT
 
     def __call__(self, audio: Tensor) -> Tensor:
         return 10 * (self.power(audio) + _FLOOR).log10()
