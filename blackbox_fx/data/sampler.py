@@ -84,11 +84,15 @@ def _sound(voice: Voice, length: int, sample_rate: float) -> NDArray[np.float32]
     # Filtered before resampling: most recordings were made at half of today's rates.
     x = _lowpass(source.astype(np.float32) * np.float32(voice.gain / 32768), voice, voice.rate)
     x = np.asarray(soxr.resample(x, voice.rate, sample_rate, quality="MQ")[:length])
-    x[:rising] *= np.linspace(0, 1, rising, endpoint=False, dtype=np.float32)[: len(x)]
-    decay = np.linspace(0, -voice.sustain_db * math.log(10) / 20, steady - falling, dtype=np.float32)
-    x[falling:steady] *= np.exp(decay[: max(len(x) - falling, 0)])
+    x[:rising] *= _ramp(1 / rising if rising else 0.0, min(rising, len(x)))
+    slope = -voice.sustain_db * math.log(10) / 20 / max(steady - falling - 1, 1)
+    x[falling:steady] *= np.exp(_ramp(slope, max(min(steady, len(x)) - falling, 0)))
     x[steady:] *= np.float32(10 ** (-voice.sustain_db / 20))
     return x
+
+
+def _ramp(slope: float, length: int) -> NDArray[np.float32]:
+    return (np.arange(length) * slope).astype(np.float32)
 
 
 def _hold(voices: Sequence[Voice], seconds: float, sample_rate: float) -> _Key:

@@ -10,7 +10,7 @@ import torch
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.clips import Source
-from blackbox_fx.data.composer import compose
+from blackbox_fx.data.composed import ComposedSong
 from blackbox_fx.effects import Effect, load
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.identification.identify import KINDS, identify
@@ -101,7 +101,7 @@ def start_proxy(
     recipe = ProxyRecipe(effect.address or effect.name, sample_rate=rate, seed=seed)
     progress(0, 1, f"measuring {effect.name}")
     found = profile(effect)
-    songs = [compose(seed * _SONGS + k, _SONG_S, rate) for k in range(_SONGS)]
+    songs = [ComposedSong(seed * _SONGS + k, _SONG_S, rate) for k in range(_SONGS)]
     with training_pool(effect) as pool:
         stream = ClipStream(effect, songs, pool, recipe.seconds, recipe.batch, seed)
         _, net = start_net(recipe, found, stream, songs, progress)

@@ -16,7 +16,7 @@ import torch
 
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.clips import Source
-from blackbox_fx.data.composer import compose
+from blackbox_fx.data.composed import ComposedSong
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.learning.choose import choose_objective
@@ -153,10 +153,7 @@ def _train(
     progress(0, 1, f"measuring {effect.name}")
     found = profile(effect)
     if songs is None:
-        songs = []
-        for k in range(_SONGS):
-            progress(k, _SONGS, "composing")
-            songs.append(compose(recipe.seed * _SONGS + k, _SONG_S, rate))
+        songs = [ComposedSong(recipe.seed * _SONGS + k, _SONG_S, rate) for k in range(_SONGS)]
     count = max(1, len(songs) // 8)
     with training_pool(effect) as pool:
         arguments = effect, songs[:-count] or songs, pool, recipe.seconds, recipe.batch, recipe.seed

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blackbox_fx.audio.loudness import loudness
 from blackbox_fx.core.progress import Progress, quiet
-from blackbox_fx.data.composer import compose
+from blackbox_fx.data.composed import ComposedSong
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators import Call
 from blackbox_fx.estimators.audio_rules.certifying import correlation
@@ -59,7 +59,7 @@ def render_held_out(
         EffectError, WorkerDied, RenderTimeout: the effect failed.
     """
     length = max(_SHORTEST_SONG, 2 * seconds)
-    songs = [compose(HELD_OUT + k, length, sample_rate) for k in range(min(items, _SONGS))]
+    songs = [ComposedSong(HELD_OUT + k, length, sample_rate) for k in range(min(items, _SONGS))]
     return make_held_out(ClipStream(effect, songs, pool, seconds, items, HELD_OUT), loss)
 
 
