@@ -62,6 +62,7 @@ NEEDED = (
 )
 
 NOTEBOOKS = "test_notebooks.py::test_it_runs"
+FIRST = ("test_odd_plugins.py", NOTEBOOKS)  # what waits for minutes, while notebooks compute
 
 DPF = Path("/usr/share/dpf/distrho")
 
@@ -107,8 +108,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Notebooks come first; what is missing skips its tests with one loud line, and fails them in CI."""
-    items.sort(key=lambda item: NOTEBOOKS not in item.nodeid)
+    """What takes longest comes first; what is missing skips its tests with one loud line, and fails them in CI."""
+    items.sort(key=lambda item: [word not in item.nodeid for word in FIRST])
     absent = _absent()
     for item in items:
         for line in [line for word, line in absent.items() if word in item.nodeid][:1]:
