@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blackbox_fx.core.lazy import scipy
 from blackbox_fx.estimators.audio_rules.curves import QUANTILES, SMALLEST, Curve, Hinge, drawn, soft_hinge, spline
 from blackbox_fx.estimators.audio_rules.envelopes import Floats, curves_left, follow_many, follow_moved
-from blackbox_fx.estimators.audio_rules.levels import LOUDEST, MEAN, OWN, Times, keep
+from blackbox_fx.estimators.audio_rules.levels import LOUDEST, MEAN, OWN, Times, Windows, keep
 
 _ATTACKS_MS = (0.0, 0.05, 0.2, 1.0, 5.0, 20.0)
 _SLOW_MS = (80.0, 300.0)  # attacks that are tried for a key, too
@@ -38,7 +38,6 @@ _PATIENCE = 2  # hinges for a key that leave more than curves of many knots
 _ROUNDS = 3  # of fits on the whole clip
 _FAR, _LITTLE = (3e-6, 2e-2), (1e-3, 5e-2)  # residuals of output and logarithm, and gains, that end a descent
 _VAGUE = 0.01  # doubt of a number that halves its weight
-_LONGER = 1.02  # of windows, for a derivative by differences
 _NONE = np.zeros(0)
 
 
@@ -117,7 +116,8 @@ class _Search:
         loudness = np.minimum(np.abs(self.dry) / self._loud(self.dry), 1.0)
         self._trust: Floats = np.where(np.abs(self.wet) > _AUDIBLE, loudness, 0.0)
         self._logs = np.log((np.abs(self.wet) + SMALLEST) / (np.abs(self.dry) + SMALLEST))
-        self._level = functools.lru_cache(maxsize=8)(lambda times: times.level(self._key, rate))
+        self._windows = Windows(self._key, rate)
+        self._level = functools.lru_cache(maxsize=8)(self._windows.level)
 
     @staticmethod
     def _loud(signal: Floats) -> float:
@@ -126,10 +126,11 @@ class _Search:
     def _at_all(self, followed: Floats) -> Floats:
         """Envelopes (..., channel, sample) as (..., sample of any channel)."""
         shape = (*followed.shape[:-2], self._channels, followed.shape[-1])
-        return np.broadcast_to(followed, shape).reshape(*shape[:-2], -1)
+        each = followed if followed.shape == shape else np.broadcast_to(followed, shape)
+        return each.reshape(*shape[:-2], -1)
 
     def _envelopes(self, like: Times, pairs: Sequence[tuple[float, float]]) -> Floats:
-        level = self._level(like.instant).level
+        level = self._level(like.instant)
         attacks, releases = np.array([[keep(ms, self.rate) for ms in pair] for pair in pairs]).T.copy()
         return self._at_all(follow_many(level, attacks, releases, self._at))
 
@@ -173,30 +174,24 @@ class _Search:
     def _slopes(self, numbers: Floats, like: Times, free: NDArray[np.bool_], logs: bool) -> tuple[Floats, Floats]:
         """What a hinge with its times leaves, against the output or of the gain's logarithm; and the derivative."""
         times = like.at(numbers[4:])
-        level, moves = self._moved(times, moved=bool(free[6:].any()))
+        level, moves = self._windows.moved(times.instant) if free[6:].any() else (self._level(times.instant),) * 2
         followed = follow_moved(level, moves, keep(times.attack, self.rate), keep(times.release, self.rate), self._at)
-        envelope, *rises = self._at_all(followed)
+        envelope, *rises = self._at_all(followed[: len(free) - 3])
         over = np.log(envelope) - numbers[0]
         slope = np.where(over < 0, numbers[2], numbers[3])
-        line = np.clip(numbers[1] + slope * over, -60, 20)
-        columns = [-slope, np.ones_like(over), np.minimum(over, 0), np.maximum(over, 0)]
-        columns += [slope * rise / envelope for rise in rises]
-        chosen = np.stack([column for column, one in zip(columns, free, strict=False) if one])
+        line = numbers[1] + slope * over
+        np.clip(line, -60, 20, out=line)
+        rows = np.empty((len(free), len(over)))
+        rows[0], rows[1], rows[2], rows[3] = -slope, 1.0, np.minimum(over, 0), np.maximum(over, 0)
+        for row, rise in zip(rows[4:], rises, strict=True):
+            np.divide(np.multiply(slope, rise, out=row), envelope, out=row)
+        chosen = rows if free.all() else rows[free]
         if logs:
-            trust = self._trust
-            return trust * (line - self._logs), trust * chosen
-        made = np.exp(line) * self.dry / self.size
-        return made - self.wet / self.size, made * chosen
-
-    def _moved(self, times: Times, moved: bool) -> tuple[Floats, Floats]:
-        """The level, and its derivative by the logarithm of the window where that is wanted."""
-        found = self._level(times.instant)
-        if not found.is_square or not moved:
-            return found.level, found.level
-        if found.keeps is not None:
-            return found.level, found.by_log_window(self._key)
-        longer = self._level(dataclasses.replace(times.instant, window=times.window * _LONGER))
-        return found.level, (longer.level - found.level) / np.log(_LONGER)
+            chosen *= self._trust
+            return self._trust * (line - self._logs), chosen
+        made = np.exp(line, out=line) * self.dry / self.size
+        chosen *= made
+        return made - self.wet / self.size, chosen
 
     def fit(self, numbers: Floats, like: Times, steps: int, free: NDArray[np.bool_] | None = None) -> Fit:
         """A hinge with its times that is near to given ones.

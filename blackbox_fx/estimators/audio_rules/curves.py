@@ -52,12 +52,17 @@ class SoftHinge(NamedTuple):
 
     def __call__(self, level: Floats) -> tuple[Floats, Floats]:
         """The gain, and its derivative by the logarithm of the level."""
-        over = np.log(level) - self.bend
-        within = np.clip(over + self.knee, 0, 2 * self.knee)
+        gain, part = self.at(np.log(level))
+        return gain, gain * (self.low + (self.high - self.low) * part)
+
+    def at(self, axis: Floats) -> tuple[Floats, Floats]:
+        """The gain at logarithms of the level, and which part of the way from one line to the other they are."""
+        over = axis - self.bend
+        within = np.minimum(np.maximum(over + self.knee, 0), 2 * self.knee)
         part = within / (2 * self.knee)
         risen = part * within / 2 + np.maximum(over - self.knee, 0)
-        gain = np.exp(np.clip(self.height + self.low * over + (self.high - self.low) * risen, -60, 20))
-        return gain, gain * (self.low + (self.high - self.low) * part)
+        line = self.height + self.low * over + (self.high - self.low) * risen
+        return np.exp(np.minimum(np.maximum(line, -60), 20)), part
 
 
 @functools.lru_cache(maxsize=8)
@@ -111,18 +116,20 @@ def soft_hinge(envelope: Floats, x: Floats, y: Floats, free: Curve) -> SoftHinge
     level, dry, wet = (np.ravel(signal)[at] for signal in (envelope, x, y))
     audible = np.abs(dry) > 1e-3 * np.abs(dry).max()
     axis = np.log(level[audible]) if audible.any() else np.zeros(1)
-    places = np.quantile(axis, QUANTILES)
-    heights = np.log(np.maximum(free(np.exp(places))[0], SMALLEST))
+    places, levels = np.quantile(axis, QUANTILES), np.log(level)
+    few = np.exp(places)
+    heights = np.log(np.maximum(free(few)[0], SMALLEST))
+    few = np.log(few)  # as of a level
 
     def made(numbers: Floats) -> SoftHinge:
         bend, height, low, high, log_knee = numbers.tolist()
         return SoftHinge(bend, height, low, high, float(np.exp(log_knee)))
 
     def off(numbers: Floats) -> Floats:
-        return made(numbers)(level)[0] * dry - wet
+        return made(numbers).at(levels)[0] * dry - wet
 
     def shape(numbers: Floats) -> Floats:
-        return np.log(made(numbers)(np.exp(places))[0]) - heights
+        return np.log(made(numbers).at(few)[0]) - heights
 
     best: Any = None
     for bend in places[1:-1:2]:

@@ -26,14 +26,48 @@ def follow(level: Floats, attack: float, release: float) -> tuple[Floats, Floats
     return envelope, keeps
 
 
+@compiled
+def fall(power: Floats, release: float) -> tuple[Floats, Floats]:
+    """The envelope of one that rises at once, and its derivative by the logarithm of the release time."""
+    envelope, moves = np.empty_like(power), np.empty_like(power)
+    by_release = -np.log(release) if release > 0 else 0.0
+    for channel in range(power.shape[0]):
+        e, r = 0.0, 0.0
+        for t in range(power.shape[1]):
+            now = power[channel, t]
+            rises = now > e
+            e = now if rises else release * e + (1.0 - release) * now
+            r = 0.0 if rises else release * r + (e - now) * by_release
+            envelope[channel, t], moves[channel, t] = e, r
+    return envelope, moves
+
+
+def running(signal: Floats) -> Floats:
+    """The sums of all samples before each, (channel, time + 1)."""
+    return np.pad(np.cumsum(signal, axis=-1), ((0, 0), (1, 0)))
+
+
+@compiled
+def slid(total: Floats, samples: float) -> Floats:
+    """What `slide` does to a signal whose sums are `running`."""
+    channels, length = total.shape[0], total.shape[1] - 1
+    out = np.empty((channels, length))
+    whole = int(samples)
+    part = samples - whole
+    for channel in range(channels):
+        sums, mean = total[channel], out[channel]
+        ends = sums[1:]
+        for t in range(min(whole, length)):
+            mean[t] = ((1 - part) * ends[t] + part * ends[t]) / samples
+        later, now = mean[whole:], ends[whole:]
+        for t in range(length - whole):
+            later[t] = ((1 - part) * (now[t] - ends[t]) + part * (now[t] - sums[t])) / samples
+    return out
+
+
 def slide(signal: Floats, samples: float) -> Floats:
     """The running mean over so many samples, 1 or more, of which a part counts in part; (channel, time)."""
-    whole, part = int(samples), samples - int(samples)
-    total = np.pad(np.cumsum(signal, axis=-1), ((0, 0), (whole + 1, 0)))
-    length = signal.shape[-1]
-    ends = total[:, whole + 1 :]
-    short, long = ends - total[:, 1 : length + 1], ends - total[:, :length]
-    return ((1 - part) * short + part * long) / samples
+    return slid(running(signal), samples)
 
 
 def slide_back(signal: Floats, samples: float) -> Floats:

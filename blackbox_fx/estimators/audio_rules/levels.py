@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple, final
 
 import numpy as np
 
-from blackbox_fx.estimators.audio_rules.envelopes import Floats, follow, slide, slide_back, smooth, smooth_back
+from blackbox_fx.estimators.audio_rules.envelopes import (
+    Floats,
+    fall,
+    follow,
+    running,
+    slid,
+    slide,
+    slide_back,
+    smooth,
+    smooth_back,
+)
 
 OWN, LOUDEST, MEAN = range(3)  # of which channel the level is
 _FLOOR = 1e-7  # of levels, and the root of that of powers
+_LONGER = 1.02  # of windows, for a derivative by differences
 
 
 def keep(ms: float, sample_rate: float) -> float:
@@ -50,23 +62,6 @@ class Level(NamedTuple):
         loudest = self.each >= self.level
         # channels that are equally loud share the gain
         return loudest / loudest.sum(axis=0) if self.link == LOUDEST else loudest.astype(np.float64)
-
-    def linked(self, moves: Floats) -> Floats:
-        """What the level does where those of the channels move; (channel, time) or (1, time)."""
-        if self.link == MEAN:
-            return moves.mean(axis=0, keepdims=True)
-        if self.link == LOUDEST:
-            return np.take_along_axis(moves, self.each.argmax(axis=0)[None], axis=0)
-        return moves
-
-    def by_log_window(self, x: Floats) -> Floats:
-        """The derivative of the level of x by the logarithm of the time constant of its mean square, if it has one."""
-        if self.keeps is None:
-            return np.zeros_like(self.level)
-        power = np.square(self.each - _FLOOR)
-        held = -np.log(max(float(self.keeps.max()), _FLOOR))
-        moves = smooth((power - np.square(x)) * held / (1 - self.keeps), self.keeps) / (2 * self.each)
-        return self.linked(moves)
 
     def push(self, x: Floats, u: Floats) -> Floats:
         """What a change of x does to the level of every channel."""
@@ -119,17 +114,24 @@ class Times:
         """The level of a clip (channel, time)."""
         each, keeps, samples = (np.square(x) + _FLOOR**2 if self.power else np.abs(x)), None, 0.0
         if self.window and self.sliding:
-            samples = max(1.0, 1e-3 * self.window * rate)
+            samples = self.samples(rate)
             each = np.sqrt(np.maximum(slide(np.square(x), samples), 0.0))
         elif self.window:
             mean, keeps = follow(np.square(x), 0.0, keep(self.window, rate))
             each = np.sqrt(mean)
         if not self.power:
             each = each + _FLOOR
-        level = each
-        if self.link != OWN:
-            level = (each.max if self.link == LOUDEST else each.mean)(axis=0, keepdims=True)
-        return Level(level, each, self.link, self.power, keeps, samples)
+        return Level(self.linked(each), each, self.link, self.power, keeps, samples)
+
+    def samples(self, rate: float) -> float:
+        """Of a sliding window."""
+        return max(1.0, 1e-3 * self.window * rate)
+
+    def linked(self, each: Floats) -> Floats:
+        """The level of those of all channels; (channel, time) or (1, time)."""
+        if self.link == OWN:
+            return each
+        return (each.max if self.link == LOUDEST else each.mean)(axis=0, keepdims=True)
 
     def follow(self, level: Level, rate: float) -> tuple[Floats, Floats]:
         """The envelope, and the coefficient of the follower at every sample."""
@@ -144,3 +146,56 @@ class Times:
         """With the times that `logs` gives."""
         times = np.exp(np.clip(logs, -7, 9)).tolist()
         return dataclasses.replace(self, attack=times[0], release=times[1], window=times[2] if self.window else 0.0)
+
+
+@final
+class Windows:
+    """The levels of a clip over windows of many lengths, which share its squares and their sums.
+
+    Args:
+        x: the clip, (channel, time).
+        rate: in Hz.
+    """
+
+    def __init__(self, x: Floats, rate: float) -> None:
+        self._x, self._rate = x, rate
+
+    @functools.cached_property
+    def _powers(self) -> Floats:
+        return np.square(self._x)
+
+    @functools.cached_property
+    def _sums(self) -> Floats:
+        return running(self._powers)
+
+    def level(self, times: Times) -> Floats:
+        """That of `Times.level`, (channel, time) or (1, time)."""
+        if not times.window:
+            return times.level(self._x, self._rate).level
+        mean = slid(self._sums, times.samples(self._rate)) if times.sliding else self._fallen(times)[0]
+        return times.linked(_roots(mean))
+
+    def moved(self, times: Times) -> tuple[Floats, Floats]:
+        """The level, and its derivative by the logarithm of the window."""
+        if times.sliding:
+            level = self.level(times)
+            longer = self.level(dataclasses.replace(times, window=times.window * _LONGER))
+            return level, (longer - level) / np.log(_LONGER)
+        mean, moves = self._fallen(times)
+        each = _roots(mean)
+        moves /= 2 * each
+        if times.link == LOUDEST:
+            moves = np.take_along_axis(moves, each.argmax(axis=0)[None], axis=0)
+        elif times.link == MEAN:
+            moves = moves.mean(axis=0, keepdims=True)
+        return times.linked(each), moves
+
+    def _fallen(self, times: Times) -> tuple[Floats, Floats]:
+        return fall(self._powers, keep(times.window, self._rate))
+
+
+def _roots(mean: Floats) -> Floats:
+    """The levels of means of squares, in their place."""
+    np.sqrt(np.maximum(mean, 0.0, out=mean), out=mean)
+    mean += _FLOOR
+    return mean
