@@ -53,7 +53,7 @@ def refine(
         mixer: whose console is set.
         song: that is mixed.
         settings: where to begin.
-        steps: of Adam, each on an excerpt of 4 s.
+        steps: of Adam, each on an excerpt of 4 s; with 0, `settings` are measured alone.
         reference: any finished mix, (channel, time) at the mixer's sample rate, whose spectrum, width, places and
             dynamics are wanted; None for the song's own mix.
         progress: called after each step.
@@ -79,11 +79,13 @@ def refine(
     rows, buses = (x.detach().sigmoid() for x in logits)
     judged = [Clips([song], seconds, mixer.channels, seed + 1).clip(k) for k in range(_JUDGED)]
     with torch.no_grad():
-        before, after = (
+        before, *after = (
             float(np.mean([float(_loss(mixer, clip, each, song.roles, wanted)) for clip in judged]))
-            for each in (settings, (rows, buses))
+            for each in (settings, (rows, buses))[: 2 if steps else 1]
         )
-    return Refined((rows, buses) if after < before else settings, before, after)
+    if not after:
+        return Refined(settings, before, before)
+    return Refined((rows, buses) if after[0] < before else settings, before, after[0])
 
 
 def _loss(mixer: Mixer, clip: Clip, settings: Settings | list[Tensor], roles: tuple[str, ...], wanted: Loss) -> Tensor:
