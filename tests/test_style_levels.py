@@ -6,6 +6,8 @@ import pytest
 import blackbox_fx as bfx
 from blackbox_fx.lab.case import music
 from blackbox_fx.tasks.style.levels import level, match_level
+from blackbox_fx.tasks.style.shipped import shipped
+from blackbox_fx.tasks.style.styler import ABOUT
 
 RATE = 44100
 AUDIO = music(seed=3, seconds=2.0, channels=2).numpy()
@@ -53,53 +55,68 @@ def test_only_what_scales_is_set_and_gives_the_level(name, by):
     chain = make()
     point = point_of(chain)
     before = level(chain.render(AUDIO, chain.space.decode(point), RATE))
-    found, renders = match_level(chain, point, AUDIO, before + by, RATE)
+    effects, found, renders = match_level(chain.members, point, AUDIO, before + by, RATE)
     assert renders <= 1 + chain.space.width + 12
-    assert [chain.space.columns[k] for k in np.flatnonzero(found != point)] == columns
+    own = found[: chain.space.width]
+    assert [chain.space.columns[k] for k in np.flatnonzero(own != point)] == columns
+    assert list(effects) == [*chain.members, *(() if columns else ("level",))]
+    chain = bfx.Rack(effects)
     after = level(chain.render(AUDIO, chain.space.decode(found), RATE))
-    assert after == pytest.approx(before + by if columns else before, abs=0.1)
+    assert after == pytest.approx(before + by, abs=0.1)
 
 
 @pytest.mark.parametrize("by", [-40.0, -25.0, -10.0, 10.0])
 @pytest.mark.parametrize("value", [0.1, 0.6, 1.0])
-def test_a_factor_that_reaches_silence_stops_before_it(value, by):
+def test_a_factor_that_reaches_silence_or_its_end_gets_help(value, by):
     chain = rack(bfx.function(lambda x, rate, factor: factor * x, bfx.Space({"factor": bfx.Continuous(0.0, 4.0, 1.0)})))
     wanted = level(4 * value * AUDIO) + by
-    found, _ = match_level(chain, point_of(chain, value), AUDIO, wanted, RATE)
-    reached = level(chain.render(AUDIO, chain.space.decode(found), RATE))
-    assert reached == pytest.approx(min(wanted, level(4 * AUDIO)), abs=1.0)
+    effects, found, _ = match_level(chain.members, point_of(chain, value), AUDIO, wanted, RATE)
+    if wanted > level(4 * AUDIO) + 0.05:
+        assert "level" in effects
+    chain = bfx.Rack(effects)
+    assert level(chain.render(AUDIO, chain.space.decode(found), RATE)) == pytest.approx(wanted, abs=0.1)
 
 
 def test_a_gain_before_a_compressor_at_rest_does_not_wake_it():
     chain = rack(
         bfx.load("pedalboard:Gain").within(gain_db=(-40, 24)),
-        bfx.load("pedalboard:Compressor").fix(threshold_db=-20, ratio=20, attack_ms=1, release_ms=50),
+        bfx.load("pedalboard:Compressor").fix(threshold_db=-30, ratio=20, attack_ms=1, release_ms=50),
     )
-    quiet, point = 0.02 * AUDIO, point_of(chain, 0.4)
-    found, _ = match_level(chain, point, quiet, level(quiet) + 30, RATE)
-    before, after = (chain.render(quiet, chain.space.decode(each), RATE) for each in (point, found))
-    assert found > point
+    quiet, point = 0.02 * AUDIO, point_of(chain, 0.6)
+    effects, found, _ = match_level(chain.members, point, quiet, level(quiet) + 21, RATE)
+    before = chain.render(quiet, chain.space.decode(point), RATE)
+    after = bfx.Rack(effects).render(quiet, bfx.Rack(effects).space.decode(found), RATE)
+    assert level(after) == pytest.approx(level(quiet) + 21, abs=0.1)
     gain = np.vdot(before, after) / np.vdot(before, before)
     assert np.square(after - gain * before).sum() < 2e-6 * np.square(after).sum()
 
 
 @pytest.mark.parametrize(("by", "end"), [(-100, 0.0), (100, 1.0)])
-def test_a_level_out_of_reach_is_met_as_far_as_the_range_goes(by, end):
+def test_a_level_out_of_reach_is_met_as_far_as_the_gain_behind_goes(by, end):
     chain = rack(bfx.load("pedalboard:Gain").within(gain_db=(-12, 12)))
-    found, _ = match_level(chain, point_of(chain), AUDIO, level(AUDIO) + by, RATE)
-    assert found.tolist() == [end]
+    _, found, _ = match_level(chain.members, point_of(chain), AUDIO, level(AUDIO) + by, RATE)
+    assert found.tolist() == [0.6, end]
 
 
 def test_silence_moves_nothing():
     chain = rack(bfx.load("pedalboard:Gain"))
     point = point_of(chain)
-    assert np.array_equal(match_level(chain, point, np.zeros_like(AUDIO), -20, RATE)[0], point)
+    effects, found, _ = match_level(chain.members, point, np.zeros_like(AUDIO), -20, RATE)
+    assert effects == chain.members and np.array_equal(found, point)
     assert level(np.zeros_like(AUDIO)) == -120
 
 
-def test_a_transfer_has_the_level_of_its_reference():
-    styler = bfx.load_styler("zam-eq2-zam-comp-x2")
+def test_a_gain_behind_a_member_called_level_gets_another_name():
+    chain = bfx.Rack({"level": bfx.load("pedalboard:HighShelfFilter")})
+    effects, _, _ = match_level(chain.members, point_of(chain), AUDIO, -20, RATE)
+    assert list(effects) == ["level", "level_2"]
+
+
+@pytest.mark.parametrize("name", shipped(ABOUT))
+def test_a_transfer_has_the_level_of_its_reference(name):
+    styler = bfx.load_styler(name)
     for factor in (0.4, 1.0):
         reference = factor * music(seed=5, seconds=3.0, channels=2).numpy()
-        wet = bfx.transfer(AUDIO, reference, styler, sample_rate=RATE).render(AUDIO)
-        assert level(wet) == pytest.approx(level(reference), abs=0.3)
+        found = bfx.transfer(AUDIO, reference, styler, sample_rate=RATE)
+        assert level(found.render(AUDIO)) == pytest.approx(level(reference), abs=0.3)
+        assert list(found.settings) == list(found.effects)

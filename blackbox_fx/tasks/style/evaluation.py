@@ -84,13 +84,8 @@ def evaluate(
         def at(params: np.ndarray, audio: Audio = dry) -> Audio:
             return chain.render(audio, chain.space.decode(params), rate)
 
-        def chosen(wanted: Audio, audio: Audio = dry) -> np.ndarray:
-            point = styler.choose(audio, wanted, rate).double().numpy()
-            return match_level(chain, point, audio, level(wanted), rate)[0]
-
-        own = chosen(reference)
         ways = {
-            NETWORK: at(own),
+            NETWORK: _transferred(styler, dry, reference),
             "untouched": dry,
             "defaults": at(chain.space.encode()),
             "rule: spectrum and level": match_spectrum(dry, reference, rate),
@@ -100,9 +95,17 @@ def evaluate(
             found = transfer(dry, reference, styler, sample_rate=rate, refine=refine, seed=k)
             ways["network, refined"] = found.render(dry)
         scores = [_score(k, way, wet, truth, rate) for way, wet in ways.items()]
-        same = at(chosen(dry))
-        yield [*scores, _score(k, "its own sound", same, dry, rate)]
+        yield [*scores, _score(k, "its own sound", _transferred(styler, dry, dry), dry, rate)]
         progress(k + 1, pairs, "pairs")
+
+
+def _transferred(styler: Styler, dry: Audio, reference: Audio) -> Audio:
+    """What the network makes of a recording; both have the sample rate of its training."""
+    rate = styler.about.sample_rate
+    point = styler.choose(dry, reference, rate).double().numpy()
+    effects, point, _ = match_level(styler.effects, point, dry, level(reference), rate)
+    own = Rack(effects)
+    return own.render(dry, own.space.decode(point), rate)
 
 
 def _song(seed: int, rate: float) -> Audio:

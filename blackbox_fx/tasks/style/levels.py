@@ -1,14 +1,16 @@
-"""Sets the one parameter of a chain that does nothing but scale, so that it gives the level of a reference."""
+"""Gives a chain the level of a reference, by the one parameter that does nothing but scale, or by a gain behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_fx.audio import Audio
-from blackbox_fx.effects import Effect
+from blackbox_fx.effects import Effect, Rack, load
+from blackbox_fx.effects.rack import label
 
 Array = NDArray[np.float64]
 
@@ -17,6 +19,7 @@ _LEAST_DB = 0.1  # that this must change
 _EXACT = 1e-6  # share of power that may be left over
 _STEPS, _NEAR_DB = 12, 0.05  # of the search for the level
 _SILENT_DB = -120.0
+_GAINS_DB = (-40.0, 24.0)  # of the gain behind others
 
 
 def level(audio: Audio) -> float:
@@ -24,22 +27,52 @@ def level(audio: Audio) -> float:
     return 10 * float(np.log10(max(float(np.square(audio, dtype=np.float64).mean()), 10 ** (_SILENT_DB / 10))))
 
 
-def match_level(chain: Effect, point: Array, audio: Audio, wanted: float, sample_rate: float) -> tuple[Array, int]:
-    """Settings of a chain at which a recording has the level that is wanted, or is as near as the range allows.
-
-    Only one parameter moves: the last one that does nothing but scale, such as a make-up gain behind a compressor, and
-    only as far as it does nothing else. Where there is none, the point stays as it is.
+@final
+class Levelled(NamedTuple):
+    """A chain whose level is set.
 
     Args:
-        chain: to set.
+        effects: by label.
+        point: their settings in [0, 1], (width,).
+        renders: that were made.
+    """
+
+    effects: Mapping[str, Effect]
+    point: Array
+    renders: int
+
+
+def match_level(
+    effects: Mapping[str, Effect], point: Array, audio: Audio, wanted: float, sample_rate: float
+) -> Levelled:
+    """Effects in series with settings at which a recording has the level that is wanted, or is as near as they reach.
+
+    Only one parameter moves: the last one that does nothing but scale, such as a make-up gain behind a compressor.
+    Where there is none, or it gets there only by doing more than that, a gain called "level" comes behind the others.
+
+    Args:
+        effects: by label.
         point: in [0, 1], (width,).
         audio: of the recording, (channel, time).
         wanted: level in dBFS.
         sample_rate: in Hz.
-
-    Returns:
-        the settings, (width,), and how many renders they took.
     """
+    chain = Rack(effects)
+    wet = chain.render(audio, chain.space.decode(point), sample_rate)
+    if level(wet) <= _SILENT_DB:
+        return Levelled(effects, point, 1)
+    scaled, renders = _scaled(chain, point, audio, wet, wanted, sample_rate)
+    if scaled is not None:
+        return Levelled(effects, scaled, renders + 1)
+    gain = load("pedalboard:Gain").within(gain_db=_GAINS_DB)
+    own = gain.space.encode({"gain_db": float(np.clip(wanted - level(wet), *_GAINS_DB))})
+    return Levelled({**effects, label([*effects, "level"])[-1]: gain}, np.concatenate([point, own]), renders + 1)
+
+
+def _scaled(
+    chain: Effect, point: Array, audio: Audio, wet: Audio, wanted: float, sample_rate: float
+) -> tuple[Array | None, int]:
+    """The settings, None where the last parameter that scales does not get there, and how many renders they took."""
 
     def moved(column: int, to: float) -> Array:
         return np.where(np.arange(len(point)) == column, to, point)
@@ -49,22 +82,22 @@ def match_level(chain: Effect, point: Array, audio: Audio, wanted: float, sample
         renders += 1
         return _gain_db(wet, chain.render(audio, chain.space.decode(moved(column, to)), sample_rate))
 
-    wet, renders = chain.render(audio, chain.space.decode(point), sample_rate), 1
+    renders = 0
     for column in reversed(range(len(point))):
         step = _MOVED if point[column] < 0.5 else -_MOVED
         found = gain_db(column, point[column] + step)
         if found is not None and abs(found) >= _LEAST_DB:
             to = _solve(lambda at, k=column: gain_db(k, at), point[column], found / step, wanted - level(wet))
-            return moved(column, to), renders
-    return point, renders
+            return (None if to is None else moved(column, to)), renders
+    return None, renders
 
 
-def _solve(gain_db: Callable[[float], float | None], here: float, slope: float, wanted: float) -> float:
-    """Where a gain in dB is nearest to the one that is wanted, by the secant, as far as it is a gain."""
+def _solve(gain_db: Callable[[float], float | None], here: float, slope: float, wanted: float) -> float | None:
+    """Where a gain in dB is the one that is wanted, by the secant; None where it stops being a gain before that."""
     now, beyond = 0.0, None
     for _ in range(_STEPS):
         if abs(now - wanted) <= _NEAR_DB:
-            break
+            return here
         there = float(np.clip(here + (wanted - now) / slope, 0, 1))
         if beyond is not None and abs(there - here) >= abs(beyond - here) and (there > here) == (beyond > here):
             there = (here + beyond) / 2
@@ -77,7 +110,7 @@ def _solve(gain_db: Callable[[float], float | None], here: float, slope: float, 
         if found != now:
             slope = (found - now) / (there - here)
         here, now = there, found
-    return here
+    return None
 
 
 def _gain_db(wet: Audio, other: Audio) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from blackbox_fx.audio import Audio, check_audio, resample
 from blackbox_fx.audio.excerpts import loudest
 from blackbox_fx.core.progress import Progress, quiet
+from blackbox_fx.effects import Effect, Rack
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.tasks.matching.arrangement import arrange, nested
 from blackbox_fx.tasks.matching.asking import SOUND
@@ -41,7 +43,8 @@ def transfer(
     """Settings by which a recording comes to sound like another, whatever is played in it.
 
     The network chooses them. A parameter that does nothing but scale, such as the last gain of a chain, is then set so
-    that the loudest ten seconds have the level of those of the reference. From there `refine` goes on.
+    that the loudest ten seconds have the level of those of the reference; where there is none, or it does not get
+    there, a gain called "level" comes behind the chain. From there `refine` goes on.
 
     Args:
         dry: (channel, time), mono or stereo, of any length.
@@ -67,24 +70,26 @@ def transfer(
     rate = sample_rate if reference_rate is None else reference_rate
     began = time.monotonic()
     params = styler.choose(audio, wanted, sample_rate, rate).double().numpy()
-    chain = arrange(styler.effects, may_bypass=False, search_order=False)
     (piece, start), (heard, _) = _loudest(audio, sample_rate), _loudest(wanted, rate)
     heard = heard if rate == sample_rate else resample(heard, rate, sample_rate)
-    params, renders = match_level(chain, chain.space.snap(params[None])[0], piece, level(heard), sample_rate)
-    params = chain.space.snap(params[None])[0]
+    params = Rack(styler.effects).space.snap(params[None])[0]
+    effects, params, renders = match_level(styler.effects, params, piece, level(heard), sample_rate)
+    params = Rack(effects).space.snap(params[None])[0]
     if refine:
         whole = wanted if rate == sample_rate else resample(wanted, rate, sample_rate)
         return match(
-            audio, whole, styler.effects, sample_rate=sample_rate, loss=SOUND, renders=refine, starts=params[None],
+            audio, whole, effects, sample_rate=sample_rate, loss=SOUND, renders=refine, starts=params[None],
             excerpt=_HEARD_S, seed=seed, progress=progress,
         )  # fmt: skip
-    found = _judged(piece, heard, styler, params, sample_rate, began)
+    found = _judged(piece, heard, effects, params, sample_rate, began)
     return dataclasses.replace(found, renders=found.renders + renders, start=start)
 
 
-def _judged(piece: Audio, heard: Audio, styler: Styler, params: Array, sample_rate: float, began: float) -> Match:
+def _judged(
+    piece: Audio, heard: Audio, effects: Mapping[str, Effect], params: Array, sample_rate: float, began: float
+) -> Match:
     """Settings as they are, and how far the sound of the reference is from them and from the untouched recording."""
-    chain = arrange(styler.effects, may_bypass=False, search_order=False)
+    chain = arrange(effects, may_bypass=False, search_order=False)
     target = Sound(heard, sample_rate)
     values = values_at(chain.space, params)
     rendering = time.monotonic()
@@ -93,9 +98,9 @@ def _judged(piece: Audio, heard: Audio, styler: Styler, params: Array, sample_ra
     before, loss = (float(target.hear(x)[0].sum()) for x in (piece, wet))
     return Match(
         chain=chain,
-        effects=styler.effects,
+        effects=effects,
         params=torch.from_numpy(params),
-        settings=nested(styler.effects, values),
+        settings=nested(effects, values),
         loss=loss,
         before=before,
         renders=1.0,
