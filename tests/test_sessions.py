@@ -533,7 +533,7 @@ def swap(old, new):
         (LAUGHS, "document type"),
         (OUTSIDE, "document type"),
         (ROOT + b"<Lanes>" * 200 + b"</Lanes>" * 200 + b"</Project>", "more elements"),
-        (ROOT + b"<a/>" * 3_000_001 + b"</Project>", "more elements"),
+        (ROOT + b'<a b="" c="" d=""/>' * 750_001 + b"</Project>", "more elements"),
         (b'<Project version="2.0"/>', "version is '2.0'"),
         (b"<Project/>", "version is ''"),
         (swap("audio/01-", "audio/nothing-"), "lacks 'audio/nothing-kick.wav'"),

@@ -39,7 +39,6 @@ class DawProject(Format):
     side_chains = "DAWproject has no side-chains"
 
     def __init__(self, archive: NewArchive, title: str) -> None:
-        super().__init__()
         self._archive, self._title, self.scratch = archive, title, archive.path.parent
 
     def audio_path(self, name: str) -> str:

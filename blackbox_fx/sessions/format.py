@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple, final
@@ -17,6 +18,7 @@ from blackbox_fx.sessions.session import SessionDevice, SessionTrack
 
 STATE = ".vstpreset"
 _CLASS = slice(8, 40)  # of a .vstpreset: which plugin it is for
+_MOST_KEPT = 2**24  # bytes of states
 _KINDS = {
     "vst3": "this VST3 plugin gives no state that a DAW could read",
     "vst2": "the state of a VST2 plugin cannot be written",
@@ -25,6 +27,9 @@ _KINDS = {
     "command": "a program is no plugin that a DAW could load",
     "au": "the state of an AudioUnit cannot be written",
 }
+
+_kept: dict[tuple[str, str], bytes] = {}
+_lock = threading.Lock()
 
 
 @final
@@ -54,9 +59,6 @@ class Format(abc.ABC):
     name: ClassVar[str]
     side_chains: ClassVar[str]
     scratch: Path
-
-    def __init__(self) -> None:
-        self._states: dict[tuple[str, str], bytes] = {}
 
     @abc.abstractmethod
     def audio_path(self, name: str) -> str:
@@ -123,12 +125,21 @@ class Format(abc.ABC):
     @final
     def state(self, effect: Any, settings: Mapping[str, Any]) -> tuple[bytes, str]:
         """The state of a VST3 plugin at its settings, and its class id in 32 hexadecimal digits."""
-        whole = effect.space.complete(settings)
-        key = (effect.fingerprint, repr(sorted(whole.items())))
-        if key not in self._states:
-            self._states[key] = effect.write_state(STATE, whole)
-        content = self._states[key]
+        content = _state(effect, effect.space.complete(settings))
         return content, content[_CLASS].decode("ascii", "replace")
+
+
+def _state(effect: Any, whole: Mapping[str, Any]) -> bytes:
+    """The state of a plugin, from a session that was written before if it is there: each loads it in a process."""
+    key = (effect.fingerprint, repr(sorted(whole.items())))
+    content = _kept.get(key)
+    if content is None:
+        content = effect.write_state(STATE, whole)
+        with _lock:
+            _kept[key] = content
+            while sum(map(len, _kept.values())) > _MOST_KEPT:
+                del _kept[next(iter(_kept))]
+    return content
 
 
 def unheld(kind: str, name: str) -> str:

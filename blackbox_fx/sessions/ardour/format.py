@@ -89,7 +89,6 @@ class Ardour(Format):
     side_chains = "its side-chain would not be connected"
 
     def __init__(self, folder: Path, title: str, sample_rate: int, dense: bool) -> None:
-        super().__init__()
         self._folder, self._title, self._rate, self._dense = folder, title, sample_rate, dense
         self.scratch = folder.parent
         self._kept: dict[str, bytes] = {}
