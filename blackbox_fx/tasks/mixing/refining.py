@@ -76,16 +76,16 @@ def refine(
         loss.backward()
         optimizer.step()
         progress(step + 1, steps, f"loss {loss.detach():.3f}")
-    rows, buses = (x.detach().sigmoid() for x in logits)
+    found = logits[0].detach().sigmoid(), logits[1].detach().sigmoid()
     judged = [Clips([song], seconds, mixer.channels, seed + 1).clip(k) for k in range(_JUDGED)]
-    with torch.no_grad():
-        before, *after = (
-            float(np.mean([float(_loss(mixer, clip, each, song.roles, wanted)) for clip in judged]))
-            for each in (settings, (rows, buses))[: 2 if steps else 1]
-        )
-    if not after:
-        return Refined(settings, before, before)
-    return Refined((rows, buses) if after[0] < before else settings, before, after[0])
+    before = _judge(mixer, judged, settings, song.roles, wanted)
+    after = _judge(mixer, judged, found, song.roles, wanted) if steps else before
+    return Refined(found if after < before else settings, before, after)
+
+
+@torch.no_grad()
+def _judge(mixer: Mixer, clips: list[Clip], settings: Settings, roles: tuple[str, ...], wanted: Loss) -> float:
+    return float(np.mean([float(_loss(mixer, clip, settings, roles, wanted)) for clip in clips]))
 
 
 def _loss(mixer: Mixer, clip: Clip, settings: Settings | list[Tensor], roles: tuple[str, ...], wanted: Loss) -> Tensor:
