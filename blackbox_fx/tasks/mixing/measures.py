@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from blackbox_fx.losses import MultiResolutionSTFT
+from blackbox_fx.losses.spectral import power_spectrum
 from blackbox_fx.models.encoders import mel_filters
 
 _FLOOR = 1e-4  # power of a bin below which mixes are not compared: nearly silent bins make gradients jagged
@@ -99,8 +100,7 @@ class MixFeatures(nn.Module):
     def forward(self, mix: Tensor) -> dict[str, Tensor]:
         """The features."""
         mix = matched(mix)
-        spectrum = self._spectrum(mix)
-        sides = _power(spectrum)
+        sides = self._powers(mix)
         whole = sides.sum(1).mean(-1)
         share = whole / whole.sum(1, keepdim=True).clamp(min=1e-9)
         centroid = (share * self.octaves).sum(1, keepdim=True)
@@ -125,11 +125,10 @@ class MixFeatures(nn.Module):
             "dynamics": self._dynamics(mix),
         }
 
-    def _spectrum(self, audio: Tensor) -> Tensor:
-        """Complex, (batch, 2, bins, frames)."""
+    def _powers(self, audio: Tensor) -> Tensor:
+        """(batch, 2, bins, frames)."""
         flat = nn.functional.pad(audio.flatten(0, 1), (0, max(0, _FFT - audio.shape[-1])))
-        spectrum = torch.stft(flat, _FFT, _FFT // 2, window=self.window, return_complex=True)
-        return spectrum.unflatten(0, audio.shape[:2])
+        return power_spectrum(flat, self.window, _FFT // 2).unflatten(0, audio.shape[:2])
 
     def _places(self, sides: Tensor) -> Tensor:
         """How far from the middle the sound of each band is, weighted by power, (batch, bands)."""
@@ -144,10 +143,6 @@ class MixFeatures(nn.Module):
         power = mix[..., : count * self.block].square().mean(1).reshape(len(mix), count, -1).mean(-1)
         level = _db(power + _GATE * power.mean(1, keepdim=True) + 1e-9)
         return (level.var(1, correction=0, keepdim=True) + 1e-4).sqrt()
-
-
-def _power(spectrum: Tensor) -> Tensor:
-    return spectrum.real.square() + spectrum.imag.square()
 
 
 def _db(power: Tensor) -> Tensor:
