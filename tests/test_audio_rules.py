@@ -298,7 +298,7 @@ def test_equations_that_give_the_very_output_outrank_probes(share, names, monkey
 
     monkeypatch.setattr(choosing, "portfolio", lambda size: [Identity(), Solver(), Pointwise(1, size)])
     call, g = site(load("pedalboard:Distortion"))
-    found = choosing.choose(*trial.make_trial(call, g, random=True))
+    found, _ = choosing.choose(*trial.make_trial(call, g, random=True))
     assert [rule.split("(")[0] for rule in found.rules] == names
 
 

@@ -9,7 +9,7 @@ import torch
 
 from blackbox_fx.effects import Rack, function, load
 from blackbox_fx.estimators import Call, Dynamics, ModulatedDelay, MovingFilter, Verified
-from blackbox_fx.estimators.audio_rules import base, choosing, trial
+from blackbox_fx.estimators.audio_rules import base, certificate, choosing, trial, verified
 from blackbox_fx.estimators.audio_rules.ballistics import EXACT, Clip
 from blackbox_fx.estimators.audio_rules.curves import Hinge
 from blackbox_fx.estimators.audio_rules.levels import Times
@@ -85,6 +85,22 @@ def test_dynamics_at_new_settings_need_no_search_from_nothing(name, most, monkey
     cold = torch.cat([Dynamics().vjp(*call_item(call, g, k)) for k in range(8)])
     close = [distance(warm[k], cold[k]) < 0.05 for k in range(8)]
     assert sum(close) >= 7  # both are right, or the search from nothing was not
+
+
+def test_the_chosen_rules_begin_with_what_the_trial_found(monkeypatch):
+    monkeypatch.setattr(certificate, "load", lambda key: None)
+    searches, in_trial, whole, choose = [], [], Clip.anywhere, choosing.choose
+    monkeypatch.setattr(Clip, "anywhere", lambda self: searches.append(self) or whole(self))
+    monkeypatch.setattr(verified, "choose", lambda *a, **k: (choose(*a, **k), in_trial.extend(searches))[0])
+    effect, rule = load("pedalboard:Compressor"), Verified()
+    call, g = call_at(effect, 0.3 + 0.4 * effect.space.sample(4, 5), seconds=1.0)
+    rule.vjp(call, g)
+    assert rule.certificate.rules[0].startswith("Dynamics")
+    assert len(searches) == len(in_trial) > 0
+    restored = Verified()
+    restored.set_extra_state(rule.get_extra_state())
+    restored.vjp(call, g)
+    assert len(searches) > len(in_trial)  # what was found is no part of the state
 
 
 def call_item(call, g, k):

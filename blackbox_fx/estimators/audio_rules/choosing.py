@@ -45,8 +45,8 @@ def chosen_rules(found: Certificate) -> list[Modelled]:
     return [rule for rule in portfolio(found.size) if repr(rule) in found.rules]
 
 
-def choose(trial: Call, vs: list[Signal], progress: Progress = quiet) -> Certificate:
-    """Tries all rules at the sites of a trial, and certifies the best."""
+def choose(trial: Call, vs: list[Signal], progress: Progress = quiet) -> tuple[Certificate, list[Modelled]]:
+    """Tries all rules at the sites of a trial, and certifies the best; these have kept what they found there."""
     scores = _Scores(trial, vs)
     size, active, doubt = _size(scores)
     scores.begin(active, size)
@@ -62,7 +62,7 @@ def choose(trial: Call, vs: list[Signal], progress: Progress = quiet) -> Certifi
         chosen = [Pointwise(1, size)]  # it measures a gain, so it sees that the effect puts nothing out
     chosen = _add_solver(chosen, tried, scores, trial.audio.shape[1])
     cosine, error = certify(trial, vs, chosen, size)
-    return Certificate(
+    certificate = Certificate(
         trial.effect.name,
         tuple(repr(rule) for rule in chosen),
         {name: float(np.mean(own)) if len(own) else 0.0 for name, own in found.items()},
@@ -71,6 +71,7 @@ def choose(trial: Call, vs: list[Signal], progress: Progress = quiet) -> Certifi
         size != _LARGE,
         size,
     )
+    return certificate, chosen
 
 
 @final

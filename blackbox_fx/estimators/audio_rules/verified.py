@@ -57,8 +57,8 @@ class Verified(AudioRule):
     batch: rules are compared at three settings first, and only the leading ones at all. It is done once, and the result
     is kept in the user's cache under the effect's fingerprint.
 
-    The chosen rules start each search at what they have found at other settings, so that the calls after the first
-    few cost little. A copy of the layer, or a resumed run, searches again and finds the same within its tolerance.
+    The chosen rules start each search at what was found at other settings, in the trial, too, so that the calls after
+    the first few cost little. A copy of the layer, or a resumed run, searches again and finds the same within its tolerance.
 
     Where the best rule changes with the settings, up to three rules share one set of probes. Every call then chooses
     between them and a plain wire, by a probe that none was fitted to. Every `recheck` calls, the winner is certified
@@ -182,7 +182,7 @@ class Verified(AudioRule):
             if cosine >= self.certificate.cosine - 0.1 - error:
                 return
             _log.info("%s: the audio gradient has fallen to %.3f here; all are tried again.", call.effect.name, cosine)
-        self._take(self._found(call, cotangent, again))
+        self._take(*self._found(call, cotangent, again))
         _log.info("Audio rule of %s: %s", call.effect.name, self.certificate)
         if self.certificate is not None and self.certificate.cosine < self.threshold and not again:
             warnings.warn(
@@ -191,20 +191,22 @@ class Verified(AudioRule):
                 stacklevel=2,
             )
 
-    def _take(self, found: Certificate | None) -> None:
-        """Uses what a certificate names from now on."""
-        self.certificate, self._chosen = found, [] if found is None else chosen_rules(found)
+    def _take(self, found: Certificate | None, rules: list[Modelled] | None = None) -> None:
+        """Uses what a certificate names from now on; of rules, those that have found something, if they are given."""
+        self.certificate = found
+        self._chosen = rules or ([] if found is None else chosen_rules(found))
 
-    def _found(self, call: Call, cotangent: Tensor, again: bool) -> Certificate:
-        """The certificate of the best there is; from the cache unless it is wanted again."""
+    def _found(self, call: Call, cotangent: Tensor, again: bool) -> tuple[Certificate, list[Modelled]]:
+        """The certificate of the best there is, from the cache unless it is wanted again, and rules that were tried."""
         if self.fixed == "surrogate":
             require_surrogates(call, self.fixed)
         key = _key(call, self.fixed)
         found = None if again or key is None else certificate.load(key)
         if found is not None and (chosen_rules(found) or found.surrogate):
-            return found
+            return found, []
         trial, vs = make_trial(call, cotangent, random=True)
         best = self._best_surrogate(call, trial, vs)
+        rules: list[Modelled] = []
         if best is not None and (self.fixed == "surrogate" or best.cosine >= _RIGHT):
             found = best
         else:
@@ -212,10 +214,11 @@ class Verified(AudioRule):
             if best is not None:
                 why = f"its best proxy has a cosine of {best.cosine:.3f} only; `blackbox-fx prepare` may do better"
             _log.warning("Audio rules are tried on %s, once; %s.", call.effect.name, why)
-            found = self._better(choose(trial, vs, progress=_report), best, trial, vs)
+            found, rules = choose(trial, vs, progress=_report)
+            found = self._better(found, rules, best, trial, vs)
         if key is not None:
             certificate.save(key, found)
-        return found
+        return found, [] if found.surrogate else rules
 
     def _best_surrogate(self, call: Call, trial: Call, vs: list[Signal]) -> Certificate | None:
         if not call.surrogates or self.fixed == "rules":
@@ -228,12 +231,14 @@ class Verified(AudioRule):
         cosine, error, _ = standings[k]
         return Certificate(call.effect.name, (), scores, cosine, error, True, SMALL, names[k], times)
 
-    def _better(self, rules: Certificate, other: Certificate | None, trial: Call, vs: list[Signal]) -> Certificate:
-        """The rules or a surrogate, by squared error at equal time, with the scores of both."""
+    def _better(
+        self, own: Certificate, rules: list[Modelled], other: Certificate | None, trial: Call, vs: list[Signal]
+    ) -> Certificate:
+        """That of the rules or of a surrogate, by squared error at equal time, with the scores of both."""
         if other is None:
-            return rules
+            return own
         began = time.perf_counter()
-        certify(trial, vs, chosen_rules(rules), rules.size)
+        certify(trial, vs, rules, own.size)
         spent = 1e3 * (time.perf_counter() - began) / len(vs)
         began = time.perf_counter()
         trial.respond(to_numpy(trial.audio), np.arange(len(vs)))
@@ -243,9 +248,9 @@ class Verified(AudioRule):
             late = 1.0 if self.fixed == "error" else max(1.0, ms / budget)
             return max(1 - found.cosine**2, EXACT) * late
 
-        quicker = score(other, other.milliseconds[other.surrogate]) < score(rules, spent)
-        both = dict(scores=rules.scores | other.scores, milliseconds={rules.what: spent} | other.milliseconds)
-        return dataclasses.replace(other if quicker else rules, **both)
+        quicker = score(other, other.milliseconds[other.surrogate]) < score(own, spent)
+        both = dict(scores=own.scores | other.scores, milliseconds={own.what: spent} | other.milliseconds)
+        return dataclasses.replace(other if quicker else own, **both)
 
     def get_extra_state(self) -> Tensor:
         """The certificate and the number of calls, as the bytes of a JSON text: part of `state_dict`."""
