@@ -1,6 +1,5 @@
 """Further inputs of effects, such as side-chains: what hears them, and the gradients with respect to them."""
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -9,37 +8,11 @@ import blackbox_fx as bfx
 from blackbox_fx.effects import further
 from blackbox_fx.errors import AudioError, ParameterError
 from blackbox_fx.estimators.audio_rules.ballistics import Clip
+from tests.keyed import compress, duck, modulate
 
 RATE = 44100
 RATIO = bfx.Continuous(1, 20, 4, log=True)
 THRESHOLD = bfx.Continuous(-60, 0, -30, "dB")
-
-
-@numba.njit
-def follow(x, attack, release):
-    found, state = np.zeros_like(x), 0.0
-    for t in range(len(x)):
-        keep = attack if x[t] > state else release
-        state = keep * state + (1 - keep) * x[t]
-        found[t] = state
-    return found
-
-
-def compress(x, sr, sidechain, threshold_db, ratio):
-    level = np.abs(sidechain.astype(np.float64)).max(axis=0)
-    envelope = follow(level, np.exp(-1 / (0.002 * sr)), np.exp(-1 / (0.1 * sr)))
-    over = np.maximum(0, 20 * np.log10(envelope + 1e-7) - threshold_db)
-    return x * 10 ** (-over * (1 - 1 / ratio) / 20)
-
-
-def modulate(x, sr, modulator, depth):
-    return x * (1 - depth + depth * modulator)
-
-
-def duck(x, sr, key, depth):
-    return x / (1 + 20 * depth * np.abs(key).sum(axis=0, keepdims=True))
-
-
 DEPTH = bfx.Space({"depth": bfx.Continuous(0, 1, 0.5)})
 COMPRESSOR = bfx.function(compress, bfx.Space({"threshold_db": THRESHOLD, "ratio": RATIO}), inputs=("sidechain",))
 EFFECTS = {
