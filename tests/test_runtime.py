@@ -20,7 +20,7 @@ from blackbox_fx.runtime import Inline, Job, Processes, Threads, base
 from blackbox_fx.runtime.process import WorkerProcess
 from blackbox_fx.space import Continuous, Integer, Space
 from tests.cases import EFFECTS, RATE, SPACE, mixed, music
-from tests.trouble import misbehave, unruly
+from tests.trouble import meet, misbehave, unruly
 
 SHARED = Path("/dev/shm")
 AUDIO = np.stack([music(0.2, seed=k) for k in range(3)])
@@ -78,13 +78,6 @@ def test_jobs_at_once_share_the_workers(tmp_path):
         path.unlink()
     with Processes(1, deadline=2) as pool, pytest.raises(RenderTimeout):
         pool.map_all(jobs)
-
-
-def meet(me, other, audio, sample_rate):
-    me.touch()
-    while not other.exists():
-        time.sleep(0.01)
-    return audio
 
 
 def test_one_of_several_jobs_that_crashes_leaves_the_others_alone():

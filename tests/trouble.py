@@ -56,6 +56,14 @@ def misbehave(audio, sample_rate, mode, sleep_ms=0):
     return audio * 0.5
 
 
+def meet(me, other, audio, sample_rate):
+    """Renders only once another one does, which has made its file."""
+    me.touch()
+    while not other.exists():
+        time.sleep(0.01)
+    return audio
+
+
 def fails_above(audio, sample_rate, gain):
     if gain > 0.5:
         raise ValueError("too loud")
