@@ -84,33 +84,50 @@ def power_spectrum(audio: Tensor, window: Tensor, hop: int) -> Tensor:
     """
     half = len(window) // 2
     frames = nn.functional.pad(audio[None], (half, half), mode="reflect")[0].unfold(-1, len(window), hop)
-    transform: Any = torch.fft.rfft if torch.compiler.is_compiling() else _RealFFT.apply  # it has a jvp: no graph of it
-    spectrum = transform(frames * window)
-    return (spectrum.real.square() + spectrum.imag.square()).mT
+    if torch.compiler.is_compiling():  # `_Powers` has a jvp: no graph of it
+        spectrum = torch.fft.rfft(frames * window)
+        return (spectrum.real.square() + spectrum.imag.square()).mT
+    return _Powers.apply(frames * window)[0].mT
 
 
-class _RealFFT(torch.autograd.Function):
-    """`torch.fft.rfft`, whose own gradient is a transform of complex numbers, of twice the length."""
+class _Powers(torch.autograd.Function):
+    """Powers of all bins, and `torch.fft.rfft`, whose own gradient is a complex transform, of twice the length.
+
+    The spectrum is an output so that the gradient, which takes it, has a gradient as well.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(frames: Tensor) -> Tensor:
-        return torch.fft.rfft(frames)
+    def forward(frames: Tensor) -> tuple[Tensor, Tensor]:
+        spectrum = torch.fft.rfft(frames)
+        return torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag), spectrum
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.length = inputs[0].shape[-1]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[1])
+        ctx.save_for_forward(output[1])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor | None) -> Tensor | None:
         # irfft counts each bin twice, for its mirror image, but the first, and the last of an even length
-        share = gradients[0].real.new_full((gradients[0].shape[-1],), 0.5)
-        share[0] = 1.0
+        (spectrum,), (by_power, by_spectrum) = ctx.saved_tensors, gradients
+        share = spectrum.real.new_ones(spectrum.shape[-1])
+        share[0] = 2.0
         if ctx.length % 2 == 0:
-            share[-1] = 1.0
-        return torch.fft.irfft(gradients[0] * share, ctx.length, norm="forward")
+            share[-1] = 2.0
+        found = None
+        if by_power is not None:
+            parts = torch.view_as_real(spectrum) * (by_power * share)[..., None]
+            found = torch.view_as_complex(parts)
+        if by_spectrum is not None:
+            own = by_spectrum * (share / 2)
+            found = own if found is None else found + own
+        return None if found is None else torch.fft.irfft(found, ctx.length, norm="forward")
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        return torch.fft.rfft(tangents[0])
+    def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, Tensor]:
+        (spectrum,), moved = ctx.saved_tensors, torch.fft.rfft(tangents[0])
+        return 2 * (spectrum.real * moved.real + spectrum.imag * moved.imag), moved
