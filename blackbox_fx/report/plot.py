@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def settings(
 
 
 _WINDOW = 2048  # of spectrograms
+_DPI = 130
 
 
 def sounds(named: Mapping[str, NDArray[np.float32]], sample_rate: float) -> Figure:
@@ -93,6 +95,25 @@ def sounds(named: Mapping[str, NDArray[np.float32]], sample_rate: float) -> Figu
 def save(figure: Figure, path: Path) -> str:
     """Writes a figure as SVG or PNG, by the ending, and returns the file's name for a page."""
     temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format=path.suffix.lstrip("."), dpi=130, bbox_inches="tight")
+    box = None if _lay_out(figure) else "tight"
+    figure.savefig(temporary, format=path.suffix.lstrip("."), dpi=_DPI, bbox_inches=box)
     temporary.replace(path)
     return path.name
+
+
+def _lay_out(figure: Figure) -> bool:
+    """Gives everything its place for good, or nothing: where matplotlib complains, as where there is too little room.
+
+    `savefig` would draw all of a figure that has a layout, or whose box is to be found, one more time.
+    """
+    figure.set_dpi(_DPI)
+    engine = figure.get_layout_engine()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            if engine:
+                engine.execute(figure)
+        except UserWarning:
+            return False
+    figure.set_layout_engine(None)
+    return True
