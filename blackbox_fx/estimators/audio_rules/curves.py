@@ -17,6 +17,7 @@ Curve = Callable[[Floats], tuple[Floats, Floats]]  # from the level to the gain,
 QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)  # of the level, where a bend may be
 SMALLEST = 1e-12
 _KNOTS = 48
+_STEP = np.finfo(np.float64).eps ** 0.5  # of a number, for a derivative by differences
 _SAMPLES = 1500  # drawn at random, on which a curve is fitted
 
 
@@ -121,20 +122,40 @@ def soft_hinge(envelope: Floats, x: Floats, y: Floats, free: Curve) -> SoftHinge
     heights = np.log(np.maximum(free(few)[0], SMALLEST))
     few = np.log(few)  # as of a level
 
-    def made(numbers: Floats) -> SoftHinge:
-        bend, height, low, high, log_knee = numbers.tolist()
-        return SoftHinge(bend, height, low, high, float(np.exp(log_knee)))
+    def gains(numbers: Floats, axis: Floats) -> Floats:
+        """Those of several soft knees, (knee, level)."""
+        bend, height, low, high, log_knee = numbers.T[..., None]
+        return SoftHinge(bend, height, low, high, np.exp(log_knee)).at(axis)[0]
 
     def off(numbers: Floats) -> Floats:
-        return made(numbers).at(levels)[0] * dry - wet
+        return gains(numbers, levels) * dry - wet
 
     def shape(numbers: Floats) -> Floats:
-        return np.log(made(numbers).at(few)[0]) - heights
+        return np.log(gains(numbers, few)) - heights
 
     best: Any = None
     for bend in places[1:-1:2]:
         start = np.array([bend, float(np.interp(bend, places, heights)), 0.0, -0.5, -0.7])
-        near = scipy.optimize.least_squares(shape, start, max_nfev=40)
-        found = scipy.optimize.least_squares(off, near.x, max_nfev=60)
+        near = _least(shape, start, 40)
+        found = _least(off, near.x, 60)
         best = found if best is None or found.cost < best.cost else best
-    return made(best.x)
+    bend, height, low, high, log_knee = best.x.tolist()
+    return SoftHinge(bend, height, low, high, float(np.exp(log_knee)))
+
+
+def _least(off: Callable[[Floats], Floats], start: Floats, most: int) -> Any:
+    """Least squares from a start, with derivatives by differences of what many numbers leave at once.
+
+    Args:
+        off: from numbers, (trial, number), to what they leave, (trial, sample).
+        start: numbers.
+        most: evaluations.
+    """
+
+    def slopes(numbers: Floats) -> Floats:
+        steps = _STEP * np.where(numbers >= 0, 1.0, -1.0) * np.maximum(1.0, np.abs(numbers))
+        moved = numbers + np.diag(steps)
+        now, *there = off(np.vstack([numbers, moved]))
+        return ((np.array(there) - now) / (moved.diagonal() - numbers)[:, None]).T
+
+    return scipy.optimize.least_squares(lambda numbers: off(numbers[None])[0], start, slopes, max_nfev=most)
