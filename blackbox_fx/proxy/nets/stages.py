@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import final
 
@@ -110,11 +111,12 @@ class Filter(nn.Module):
         """The response of all sections, (items, bins)."""
         place, damping, low, high, band = self.section(p)[..., None].split(self.sections, dim=1)
         hz = place.exp().clamp(10.0, 0.49 * self.sample_rate)
-        s = torch.complex(torch.zeros_like(tangent), tangent) / torch.tan(math.pi * hz / self.sample_rate)
-        ring = 2 * damping.exp() * s
+        w = tangent / torch.tan(math.pi * hz / self.sample_rate)  # of s = j w: all is real up to the ratio
+        squares, ring = w * w, 2 * damping.exp() * w
         # in decibels, as it were; the band also with the other sign, for all-pass filters
         low, high, band = low.exp(), high.exp(), band.sinh() / math.sinh(1)
-        return ((low + band * ring + high * s * s) / (1 + ring + s * s)).prod(1)
+        over, under = torch.complex(low - high * squares, band * ring), torch.complex(1 - squares, ring)
+        return functools.reduce(torch.mul, (over / under).unbind(1))
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """Filters x (items, time) as p (items, width) says."""
