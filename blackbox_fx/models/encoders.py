@@ -8,6 +8,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from blackbox_fx.losses.spectral import power_spectrum
+
 BANDS = 64
 
 
@@ -44,5 +46,5 @@ class LogMel(nn.Module):
         n_fft = len(self.window)
         mono = audio.mean(dim=1)
         mono = nn.functional.pad(mono, (0, max(0, n_fft - mono.shape[-1])))
-        spectrum = torch.stft(mono, n_fft, n_fft // 2, window=self.window, return_complex=True)
-        return (self.filters @ spectrum.abs().square() + 1e-5).log10() / 2
+        power = power_spectrum(mono, self.window, n_fft // 2)
+        return (self.filters @ power + 1e-5).log10() / 2
