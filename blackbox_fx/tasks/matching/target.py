@@ -154,7 +154,7 @@ class _Bank:
         mirrored = audio[:, 1 : half + 1].flip(-1), audio, audio[:, -half - 1 : -1].flip(-1)
         frames = torch.cat(mirrored, -1).unfold(-1, length, half)
         pairs = torch.view_as_real(torch.fft.rfft(frames * self.window)).flatten(-2)
-        return (pairs.square() @ self.filters).mT
+        return (pairs.square_() @ self.filters).mT
 
     def __call__(self, audio: Tensor) -> Tensor:
         return 10 * (self.power(audio) + _FLOOR).log10()
