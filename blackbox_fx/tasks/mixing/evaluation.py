@@ -101,7 +101,7 @@ def best_way(mixer: Mixer, seed: int) -> Way:
     def way(p: Passage) -> Tensor:
         distances = MixDistances(mixer.sample_rate)
         drawn = [_render(mixer, p, *settings) for _, settings in mixer.listen(p.song).draw(3, seed)]
-        apart = [float(distances(wet[None], p.target[None])["stft"]) for wet in drawn]
+        apart = [float(distances.of_spectra(wet[None], p.target[None])) for wet in drawn]
         return drawn[int(np.argmin(apart))]
 
     return way
@@ -197,10 +197,11 @@ def score(
         progress: called for each mix.
     """
     distances, found = MixDistances(sample_rate), []
+    known = [distances.features(p.target[None]) for p in unseen]
     for name, way in ways.items():
-        for p in unseen:
+        for p, there in zip(unseen, known, strict=True):
             progress(len(found) + 1, len(ways) * len(unseen), f"{name}: {p.name}")
-            apart = distances(way(p)[None], p.target[None])
+            apart = distances(way(p)[None], p.target[None], there)
             found.append(Score(seed, name, p.name, {key: float(value) for key, value in apart.items()}))
     return found
 

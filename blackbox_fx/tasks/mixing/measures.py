@@ -166,12 +166,16 @@ class MixDistances(nn.Module):
         super().__init__()
         self.features, self.stft = MixFeatures(sample_rate), MultiResolutionSTFT(floor=_FLOOR)
 
-    def forward(self, wet: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The distances."""
+    def forward(self, wet: Tensor, target: Tensor, there: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The distances; `there` has the `features` of the target, if they are known."""
+        known = self.features(target) if there is None else there
+        found = {name: (x - known[name]).abs().mean(1) for name, x in self.features(wet).items()}
+        return {"stft": self.of_spectra(wet, target)} | found
+
+    def of_spectra(self, wet: Tensor, target: Tensor) -> Tensor:
+        """The distance "stft" alone."""
         pairs = zip(mid_side(matched(wet)), mid_side(matched(target)), strict=True)
-        found = {"stft": torch.stack([self.stft(x[None], y[None]) for x, y in pairs])}
-        here, there = self.features(wet), self.features(target)
-        return found | {name: (x - there[name]).abs().mean(1) for name, x in here.items()}
+        return torch.stack([self.stft(x[None], y[None]) for x, y in pairs])
 
 
 @final
