@@ -58,7 +58,8 @@ class Verified(AudioRule):
     is kept in the user's cache under the effect's fingerprint.
 
     The chosen rules start each search at what was found at other settings, in the trial, too, so that the calls after
-    the first few cost little. A copy of the layer, or a resumed run, searches again and finds the same within its tolerance.
+    the first few cost little. A copy of the layer, or a resumed run, searches again and finds the same within its
+    tolerance.
 
     Where the best rule changes with the settings, up to three rules share one set of probes. Every call then chooses
     between them and a plain wire, by a probe that none was fitted to. Every `recheck` calls, the winner is certified
