@@ -250,8 +250,21 @@ def test_a_missing_or_broken_soundfont_says_what_to_do(tmp_path, monkeypatch, fo
     with pytest.raises(DataError, match="program 200"):
         font.voices(0, 200, 60)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="pip install pretty_midi"):
-        data.compose(0, 2.0)
+    for make in (data.compose, composer.ComposedSong):
+        with pytest.raises(DataError, match="pip install pretty_midi"):
+            make(0, 2.0, RATE)
+
+
+def test_a_song_that_is_composed_when_it_is_heard_is_the_same_song():
+    song, later = data.compose(5, 2.5, RATE), composer.ComposedSong(5, 2.5, RATE)
+    assert (later.name, later.sample_rate, later.length, later.channels) == (song.name, RATE, song.length, 2)
+    assert "_song" not in vars(later)  # nothing is composed yet
+    assert later.roles == song.roles
+    for a, b in zip(later.excerpt(700, 900).tracks, song.excerpt(700, 900).tracks, strict=True):
+        assert np.array_equal(a, b)
+    for seed, seconds, rate in ((-1, 2.0, RATE), (0, 1.0, RATE), (0, 2.0, 0)):
+        with pytest.raises((DataError, AudioError)):
+            composer.ComposedSong(seed, seconds, rate)
 
 
 # the sound of a song

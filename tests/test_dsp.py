@@ -400,6 +400,8 @@ def test_gradients_of_filters_in_series_go_through_blocks(block, monkeypatch):
     inputs = noise(30, 23).requires_grad_(), c.requires_grad_()
     assert torch.autograd.gradcheck(cascade, inputs, fast_mode=True)
     assert cascade(torch.zeros(2, 0), c[:2]).shape == (2, 0)
+    with pytest.raises(ValueError, match="one block or more"):
+        cascade(torch.zeros(2, 9), torch.zeros(2, 0, 3, 5, dtype=torch.float64))
 
 
 def test_waveshaper_values():

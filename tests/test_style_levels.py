@@ -95,7 +95,14 @@ def test_a_gain_before_a_compressor_at_rest_does_not_wake_it():
 def test_a_level_out_of_reach_is_met_as_far_as_the_gain_behind_goes(by, end):
     chain = rack(bfx.load("pedalboard:Gain").within(gain_db=(-12, 12)))
     _, found, _ = match_level(chain.members, point_of(chain), AUDIO, level(AUDIO) + by, RATE)
-    assert found.tolist() == [0.6, end]
+    assert found.tolist() == [end, end]
+
+
+def test_two_gains_and_the_one_behind_get_there_together():
+    chain = rack(*(bfx.load("pedalboard:Gain").within(gain_db=(-12, 12)) for _ in range(2)))
+    effects, found, _ = match_level(chain.members, point_of(chain, 0.5), AUDIO, level(AUDIO) + 30, RATE)
+    chain = bfx.Rack(effects)
+    assert level(chain.render(AUDIO, chain.space.decode(found), RATE)) == pytest.approx(level(AUDIO) + 30, abs=0.1)
 
 
 def test_silence_moves_nothing():

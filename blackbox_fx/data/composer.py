@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple, final
 
@@ -264,3 +265,34 @@ def compose(seed: int, seconds: float = 16.0, sample_rate: float = 44100) -> Son
         audio[:, -len(fade) :] *= fade
         tracks.append(audio)
     return Song(f"composed-{seed}", float(sample_rate), tuple(p.role for p in score.parts), tuple(tracks))
+
+
+@final
+class ComposedSong:
+    """A source of excerpts of a song, which is composed when the first is asked for, so that a training begins at once.
+
+    Args:
+        seed, seconds, sample_rate: as in `compose`.
+
+    Raises:
+        DataError, AudioError: as in `compose`, at once.
+    """
+
+    def __init__(self, seed: int, seconds: float, sample_rate: float) -> None:
+        self._seed, self._seconds = _check(seed, seconds)
+        soundfont.bundled_soundfont()
+        self.name, self.sample_rate, self.channels = f"composed-{seed}", check_sample_rate(sample_rate), 2
+        self.length = round(seconds * sample_rate)
+
+    @functools.cached_property
+    def _song(self) -> Song:
+        return compose(self._seed, self._seconds, self.sample_rate)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What each track is."""
+        return self._song.roles
+
+    def excerpt(self, start: int, length: int) -> Song:
+        """The song from sample `start` on for `length` samples."""
+        return self._song.excerpt(start, length)

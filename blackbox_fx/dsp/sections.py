@@ -39,6 +39,8 @@ def cascade(x: Tensor, coefficients: Tensor) -> Tensor:
         (items, time), of the type of x.
     """
     blocks = coefficients if coefficients.ndim == 4 else coefficients[:, None]
+    if not blocks.shape[1]:
+        raise ValueError("coefficients that move need one block or more, got 0.")
     if x.device.type == "cpu":
         return _Cascade.apply(x, blocks)[0]
     wet, time = x.double(), torch.arange(x.shape[1], device=x.device)

@@ -10,7 +10,7 @@ import torch
 from blackbox_fx.audio import check_sample_rate
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.clips import Source
-from blackbox_fx.data.composed import ComposedSong
+from blackbox_fx.data.composer import ComposedSong
 from blackbox_fx.effects import Effect, load
 from blackbox_fx.errors import ParameterError
 from blackbox_fx.identification.identify import KINDS, identify

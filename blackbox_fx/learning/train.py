@@ -16,7 +16,7 @@ import torch
 
 from blackbox_fx.core.progress import Progress, quiet
 from blackbox_fx.data.clips import Source
-from blackbox_fx.data.composed import ComposedSong
+from blackbox_fx.data.composer import ComposedSong
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.errors import DataError, ParameterError
 from blackbox_fx.learning.choose import choose_objective

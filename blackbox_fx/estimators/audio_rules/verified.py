@@ -59,7 +59,7 @@ class Verified(AudioRule):
 
     The chosen rules start each search at what was found at other settings, in the trial, too, so that the calls after
     the first few cost little. A copy of the layer, or a resumed run, searches again and finds the same within its
-    tolerance.
+    tolerance where there is sound; in digital silence, outputs say nothing of what a small change would do.
 
     Where the best rule changes with the settings, up to three rules share one set of probes. Every call then chooses
     between them and a plain wire, by a probe that none was fitted to. Every `recheck` calls, the winner is certified

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blackbox_fx.audio.loudness import loudness
 from blackbox_fx.core.progress import Progress, quiet
-from blackbox_fx.data.composed import ComposedSong
+from blackbox_fx.data.composer import ComposedSong
 from blackbox_fx.effects.base import Effect
 from blackbox_fx.estimators import Call
 from blackbox_fx.estimators.audio_rules.certifying import correlation

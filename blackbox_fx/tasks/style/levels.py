@@ -19,7 +19,7 @@ _LEAST_DB = 0.1  # that this must change
 _EXACT = 1e-6  # share of power that may be left over
 _STEPS, _NEAR_DB = 12, 0.05  # of the search for the level
 _SILENT_DB = -120.0
-_GAINS_DB = (-40.0, 24.0)  # of the gain behind others
+_GAINS_DB = (-60.0, 24.0)  # of the gain behind others
 
 
 def level(audio: Audio) -> float:
@@ -48,7 +48,8 @@ def match_level(
     """Effects in series with settings at which a recording has the level that is wanted, or is as near as they reach.
 
     Only one parameter moves: the last one that does nothing but scale, such as a make-up gain behind a compressor.
-    Where there is none, or it gets there only by doing more than that, a gain called "level" comes behind the others.
+    Where there is none, or it does not get there without doing more, a gain called "level", of -60 to 24 dB, does the
+    rest behind the others.
 
     Args:
         effects: by label.
@@ -61,18 +62,19 @@ def match_level(
     wet = chain.render(audio, chain.space.decode(point), sample_rate)
     if level(wet) <= _SILENT_DB:
         return Levelled(effects, point, 1)
-    scaled, renders = _scaled(chain, point, audio, wet, wanted, sample_rate)
-    if scaled is not None:
-        return Levelled(effects, scaled, renders + 1)
-    gain = load("pedalboard:Gain").within(gain_db=_GAINS_DB)
-    own = gain.space.encode({"gain_db": float(np.clip(wanted - level(wet), *_GAINS_DB))})
+    missing = wanted - level(wet)
+    point, gained, renders = _scaled(chain, point, audio, wet, missing, sample_rate)
+    if abs(missing - gained) <= _NEAR_DB:
+        return Levelled(effects, point, renders + 1)
+    gain = load("pedalboard:Gain")
+    own = gain.space.encode({"gain_db": float(np.clip(missing - gained, *_GAINS_DB))})
     return Levelled({**effects, label([*effects, "level"])[-1]: gain}, np.concatenate([point, own]), renders + 1)
 
 
 def _scaled(
-    chain: Effect, point: Array, audio: Audio, wet: Audio, wanted: float, sample_rate: float
-) -> tuple[Array | None, int]:
-    """The settings, None where the last parameter that scales does not get there, and how many renders they took."""
+    chain: Effect, point: Array, audio: Audio, wet: Audio, wanted_db: float, sample_rate: float
+) -> tuple[Array, float, int]:
+    """Settings at which the last parameter that scales has done what it can, its gain, and how many renders it took."""
 
     def moved(column: int, to: float) -> Array:
         return np.where(np.arange(len(point)) == column, to, point)
@@ -87,17 +89,17 @@ def _scaled(
         step = _MOVED if point[column] < 0.5 else -_MOVED
         found = gain_db(column, point[column] + step)
         if found is not None and abs(found) >= _LEAST_DB:
-            to = _solve(lambda at, k=column: gain_db(k, at), point[column], found / step, wanted - level(wet))
-            return (None if to is None else moved(column, to)), renders
-    return None, renders
+            to, gained = _solve(lambda at, k=column: gain_db(k, at), point[column], found / step, wanted_db)
+            return moved(column, to), gained, renders
+    return point, 0.0, renders
 
 
-def _solve(gain_db: Callable[[float], float | None], here: float, slope: float, wanted: float) -> float | None:
-    """Where a gain in dB is the one that is wanted, by the secant; None where it stops being a gain before that."""
+def _solve(gain_db: Callable[[float], float | None], here: float, slope: float, wanted: float) -> tuple[float, float]:
+    """Where a gain in dB is nearest to the one that is wanted, by the secant, as far as it is a gain; and that gain."""
     now, beyond = 0.0, None
     for _ in range(_STEPS):
         if abs(now - wanted) <= _NEAR_DB:
-            return here
+            break
         there = float(np.clip(here + (wanted - now) / slope, 0, 1))
         if beyond is not None and abs(there - here) >= abs(beyond - here) and (there > here) == (beyond > here):
             there = (here + beyond) / 2
@@ -110,7 +112,7 @@ def _solve(gain_db: Callable[[float], float | None], here: float, slope: float, 
         if found != now:
             slope = (found - now) / (there - here)
         here, now = there, found
-    return None
+    return here, now
 
 
 def _gain_db(wet: Audio, other: Audio) -> float | None:

@@ -44,7 +44,7 @@ def transfer(
 
     The network chooses them. A parameter that does nothing but scale, such as the last gain of a chain, is then set so
     that the loudest ten seconds have the level of those of the reference; where there is none, or it does not get
-    there, a gain called "level" comes behind the chain. From there `refine` goes on.
+    there, a gain called "level", of -60 to 24 dB, does the rest behind the chain. From there `refine` goes on.
 
     Args:
         dry: (channel, time), mono or stereo, of any length.
