@@ -192,6 +192,14 @@ def test_the_modes_of_the_caller_do_not_reach_the_net():
         assert layer.surrogates[0](x, params, RATE).dtype == torch.float32
 
 
+def test_the_default_device_of_the_caller_does_not_reach_the_net():
+    with torch.device("meta"):
+        proxy = identified_proxy(effect_of(echo, "echo"), RATE)
+    assert proxy is not None
+    x, params = torch.from_numpy(music(0.1, 1))[None], torch.tensor([[0.4, 0.7]])
+    assert proxy(x, params, RATE).device.type == "cpu"
+
+
 def test_a_mode_in_which_an_echo_is_off_is_not_overheard():
     def switched(audio, sample_rate, delay_ms, wet):
         return echo(audio, sample_rate, delay_ms, wet if delay_ms > 40 else 0.0)

@@ -84,14 +84,14 @@ def power_spectrum(audio: Tensor, window: Tensor, hop: int) -> Tensor:
     """
     half = len(window) // 2
     frames = nn.functional.pad(audio[None], (half, half), mode="reflect")[0].unfold(-1, len(window), hop)
-    if torch.compiler.is_compiling():  # `_Powers` has a jvp: no graph of it
+    if torch.compiler.is_compiling():  # torch.compile cannot follow a Function that has a jvp
         spectrum = torch.fft.rfft(frames * window)
         return (spectrum.real.square() + spectrum.imag.square()).mT
     return _Powers.apply(frames * window)[0].mT
 
 
 class _Powers(torch.autograd.Function):
-    """Powers of all bins, and `torch.fft.rfft`, whose own gradient is a complex transform, of twice the length.
+    """The powers of all bins, and the spectrum of `torch.fft.rfft`, whose own gradient takes a complex FFT.
 
     The spectrum is an output so that the gradient, which takes it, has a gradient as well.
     """

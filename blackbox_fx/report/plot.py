@@ -102,17 +102,18 @@ def save(figure: Figure, path: Path) -> str:
 
 
 def _lay_out(figure: Figure) -> bool:
-    """Gives everything its place for good, or nothing: where matplotlib complains, as where there is too little room.
+    """Gives everything its place for good, so that it is drawn once; whether that was possible.
 
-    `savefig` would draw all of a figure that has a layout, or whose box is to be found, one more time.
+    It is not without a layout engine, nor where matplotlib complains, as of too little room.
     """
     figure.set_dpi(_DPI)
     engine = figure.get_layout_engine()
+    if engine is None:
+        return False
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         try:
-            if engine:
-                engine.execute(figure)
+            engine.execute(figure)
         except UserWarning:
             return False
     figure.set_layout_engine(None)

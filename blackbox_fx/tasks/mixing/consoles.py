@@ -81,7 +81,7 @@ def compare_consoles(steps: int, seeds: int, excerpts: int = 96, progress: Progr
     Args:
         steps: of each training.
         seeds: trainings of each way.
-        excerpts: of two seconds that are trained on; an eighth as many of other songs give the losses.
+        excerpts: of two seconds that are trained on; an eighth as many of other songs, two at least, give the losses.
         progress: called with trainings done, their number, and the present one.
     """
     songs = [compose(k, _SONG_S, RATE) for k in range(min(_SONGS, _UNSEEN + excerpts))]
